@@ -1,0 +1,46 @@
+"""The shapes of every array in the package, named once.
+
+``layer`` counts transformer blocks, ``neuron`` the units of one MLP (d_mlp), ``language`` the
+languages of a corpus in its order, ``group`` the resampling groups of items. The test suite checks
+each annotation at run time (jaxtyping with beartype); in use they cost nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int, Int32, Int64
+
+Array = np.ndarray
+Tensor = torch.Tensor
+
+# Statistics of a model over a corpus
+GroupedCounts = Int64[Array, "group layer neuron language"]
+GroupedTokens = Int64[Array, "group language"]
+Counts = Int64[Array, "layer neuron language"]
+Sums = Float64[Array, "layer neuron language"]
+Tokens = Int64[Array, "language"]
+Probabilities = Float64[Array, "layer neuron language"]
+
+# One value a neuron
+NeuronScores = Float64[Array, "layer neuron"]
+NeuronNumbers = Int64[Array, "layer neuron"]
+NeuronMask = Bool[Array, "layer neuron"]
+FlatNeurons = Int64[Array, "neurons"]
+
+# One value a layer
+LayerCounts = Int64[Array, "layer"]
+LayerProfile = Int64[Array, "layer kind"]
+Histogram = Int64[Array, "languages_above"]
+
+# Tokens and activations of one batch
+TokenIds = Int64[Tensor, "batch pos"]
+AttentionMask = Int64[Tensor, "batch pos"]
+CountedMask = Bool[Tensor, "batch pos"]
+Activation = Float[Tensor, "batch pos d_mlp"]
+Residual = Float[Tensor, "batch pos d_model"]
+
+# An encoded corpus, flat
+FlatIds = Int32[Array, "tokens"]
+TextOffsets = Int64[Array, "offsets"]
+TextNumbers = Int[Array, "texts"]

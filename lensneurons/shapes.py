@@ -20,7 +20,12 @@ GroupedTokens = Int64[Array, "group language"]
 Counts = Int64[Array, "layer neuron language"]
 Sums = Float64[Array, "layer neuron language"]
 Tokens = Int64[Array, "language"]
+GroupWeights = Int64[Array, "group"]
 Probabilities = Float64[Array, "layer neuron language"]
+
+# Running totals of one language
+GroupedLayers = Int64[Array, "group layer neuron"]
+LayerSums = Float64[Array, "layer neuron"]
 
 # One value a neuron
 NeuronScores = Float64[Array, "layer neuron"]
@@ -40,7 +45,12 @@ CountedMask = Bool[Tensor, "batch pos"]
 Activation = Float[Tensor, "batch pos d_mlp"]
 Residual = Float[Tensor, "batch pos d_model"]
 
+# One layer of one batch, reduced over tokens
+RowCounts = Int64[Array, "batch d_mlp"]
+NeuronSums = Float64[Array, "d_mlp"]
+
 # An encoded corpus, flat
 FlatIds = Int32[Array, "tokens"]
 TextOffsets = Int64[Array, "offsets"]
 TextNumbers = Int[Array, "texts"]
+RowNumbers = Int[Array, "batch"]

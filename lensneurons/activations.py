@@ -1,0 +1,276 @@
+"""From a model and a corpus to activation statistics, in one pass and constant memory.
+
+    encode -> plan batches -> forward without logits -> reduce inside the hook -> add integers
+
+Every counted token is read once: the response mask says what counts, so no prompt-only run has to
+be subtracted (which, in the published code, leaks at the seam and gives probabilities up to
+1.001). Activations are never stored: memory is the counts, the token ids of the corpus (4 bytes a
+token) and one layer of one batch.
+
+Counts are integers and do not depend on batch size, padding or order; the float64 sums beside them
+are added up in the order of the plan, so the same call gives the same bits, interrupted or not.
+
+>>> statistics = ln.collect(model, corpus, run_dir="runs/base")          # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from lensneurons.corpora import ParallelCorpus
+from lensneurons.errors import CorpusError, LensNeuronsError
+from lensneurons.forward import (
+    Run,
+    Watch,
+    attention_implementation,
+    forward_path,
+    has_hooks,
+    require_same_neurons,
+    to_device,
+    watching,
+)
+from lensneurons.models import context_length, hash_config, hash_weights, original_tokenizer
+from lensneurons.provenance import Provenance, library_versions
+from lensneurons.reduction import Reduced, reduce_batch
+from lensneurons.runs import LanguageTotals, Run as RunFolder, open_run
+from lensneurons.sites import NeuronSite, neuron_site, verify_neuron_hooks
+from lensneurons.statistics import ActivationStatistics
+from lensneurons.tokens import (
+    Batch,
+    EncodedCorpus,
+    Scope,
+    encode,
+    item_groups,
+    make_batch,
+    plan_batches,
+    tokenizer_hash,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def collect(
+    model: Any,
+    corpus: ParallelCorpus,
+    *,
+    scope: Scope = "response",
+    run_dir: str | Path | None = None,
+    groups: int = 10,
+    batch_tokens: int = 4096,
+    max_length: int | None = None,
+    overlong: Literal["refuse", "cut"] = "refuse",
+    padding_side: Literal["right", "left"] = "right",
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    checkpoint_seconds: float = 30.0,
+    progress: bool = True,
+) -> ActivationStatistics:
+    """Count on how many tokens of each language every neuron of a model is active.
+
+    Args:
+        model: what `load_model` returns, or any TransformerLens model; it is not changed. Hooks
+            that are on it (an ablation, say) act while the statistics are collected.
+        corpus: parallel items; each language needs at least one counted token.
+        scope: which tokens count: those of the response (the paper's choice), of the prompt, or
+            all. BOS, other special tokens and padding never count.
+        run_dir: a folder for the result. What was done is saved there every `checkpoint_seconds`,
+            and the same call goes on where it stopped; a finished run is only read.
+        groups: number of groups of parallel items whose counts are kept apart for intervals; costs
+            8 bytes a group, neuron and language.
+        batch_tokens: most tokens in a batch, padding included.
+        max_length: longest text in tokens; the model's context length by default.
+        overlong: whether longer texts are refused or cut at `max_length`.
+        padding_side: where short texts of a batch are padded; the counts do not depend on it.
+        tokenizer: encodes the corpus; by default the model's own, as it was saved.
+        checkpoint_seconds: how often the state is written to `run_dir`.
+        progress: show one progress bar, in tokens.
+
+    Returns:
+        The statistics, int64 counts and float64 sums [layer, neuron, language].
+
+    Raises:
+        ModelError: the model has no dense MLP neurons, or its hooks do not hold what they name.
+        CorpusError: texts without counted tokens, too long, or ids outside the vocabulary.
+        StorageError: `run_dir` holds something else, or another process works in it.
+        ProvenanceError: `run_dir` was begun with another model, corpus or plan; says which.
+    """
+    if groups < 1:
+        raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
+    site = neuron_site(model)
+    tokenizer = tokenizer or original_tokenizer(model)
+    encoded = encode(
+        corpus,
+        tokenizer,
+        scope=scope,
+        max_length=max_length or context_length(model),
+        overlong=overlong,
+    )
+    _check_vocabulary(model, encoded)
+    if not has_hooks(model):
+        verify_neuron_hooks(model)
+        require_same_neurons(model, site)
+    plan = {
+        "groups": groups,
+        "batch_tokens": batch_tokens,
+        "padding_side": padding_side,
+        "overlong": overlong,
+        "max_length": max_length or context_length(model),
+        "languages": list(encoded.languages),
+        "counted_tokens": encoded.n_counted,
+    }
+    provenance = _provenance(model, site, encoded, corpus, tokenizer)
+    with open_run(run_dir, provenance, plan, checkpoint_seconds) as run:
+        if run.finished is not None:
+            return run.finished
+        pass_over = _Pass(model, site, encoded, groups, batch_tokens, padding_side, progress)
+        return run.finish(_collect_languages(pass_over, run), provenance)
+
+
+def _check_vocabulary(model: Any, encoded: EncodedCorpus) -> None:
+    largest, size = int(encoded.ids.max(initial=0)), int(model.cfg.d_vocab)
+    if largest >= size:
+        raise CorpusError(
+            f"the tokenizer gives id {largest}, but the model's vocabulary has {size}: "
+            "pass the tokenizer that belongs to the model"
+        )
+
+
+def _provenance(
+    model: Any,
+    site: NeuronSite,
+    encoded: EncodedCorpus,
+    corpus: ParallelCorpus,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Provenance:
+    return Provenance(
+        model=str(model.cfg.model_name),
+        config=hash_config(model),
+        weights=hash_weights(model),
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        attention=attention_implementation(model),
+        tokenizer=tokenizer_hash(tokenizer),
+        hook="hook_pre",
+        activation=site.activation_name,
+        scope=encoded.scope,
+        corpora=(corpus.fingerprint,),
+        versions=library_versions(),
+    )
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one pass over a corpus needs to know."""
+
+    model: Any
+    site: NeuronSite
+    encoded: EncodedCorpus
+    groups: int
+    batch_tokens: int
+    padding_side: Literal["right", "left"]
+    progress: bool
+
+
+def _collect_languages(over: _Pass, run: RunFolder) -> Iterator[LanguageTotals]:
+    """Run every language that the run folder does not have yet, and yield the totals in order."""
+    batches = plan_batches(over.encoded, batch_tokens=over.batch_tokens)
+    groups = item_groups(over.encoded.item_ids, over.groups)
+    collector = _Collector(over.site)
+    with (
+        _progress_bar(over) as bar,
+        watching(over.model, over.site, collector.watch) as forward,
+    ):
+        for k, language in enumerate(over.encoded.languages):
+            rows = [batch for batch in batches if over.encoded.language[batch[0]] == k]
+            yield _collect_language(over, language, rows, groups, collector, forward, run, bar)
+
+
+def _collect_language(
+    over: _Pass,
+    language: str,
+    batches: list[np.ndarray],
+    groups: np.ndarray,
+    collector: _Collector,
+    forward: Run,
+    run: RunFolder,
+    bar: Any,
+) -> LanguageTotals:
+    """Run the batches of one language from where its saved totals end."""
+    totals = run.load(language) or LanguageTotals.zeros(
+        language, over.groups, over.site.n_layers, over.site.d_mlp
+    )
+    bar.set_postfix_str(language)
+    for number, rows in enumerate(batches):
+        batch = make_batch(over.encoded, rows, padding_side=over.padding_side)
+        if number >= totals.batches_done:
+            collector.run(forward, over.model, batch)
+            totals.add(collector.reduced, groups[rows], batch.counted.sum(1).numpy())
+            run.checkpoint(totals)
+        bar.update(batch.n_counted)
+    run.save(totals)
+    return totals
+
+
+class _Collector:
+    """Reduces each layer as it passes, and makes sure that every layer passed exactly once."""
+
+    def __init__(self, site: NeuronSite) -> None:
+        self.site = site
+        self.counted = torch.zeros((0, 0), dtype=torch.bool)
+        self.reduced: list[Reduced] = []
+
+    def run(self, forward: Run, model: Any, batch: Batch) -> None:
+        """Run one batch; `reduced` then holds one entry a layer, in order."""
+        self.counted, self.reduced = batch.counted, []
+        mask = batch.attention_mask if _needs_mask(batch) else None
+        forward(to_device(model, batch.tokens), None if mask is None else to_device(model, mask))
+        if len(self.reduced) != self.site.n_layers:
+            raise LensNeuronsError(
+                f"hook_pre fired {len(self.reduced)} times in a forward pass of "
+                f"{self.site.n_layers} layers: the counts would be wrong"
+            )
+
+    @property
+    def watch(self) -> Watch:
+        """The watcher to hand to `watching`."""
+
+        def seen(layer: int, pre: torch.Tensor) -> None:
+            if layer != len(self.reduced) or pre.shape[-1] != self.site.d_mlp:
+                raise LensNeuronsError(
+                    f"hook_pre of layer {layer} came as number {len(self.reduced)} and "
+                    f"{pre.shape[-1]} wide (d_mlp is {self.site.d_mlp}): the counts would be wrong"
+                )
+            self.reduced.append(reduce_batch(pre, self.counted, self.site.activation))
+
+        return seen
+
+
+def _needs_mask(batch: Batch) -> bool:
+    """Only padding on the left needs a mask: a causal model never looks at what is on the right."""
+    return bool((batch.attention_mask[:, 0] == 0).any())
+
+
+@contextmanager
+def _progress_bar(over: _Pass) -> Iterator[Any]:
+    """One bar over all counted tokens of all languages."""
+    from tqdm.auto import tqdm
+
+    with tqdm(
+        total=over.encoded.n_counted,
+        unit="token",
+        unit_scale=True,
+        desc="collect",
+        disable=not over.progress,
+    ) as bar:
+        yield bar
+
+
+def describe_path(model: Any) -> str:
+    """How `collect` would run a model now: the path and its attention, for logs and benchmarks."""
+    return f"{forward_path(model)}, {attention_implementation(model)}"

@@ -1,0 +1,272 @@
+"""The result of identification: class, owner and languages of every neuron of a model.
+
+Two populations are kept apart everywhere. The *selected* neurons (the lowest scores) are what
+interventions act on; by construction they hold no language-agnostic neuron. *All* neurons,
+classified by N alone, are what layer profiles, histograms of N and the four parts are made of.
+
+>>> neurons["zh"]                 # specific | related of zh                  # doctest: +SKIP
+>>> neurons.specific["zh"] & neurons.with_population("all").related["ja"]     # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lensneurons.display import html_table
+from lensneurons.errors import choose
+from lensneurons.lambda_search import Origin
+from lensneurons.neuron_sets import NeuronSet, flat_index
+from lensneurons.provenance import Provenance
+from lensneurons.shapes import (
+    Histogram,
+    LayerProfile,
+    NeuronMask,
+    NeuronNumbers,
+    NeuronScores,
+    Probabilities,
+)
+from lensneurons.storage import load_arrays, save_arrays
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "language neurons"
+Population = Literal["selected", "all"]
+Overlap = Literal["jaccard", "dice", "containment"]
+CLASSES = ("unclassified", "specific", "related", "agnostic")
+LAYER_CLASSES = ("specific", "related", "agnostic")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LanguageNeurons:
+    """Every neuron of a model, classified by the languages it is active in; immutable.
+
+    Attributes:
+        languages: codes, in the order of the last axis.
+        probability: float64 [layer, neuron, language], activation probability.
+        score: float64 [layer, neuron], low for language neurons.
+        selected: bool [layer, neuron], the lowest scores.
+        tau: the bar that a probability must exceed.
+        tau_origin: ``"percentile 0.95"`` or ``"given"``.
+        lambda_: weight of the largest probability; None for LAPE.
+        lambda_origin: ``"exact"`` (bounded by a language-agnostic neuron), ``"unbounded"`` (nothing
+            bounds it: 0.2 stands in), ``"given"``, or ``"none"``.
+        score_name: ``"paper"`` or ``"lape"``.
+        top_rate: share of neurons that was selected.
+        population: which neurons the sets hold, ``"selected"`` or ``"all"``.
+        provenance: where the statistics come from.
+    """
+
+    languages: tuple[str, ...]
+    probability: Probabilities
+    score: NeuronScores
+    selected: NeuronMask
+    tau: float
+    tau_origin: str
+    lambda_: float | None
+    lambda_origin: Origin
+    score_name: str
+    top_rate: float
+    population: Population = "selected"
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        choose(self.population, ("selected", "all"), "population")
+
+    def with_population(self, population: Population) -> LanguageNeurons:
+        """The same result with its sets drawn from ``"selected"`` or ``"all"`` neurons."""
+        return replace(self, population=population)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of transformer blocks."""
+        return self.probability.shape[0]
+
+    @property
+    def d_mlp(self) -> int:
+        """Neurons a layer."""
+        return self.probability.shape[1]
+
+    @cached_property
+    def n_above(self) -> NeuronNumbers:
+        """int64 [layer, neuron]: N, the number of languages with p > tau."""
+        return np.count_nonzero(self.probability > self.tau, axis=-1).astype(np.int64)
+
+    @cached_property
+    def class_codes(self) -> NeuronNumbers:
+        """int64 [layer, neuron]: 0 unclassified, 1 specific, 2 related, 3 agnostic (`CLASSES`)."""
+        codes = np.full(len(self.languages) + 1, 2, np.int64)
+        codes[[0, 1, -1]] = 0, 1, 3
+        return codes[self.n_above]
+
+    @cached_property
+    def counted(self) -> NeuronMask:
+        """bool [layer, neuron]: the neurons of the population."""
+        return self.selected if self.population == "selected" else np.ones_like(self.selected)
+
+    @cached_property
+    def specific(self) -> dict[str, NeuronSet]:
+        """Language to the neurons of the population that exceed tau in this language alone."""
+        return self._by_language("specific", lambda above, n: above & (n == 1))
+
+    @cached_property
+    def related(self) -> dict[str, NeuronSet]:
+        """Language to the neurons of the population that exceed tau in it and in others, not all."""
+        k = len(self.languages)
+        return self._by_language("related", lambda above, n: above & (n > 1) & (n < k))
+
+    @cached_property
+    def agnostic(self) -> NeuronSet:
+        """The neurons that exceed tau in every language, of the whole model.
+
+        They lie outside the selection by construction, so the population does not matter here.
+        """
+        return NeuronSet.from_mask(self.n_above == len(self.languages), "agnostic")
+
+    def __getitem__(self, language: str) -> NeuronSet:
+        """The neurons of a language: its specific and its related ones.
+
+        Raises:
+            LensNeuronsError: the language is not there; those that are get listed.
+        """
+        choose(language, self.languages, "language")
+        return (self.specific[language] | self.related[language]).relabel(language)
+
+    def _by_language(
+        self, label: str, rule: Callable[[NeuronMask, NeuronNumbers], NeuronMask]
+    ) -> dict[str, NeuronSet]:
+        above = self.probability > self.tau
+        return {
+            language: NeuronSet.from_mask(
+                rule(above[..., k], self.n_above) & self.counted, f"{label} {language}"
+            )
+            for k, language in enumerate(self.languages)
+        }
+
+    def class_of(self, name: str) -> str:
+        """Class of one neuron named such as ``"L12N3456"``: one of `CLASSES`."""
+        return CLASSES[self.class_codes.flat[flat_index(name, self.n_layers, self.d_mlp)]]
+
+    def languages_of(self, name: str) -> tuple[str, ...]:
+        """The languages in which one neuron exceeds tau; the owner where there is one only."""
+        layer, neuron = divmod(flat_index(name, self.n_layers, self.d_mlp), self.d_mlp)
+        above = self.probability[layer, neuron] > self.tau
+        return tuple(k for k, is_above in zip(self.languages, above, strict=True) if is_above)
+
+    def histogram(self, population: Population | None = None) -> Histogram:
+        """int64 [K + 1]: how many neurons of a population have N = 0, 1, ..., K."""
+        counted = self._population(population).counted
+        return np.bincount(self.n_above[counted], minlength=len(self.languages) + 1)
+
+    def layer_profile(self, population: Population | None = None) -> LayerProfile:
+        """int64 [layer, 3]: specific, related and agnostic neurons of each layer of a population."""
+        view = self._population(population)
+        columns = [np.sum((view.class_codes == code) & view.counted, axis=1) for code in (1, 2, 3)]
+        return np.stack(columns, axis=1).astype(np.int64)
+
+    def _population(self, population: Population | None) -> LanguageNeurons:
+        return self if population in (None, self.population) else self.with_population(population)
+
+    def overlap(self, measure: Overlap = "jaccard") -> pd.DataFrame:
+        """Overlap of the neurons of each pair of languages, as a K x K table.
+
+        Args:
+            measure: ``"jaccard"``, ``"dice"``, or ``"containment"`` (share of the row's neurons
+                that the column has).
+        """
+        import pandas as pd
+
+        choose(measure, ("jaccard", "dice", "containment"), "measure")
+        sets = {language: self[language] for language in self.languages}
+        cells = [[getattr(a, measure)(b) for b in sets.values()] for a in sets.values()]
+        return pd.DataFrame(cells, index=self.languages, columns=self.languages)
+
+    def per_language(self) -> pd.DataFrame:
+        """One row a language: specific, related and all neurons of the population."""
+        import pandas as pd
+
+        table = {
+            "specific": {k: len(s) for k, s in self.specific.items()},
+            "related": {k: len(s) for k, s in self.related.items()},
+        }
+        frame = pd.DataFrame(table, index=pd.Index(self.languages, name="language"))
+        return frame.assign(neurons=frame["specific"] + frame["related"])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a classified neuron of the population, best score first.
+
+        Columns: name, layer, neuron, class, languages (those above tau), n_above, score, p_max and
+        one probability a language (``p_zh``).
+        """
+        import pandas as pd
+
+        chosen = np.flatnonzero(self.counted & (self.n_above > 0))
+        chosen = chosen[np.argsort(self.score.flat[chosen], kind="stable")]
+        names = NeuronSet(np.zeros(0, np.int64), self.n_layers, self.d_mlp)
+        layers, neurons = np.divmod(chosen, names.d_mlp)
+        p = self.probability.reshape(-1, len(self.languages))[chosen]
+        codes = self.class_codes.flat[chosen]
+        return pd.DataFrame(
+            {
+                "name": [f"L{layer}N{j}" for layer, j in zip(layers, neurons, strict=True)],
+                "layer": layers,
+                "neuron": neurons,
+                "class": np.array(CLASSES)[codes],
+                "languages": [
+                    " ".join(np.array(self.languages)[row]) for row in (p > self.tau)
+                ],
+                "n_above": self.n_above.flat[chosen],
+                "score": self.score.flat[chosen],
+                "p_max": p.max(axis=1, initial=0.0),
+                **{f"p_{k}": p[:, i] for i, k in enumerate(self.languages)},
+            }
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, atomically, and return its path."""
+        arrays = {name: getattr(self, name) for name in ("probability", "score", "selected")}
+        details = {
+            name: getattr(self, name)
+            for name in ("languages", "tau", "tau_origin", "lambda_", "lambda_origin")
+        }
+        details |= {n: getattr(self, n) for n in ("score_name", "top_rate", "population")}
+        return save_arrays(path, KIND, arrays, {**details, "provenance": self.provenance.to_dict()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> LanguageNeurons:
+        """Read what `save` wrote.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        arrays, details = load_arrays(path, KIND)
+        details["languages"] = tuple(details["languages"])
+        details["provenance"] = Provenance.from_dict(details["provenance"])
+        return cls(**arrays, **details)
+
+    @property
+    def description(self) -> str:
+        """Population, tau and lambda in one line, for the subtitle of every figure."""
+        weight = f"lambda {self.lambda_:.6g}" if self.lambda_ is not None else "LAPE"
+        if self.lambda_origin == "unbounded":
+            weight += " (nothing bounds it: the upper end of the published search)"
+        which = f"{int(self.selected.sum()):,} selected neurons ({self.top_rate:.2%}, {weight})"
+        which = which if self.population == "selected" else f"all {self.selected.size:,} neurons"
+        return f"{which}; tau {self.tau:.4f} ({self.tau_origin})"
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{k} {len(self.specific[k])}+{len(self.related[k])}" for k in self.languages
+        )
+        return f"LanguageNeurons({self.description}; specific+related: {counts})"
+
+    def _repr_html_(self) -> str:
+        rows = [(k, len(self.specific[k]), len(self.related[k])) for k in self.languages]
+        title = f"LanguageNeurons: {self.description}"
+        return html_table(title, ("language", "specific", "related"), rows)

@@ -1,0 +1,106 @@
+"""Where numbers come from: what must be equal before two of them may be added or compared.
+
+A count depends on the weights, the number format, the attention kernel, the tokenizer, the hook
+and on which tokens were counted (bf16 against fp32 flips 0.28 % of the signs, ``hook_post`` of a
+gated MLP is another statistic altogether). So all of that travels with every statistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from lensneurons.errors import ProvenanceError
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where an `ActivationStatistics` comes from. Unknown entries say ``"unknown"``.
+
+    Attributes:
+        model: name or path of the model, as it was loaded.
+        revision: revision asked of the hub.
+        config: hash of the model's configuration.
+        weights: hash over every weight, so that a changed checkpoint under an old name is noticed.
+        dtype: number format of the forward pass.
+        attention: attention implementation (``"sdpa"``, ``"eager"``).
+        tokenizer: hash of the tokenizer.
+        hook: the hook whose sign is counted, such as ``"hook_pre"``.
+        activation: the non-linearity after it.
+        scope: which tokens were counted: ``"response"``, ``"prompt"`` or ``"all"``.
+        corpora: fingerprints of the corpora that were counted, sorted.
+        versions: versions of the libraries that did the work; recorded, never compared.
+    """
+
+    model: str = UNKNOWN
+    revision: str = UNKNOWN
+    config: str = UNKNOWN
+    weights: str = UNKNOWN
+    dtype: str = UNKNOWN
+    attention: str = UNKNOWN
+    tokenizer: str = UNKNOWN
+    hook: str = UNKNOWN
+    activation: str = UNKNOWN
+    scope: str = UNKNOWN
+    corpora: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entries as JSON values."""
+        return {**asdict(self), "corpora": list(self.corpora), "versions": dict(self.versions)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Provenance:
+        """The provenance that `to_dict` described; entries of later versions are left out."""
+        known = {entry.name for entry in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in known}
+        return cls(**{**kept, "corpora": tuple(kept.get("corpora", ()))})
+
+    def merge(self, other: Provenance) -> Provenance:
+        """The provenance of counts added up over two disjoint corpora.
+
+        Raises:
+            ProvenanceError: an entry differs, or the two share a corpus, whose tokens would be
+                counted twice.
+        """
+        require_same(self, other, ignoring=("corpora",))
+        if shared := sorted(set(self.corpora) & set(other.corpora)):
+            raise ProvenanceError(
+                f"both statistics counted the corpus {shared[0][:12]}: merging would count its "
+                "tokens twice. Merge statistics of different parts of a corpus"
+            )
+        return replace(self, corpora=tuple(sorted((*self.corpora, *other.corpora))))
+
+
+def require_same(ours: Provenance, theirs: Provenance, *, ignoring: tuple[str, ...] = ()) -> None:
+    """Raise unless two provenances agree in every entry but the versions and those ignored.
+
+    Where the weights are known to be the same, it does not matter by which name they were loaded.
+
+    Raises:
+        ProvenanceError: names each entry that differs, with both values.
+    """
+    skipped = {"versions", *ignoring}
+    if ours.weights == theirs.weights != UNKNOWN:
+        skipped |= {"model", "revision"}
+    names = [entry.name for entry in fields(Provenance) if entry.name not in skipped]
+    different = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
+    if different:
+        told = "; ".join(f"{n}: {getattr(ours, n)!r} and {getattr(theirs, n)!r}" for n in different)
+        raise ProvenanceError(f"the two do not have the same provenance ({told})")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of lensneurons and of the libraries that a count depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("lensneurons", "transformer-lens", "transformers", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = UNKNOWN
+    return found

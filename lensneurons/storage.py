@@ -1,0 +1,140 @@
+"""Files that are whole or not there: safetensors with a JSON header, written aside and renamed.
+
+One value is one ``.safetensors`` file. Its arrays are the value's arrays; its header carries one
+JSON text with the kind, the format version and everything that is not an array. A reader needs no
+pickle and no lensneurons: ``safetensors.safe_open(path, "np").metadata()`` shows it all.
+
+A file is written under a temporary name in the same folder, flushed to the disk and renamed, so a
+crash at any moment leaves the old file or the new one, never a piece.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lensneurons.errors import StorageError
+
+FORMAT_VERSION = 1
+HEADER = "lensneurons"
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` once the block has succeeded.
+
+    The file is flushed to the disk before the rename. Where the block raises, the temporary file
+    is removed and `path` stays as it was.
+
+    Args:
+        path: the final path; its folder is made where it is missing.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, final)
+        _flush(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Force a file or a folder to the disk, so that a rename cannot overtake its contents."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_json(path: str | Path, value: Mapping[str, Any]) -> Path:
+    """Write `value` as readable, key-sorted JSON, atomically, and return the path."""
+    with replacing(path) as temporary:
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def load_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        StorageError: there is no such file, or it holds no JSON object.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StorageError(f"{path} does not exist") from None
+    except ValueError as error:
+        raise StorageError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise StorageError(f"{path} holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def save_arrays(
+    path: str | Path, kind: str, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]
+) -> Path:
+    """Write arrays and JSON details as one safetensors file, atomically; the same input gives the
+    same bytes.
+
+    Args:
+        path: the file to write.
+        kind: what the value is, such as ``"activation statistics"``; checked on loading.
+        arrays: name to array.
+        details: everything else, as JSON values.
+    """
+    from safetensors.numpy import save_file
+
+    header = {"kind": kind, "version": FORMAT_VERSION, "details": dict(details)}
+    text = json.dumps(header, sort_keys=True, ensure_ascii=False)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, metadata={HEADER: text})
+    return Path(path)
+
+
+def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `save_arrays` wrote.
+
+    Returns:
+        The arrays by name, and the details.
+
+    Raises:
+        StorageError: there is no such file, it is damaged, of another kind, or of a newer version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise StorageError(f"{path} does not exist" if not Path(path).exists() else f"{path} is a folder")
+    try:
+        with safe_open(path, framework="np") as file:
+            details = _read_header(path, (file.metadata() or {}).get(HEADER), kind)
+            return {name: file.get_tensor(name) for name in file.keys()}, details  # noqa: SIM118
+    except SafetensorError as error:
+        raise StorageError(f"{path} is damaged or no safetensors file: {error}") from None
+
+
+def _read_header(path: str | Path, text: str | None, kind: str) -> dict[str, Any]:
+    """The details of a header, once its kind and version are those that this code reads."""
+    if text is None:
+        raise StorageError(f"{path} was not written by lensneurons: its header has no {HEADER!r}")
+    header = json.loads(text)
+    if header["kind"] != kind:
+        raise StorageError(f"{path} holds {header['kind']}, but {kind} is wanted")
+    if header["version"] > FORMAT_VERSION:
+        raise StorageError(
+            f"{path} has format version {header['version']}; this lensneurons reads up to "
+            f"{FORMAT_VERSION}: upgrade it"
+        )
+    return header["details"]

@@ -19,12 +19,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from lensneurons.batches import Batch, PaddingSide, item_groups, make_batch, plan_batches
 from lensneurons.corpora import ParallelCorpus
+from lensneurons.encoded import EncodedCorpus, Scope
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.forward import (
     Run,
@@ -39,19 +41,11 @@ from lensneurons.forward import (
 from lensneurons.models import context_length, hash_config, hash_weights, original_tokenizer
 from lensneurons.provenance import Provenance, library_versions
 from lensneurons.reduction import Reduced, reduce_batch
-from lensneurons.runs import LanguageTotals, Run as RunFolder, open_run
+from lensneurons.runs import LanguageTotals, open_run
+from lensneurons.runs import Run as RunFolder
 from lensneurons.sites import NeuronSite, neuron_site, verify_neuron_hooks
 from lensneurons.statistics import ActivationStatistics
-from lensneurons.tokens import (
-    Batch,
-    EncodedCorpus,
-    Scope,
-    encode,
-    item_groups,
-    make_batch,
-    plan_batches,
-    tokenizer_hash,
-)
+from lensneurons.tokens import Overlong, encode, tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,8 +60,8 @@ def collect(
     groups: int = 10,
     batch_tokens: int = 4096,
     max_length: int | None = None,
-    overlong: Literal["refuse", "cut"] = "refuse",
-    padding_side: Literal["right", "left"] = "right",
+    overlong: Overlong = "refuse",
+    padding_side: PaddingSide = "right",
     tokenizer: PreTrainedTokenizerBase | None = None,
     checkpoint_seconds: float = 30.0,
     progress: bool = True,
@@ -123,7 +117,7 @@ def collect(
         "overlong": overlong,
         "max_length": max_length or context_length(model),
         "languages": list(encoded.languages),
-        "counted_tokens": encoded.n_counted,
+        "counted_tokens": encoded.report.total.counted,
     }
     provenance = _provenance(model, site, encoded, corpus, tokenizer)
     with open_run(run_dir, provenance, plan, checkpoint_seconds) as run:
@@ -173,7 +167,7 @@ class _Pass:
     encoded: EncodedCorpus
     groups: int
     batch_tokens: int
-    padding_side: Literal["right", "left"]
+    padding_side: PaddingSide
     progress: bool
 
 
@@ -262,7 +256,7 @@ def _progress_bar(over: _Pass) -> Iterator[Any]:
     from tqdm.auto import tqdm
 
     with tqdm(
-        total=over.encoded.n_counted,
+        total=over.encoded.report.total.counted,
         unit="token",
         unit_scale=True,
         desc="collect",

@@ -48,9 +48,7 @@ def draw_controls(
         )
     random = np.random.default_rng(seed)
     taken = neurons if exclude is None else neurons | exclude
-    layers = [
-        _Layer(neurons, taken, layer, probability[layer]) for layer in neurons.by_layer()
-    ]
+    layers = [_Layer(neurons, taken, layer, probability[layer]) for layer in neurons.by_layer()]
     return [
         NeuronSet(
             np.concatenate([layer.draw(random) for layer in layers] or [np.zeros(0, np.int64)]),

@@ -108,7 +108,9 @@ def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Run]:
         nonlocal shape
         shape = tokens.shape
         with torch.inference_mode(), suppress(_AllSeen):
-            view.base_model(tokens, attention_mask=mask, position_ids=_positions(mask), use_cache=False)
+            view.base_model(
+                tokens, attention_mask=mask, position_ids=_positions(mask), use_cache=False
+            )
 
     yield run
 
@@ -175,14 +177,18 @@ def _plain_view(model: Any) -> tuple[Any, dict[int, nn.Module]]:
     return view, copies
 
 
-def _copy_plain(module: nn.Module, copies: dict[int, nn.Module], configs: dict[int, Any]) -> nn.Module:
+def _copy_plain(
+    module: nn.Module, copies: dict[int, nn.Module], configs: dict[int, Any]
+) -> nn.Module:
     """A shallow copy of a module tree: own children, hooks and configuration, shared weights."""
     module = _unwrap(module)
     if id(module) in copies:
         return copies[id(module)]
     twin = copies[id(module)] = copy.copy(module)
     for name, value in vars(module).items():
-        if isinstance(value, OrderedDict) and name.endswith(("hooks", "_with_kwargs", "always_called")):
+        if isinstance(value, OrderedDict) and name.endswith(
+            ("hooks", "_with_kwargs", "always_called")
+        ):
             twin.__dict__[name] = OrderedDict(value)
     config = module.__dict__.get("config")
     if config is not None:

@@ -74,7 +74,9 @@ def _find(name_or_path: str | Path, local_files_only: bool) -> str:
         return str(path)
     name = str(name_or_path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.is_file():
-        raise ModelError(f"{name_or_path} is not a folder: give a hub name or a Hugging Face folder")
+        raise ModelError(
+            f"{name_or_path} is not a folder: give a hub name or a Hugging Face folder"
+        )
     return name
 
 
@@ -189,7 +191,9 @@ def hash_config(model: Any) -> str:
     else:
         config = {name: str(value) for name, value in vars(model.cfg).items()}
     runtime = ("_name_or_path", "transformers_version", "device", "dtype", "output_attentions")
-    kept = sorted((k, str(v)) for k, v in config.items() if k not in runtime and "attn_impl" not in k)
+    kept = sorted(
+        (k, str(v)) for k, v in config.items() if k not in runtime and "attn_impl" not in k
+    )
     return hashlib.sha256(repr(kept).encode()).hexdigest()
 
 

@@ -218,9 +218,7 @@ class LanguageNeurons:
                 "layer": layers,
                 "neuron": neurons,
                 "class": np.array(CLASSES)[codes],
-                "languages": [
-                    " ".join(np.array(self.languages)[row]) for row in (p > self.tau)
-                ],
+                "languages": [" ".join(np.array(self.languages)[row]) for row in (p > self.tau)],
                 "n_above": self.n_above.flat[chosen],
                 "score": self.score.flat[chosen],
                 "p_max": p.max(axis=1, initial=0.0),

@@ -58,10 +58,14 @@ def read_published_counts(
         languages=tuple(chosen),
         grouped_counts=np.stack(counts, axis=-1)[None],
         grouped_tokens=np.array([tokens], np.int64),
-        provenance=Provenance(
-            model=model, hook="hook_pre", scope="response" if prompts else "all"
-        ),
+        provenance=Provenance(model=model, hook="hook_pre", scope="response" if prompts else "all"),
     )
+
+
+def holds_published_counts(folder: str | Path) -> bool:
+    """Whether a folder has files that `read_published_counts` reads."""
+    path = Path(folder)
+    return path.is_dir() and any(_NAME.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def _find_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path], str]:
@@ -155,7 +159,9 @@ def read_published_mask(
     content = _load(Path(path))
     if not isinstance(content, list) or len(content) != len(languages):
         found = len(content) if isinstance(content, list) else type(content).__name__
-        raise PublishedCountsError(f"{path} holds {found}, not a list of {len(languages)} languages")
+        raise PublishedCountsError(
+            f"{path} holds {found}, not a list of {len(languages)} languages"
+        )
     return {
         language: NeuronSet(
             np.concatenate([np.asarray(ids, np.int64) + i * d_mlp for i, ids in enumerate(layers)]),

@@ -36,6 +36,9 @@ FlatNeurons = Int64[Array, "neurons"]
 # One value a layer
 LayerCounts = Int64[Array, "layer"]
 LayerProfile = Int64[Array, "layer kind"]
+LayerFeatures = Float64[Array, "layer feature"]
+SegmentCosts = Float64[Array, "first stop"]
+BoundaryDraws = Int64[Array, "draw 3"]
 Histogram = Int64[Array, "languages_above"]
 
 # Tokens and activations of one batch

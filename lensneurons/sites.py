@@ -135,9 +135,13 @@ def _width(mlp: Any, family: str) -> int:
 def _activation(model: Any, mlp: Any, family: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """The module's own activation function, once it is sure that its sign is its argument's."""
     owner = mlp if family == "hooked" else mlp.original_component
-    found = next((getattr(owner, n) for n in ACTIVATION_NAMES if callable(getattr(owner, n, None))), None)
+    found = next(
+        (getattr(owner, n) for n in ACTIVATION_NAMES if callable(getattr(owner, n, None))), None
+    )
     if found is None:
-        raise ModelError(_unsupported(model, f"{type(owner).__name__} names no activation function"))
+        raise ModelError(
+            _unsupported(model, f"{type(owner).__name__} names no activation function")
+        )
     points = torch.linspace(-20, 20, 4001)
     with torch.no_grad():
         agrees = torch.equal(found(points) > 0, points > 0)

@@ -32,8 +32,8 @@ from lensneurons.display import html_table
 from lensneurons.errors import LensNeuronsError, ProvenanceError, choose
 from lensneurons.provenance import Provenance, require_same
 from lensneurons.shapes import (
-    Counts,
     CountedMask,
+    Counts,
     GroupedCounts,
     GroupedTokens,
     GroupWeights,
@@ -134,7 +134,12 @@ class ActivationStatistics:
         return moment
 
     def update(
-        self, cache: Mapping[str, Any], model: Any, *, languages: Sequence[str], counted: CountedMask
+        self,
+        cache: Mapping[str, Any],
+        model: Any,
+        *,
+        languages: Sequence[str],
+        counted: CountedMask,
     ) -> ActivationStatistics:
         """These statistics with one more batch of a TransformerLens cache added (group 0).
 
@@ -211,7 +216,9 @@ class ActivationStatistics:
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file, atomically, and return its path."""
         arrays = {"counts": self.grouped_counts, "tokens": self.grouped_tokens}
-        arrays |= {n: a for n, a in (("sums", self.sums), ("squares", self.squares)) if a is not None}
+        arrays |= {
+            n: a for n, a in (("sums", self.sums), ("squares", self.squares)) if a is not None
+        }
         details = {"languages": self.languages, "provenance": self.provenance.to_dict()}
         return save_arrays(path, KIND, arrays, details)
 
@@ -260,7 +267,9 @@ class ActivationStatistics:
             for language, tokens, active in zip(self.languages, self.tokens, share, strict=True)
         ]
         title = f"ActivationStatistics: {self.n_layers} layers x {self.d_mlp} neurons"
-        return html_table(title, ("language", "counted tokens", "mean activation probability"), rows)
+        return html_table(
+            title, ("language", "counted tokens", "mean activation probability"), rows
+        )
 
 
 def _check(statistics: ActivationStatistics) -> None:
@@ -280,7 +289,9 @@ def _check(statistics: ActivationStatistics) -> None:
             raise LensNeuronsError(f"{name} {moment.shape} do not fit counts {counts.shape}")
     if counts.size and counts.min() < 0:
         raise LensNeuronsError("an activation count is negative: the counter overflowed")
-    if empty := [k for k, t in zip(languages, statistics.grouped_tokens.sum(0), strict=True) if t < 1]:
+    if empty := [
+        k for k, t in zip(languages, statistics.grouped_tokens.sum(0), strict=True) if t < 1
+    ]:
         raise LensNeuronsError(f"no token was counted in {empty}: leave these languages out")
 
 

@@ -116,7 +116,9 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dic
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise StorageError(f"{path} does not exist" if not Path(path).exists() else f"{path} is a folder")
+        raise StorageError(
+            f"{path} does not exist" if not Path(path).exists() else f"{path} is a folder"
+        )
     try:
         with safe_open(path, framework="np") as file:
             details = _read_header(path, (file.metadata() or {}).get(HEADER), kind)

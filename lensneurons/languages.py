@@ -1,0 +1,198 @@
+"""Languages by name: BCP-47 tags, English names, and the scripts a language is written in.
+
+A language is a key like ``"zh"`` everywhere in this package, never a position in a list. This file
+turns what people write (``"ZH"``, ``"eng"``, ``"zh_Hans"``) into one canonical tag, refuses what is
+no language, and knows which scripts to expect, so that a column of French under ``"th"`` is seen
+before it is counted. All knowledge comes from the IANA registry and CLDR's likely subtags as
+shipped with the ``langcodes`` library; there is no table of languages here.
+
+    >>> language_code("eng"), language_name("sw"), sorted(scripts("ja"))
+    ('en', 'Swahili', ['Hani', 'Hira', 'Kana'])
+
+What it does not do: identify the language of a text. A Spanish text under ``"en"`` has the right
+script and passes.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import lru_cache
+
+import langcodes
+import regex
+from langcodes.data_dicts import LIKELY_SUBTAGS
+from langcodes.registry_parser import parse_registry
+
+from lensneurons.errors import CorpusError
+
+# Tags that the standard has but that name no one language.
+_NO_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
+
+# ISO 15924 also has codes for *writing systems*, which mix or narrow Unicode scripts.
+_UNICODE_SCRIPTS = {
+    "Hans": {"Hani"},
+    "Hant": {"Hani"},
+    "Hanb": {"Hani", "Bopo"},
+    "Hntl": {"Hani", "Latn"},
+    "Hrkt": {"Hira", "Kana"},
+    "Jpan": {"Hani", "Hira", "Kana"},
+    "Jamo": {"Hang"},
+    "Kore": {"Hang", "Hani"},
+    "Aran": {"Arab"},
+    "Latf": {"Latn"},
+    "Latg": {"Latn"},
+    "Cyrs": {"Cyrl"},
+    "Syre": {"Syrc"},
+    "Syrj": {"Syrc"},
+    "Syrn": {"Syrc"},
+}
+
+# Letters with a script of their own: digits, punctuation and U+30FC belong to every language.
+_LETTER = r"(?![\p{Script=Zyyy}\p{Script=Zinh}])\p{L}"
+
+# The registry's names carry remarks: "Swahili (macrolanguage)", "Modern Greek (1453-)".
+_REMARK = regex.compile(r"^Modern (?=Greek)|\s*\(.*?\)")
+
+
+@lru_cache(maxsize=4096)
+def language_code(tag: str) -> str:
+    """Return the canonical BCP-47 tag of a language.
+
+    Args:
+        tag: a tag in any spelling: ``"ZH"``, ``"eng"``, ``"zh_Hans"``, ``"pt-BR"``.
+
+    Returns:
+        The canonical tag: ``"zh"``, ``"en"``, ``"zh-Hans"``, ``"pt-BR"``. Script and region stay
+        where they were given: ``"zh"`` and ``"zh-Hans"`` are two keys.
+
+    Raises:
+        CorpusError: the tag names no language (a name like ``"Chinese"`` is refused too, with the
+            tag it should be).
+    """
+    try:
+        language = langcodes.Language.get(tag)
+    except langcodes.LanguageTagError:
+        raise CorpusError(_refusal(tag)) from None
+    if not language.is_valid() or language.language in _NO_LANGUAGE or not language.language:
+        raise CorpusError(_refusal(tag))
+    return language.to_tag()
+
+
+@lru_cache(maxsize=4096)
+def language_name(code: str) -> str:
+    """Return the English name of a language, like ``"Swahili"`` for ``"sw"``.
+
+    Args:
+        code: a tag that `language_code` accepts. Script and region follow in parentheses:
+            ``"Chinese (Hant)"``.
+
+    Raises:
+        CorpusError: the tag names no language.
+    """
+    first, _, rest = language_code(code).partition("-")
+    name = _all_names().get(first, [first])[0]  # private-use tags like "qaa" have no name
+    return f"{name} ({rest})" if rest else name
+
+
+def language_of_name(name: str) -> str:
+    """Return the tag of a language given by its English name: ``"zh"`` for ``"Chinese"``.
+
+    Args:
+        name: an English name of the IANA registry, in any case.
+
+    Raises:
+        CorpusError: no language has that name; close names are suggested.
+    """
+    try:
+        return _codes()[name.strip().casefold()]
+    except KeyError:
+        raise CorpusError(_refusal(name, what="the English name of a language")) from None
+
+
+@lru_cache(maxsize=4096)
+def scripts(code: str) -> frozenset[str]:
+    """Return the Unicode scripts a language is expected in, as four-letter ISO 15924 codes.
+
+    Args:
+        code: a tag that `language_code` accepts. A script in the tag decides (``"sr-Latn"``),
+            else CLDR's likely script does (``"sr"`` is Cyrillic).
+
+    Returns:
+        Codes as Unicode's Script property has them: ``{"Hani", "Hira", "Kana"}`` for
+        Japanese. Empty where nothing is known (private-use tags): then nothing is foreign.
+
+    Raises:
+        CorpusError: the tag names no language.
+    """
+    # "swh" is written as its macrolanguage "sw" is; CLDR lists the latter only.
+    language = langcodes.Language.get(langcodes.standardize_tag(language_code(code), macro=True))
+    if language.script is None and language.language not in LIKELY_SUBTAGS:
+        return frozenset()  # maximize() would fall back on English and answer "Latn"
+    script = language.maximize().script
+    return frozenset(_UNICODE_SCRIPTS.get(script, {script}))
+
+
+def foreign_share(text: str, code: str) -> float:
+    """Return the share of a text's letters that stand in a script foreign to its language.
+
+    Args:
+        text: any text. Letters are Unicode's category L; letters common to all scripts, digits,
+            punctuation and combining marks do not count on either side.
+        code: the language the text is said to be in.
+
+    Returns:
+        A number from 0 to 1; 0.0 where the text has no letters or the language no known script.
+
+    Raises:
+        CorpusError: the tag names no language.
+    """
+    home = scripts(code)
+    if not home:
+        return 0.0
+    letters = len(_letters().findall(text))
+    return len(_letters(home).findall(text)) / letters if letters else 0.0
+
+
+@lru_cache(maxsize=256)
+def _letters(outside: frozenset[str] = frozenset()) -> regex.Pattern[str]:
+    """Return the pattern of one letter whose script is none of `outside`."""
+    barred = "".join(rf"\p{{Script={script}}}" for script in sorted(outside))
+    return regex.compile((rf"(?![{barred}])" if barred else "") + _LETTER)
+
+
+@lru_cache(maxsize=1)
+def _all_names() -> dict[str, list[str]]:
+    """Return the English names of every language subtag, without remarks like "(1453-)"."""
+    return {
+        entry["Subtag"]: [_REMARK.sub("", name) for name in entry["Description"]]
+        for entry in parse_registry()
+        if entry["Type"] == "language" and "Deprecated" not in entry and ".." not in entry["Subtag"]
+    }
+
+
+@lru_cache(maxsize=1)
+def _codes() -> dict[str, str]:
+    """Return the tag of every English name; of two tags with one name, the shorter."""
+    codes: dict[str, str] = {}
+    for code, names in sorted(_all_names().items(), key=lambda pair: len(pair[0])):
+        for name in names if code not in _NO_LANGUAGE else ():
+            codes.setdefault(name.casefold(), code)
+    return codes
+
+
+def _refusal(given: str, what: str = "a language code") -> str:
+    """Return the message that refuses `given`, with the tag that was probably meant."""
+    hint = _suggestion(str(given))
+    remedy = f"did you mean {hint!r} ({language_name(hint)})?" if hint else ""
+    example = "use a BCP-47 tag such as 'en', 'zh' or 'sw'"
+    return f"{given!r} is not {what}; {remedy or example}"
+
+
+def _suggestion(given: str) -> str | None:
+    """Return the language meant by a (misspelt) name or a country code, if any."""
+    country = f"und-{given.upper()}"
+    if len(given) == 2 and country in LIKELY_SUBTAGS:
+        # "jp" and "cn" are countries; CLDR knows the language most written there.
+        return langcodes.Language.get(LIKELY_SUBTAGS[country]).language
+    names = get_close_matches(given.strip().casefold(), _codes(), n=1, cutoff=0.8)
+    return _codes()[names[0]] if names and len(given) > 3 else None

@@ -21,7 +21,7 @@ lint: $(VENV)/.installed
 	$(RUN)pyright
 
 benchmarks: $(VENV)/.installed
-	$(RUN)python -m tests.benchmarks
+	$(RUN)python tests/benchmarks
 
 compatibility:
 	bash tests/compatibility/transformer_lens_3.sh

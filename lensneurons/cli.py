@@ -97,7 +97,9 @@ def _add_collect(commands: Any) -> None:
 def _add_source(command: argparse.ArgumentParser) -> None:
     """The options of commands that identify neurons from a folder."""
     command.add_argument("folder", metavar="FOLDER", type=Path, help="run folder of collect")
-    command.add_argument("--published", action="store_true", help="FOLDER holds published .pt counts")
+    command.add_argument(
+        "--published", action="store_true", help="FOLDER holds published .pt counts"
+    )
     command.add_argument("--languages", type=_names, help="such as en,zh,sw (default: all)")
     command.add_argument("--top-rate", type=float, default=0.01, help="share of neurons to select")
     command.add_argument("--percentile", type=float, default=0.95, help="of tau")

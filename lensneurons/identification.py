@@ -27,6 +27,8 @@ from lensneurons.errors import IdentificationError, choose
 from lensneurons.lambda_search import Origin, largest_lambda
 from lensneurons.neurons import LanguageNeurons, Population
 from lensneurons.scores import (
+    language_rows,
+    languages_above,
     normalised_entropy,
     normalised_maximum,
     percentile_bar,
@@ -72,14 +74,15 @@ def identify(
     _check(statistics, score, top_rate, percentile, lambda_, tau)
     probability = statistics.probability
     bar = percentile_bar(probability, percentile) if tau is None else float(tau)
-    above = np.count_nonzero(probability > bar, axis=-1).astype(np.int64)
+    rows = language_rows(probability, statistics.languages)
+    above = languages_above(rows, bar)
     number = max(1, round(above.size * top_rate))
-    entropy = normalised_entropy(probability, statistics.languages)
+    entropy = normalised_entropy(rows)
     if score == "lape":
         values, weight, origin = np.where(above == 0, np.inf, entropy), None, "none"
         number = min(number, int(np.sum(above > 0)))
     else:
-        maximum = normalised_maximum(probability)
+        maximum = normalised_maximum(rows)
         agnostic = above == len(statistics.languages)
         weight, origin = _weight(lambda_, entropy, maximum, agnostic, number)
         values = entropy - weight * maximum

@@ -42,6 +42,18 @@ class Segment:
     stop: float
 
 
+@dataclass(frozen=True)
+class Lines:
+    """The lines ``height - lambda * slope``, one an entry of both arrays."""
+
+    height: np.ndarray
+    slope: np.ndarray
+
+    def above(self, height: float, slope: float) -> Lines:
+        """How far these lines are above another one: again lines."""
+        return Lines(self.height - height, self.slope - slope)
+
+
 def largest_lambda(
     entropy: NeuronScores, maximum: NeuronScores, agnostic: NeuronMask, number: int
 ) -> tuple[float, Origin]:
@@ -63,13 +75,15 @@ def largest_lambda(
     if not agnostic.any():
         return AUTHORS_UPPER_END, "unbounded"
     h, m, masked = entropy.ravel(), maximum.ravel(), agnostic.ravel()
-    others = np.flatnonzero(~masked)
     envelope = lower_envelope(h, m, np.flatnonzero(masked))
-    unbounded = _below_at_infinity(h, m, others, envelope[-1].neuron) >= number
+    others = Lines(h[~masked], m[~masked])
+    last = envelope[-1].neuron
+    unbounded = _below_at_infinity(others, h[last], m[last]) >= number
     upper = AUTHORS_UPPER_END if unbounded else np.inf
     for segment in reversed(envelope):
         if segment.start < upper:
-            found = _last_feasible(h, m, others, segment, min(segment.stop, upper), number)
+            lowest = others.above(h[segment.neuron], m[segment.neuron])
+            found = _last_feasible(lowest, segment.start, min(segment.stop, upper), number)
             if found is not None:
                 exact = _largest_float(entropy, maximum, agnostic, number, found)
                 return exact, "unbounded" if unbounded else "exact"
@@ -100,31 +114,27 @@ def lower_envelope(h: np.ndarray, m: np.ndarray, members: np.ndarray) -> list[Se
         current, start = following, stop
 
 
-def _below_at_infinity(h: np.ndarray, m: np.ndarray, others: np.ndarray, lowest: int) -> int:
-    """How many other lines lie below the line of `lowest` for every large enough lambda."""
-    slope = m[others] - m[lowest]
-    return int(np.sum(slope > 0) + np.sum((slope == 0) & (h[others] < h[lowest])))
+def _below_at_infinity(others: Lines, height: float, slope: float) -> int:
+    """How many other lines lie below a line for every large enough lambda."""
+    steeper = others.slope > slope
+    parallel = others.slope == slope
+    return int(np.sum(steeper) + np.sum(parallel & (others.height < height)))
 
 
-def _last_feasible(
-    h: np.ndarray, m: np.ndarray, others: np.ndarray, segment: Segment, stop: float, number: int
-) -> float | None:
-    """The right end of the last stretch of a segment along which `number` lines lie below it."""
-    height, slope = h[others] - h[segment.neuron], m[others] - m[segment.neuron]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossing = height / slope
-    rising, falling = slope > 0, slope < 0
-    below = (rising & (crossing <= segment.start)) | (falling & (crossing > segment.start))
-    below |= (slope == 0) & (height < 0)
-    inside = (rising | falling) & (crossing > segment.start) & (crossing < stop)
-    order = np.argsort(crossing[inside], kind="stable")
-    events = crossing[inside][order]
-    change = np.where(rising[inside][order], 1, -1)
-    counts = int(below.sum()) + np.concatenate([[0], np.cumsum(change)])
-    ends = np.concatenate([events, [stop]])
-    starts = np.concatenate([[segment.start], events])
-    feasible = np.flatnonzero((counts >= number) & (ends > starts))
-    return float(ends[feasible[-1]]) if len(feasible) else None
+def _last_feasible(lines: Lines, start: float, stop: float, number: int) -> float | None:
+    """The right end of the last stretch between start and stop where `number` lines are below 0."""
+    height, slope = lines.height, lines.slope
+    at_start = height - start * slope
+    at_stop = height - stop * slope if np.isfinite(stop) else np.where(slope == 0, height, -slope)
+    below = (at_start < 0) | ((at_start == 0) & (slope > 0))
+    crossers = np.flatnonzero(below != (at_stop < 0))
+    events = height[crossers] / slope[crossers]
+    order = np.argsort(events, kind="stable")
+    change = np.where(slope[crossers] > 0, 1, -1)[order]
+    counts = np.count_nonzero(below) + np.concatenate([[0], np.cumsum(change)])
+    edges = np.concatenate([[start], events[order].clip(start, stop), [stop]])
+    feasible = np.flatnonzero((counts >= number) & (edges[1:] > edges[:-1]))
+    return float(edges[feasible[-1] + 1]) if len(feasible) else None
 
 
 def _largest_float(

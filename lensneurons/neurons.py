@@ -26,6 +26,7 @@ from lensneurons.provenance import Provenance
 from lensneurons.shapes import (
     Histogram,
     LayerProfile,
+    Memberships,
     NeuronMask,
     NeuronNumbers,
     NeuronScores,
@@ -94,9 +95,14 @@ class LanguageNeurons:
         return self.probability.shape[1]
 
     @cached_property
+    def above(self) -> Memberships:
+        """bool [layer, neuron, language]: where p > tau."""
+        return self.probability > self.tau
+
+    @cached_property
     def n_above(self) -> NeuronNumbers:
         """int64 [layer, neuron]: N, the number of languages with p > tau."""
-        return np.count_nonzero(self.probability > self.tau, axis=-1).astype(np.int64)
+        return np.count_nonzero(self.above, axis=-1).astype(np.int64)
 
     @cached_property
     def class_codes(self) -> NeuronNumbers:
@@ -141,10 +147,9 @@ class LanguageNeurons:
     def _by_language(
         self, label: str, rule: Callable[[NeuronMask, NeuronNumbers], NeuronMask]
     ) -> dict[str, NeuronSet]:
-        above = self.probability > self.tau
         return {
             language: NeuronSet.from_mask(
-                rule(above[..., k], self.n_above) & self.counted, f"{label} {language}"
+                rule(self.above[..., k], self.n_above) & self.counted, f"{label} {language}"
             )
             for k, language in enumerate(self.languages)
         }
@@ -156,8 +161,7 @@ class LanguageNeurons:
     def languages_of(self, name: str) -> tuple[str, ...]:
         """The languages in which one neuron exceeds tau; the owner where there is one only."""
         layer, neuron = divmod(flat_index(name, self.n_layers, self.d_mlp), self.d_mlp)
-        above = self.probability[layer, neuron] > self.tau
-        return tuple(k for k, is_above in zip(self.languages, above, strict=True) if is_above)
+        return tuple(np.array(self.languages)[self.above[layer, neuron]].tolist())
 
     def histogram(self, population: Population | None = None) -> Histogram:
         """int64 [K + 1]: how many neurons of a population have N = 0, 1, ..., K."""

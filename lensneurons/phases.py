@@ -138,7 +138,9 @@ class LayerParts:
         return f"LayerParts(not found; best division {spans}; fails: {reasons})"
 
     def _repr_html_(self) -> str:
-        rows = [(c.part or "", c.claim, "yes" if c.holds else "no", c.measured) for c in self.criteria]
+        rows = [
+            (c.part or "", c.claim, "yes" if c.holds else "no", c.measured) for c in self.criteria
+        ]
         spans = " / ".join(_span(part.first, part.last) for part in self.parts)
         title = f"Four parts {'found' if self.found else 'not found'}; best division {spans}"
         return html_table(title, ("part", "criterion", "holds", "measured"), rows)
@@ -195,9 +197,7 @@ def _reprofile(statistics: ActivationStatistics, neurons: LanguageNeurons) -> La
 def _divide(profile: LayerProfile, shuffles: int, seed: int) -> LayerParts:
     starts = [start for start in _starts(profile) if start >= 0]
     edges = [0, *starts, len(profile)]
-    parts = tuple(
-        Part(i + 1, NAMES[i], edges[i], edges[i + 1] - 1) for i in range(len(edges) - 1)
-    )
+    parts = tuple(Part(i + 1, NAMES[i], edges[i], edges[i + 1] - 1) for i in range(len(edges) - 1))
     head = edges[3]
     shuffle_p = _shuffle_p(_features(profile[:head]), shuffles, seed)
     criteria = (*_criteria(profile, parts), _order_criterion(shuffle_p))
@@ -278,9 +278,7 @@ def _criteria(profile: LayerProfile, parts: tuple[Part, ...]) -> tuple[Criterion
     )
 
 
-def _last_part_criteria(
-    profile: LayerProfile, parts: tuple[Part, ...]
-) -> tuple[Criterion, ...]:
+def _last_part_criteria(profile: LayerProfile, parts: tuple[Part, ...]) -> tuple[Criterion, ...]:
     claim = "after the late peak of specific neurons they fall while related and agnostic ones rise"
     if len(parts) < 4:
         half = len(profile) // 2

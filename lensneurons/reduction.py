@@ -58,7 +58,9 @@ def reduce_batch(pre: Activation, counted: CountedMask, activation: ActivationFu
     return (_reduce_on_cpu if on_cpu else reduce_on_device)(pre, counted, activation)
 
 
-def _reduce_on_cpu(pre: Activation, counted: CountedMask, activation: ActivationFunction) -> Reduced:
+def _reduce_on_cpu(
+    pre: Activation, counted: CountedMask, activation: ActivationFunction
+) -> Reduced:
     """Work through each row in blocks that stay in the cache.
 
     A block has fewer than 256 tokens, so its counts fit uint8 and are then added up as int64; its

@@ -20,7 +20,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lensneurons.shapes import NeuronMask, NeuronScores, Probabilities
+from lensneurons.shapes import (
+    LanguageRows,
+    NeuronMask,
+    NeuronNumbers,
+    NeuronScores,
+    Probabilities,
+)
 
 SMALLEST_SHARE = 1e-12
 
@@ -43,27 +49,42 @@ def lambda_of_paper(lambda_: float, n_languages: int) -> float:
     return lambda_ * math.log(n_languages) / expected_largest_part(n_languages)
 
 
-def normalised_entropy(probability: Probabilities, languages: Sequence[str]) -> NeuronScores:
+def language_rows(probability: Probabilities, languages: Sequence[str]) -> LanguageRows:
+    """The probabilities as float64 [language, layer, neuron], languages in alphabetical order.
+
+    Sums over the first axis of a contiguous array run ten times faster than over the last, and
+    always in the same order.
+    """
+    return np.ascontiguousarray(np.moveaxis(probability, -1, 0)[np.argsort(languages)])
+
+
+def normalised_entropy(rows: LanguageRows) -> NeuronScores:
     """``H(p') / ln K`` of every neuron: 0 for one language, 1 where all are equal.
 
     A neuron that is never active has no distribution over languages; it gets the uniform one, so
     it is never taken for language-specific. Shares below 1e-12 count as 1e-12.
 
     Args:
-        probability: float64 [layer, neuron, language].
-        languages: names of the last axis, for an order-independent sum.
+        rows: float64 [language, layer, neuron], from `language_rows`.
     """
-    ordered = probability[..., np.argsort(languages)]
-    total = ordered.sum(axis=-1, keepdims=True)
-    uniform = 1.0 / len(languages)
-    share = np.divide(ordered, total, out=np.full_like(ordered, uniform), where=total > 0)
-    np.maximum(share, SMALLEST_SHARE, out=share)
-    return -np.einsum("lnk,lnk->ln", share, np.log(share)) / math.log(len(languages))
+    total = rows.sum(axis=0)
+    entropy = np.zeros_like(total)
+    for row in rows:
+        share = np.full_like(total, 1.0 / len(rows))
+        np.divide(row, total, out=share, where=total > 0)
+        np.maximum(share, SMALLEST_SHARE, out=share)
+        entropy -= share * np.log(share)
+    return entropy / math.log(len(rows))
 
 
-def normalised_maximum(probability: Probabilities) -> NeuronScores:
-    """``max_k p_k / (H_K / K)`` of every neuron."""
-    return probability.max(axis=-1) / expected_largest_part(probability.shape[-1])
+def normalised_maximum(rows: LanguageRows) -> NeuronScores:
+    """``max_k p_k / (H_K / K)`` of every neuron; `rows` as for `normalised_entropy`."""
+    return rows.max(axis=0) / expected_largest_part(len(rows))
+
+
+def languages_above(rows: LanguageRows, bar: float) -> NeuronNumbers:
+    """N: in how many languages each neuron's probability exceeds the bar."""
+    return (rows > bar).sum(axis=0, dtype=np.int64)
 
 
 def percentile_bar(probability: Probabilities, percentile: float) -> float:

@@ -22,6 +22,7 @@ Sums = Float64[Array, "layer neuron language"]
 Tokens = Int64[Array, "language"]
 GroupWeights = Int64[Array, "group"]
 Probabilities = Float64[Array, "layer neuron language"]
+LanguageRows = Float64[Array, "language layer neuron"]
 
 # Running totals of one language
 GroupedLayers = Int64[Array, "group layer neuron"]
@@ -32,6 +33,8 @@ NeuronScores = Float64[Array, "layer neuron"]
 NeuronNumbers = Int64[Array, "layer neuron"]
 NeuronMask = Bool[Array, "layer neuron"]
 FlatNeurons = Int64[Array, "neurons"]
+
+Memberships = Bool[Array, "layer neuron language"]
 
 # One value a layer
 LayerCounts = Int64[Array, "layer"]

@@ -1,0 +1,35 @@
+"""Ratios, never seconds: ours against plain Hugging Face and against the published algorithm.
+
+    python tests/benchmarks                    # everything, about ten minutes on two cores
+    python tests/benchmarks identification     # one of identification, collection, memory
+
+Both sides of a ratio run in turn in one process; the median and the spread of the pairs are told.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import collection
+import identification
+import memory
+
+BENCHMARKS = {"identification": identification, "collection": collection, "memory": memory}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", nargs="*", choices=[*BENCHMARKS, []], help="default: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    for name in options.which or BENCHMARKS:
+        print(f"\n## {name}\n")
+        for line in BENCHMARKS[name].measure(options.rounds):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

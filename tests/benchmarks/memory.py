@@ -1,0 +1,36 @@
+"""Peak memory of `collect` does not grow with the corpus: each size in a process of its own."""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def measure(rounds: int) -> Iterator[str]:
+    """Yield the lines of the report."""
+    for texts in (16, 320):
+        output = subprocess.run(
+            [sys.executable, __file__, str(texts)], check=True, capture_output=True, text=True
+        ).stdout
+        yield f"{texts} texts of 128 tokens: {output.strip()}"
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import torch
+    from collection import build_model, word_corpus
+
+    from lensneurons.activations import collect
+
+    torch.set_num_threads(1)
+    _, bridge = build_model()
+    before = _peak()
+    collect(
+        bridge, word_corpus(int(sys.argv[1]), 128), scope="all", batch_tokens=1024, progress=False
+    )
+    print(f"peak {_peak():.0f} MiB, of which the model {before:.0f} MiB")

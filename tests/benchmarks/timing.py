@@ -1,0 +1,24 @@
+"""Timing of things that take turns."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+
+def take_turns(rounds: int, **sides: Callable[[], object]) -> dict[str, np.ndarray]:
+    """Seconds of each side in each round, after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def ratio(base: np.ndarray, ours: np.ndarray) -> str:
+    """How many times faster ours is, pair by pair: median (smallest to largest)."""
+    pairs = base / ours
+    return f"{np.median(pairs):.2f} ({pairs.min():.2f} to {pairs.max():.2f})"

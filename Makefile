@@ -12,13 +12,13 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
-	$(RUN)pyright
+	$(RUN)basedpyright
 	$(RUN)python -m pytest
 
 lint: $(VENV)/.installed
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
-	$(RUN)pyright
+	$(RUN)basedpyright
 
 benchmarks: $(VENV)/.installed
 	$(RUN)python tests/benchmarks

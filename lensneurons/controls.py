@@ -61,7 +61,7 @@ def draw_controls(
 
 
 class _Layer:
-    """The candidates of one layer, sorted by probability, and where the members would stand."""
+    """The candidates of one layer by probability, and between which the members would stand."""
 
     def __init__(
         self, neurons: NeuronSet, taken: NeuronSet, layer: int, probability: np.ndarray
@@ -75,13 +75,20 @@ class _Layer:
             )
         self.offset = layer * neurons.d_mlp
         self.candidates = free[np.argsort(probability[free], kind="stable")]
-        self.places = np.searchsorted(probability[self.candidates], probability[members])
+        values = probability[self.candidates]
+        self.lowest = np.searchsorted(values, probability[members], side="left")
+        self.highest = np.searchsorted(values, probability[members], side="right")
 
     def draw(self, random: np.random.Generator) -> FlatNeurons:
-        """One candidate for each member, without replacement, near its rank."""
+        """One candidate for each member, without replacement, near its rank.
+
+        Candidates of equal probability (0 above all) have no order: a member stands anywhere
+        among its equals.
+        """
         free = np.ones(len(self.candidates), bool)
         chosen = []
-        for place in random.permutation(self.places):
+        places = random.integers(self.lowest, self.highest, endpoint=True)
+        for place in random.permutation(places).tolist():
             near = _nearest_free(free, place)
             pick = near[random.integers(len(near))]
             free[pick] = False

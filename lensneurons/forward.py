@@ -132,7 +132,8 @@ def _is_plain(model: Any) -> bool:
 
 def _is_altered(module: nn.Module) -> bool:
     """Whether a module computes otherwise than its class: accelerate and some adapters of
-    TransformerLens replace `forward` on the instance, and processed weights replace the weights."""
+    TransformerLens replace `forward` on the instance, and processed weights replace the weights.
+    """
     return "forward" in vars(module) or bool(getattr(module, "_use_processed_weights", False))
 
 

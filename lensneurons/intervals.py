@@ -5,9 +5,11 @@ languages of an item together, and recomputing any number from the drawn counts 
 without another forward pass: probabilities, class counts, boundaries of the parts, and differences
 between two models that read the same items (paired: the same groups are drawn for both).
 
-The intervals speak of other items of the same kind. With few groups they are coarse: the bootstrap
-of G groups has ``G`` values to draw from and is about ``sqrt((G - 1) / G)`` too narrow (5 % at the
-default of ten), the jackknife corrects this and uses Student's t with ``G - 1`` degrees of freedom.
+The intervals speak of other items of the same kind. With few groups the bootstrap is too narrow: it
+has ``G`` values to draw from, spreads ``sqrt((G - 1) / G)`` of what it should, and knows no Student's
+t. At the defaults, ten groups and 200 draws, its 95 % intervals are a fifth too short and hold the
+truth in 87 % of corpora; the jackknife, with Student's t of ``G - 1`` degrees of freedom, in 94 %
+(simulated with unequal groups: tests/test_intervals.py).
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ def resamples(
     corpus this does not happen.
 
     Raises:
-        LensNeuronsError: the statistics keep fewer than two groups.
+        LensNeuronsError: the statistics keep fewer than two groups, or nearly every draw leaves a
+            language without tokens.
     """
     done = 0
     for weights in group_weights(statistics.n_groups, 10 * draws, seed):
@@ -73,6 +76,10 @@ def resamples(
             done += 1
         if done == draws:
             return
+    raise LensNeuronsError(
+        f"only {done} of {10 * draws} draws of the groups have tokens in every language: collect "
+        "with fewer groups, or more items"
+    )
 
 
 def bootstrap(
@@ -93,8 +100,9 @@ def bootstrap(
         seed: the same seed gives the same interval.
 
     Raises:
-        LensNeuronsError: fewer than two groups.
+        LensNeuronsError: fewer than two groups, no draw, or a level outside (0, 1).
     """
+    _require_sense(draws, level)
     values = [measure(drawn) for drawn in resamples(statistics, draws=draws, seed=seed)]
     return _percentiles(measure(statistics), values, level)
 
@@ -115,6 +123,7 @@ def bootstrap_difference(
         LensNeuronsError: fewer than two groups.
     """
     require_comparable(before, after)
+    _require_sense(draws, level)
     pairs = zip(
         resamples(before, draws=draws, seed=seed),
         resamples(after, draws=draws, seed=seed),
@@ -126,7 +135,13 @@ def bootstrap_difference(
 
 def _percentiles(estimate: object, values: list[np.ndarray | float], level: float) -> Interval:
     low, high = np.quantile(np.array(values, float), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return Interval(np.asarray(estimate, float), low, high, level, "bootstrap")
+    return _interval(estimate, low, high, level, "bootstrap")
+
+
+def _interval(estimate: object, low: object, high: object, level: float, method: str) -> Interval:
+    """The interval, with numbers as arrays without axes."""
+    ends = (np.asarray(value, float) for value in (estimate, low, high))
+    return Interval(*ends, level, method)
 
 
 def jackknife(
@@ -144,13 +159,14 @@ def jackknife(
 
     n = statistics.n_groups
     _require_groups(n)
+    _require_sense(n, level)
     left_out = np.array(
         [measure(statistics.resample(row)) for row in 1 - np.eye(n, dtype=np.int64)], float
     )
     error = np.sqrt((n - 1) / n * np.square(left_out - left_out.mean(axis=0)).sum(axis=0))
     estimate = np.asarray(measure(statistics), float)
     reach = t.ppf((1 + level) / 2, n - 1) * error
-    return Interval(estimate, estimate - reach, estimate + reach, level, "jackknife")
+    return _interval(estimate, estimate - reach, estimate + reach, level, "jackknife")
 
 
 def _require_groups(n_groups: int) -> None:
@@ -158,4 +174,12 @@ def _require_groups(n_groups: int) -> None:
         raise LensNeuronsError(
             "intervals need the counts of at least two groups of items: collect(..., groups=10). "
             "Published counts have one group, so they have no intervals"
+        )
+
+
+def _require_sense(draws: int, level: float) -> None:
+    if draws < 1 or not 0 < level < 1:
+        raise LensNeuronsError(
+            f"draws={draws}, level={level}: an interval needs at least one draw and a level "
+            "between 0 and 1"
         )

@@ -70,7 +70,8 @@ def largest_lambda(
         none does and 0.2 stands in.
 
     Raises:
-        IdentificationError: every lambda selects a language-agnostic neuron.
+        IdentificationError: every lambda, or every one up to 0.2 where nothing bounds it, selects a
+            language-agnostic neuron.
     """
     if not agnostic.any():
         return AUTHORS_UPPER_END, "unbounded"
@@ -87,8 +88,9 @@ def largest_lambda(
             if found is not None:
                 exact = _largest_float(entropy, maximum, agnostic, number, found)
                 return exact, "unbounded" if unbounded else "exact"
+    tried = f"every lambda up to {AUTHORS_UPPER_END}" if unbounded else "every lambda"
     raise IdentificationError(
-        f"every lambda selects a language-agnostic neuron among the {number} lowest scores: "
+        f"{tried} selects a language-agnostic neuron among the {number} lowest scores: "
         "lower top_rate, raise tau, or give lambda_ a value"
     )
 
@@ -140,11 +142,14 @@ def _last_feasible(lines: Lines, start: float, stop: float, number: int) -> floa
 def _largest_float(
     entropy: NeuronScores, maximum: NeuronScores, agnostic: NeuronMask, number: int, found: float
 ) -> float:
-    """The supremum rounded down to a float at which the selection itself has no agnostic neuron."""
+    """The supremum rounded down to a float at which the selection itself has no agnostic neuron.
+
+    One spacing of floats is enough, except where the scores are nearly parallel lines.
+    """
     step = 0.0
     while (select_lowest(entropy - (found - step) * maximum, number) & agnostic).any():
-        step = max(2 * step, np.spacing(found))
-        if step > 1e-6:
+        step = max(2 * step, float(np.spacing(found)))
+        if step > found:
             raise IdentificationError(
                 f"scores around lambda {found} are too close for float64: give lambda_ a value"
             )

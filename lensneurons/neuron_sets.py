@@ -105,7 +105,7 @@ class NeuronSet:
         return np.bincount(self.layers, minlength=self.n_layers)
 
     def mask(self) -> NeuronMask:
-        """bool [layer, neuron], true where the set is."""
+        """Bool [layer, neuron], true where the set is."""
         mask = np.zeros(self.n_layers * self.d_mlp, bool)
         mask[self.flat] = True
         return mask.reshape(self.n_layers, self.d_mlp)

@@ -20,7 +20,7 @@ import numpy as np
 
 from lensneurons.display import html_table
 from lensneurons.errors import choose
-from lensneurons.lambda_search import Origin
+from lensneurons.lambda_search import AUTHORS_UPPER_END, Origin
 from lensneurons.neuron_sets import NeuronSet, flat_index
 from lensneurons.provenance import Provenance
 from lensneurons.shapes import (
@@ -57,7 +57,7 @@ class LanguageNeurons:
         tau_origin: ``"percentile 0.95"`` or ``"given"``.
         lambda_: weight of the largest probability; None for LAPE.
         lambda_origin: ``"exact"`` (bounded by a language-agnostic neuron), ``"unbounded"`` (nothing
-            bounds it: 0.2 stands in), ``"given"``, or ``"none"``.
+            bounds it: the largest up to 0.2 stands in), ``"given"``, or ``"none"``.
         score_name: ``"paper"`` or ``"lape"``.
         top_rate: share of neurons that was selected.
         population: which neurons the sets hold, ``"selected"`` or ``"all"``.
@@ -79,6 +79,8 @@ class LanguageNeurons:
 
     def __post_init__(self) -> None:
         choose(self.population, ("selected", "all"), "population")
+        for array in (self.probability, self.score, self.selected):
+            array.flags.writeable = False
 
     def with_population(self, population: Population) -> LanguageNeurons:
         """The same result with its sets drawn from ``"selected"`` or ``"all"`` neurons."""
@@ -96,7 +98,7 @@ class LanguageNeurons:
 
     @cached_property
     def above(self) -> Memberships:
-        """bool [layer, neuron, language]: where p > tau."""
+        """Bool [layer, neuron, language]: where p > tau."""
         return self.probability > self.tau
 
     @cached_property
@@ -113,7 +115,7 @@ class LanguageNeurons:
 
     @cached_property
     def counted(self) -> NeuronMask:
-        """bool [layer, neuron]: the neurons of the population."""
+        """Bool [layer, neuron]: the neurons of the population."""
         return self.selected if self.population == "selected" else np.ones_like(self.selected)
 
     @cached_property
@@ -131,7 +133,8 @@ class LanguageNeurons:
     def agnostic(self) -> NeuronSet:
         """The neurons that exceed tau in every language, of the whole model.
 
-        They lie outside the selection by construction, so the population does not matter here.
+        With the automatic lambda they lie outside the selection, so the population does not matter
+        here; `layer_profile` and `histogram` count those of the population alone.
         """
         return NeuronSet.from_mask(self.n_above == len(self.languages), "agnostic")
 
@@ -212,8 +215,7 @@ class LanguageNeurons:
 
         chosen = np.flatnonzero(self.counted & (self.n_above > 0))
         chosen = chosen[np.argsort(self.score.flat[chosen], kind="stable")]
-        names = NeuronSet(np.zeros(0, np.int64), self.n_layers, self.d_mlp)
-        layers, neurons = np.divmod(chosen, names.d_mlp)
+        layers, neurons = np.divmod(chosen, self.d_mlp)
         p = self.probability.reshape(-1, len(self.languages))[chosen]
         codes = self.class_codes.flat[chosen]
         return pd.DataFrame(
@@ -257,7 +259,7 @@ class LanguageNeurons:
         """Population, tau and lambda in one line, for the subtitle of every figure."""
         weight = f"lambda {self.lambda_:.6g}" if self.lambda_ is not None else "LAPE"
         if self.lambda_origin == "unbounded":
-            weight += " (nothing bounds it: the upper end of the published search)"
+            weight += f" (nothing bounds it; searched up to {AUTHORS_UPPER_END} as published)"
         which = f"{int(self.selected.sum()):,} selected neurons ({self.top_rate:.2%}, {weight})"
         which = which if self.population == "selected" else f"all {self.selected.size:,} neurons"
         return f"{which}; tau {self.tau:.4f} ({self.tau_origin})"

@@ -32,7 +32,6 @@ import numpy as np
 
 from lensneurons.display import html_table
 from lensneurons.errors import LensNeuronsError
-from lensneurons.identification import identify
 from lensneurons.intervals import resamples
 from lensneurons.neurons import LanguageNeurons
 from lensneurons.segments import best_segments, explained
@@ -45,7 +44,7 @@ NAMES = (
     "multilingual output space transformation",
     "vocabulary space outputting",
 )
-FEWEST_LAYERS = 5
+FEWEST_LAYERS = 5  # they divide; but below eight too many orders fit as well for p <= CHANCE
 CHANCE = 0.05
 
 
@@ -170,8 +169,8 @@ def divide_layers(
         seed: the same seed gives the same result.
 
     Raises:
-        LensNeuronsError: fewer than five layers, which cannot show four parts, or statistics
-            without groups.
+        LensNeuronsError: fewer than five layers, which cannot show four parts, statistics without
+            groups or without a language of the neurons, or statistics for a bare profile.
     """
     profile = neurons if isinstance(neurons, np.ndarray) else neurons.layer_profile("all")
     if len(profile) < FEWEST_LAYERS:
@@ -179,19 +178,18 @@ def divide_layers(
             f"a model of {len(profile)} layers cannot show four parts: {FEWEST_LAYERS} are needed"
         )
     found = _divide(profile, shuffles, seed)
-    if statistics is None or isinstance(neurons, np.ndarray):
+    if statistics is None:
         return found
-    starts = [
-        _starts(_reprofile(drawn, neurons))
-        for drawn in resamples(statistics, draws=draws, seed=seed)
-    ]
+    if isinstance(neurons, np.ndarray):
+        raise LensNeuronsError("a profile has no bar to resample at: give the identified neurons")
+    same = statistics.select(neurons.languages)
+    starts = [_starts(_reprofile(drawn, neurons)) for drawn in resamples(same, draws=draws, seed=seed)]
     return replace(found, draws=np.array(starts, np.int64))
 
 
 def _reprofile(statistics: ActivationStatistics, neurons: LanguageNeurons) -> LayerProfile:
     """Layer profile of resampled statistics at the bar that the neurons were identified with."""
-    again = identify(statistics, tau=neurons.tau, top_rate=neurons.top_rate, lambda_=0.0)
-    return again.layer_profile("all")
+    return replace(neurons, probability=statistics.probability).layer_profile("all")
 
 
 def _divide(profile: LayerProfile, shuffles: int, seed: int) -> LayerParts:
@@ -228,7 +226,8 @@ def _starts(profile: LayerProfile) -> list[int]:
 
 def _last_part_start(profile: LayerProfile) -> int:
     """First layer of part 4, or -1: after the late maximum of specific neurons they fall while
-    related and agnostic ones rise."""
+    related and agnostic ones rise.
+    """
     specific, related, agnostic = profile.T
     half = len(profile) // 2
     peak = half + int(specific[half:].argmax())

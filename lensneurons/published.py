@@ -45,6 +45,8 @@ def read_published_counts(
     """
     whole, prompts, model = _find_files(Path(folder))
     chosen = list(languages) if languages is not None else sorted(whole)
+    if not chosen:
+        raise PublishedCountsError(f"languages=[] leaves nothing of {folder}: name at least one")
     for language in chosen:
         choose(language, sorted(whole), "language")
     lacking = [language for language in chosen if language not in prompts]
@@ -115,7 +117,7 @@ def _read_counts(path: Path) -> tuple[NeuronNumbers, int]:
     content = _load(path)
     if not isinstance(content, dict) or not {"over_zero", "total_tokens"} <= set(content):
         raise PublishedCountsError(f"{path.name} is not a dict of over_zero and total_tokens")
-    counts, tokens = content["over_zero"].numpy(), int(content["total_tokens"])
+    counts, tokens = _as_array(content["over_zero"], path), _as_int(content["total_tokens"], path)
     if counts.ndim != 2 or counts.dtype.kind not in "iu":
         raise PublishedCountsError(
             f"{path.name}: over_zero is {counts.dtype} {counts.shape}, not integers [layer, neuron]"
@@ -125,7 +127,27 @@ def _read_counts(path: Path) -> tuple[NeuronNumbers, int]:
             f"{path.name}: total_tokens {tokens}, smallest count {counts.min()}: a "
             f"{counts.dtype} counter overflowed"
         )
+    if counts.max() > tokens:
+        raise PublishedCountsError(
+            f"{path.name}: a neuron has {counts.max()} active tokens of {tokens}"
+        )
     return counts.astype(np.int64), tokens
+
+
+def _as_array(value: Any, path: Path) -> np.ndarray:
+    if not hasattr(value, "numpy") or value.numel() == 0:
+        found = "empty" if hasattr(value, "numpy") else f"a {type(value).__name__}, not a tensor"
+        raise PublishedCountsError(f"{path.name}: over_zero is {found}")
+    return value.numpy()
+
+
+def _as_int(value: Any, path: Path) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise PublishedCountsError(
+            f"{path.name}: total_tokens is {value!r}, not a whole number"
+        ) from None
 
 
 def _load(path: Path) -> Any:
@@ -163,11 +185,20 @@ def read_published_mask(
             f"{path} holds {found}, not a list of {len(languages)} languages"
         )
     return {
-        language: NeuronSet(
-            np.concatenate([np.asarray(ids, np.int64) + i * d_mlp for i, ids in enumerate(layers)]),
-            len(layers),
-            d_mlp,
-            language,
-        )
+        language: _read_mask(language, layers, d_mlp)
         for language, layers in zip(languages, content, strict=True)
     }
+
+
+def _read_mask(language: str, layers: Any, d_mlp: int) -> NeuronSet:
+    """The neurons of one language from its index tensors, one a layer."""
+    if not isinstance(layers, Sequence) or not all(hasattr(ids, "numpy") for ids in layers):
+        raise PublishedCountsError(f"{language} is not a list of index tensors, one a layer")
+    indices = [ids.numpy().astype(np.int64) for ids in layers]
+    for layer, ids in enumerate(indices):
+        if ids.max(initial=0) >= d_mlp:
+            raise PublishedCountsError(
+                f"{language} has neuron {ids.max()} in layer {layer}, but d_mlp is {d_mlp}"
+            )
+    flat = np.concatenate([ids + layer * d_mlp for layer, ids in enumerate(indices)])
+    return NeuronSet(flat, len(layers), d_mlp, language)

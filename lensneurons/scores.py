@@ -95,10 +95,10 @@ def percentile_bar(probability: Probabilities, percentile: float) -> float:
 
 
 def select_lowest(score: NeuronScores, number: int) -> NeuronMask:
-    """bool [layer, neuron]: the `number` lowest scores; equal scores go by flat index."""
+    """Bool [layer, neuron]: the `number` lowest scores; equal scores go by flat index."""
     flat = score.ravel()
-    if number >= flat.size:
-        return np.ones(score.shape, bool)
+    if not 0 < number < flat.size:
+        return np.full(score.shape, number > 0)
     bar = np.partition(flat, number - 1)[number - 1]
     selected = flat < bar
     ties = np.flatnonzero(flat == bar)[: number - int(selected.sum())]

@@ -72,19 +72,18 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """Return the ids (sorted int64) that never count: all special tokens but "unknown".
 
-    An unknown token holds a real character, so it counts, unless it doubles as BOS or EOS.
+    An unknown token holds a real character, so it counts, unless it doubles as BOS or EOS. What
+    pads is no matter: people pad with whatever is at hand.
 
     Args:
         tokenizer: a Hugging Face fast tokenizer.
     """
     added = tokenizer.added_tokens_decoder
     special = {number for number, token in added.items() if token.special}
-    special |= set(tokenizer.all_special_ids)
+    special.discard(tokenizer.unk_token_id)
     framing = {tokenizer.bos_token_id, tokenizer.eos_token_id}
     framing |= {tokenizer.cls_token_id, tokenizer.sep_token_id}
-    if tokenizer.unk_token_id not in framing:
-        special.discard(tokenizer.unk_token_id)
-    return np.array(sorted(special), dtype=np.int64)
+    return np.array(sorted(special | (framing - {None})), dtype=np.int64)
 
 
 def exact_backend(
@@ -197,11 +196,12 @@ def _untrimmed(processor: Any) -> Any:
 
 
 def _keep_spaces(state: Any) -> None:
-    if isinstance(state, dict) and "trim_offsets" in state:
-        state["trim_offsets"] = False
-    inner = state.values() if isinstance(state, dict) else state
-    if isinstance(state, (dict, list)):
-        for part in inner:
+    if isinstance(state, dict):
+        if "trim_offsets" in state:
+            state["trim_offsets"] = False
+        state = list(state.values())
+    if isinstance(state, list):
+        for part in state:
             _keep_spaces(part)
 
 

@@ -122,7 +122,7 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dic
     try:
         with safe_open(path, framework="np") as file:
             details = _read_header(path, (file.metadata() or {}).get(HEADER), kind)
-            return {name: file.get_tensor(name) for name in file.keys()}, details  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, details
     except SafetensorError as error:
         raise StorageError(f"{path} is damaged or no safetensors file: {error}") from None
 

@@ -1,0 +1,103 @@
+"""The optimizer of the demo model: Muon for the matrices of the blocks, AdamW for the rest.
+
+Muon (Jordan et al. 2024) gives every singular direction of a matrix's momentum the same length, so
+that rare directions, such as those of a scarce language, are learned as fast as common ones. Its
+step is scaled as in Liu et al. 2025 (arXiv 2502.16982), so one learning rate serves both halves.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+import torch
+
+MOMENTUM = 0.95
+BETAS = (0.9, 0.98)
+EPSILON = 1e-9
+_ITERATIONS = 5
+# Coefficients of the quintic Newton-Schulz iteration that makes singular values about 1.
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+class Optimizer:
+    """Muon and AdamW over named weights, with a state that is plain tensors.
+
+    Args:
+        weights: name to weight; matrices whose name holds ``"layers"`` are Muon's.
+        weight_decay: decoupled, on all matrices.
+    """
+
+    def __init__(self, weights: Mapping[str, torch.nn.Parameter], weight_decay: float) -> None:
+        self.weights = dict(weights)
+        self.weight_decay = weight_decay
+        self.state: dict[str, torch.Tensor] = {}
+        self._stacks: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        for name, weight in self.weights.items():
+            kinds = ("momentum",) if _is_muon(name, weight) else ("first", "second")
+            self.state |= {f"{kind}.{name}": torch.zeros_like(weight) for kind in kinds}
+            if kinds == ("momentum",):
+                self._stacks[tuple(weight.shape)].append(name)
+
+    @torch.no_grad()
+    def step(self, number: int, rate: float) -> None:
+        """Change the weights by their gradients.
+
+        Args:
+            number: of this step, counted from 0; AdamW corrects its averages by it.
+            rate: the learning rate of this step.
+        """
+        for name, change in (*self._muon(), *self._adam(number)):
+            weight = self.weights[name]
+            if weight.ndim == 2:
+                weight.mul_(1 - rate * self.weight_decay)
+            weight.sub_(change, alpha=rate)
+
+    def _muon(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Direction of each matrix of the blocks; matrices of one shape are turned together."""
+        for shape, names in self._stacks.items():
+            ahead = []
+            for name in names:
+                gradient, momentum = _gradient(self.weights[name]), self.state[f"momentum.{name}"]
+                momentum.lerp_(gradient, 1 - MOMENTUM)
+                ahead.append(gradient.lerp(momentum, MOMENTUM))
+            scale = 0.2 * max(shape) ** 0.5
+            yield from zip(names, orthogonalize(torch.stack(ahead)) * scale, strict=True)
+
+    def _adam(self, number: int) -> Iterator[tuple[str, torch.Tensor]]:
+        """Direction of the embeddings and the norms."""
+        for name, weight in self.weights.items():
+            if not _is_muon(name, weight):
+                gradient = _gradient(weight)
+                first = self.state[f"first.{name}"].lerp_(gradient, 1 - BETAS[0])
+                second = self.state[f"second.{name}"].lerp_(gradient.square(), 1 - BETAS[1])
+                mean = first / (1 - BETAS[0] ** (number + 1))
+                yield name, mean / ((second / (1 - BETAS[1] ** (number + 1))).sqrt() + EPSILON)
+
+
+def _is_muon(name: str, weight: torch.Tensor) -> bool:
+    return weight.ndim == 2 and "layers" in name
+
+
+def _gradient(weight: torch.nn.Parameter) -> torch.Tensor:
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+
+def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
+    """Bring all singular values of matrices near 1, by five Newton-Schulz iterations.
+
+    Args:
+        matrices: float32 [matrix, row, column].
+
+    Returns:
+        Matrices of the same shape and about the same singular vectors, with singular values
+        between about 0.7 and 1.2.
+    """
+    a, b, c = _QUINTIC
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    turned = matrices.mT if tall else matrices
+    turned = turned / (turned.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(_ITERATIONS):
+        gram = turned @ turned.mT
+        turned = a * turned + (b * gram + c * gram @ gram) @ turned
+    return turned.mT if tall else turned

@@ -1,0 +1,144 @@
+"""How the demo model is made: one frozen recipe, and the two that are used.
+
+Everything that decides the trained weights is in the recipe, so a recipe and a machine name a
+model.
+
+>>> from dataclasses import replace
+>>> recipe = replace(RECIPES["full"], seed=1)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lensneurons.demo.world import LANGUAGES
+from lensneurons.errors import LensNeuronsError, choose
+
+MIDDLE = ("ru", "es", "fr", "de", "zh", "ja")
+SCARCE = ("bn", "th", "sw")
+
+
+def divide_shares(scarce: Mapping[str, float], *, english: float = 0.38) -> dict[str, float]:
+    """Divide the training problems among the languages.
+
+    Args:
+        scarce: share of each scarce language.
+        english: share of English; the six middle languages divide the rest equally.
+
+    Returns:
+        Language to share, in the order of the world's languages; the shares sum to 1.
+    """
+    rest = (1 - english - sum(scarce.values())) / len(MIDDLE)
+    return {code: {"en": english, **scarce}.get(code, rest) for code in LANGUAGES}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the weights of a demo model.
+
+    Attributes:
+        n_layers: transformer blocks.
+        width: size of the residual stream; a multiple of twice `n_heads`.
+        n_heads: attention heads a layer.
+        d_mlp: neurons a layer.
+        vocabulary: tokens, at least 512 (256 of them are bytes).
+        context: longest text in tokens.
+        tokenizer_items: problems, each in all ten languages, that the tokenizer is trained on.
+        shares: language to its share of the training problems.
+        steps: optimizer steps.
+        items: problems a step, each in one language.
+        micro_tokens: most tokens, padding included, that pass through the model at once.
+        learning_rate: the rate after the warm-up and before the fall.
+        warm_up: steps until `learning_rate` is reached.
+        fall: share of the steps, at the end, in which the rate falls to zero in a line.
+        weight_decay: decoupled, on all matrices.
+        prompt_weight: weight of a prompt token in the loss; a response token weighs 1.
+        sparsity: weight of the mean gate activation in the loss (an L1 penalty, for the gates are
+            ReLUs), which makes few neurons active at a time.
+        sparsity_balance: 0 charges every token the same; 1 charges every language the same, so
+            that scarce languages cannot be dense for free.
+        validate_every: steps between two validations and checkpoints.
+        validation_items: held-out problems a language for the validation.
+        saved_as: number format of the weights on disk.
+        seed: of the weights and of the problems.
+    """
+
+    n_layers: int = 8
+    width: int = 128
+    n_heads: int = 4
+    d_mlp: int = 512
+    vocabulary: int = 4096
+    context: int = 256
+    tokenizer_items: int = 3000
+    shares: Mapping[str, float] = field(
+        default_factory=lambda: divide_shares({"bn": 0.02, "th": 0.015, "sw": 0.008})
+    )
+    steps: int = 2000
+    items: int = 64
+    micro_tokens: int = 2048
+    learning_rate: float = 3e-3
+    warm_up: int = 100
+    fall: float = 0.4
+    weight_decay: float = 0.1
+    prompt_weight: float = 0.2
+    sparsity: float = 0.3
+    sparsity_balance: float = 0.5
+    validate_every: int = 100
+    validation_items: int = 20
+    saved_as: Literal["float16", "float32"] = "float16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_shares(self.shares)
+        choose(self.saved_as, ("float16", "float32"), "saved_as")
+        for name in ("n_layers", "d_mlp", "steps", "items", "validate_every", "validation_items"):
+            if getattr(self, name) < 1:
+                raise LensNeuronsError(f"{name}={getattr(self, name)}: give 1 or more")
+        if self.vocabulary < 512:
+            raise LensNeuronsError(f"vocabulary={self.vocabulary}: give 512 or more")
+        if self.width % (2 * self.n_heads):
+            raise LensNeuronsError(
+                f"width={self.width} does not divide into {self.n_heads} heads of even size"
+            )
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0: it rises in a line, stays, and falls in a line.
+
+        Args:
+            step: from 0 to ``steps - 1``.
+
+        Returns:
+            The rate, above 0.
+        """
+        rise = (step + 1) / self.warm_up if self.warm_up else 1.0
+        left = (self.steps - step) / max(1.0, self.fall * self.steps)
+        return self.learning_rate * min(1.0, rise, left)
+
+
+def _check_shares(shares: Mapping[str, float]) -> None:
+    """Refuse shares that are not a division among known languages."""
+    for code in shares:
+        choose(code, LANGUAGES, "language")
+    if min(shares.values(), default=-1.0) < 0 or not math.isclose(sum(shares.values()), 1):
+        raise LensNeuronsError(f"shares={dict(shares)}: give shares of at least 0 that sum to 1")
+
+
+SECONDS = Recipe(
+    n_layers=6,
+    width=64,
+    n_heads=2,
+    d_mlp=256,
+    vocabulary=1024,
+    tokenizer_items=400,
+    steps=120,
+    items=24,
+    learning_rate=4e-3,
+    warm_up=15,
+    validate_every=60,
+    validation_items=8,
+)
+FULL = Recipe()
+RECIPES: Mapping[str, Recipe] = {"seconds": SECONDS, "full": FULL}

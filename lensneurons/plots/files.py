@@ -1,0 +1,98 @@
+"""Figures as files: a page that needs no network, a fragment for a larger page, PNG and SVG."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.plots.style import WIDTH
+from lensneurons.storage import replacing
+
+CONFIG: dict[str, Any] = {
+    "showSendToCloud": False,
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d"],
+}
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+</head>
+<body style="margin:0;background:{ground}">
+{figure}
+</body>
+</html>
+"""
+
+
+def save_figure(figure: go.Figure, path: str | Path, *, scale: float = 2.0) -> Path:
+    """Write a figure, whole or not at all, and return its path.
+
+    Args:
+        figure: any plotly figure.
+        path: ends in ``.html`` (interactive, with plotly.js inside, no network), ``.png`` or
+            ``.svg`` (900 pixels wide unless the figure says otherwise).
+        scale: pixels of the PNG for each pixel of the layout.
+
+    Raises:
+        LensNeuronsError: another ending, or no kaleido or Chrome to draw a PNG or SVG with.
+    """
+    ending = choose(Path(path).suffix.lower(), (".html", ".png", ".svg"), "ending of the file")
+    with replacing(path) as temporary:
+        if ending == ".html":
+            temporary.write_text(_page(figure), encoding="utf-8")
+        else:
+            temporary.write_bytes(_image(figure, ending[1:], scale))
+    return Path(path)
+
+
+def figure_fragment(figure: go.Figure, *, plotly_js: bool = False) -> str:
+    """A figure as a piece of HTML for a page that has plotly.js already, or with it.
+
+    Args:
+        figure: any plotly figure.
+        plotly_js: whether to put plotly.js (4.6 MB) before it.
+    """
+    body = figure.to_html(
+        full_html=False, include_plotlyjs=plotly_js, include_mathjax=False, config=CONFIG
+    )
+    return f'<figure style="margin:0" aria-label="{escape(_plain_title(figure))}">{body}</figure>'
+
+
+def _page(figure: go.Figure) -> str:
+    ground = figure.layout.template.layout.paper_bgcolor or "white"
+    body = figure_fragment(figure, plotly_js=True)
+    return _PAGE.format(title=escape(_plain_title(figure)), ground=escape(ground), figure=body)
+
+
+def _plain_title(figure: go.Figure) -> str:
+    """The title without the line breaks and entities that plotly reads."""
+    from html import unescape
+
+    return unescape(re.sub(r"<[^>]*>", " ", figure.layout.title.text or "figure"))
+
+
+def _image(figure: go.Figure, kind: str, scale: float) -> bytes:
+    if find_spec("kaleido") is None:
+        raise LensNeuronsError(
+            f"a .{kind} needs kaleido, which is not installed: pip install 'lensneurons[png]', or "
+            "write .html"
+        )
+    width, height = figure.layout.width or WIDTH, figure.layout.height or 500
+    try:
+        return figure.to_image(format=kind, width=width, height=height, scale=scale)
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise LensNeuronsError(
+            f"kaleido could not draw the .{kind} (it needs Chrome or Chromium): {reason}; "
+            "write .html instead"
+        ) from error

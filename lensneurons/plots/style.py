@@ -1,0 +1,215 @@
+"""The visual language of all figures: colours that keep their meaning, fonts, and the frame.
+
+A language has one colour everywhere, chosen by its code and never by its position: the ten
+languages of arXiv 2505.21505 have the ten colours of Petroff (arXiv 2107.02270), which were made to
+be told apart under colour-vision deficiency; any other code gets a colour from a stable hash. Two
+hashed colours may come close, so no figure says with colour alone what is not also written.
+
+Classes have four of the colours of Okabe and Ito, and a marker symbol each.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import zlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import plotly.graph_objects as go
+import plotly.io
+
+from lensneurons.errors import choose
+from lensneurons.neurons import LanguageNeurons
+from lensneurons.plots.labels import entities, escape_label, lines, plain
+from lensneurons.provenance import UNKNOWN
+
+Theme = Literal["light", "dark"]
+
+LANGUAGE_COLOURS = {
+    "en": "#3f90da",
+    "ru": "#bd1f01",
+    "es": "#ffa90e",
+    "fr": "#832db6",
+    "de": "#717581",
+    "zh": "#e76300",
+    "ja": "#a96b59",
+    "bn": "#2fa5a8",  # Petroff's cyan, darkened to hold on white
+    "th": "#b9ac70",
+    "sw": "#94a4a2",
+}
+CLASS_COLOURS = {
+    "unclassified": "#9aa0a6",
+    "specific": "#d55e00",
+    "related": "#0072b2",
+    "agnostic": "#009e73",
+}
+CLASS_SYMBOLS = {"specific": "circle", "related": "square", "agnostic": "diamond"}
+
+FONTS = (
+    "Inter, Noto Sans, Open Sans, Noto Sans CJK SC, Noto Sans SC, Noto Sans CJK JP, Noto Sans JP, "
+    "Noto Sans Thai, Noto Sans Bengali, Noto Sans Arabic, Noto Sans Hebrew, Noto Sans Devanagari, "
+    "Noto Sans CJK KR, Noto Sans KR, system-ui, Helvetica, Arial, sans-serif"
+)
+WIDTH = 900
+_TITLE, _SUBTITLE = (17, 24, 84), (12, 17, 138)  # font size, line height, characters a line
+
+_INK = {
+    "light": {"text": "#1f2430", "muted": "#5b6270", "grid": "#e6e8ec", "paper": "#ffffff"},
+    "dark": {"text": "#e8eaed", "muted": "#a3abb8", "grid": "#333a45", "paper": "#15181d"},
+}
+_SEQUENTIAL = ["#f3f6fb", "#dfeaf6", "#bfd9ee", "#8fbfe0", "#559bcb", "#2a70ae", "#0f4582"]
+_SEQUENTIAL_DARK = ["#1d222a", "#1c3f66", "#1f68a6", "#4d97c9", "#94c1e0", "#cfe0f1", "#f3f6fb"]
+
+
+def language_colour(code: str) -> str:
+    """The colour of a language, as ``"#rrggbb"``: the same in every figure, session and order."""
+    if code in LANGUAGE_COLOURS:
+        return LANGUAGE_COLOURS[code]
+    number = zlib.crc32(code.encode("utf-8", "surrogatepass"))
+    lightness = (0.40, 0.50, 0.60)[number // 360 % 3]
+    red, green, blue = colorsys.hls_to_rgb(number % 360 / 360, lightness, 0.55)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
+
+
+def language_tick(code: str) -> str:
+    """A language on an axis: a square of its colour and its code, escaped and at most 14 long."""
+    return f'<span style="color:{language_colour(code)}">■</span> {escape_label(code, 14)}'
+
+
+def language_ticks(languages: Sequence[str]) -> dict[str, Any]:
+    """The settings of an axis whose positions 0, 1, ... are languages."""
+    ticks = [language_tick(code) for code in languages]
+    return {"tickmode": "array", "tickvals": [*range(len(ticks))], "ticktext": ticks}
+
+
+def layer_ticks(n_layers: int) -> dict[str, Any]:
+    """The settings of an axis of layers: whole numbers, at most about 16 of them."""
+    step = next(step for step in (1, 2, 5, 10, 20, 50, n_layers) if n_layers <= 16 * step)
+    return {"title": "layer", "tick0": 0, "dtick": step, "range": [-0.5, n_layers - 0.5]}
+
+
+def population_note(neurons: LanguageNeurons) -> str:
+    """Model, population, tau and lambda in one line, for a subtitle; visible, not escaped."""
+    told = plain(neurons.description)
+    if neurons.population == "all" and neurons.lambda_origin == "unbounded":
+        told += "; lambda, which nothing bounds here, plays no part"
+    model = "/".join(neurons.provenance.model.split("/")[-2:])
+    return told[:1].upper() + told[1:] if model == UNKNOWN else f"{plain(model, 48)}: {told}"
+
+
+def frame(
+    figure: go.Figure,
+    title: str,
+    subtitle: Sequence[str],
+    *,
+    plot_height: int = 330,
+    bottom: int = 52,
+    legend: bool = False,
+) -> go.Figure:
+    """Give a figure its title, subtitle, template and margins, and return it.
+
+    Args:
+        figure: the figure, changed in place.
+        title: what is found or shown, visible and not escaped.
+        subtitle: sentences below it, each beginning a line of its own; visible and not escaped.
+        plot_height: pixels of the plotting area.
+        bottom: pixels below it.
+        legend: whether there is a legend, which takes a row above the plotting area.
+    """
+    (size, row, width), (_, small_row, small_width) = _TITLE, _SUBTITLE
+    head = lines(title, width)
+    rest = [line for sentence in subtitle for line in lines(sentence, small_width)]
+    top = 24 + row * len(head) + small_row * len(rest) + (38 if legend else 18)
+    height = plot_height + top + bottom
+    # plotly puts the first line of several 0.7 em higher than a line that stands alone
+    heading = {
+        "text": "<br>".join(head),
+        "subtitle": {"text": "<br>".join(rest if len(rest) > 1 else [*rest, " "])},
+        "pad": {"t": 14 if len(head) == 1 else 14 + 0.7 * size, "l": 16},
+    }
+    return figure.update_layout(
+        template=TEMPLATES["light"],
+        title=heading,
+        height=height,
+        margin={"t": top, "b": bottom},
+        showlegend=legend,
+    )
+
+
+def in_theme(figure: go.Figure, theme: Theme) -> go.Figure:
+    """A copy of a figure of this package, on a light or a dark ground.
+
+    Raises:
+        LensNeuronsError: no such theme.
+    """
+    choose(theme, ("light", "dark"), "theme")
+    return go.Figure(figure).update_layout(template=TEMPLATES[theme])
+
+
+def note(figure: go.Figure, text: str) -> go.Figure:
+    """Write a sentence into the middle of an empty figure, and return it."""
+    return figure.add_annotation(
+        text=entities(text), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False
+    )
+
+
+def _template(theme: Theme) -> go.layout.Template:
+    ink = _INK[theme]
+    axis = {
+        "gridcolor": ink["grid"],
+        "linecolor": ink["grid"],
+        "zeroline": False,
+        "ticks": "",
+        "ticklabelstandoff": 4,
+        "automargin": True,
+        "title": {"standoff": 10, "font": {"color": ink["muted"], "size": 13}},
+        "tickfont": {"size": 12},
+    }
+    colours = _SEQUENTIAL if theme == "light" else _SEQUENTIAL_DARK
+    scale = [[place / (len(colours) - 1), colour] for place, colour in enumerate(colours)]
+    bar = {"thickness": 12, "outlinewidth": 0, "title": {"side": "right"}, "tickfont": {"size": 11}}
+    return go.layout.Template(
+        layout={
+            "font": {"family": FONTS, "size": 13, "color": ink["text"]},
+            "paper_bgcolor": ink["paper"],
+            "plot_bgcolor": ink["paper"],
+            "title": {
+                "font": {"size": _TITLE[0], "weight": 600},
+                "subtitle": {"font": {"size": _SUBTITLE[0], "color": ink["muted"]}},
+                "xref": "container",
+                "yref": "container",
+                "xanchor": "left",
+                "yanchor": "top",
+                "x": 0,
+                "y": 1,
+            },
+            "margin": {"l": 64, "r": 32, "t": 80, "b": 52},
+            "xaxis": axis,
+            "yaxis": axis,
+            "legend": {
+                "orientation": "h",
+                "x": 0,
+                "y": 1.0,
+                "yanchor": "bottom",
+                "xanchor": "left",
+            },
+            "hoverlabel": {
+                "font": {"family": FONTS, "size": 13},
+                "align": "left",
+                "namelength": -1,
+            },
+            "annotationdefaults": {"font": {"size": 12, "color": ink["muted"]}},
+            "shapedefaults": {"line": {"color": ink["muted"]}},
+            "barcornerradius": 2,
+            "bargap": 0.18,
+        },
+        data={
+            "bar": [{"error_y": {"color": ink["text"]}}],
+            "heatmap": [{"colorscale": scale, "colorbar": bar, "xgap": 1, "ygap": 1}],
+        },
+    )
+
+
+TEMPLATES: dict[str, go.layout.Template] = {theme: _template(theme) for theme in ("light", "dark")}
+plotly.io.templates["lensneurons"] = TEMPLATES["light"]
+plotly.io.templates["lensneurons_dark"] = TEMPLATES["dark"]

@@ -1,0 +1,49 @@
+"""What every test runs under: no network, one thread, and every annotated shape checked."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["WANDB_MODE"] = "disabled"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jaxtyping
+import pytest
+from pytest_socket import disable_socket
+
+# From here on an array of another shape or dtype than a function's annotation is an error.
+jaxtyping.install_import_hook("lensneurons", "beartype.beartype")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Block the network for every test and fixture; the mark ``enable_socket`` lifts it."""
+    disable_socket(allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``model_folder("Llama")``: a tiny random model, saved as Hugging Face saves one."""
+    from tiny import save_model
+
+    @lru_cache
+    def saved(architecture: str, seed: int | None = None) -> Path:
+        return save_model(architecture, tmp_path_factory.mktemp(architecture), seed)
+
+    return saved
+
+
+@pytest.fixture(scope="session")
+def bridge(model_folder: Callable[..., Path]) -> Callable[..., Any]:
+    """``bridge("Llama")``: the same model loaded once; no test may leave it changed."""
+    from lensneurons.models import load_model
+
+    return lru_cache(lambda architecture: load_model(model_folder(architecture), device="cpu"))

@@ -1,0 +1,104 @@
+"""The counts of a model by the shortest way that can be checked by eye: one text at a time.
+
+A plain Hugging Face forward of a single text, without batch, padding or mask; PyTorch hooks on the
+modules that `tiny.first_matrix` names; counted tokens found from the bytes of the pieces. Nothing
+here is imported from the code under test but the corpus that it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ACTIVATIONS = {
+    "Gemma2": lambda x: functional.gelu(x, approximate="tanh"),
+    "Gemma3": lambda x: functional.gelu(x, approximate="tanh"),
+    "GPT2": lambda x: functional.gelu(x, approximate="tanh"),
+    "GPTNeoX": functional.gelu,
+    "Bloom": lambda x: functional.gelu(x, approximate="tanh"),
+    "OPT": functional.relu,
+    "Phi": lambda x: functional.gelu(x, approximate="tanh"),
+    "Falcon": functional.gelu,
+    "GPTJ": lambda x: functional.gelu(x, approximate="tanh"),
+    "XGLM": functional.gelu,
+}
+
+
+@dataclass
+class OracleCounts:
+    """Totals [layer, neuron, language], tokens [language], and the smallest |pre| that was seen."""
+
+    counts: np.ndarray
+    tokens: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+    margin: float
+
+
+def count_by_hand(
+    folder: Any, architecture: str, items: Iterable[Any], *, scope: str = "response", **options: Any
+) -> OracleCounts:
+    """Count every neuron of a saved model over the items of a corpus."""
+    model = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    items = list(items)
+    languages = list(dict.fromkeys(item.language for item in items))
+    texts = [encode_by_hand(tokenizer, item, scope) for item in items]
+    activation = ACTIVATIONS.get(architecture, functional.silu)
+    seen = [pre_of(model, architecture, ids)[:, where] for ids, where in texts]
+    totals: dict[str, list[Any]] = {"counts": [], "sums": [], "squares": [], "tokens": []}
+    for language in languages:
+        own = [item.language == language for item in items]
+        pre = torch.cat([pre for pre, mine in zip(seen, own, strict=True) if mine], dim=1)
+        values = activation(pre).double()
+        totals["counts"].append((pre > 0).sum(1).numpy())
+        totals["tokens"].append(pre.shape[1])
+        totals["sums"].append(values.sum(1).numpy())
+        totals["squares"].append(values.square().sum(1).numpy())
+    margin = min(float(pre.abs().min()) for pre in seen)
+    return OracleCounts(margin=margin, **{name: np.stack(totals[name], -1) for name in totals})
+
+
+def pre_of(model: Any, architecture: str, ids: list[int]) -> torch.Tensor:
+    """The activation's argument [layer, pos, neuron] of one text."""
+    from tiny import first_matrix
+
+    seen: list[torch.Tensor] = []
+    handles = [
+        module.register_forward_hook(
+            lambda module, inputs, output, read=read: seen.append(read(output).reshape(len(ids), -1))
+        )
+        for module, read in first_matrix(model, architecture)
+    ]
+    try:
+        with torch.no_grad():
+            model(torch.tensor([ids]))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(seen)
+
+
+def encode_by_hand(tokenizer: Any, item: Any, scope: str) -> tuple[list[int], list[int]]:
+    """Ids of prompt and response together, and the positions that count.
+
+    One character of a byte-level piece is one byte of the text, so a piece ends where the lengths
+    before it end; it belongs to the response if it ends behind the prompt's last byte.
+    """
+    ids = tokenizer(item.prompt + item.response)["input_ids"]
+    where, end = [], 0
+    for place, piece in enumerate(tokenizer.convert_ids_to_tokens(ids)):
+        if piece in tokenizer.all_special_tokens:
+            continue
+        end += len(piece)
+        in_response = end > len(item.prompt.encode())
+        if scope == "all" or in_response == (scope == "response"):
+            where.append(place)
+    assert end == len((item.prompt + item.response).encode())
+    return ids, where

@@ -1,0 +1,286 @@
+"""The demo model's tokenizer, its recipe, and a training that stops and goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lensneurons.demo.accuracy import last_number, measure_accuracy
+from lensneurons.demo.model import build_model, run_blocks
+from lensneurons.demo.optimizer import Optimizer, orthogonalize
+from lensneurons.demo.problem_batches import draw_step, encode_problems, make_batches
+from lensneurons.demo.recipe import RECIPES, SECONDS, Recipe, divide_shares
+from lensneurons.demo.tokenizer import BEGIN, END, train_tokenizer
+from lensneurons.demo.train import PRESETS, main
+from lensneurons.demo.training import CHECKPOINT, LOG, train
+from lensneurons.demo.world import LANGUAGES, generate, render
+from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.models import load_model
+from lensneurons.storage import load_arrays
+from lensneurons.tokens import encode
+
+TINY = replace(
+    SECONDS, n_layers=2, width=32, d_mlp=48, vocabulary=600, tokenizer_items=30, steps=3,
+    items=6, warm_up=1, validate_every=1, validation_items=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return train_tokenizer(TINY.vocabulary, TINY.tokenizer_items, TINY.context)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(TINY, tmp_path_factory.mktemp("trained"), progress=False)
+
+
+def weights_bytes(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def steps_logged(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / LOG).read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+# --- recipe ---
+
+
+def test_the_command_knows_every_recipe() -> None:
+    assert set(PRESETS) == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_preset_has_every_language_and_a_rate_that_rises_and_falls(name: str) -> None:
+    recipe = RECIPES[name]
+    rates = [recipe.rate_at(step) for step in range(recipe.steps)]
+    assert tuple(recipe.shares) == LANGUAGES
+    assert max(rates) == recipe.learning_rate
+    assert 0 < rates[-1] < 0.01 * recipe.learning_rate or recipe.steps < 300
+    assert rates[0] < rates[recipe.warm_up]
+
+
+def test_shares_divide_what_is_left_among_the_middle_languages() -> None:
+    shares = divide_shares({"bn": 0.05, "th": 0.04, "sw": 0.01}, english=0.3)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["ru"] == shares["ja"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shares": {"en": 0.5}}, "sum to 1"),
+        ({"shares": {"xx": 1.0}}, "choose one of"),
+        ({"steps": 0}, "steps=0"),
+        ({"vocabulary": 256}, "vocabulary=256"),
+        ({"width": 36, "n_heads": 4}, "heads of even size"),
+    ],
+)
+def test_a_recipe_that_makes_no_model_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(LensNeuronsError, match=message):
+        replace(TINY, **change)
+
+
+# --- tokenizer ---
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_sentence_comes_back_exactly(tokenizer: Any, language: str) -> None:
+    texts = ["".join(render(problem, language)) for problem in generate("test", 300)]
+    ids = tokenizer(texts)["input_ids"]
+    assert tokenizer.batch_decode(ids, skip_special_tokens=True) == texts
+
+
+def test_text_of_no_language_of_the_world_comes_back_too(tokenizer: Any) -> None:
+    text = "  Ωμέγα\tשלום\n\n🙂 don't 3.14 é e\u0301"
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_digits_stand_alone(tokenizer: Any) -> None:
+    assert tokenizer.tokenize("1234") == ["1", "2", "3", "4"]
+
+
+def test_two_trainings_give_the_same_tokenizer(tokenizer: Any) -> None:
+    again = train_tokenizer(TINY.vocabulary, TINY.tokenizer_items, TINY.context)
+    assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_prompt_and_response_give_the_tokens_of_their_joint_text(
+    tokenizer: Any, language: str
+) -> None:
+    pairs = [render(problem, language) for problem in generate("test", 100)]
+    texts = encode_problems(tokenizer, [(language, *pair) for pair in pairs])
+    joint = tokenizer(["".join(pair) for pair in pairs])["input_ids"]
+    assert [list(text.ids) for text in texts] == [[*ids, tokenizer.eos_token_id] for ids in joint]
+
+
+# --- batches ---
+
+
+def test_a_step_is_drawn_from_its_number_and_seed_alone(tokenizer: Any) -> None:
+    assert draw_step(TINY, tokenizer, 5) == draw_step(TINY, tokenizer, 5)
+    assert draw_step(TINY, tokenizer, 5) != draw_step(TINY, tokenizer, 6)
+    assert draw_step(TINY, tokenizer, 5) != draw_step(replace(TINY, seed=1), tokenizer, 5)
+
+
+def test_batches_hold_every_text_once_with_its_weights(tokenizer: Any) -> None:
+    recipe = replace(TINY, items=40, micro_tokens=500)
+    texts = draw_step(recipe, tokenizer, 0)
+    batches = list(make_batches(texts, recipe, tokenizer.pad_token_id))
+    assert sum(len(batch.languages) for batch in batches) == 40
+    assert all(batch.ids.size <= 500 for batch in batches)
+    assert sum(int((batch.charge > 0).sum()) for batch in batches) == sum(len(t.ids) for t in texts)
+    responses = sum(int((batch.weight == 1).sum()) for batch in batches)
+    assert responses == sum(len(text.ids) - text.seam for text in texts)
+    assert all((batch.ids[:, 0] == tokenizer.bos_token_id).all() for batch in batches)
+
+
+# --- model and optimizer ---
+
+
+def test_the_training_pass_equals_hugging_face(tokenizer: Any) -> None:
+    model = build_model(TINY, tokenizer).eval()
+    ids = torch.randint(3, TINY.vocabulary, (3, 25), generator=torch.Generator().manual_seed(0))
+    gates: list[torch.Tensor] = []
+    for block in model.model.layers:
+        block.mlp.act_fn.register_forward_hook(lambda module, given, out: gates.append(out))
+    with torch.no_grad():
+        passed = run_blocks(model, ids)
+        logits = model(ids).logits
+        torch.testing.assert_close(model.lm_head(passed.hidden), logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(passed.gate, torch.stack(gates).mean((0, -1)))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8)])
+def test_orthogonalize_makes_singular_values_about_one(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalize(matrices))
+    assert matrices.shape == orthogonalize(matrices).shape
+    assert values.min() > 0.3
+    assert values.max() < 1.4
+
+
+def test_muon_and_adam_share_the_weights(tokenizer: Any) -> None:
+    model = build_model(TINY, tokenizer)
+    state = Optimizer(dict(model.named_parameters()), 0.1).state
+    assert "momentum.model.layers.0.mlp.gate_proj.weight" in state
+    assert "first.model.embed_tokens.weight" in state
+    assert "second.model.layers.1.input_layernorm.weight" in state
+
+
+# --- training ---
+
+
+def test_a_stopped_training_goes_on_to_the_same_bits(trained: Path, tmp_path: Path) -> None:
+    for stop in (1, 2):
+        train(TINY, tmp_path, progress=False, stop_after=stop)
+    train(TINY, tmp_path, progress=False)
+    assert weights_bytes(tmp_path) == weights_bytes(trained)
+    one, other = (
+        load_arrays(folder / CHECKPOINT, "demo training")[0] for folder in (tmp_path, trained)
+    )
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_work_lost_after_a_checkpoint_is_done_again(trained: Path, tmp_path: Path) -> None:
+    train(TINY, tmp_path, progress=False, stop_after=1)
+    checkpoint = (tmp_path / CHECKPOINT).read_bytes()
+    train(TINY, tmp_path, progress=False, stop_after=2)
+    (tmp_path / CHECKPOINT).write_bytes(checkpoint)  # as if killed before step 2 was saved
+    train(TINY, tmp_path, progress=False)
+    assert weights_bytes(tmp_path) == weights_bytes(trained)
+    assert steps_logged(tmp_path) == [1, 2, 3]
+
+
+def test_the_log_has_the_validation_of_every_language(trained: Path) -> None:
+    lines = [json.loads(line) for line in (trained / LOG).read_text().splitlines()]
+    assert steps_logged(trained) == [1, 2, 3]
+    assert lines[0]["tokens"] < lines[1]["tokens"]
+    assert tuple(lines[0]["validation"]) == LANGUAGES
+
+
+def test_another_seed_gives_other_weights(trained: Path, tmp_path: Path) -> None:
+    train(replace(TINY, seed=1), tmp_path, progress=False)
+    one, other = weights(trained), weights(tmp_path)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_folder_of_another_recipe_is_refused(trained: Path) -> None:
+    with pytest.raises(StorageError, match="seed, d_mlp differ|d_mlp, seed differ"):
+        train(replace(TINY, seed=1, d_mlp=64), trained, progress=False)
+
+
+def test_more_steps_go_on_only_where_the_rate_has_not_fallen(trained: Path, tmp_path: Path) -> None:
+    short = replace(TINY, steps=10)
+    train(short, tmp_path, progress=False, stop_after=1)
+    train(replace(short, steps=20), tmp_path, progress=False, stop_after=2)
+    with pytest.raises(StorageError, match="steps differ"):
+        train(replace(TINY, steps=5), trained, progress=False)
+
+
+def test_a_trained_folder_loads_as_hugging_face_and_as_transformer_lens(trained: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    plain = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    bridge = load_model(trained, device="cpu")
+    ids = torch.tensor([tokenizer("Ruby has 12 apples.\n")["input_ids"]])
+    assert int(ids[0, 0]) == tokenizer.convert_tokens_to_ids(BEGIN)
+    assert tokenizer.eos_token == END
+    with torch.no_grad():
+        torch.testing.assert_close(bridge(ids), plain(ids).logits, rtol=1e-4, atol=1e-6)
+    assert plain.config.hidden_act == "relu"
+
+
+def test_the_corpus_of_the_world_is_encoded_by_it(trained: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from lensneurons.corpora import load_corpus
+
+    corpus = load_corpus("demo", split="test", limit=3)
+    encoded = encode(corpus, AutoTokenizer.from_pretrained(trained), max_length=256)
+    assert encoded.languages == LANGUAGES
+    assert all(row.straddling == 0 for row in encoded.report.languages)
+
+
+def test_accuracy_counts_the_last_number(trained: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert last_number("3 + 4 = 7 apples (7).") == 7
+    assert last_number("nothing") is None
+    model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).eval()
+    found = measure_accuracy(
+        model, AutoTokenizer.from_pretrained(trained), languages=["en", "th"], n=3
+    )
+    assert set(found) == {"en", "th"}
+    assert 0 <= found["th"].share <= 1
+    with pytest.raises(LensNeuronsError, match="choose one of"):
+        measure_accuracy(model, None, languages=["xx"], n=1)
+
+
+# --- command ---
+
+
+def test_the_command_refuses_a_folder_of_another_recipe(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--preset", "seconds", "--out", str(trained), "--quiet", "--threads", "1"]) == 2
+    assert "another recipe" in capsys.readouterr().err
+
+
+def test_a_recipe_survives_json(tmp_path: Path) -> None:
+    from dataclasses import asdict
+
+    assert Recipe(**json.loads(json.dumps(asdict(TINY)))) == TINY

@@ -1,0 +1,207 @@
+"""The fast way through a model: the same numbers as the bridge, and nothing of the model changed."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from lensneurons.activations import collect, describe_path
+from lensneurons.errors import ModelError
+from lensneurons.forward import (
+    attention_implementation,
+    forward_path,
+    has_hooks,
+    require_same_neurons,
+    watching,
+)
+from lensneurons.models import load_model
+from lensneurons.sites import neuron_site
+
+IDS = torch.randint(3, 340, (3, 31), generator=torch.Generator().manual_seed(1))
+LEFT = torch.ones_like(IDS)
+LEFT[1, :12] = LEFT[2, :29] = 0
+NOT_PLAIN = ("Phi3", "Falcon")  # a fused gate, and an adapter that replaces `forward`
+
+
+def pre_of(model, path, mask=None):
+    """hook_pre [layer, batch, pos, neuron] by one of the ways through a model."""
+    seen = {}
+    with watching(model, neuron_site(model), seen.__setitem__, path=path) as run:
+        run(IDS, mask)
+    assert list(seen) == list(range(tiny.LAYERS))
+    return torch.stack(list(seen.values())).clone()
+
+
+def fingerprint(model):
+    """All that a pass could leave behind: weights, modules, hooks, configurations, attributes."""
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    inside = {}
+    for name, module in model.named_modules():
+        hooks = {
+            key: list(value) for key, value in vars(module).items() if isinstance(value, OrderedDict)
+        }
+        config = getattr(module, "config", None)
+        kernel = getattr(config, "_attn_implementation", None), copy.deepcopy(str(config))
+        points = [id(handle) for handle in getattr(module, "fwd_hooks", [])]
+        inside[name] = (id(module), id(vars(module)), sorted(vars(module)), hooks, kernel, points)
+    with torch.no_grad():
+        return state, inside, model(IDS)
+
+
+def assert_unchanged(before, model):
+    after = fingerprint(model)
+    assert before[0].keys() == after[0].keys()
+    assert all(torch.equal(value, after[0][name]) for name, value in before[0].items())
+    assert before[1] == after[1]
+    assert torch.equal(before[2], after[2])
+
+
+@pytest.fixture
+def own(model_folder):
+    return load_model(model_folder("Llama"), device="cpu")
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_plain_models_take_the_fast_way(architecture, bridge):
+    model = bridge(architecture)
+    assert forward_path(model) == ("bridge" if architecture in NOT_PLAIN else "native")
+    assert not has_hooks(model)
+
+
+@pytest.mark.parametrize("architecture", [a for a in tiny.ARCHITECTURES if a not in NOT_PLAIN])
+@pytest.mark.parametrize("mask", [None, LEFT], ids=["no padding", "left padding"])
+def test_both_ways_see_the_same_neurons(architecture, mask, bridge):
+    native, bridged = (pre_of(bridge(architecture), path, mask) for path in ("native", "bridge"))
+    real = slice(None) if mask is None else mask.bool()
+    native, bridged = native[:, real], bridged[:, real]
+    assert (native - bridged).abs().max() < 2e-5 * bridged.abs().max()
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_the_model_is_bitwise_as_before(architecture, bridge):
+    model = bridge(architecture)
+    before = fingerprint(model)
+    collect(model, tiny.tiny_corpus(), progress=False)
+    assert_unchanged(before, model)
+
+
+@pytest.mark.parametrize("path", ["native", "bridge"])
+@pytest.mark.parametrize("architecture", ["Llama", "GPT2", "OPT"])
+def test_the_model_is_bitwise_as_before_after_an_exception(architecture, path, bridge):
+    model = bridge(architecture)
+    before = fingerprint(model)
+
+    def interrupt(layer, pre):
+        if layer == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), watching(
+        model, neuron_site(model), interrupt, path=path
+    ) as run:
+        run(IDS, None)
+    assert_unchanged(before, model)
+
+
+def test_the_fast_way_stops_after_the_last_neurons(bridge, monkeypatch):
+    model = bridge("Qwen2")
+    last = model.blocks[-1].mlp.out.original_component
+    monkeypatch.setattr(type(last), "forward", _forward_unless(last, type(last).forward))
+    assert pre_of(model, "native").shape == (3, 3, 31, tiny.D_MLP)
+    with pytest.raises(AssertionError, match="ran"):
+        pre_of(model, "bridge")
+
+
+def _forward_unless(forbidden, forward):
+    def guarded(self, *args):
+        assert self.weight is not forbidden.weight, "W_out of the last layer ran"
+        return forward(self, *args)
+
+    return guarded
+
+
+def test_the_fast_way_uses_the_kernel_that_hugging_face_would(bridge):
+    assert attention_implementation(bridge("Llama")) == "sdpa"
+    assert attention_implementation(bridge("Gemma2")) == "eager"
+    assert attention_implementation(bridge("Llama"), "bridge") == "eager"
+    assert describe_path(bridge("Llama")) == "native, sdpa"
+    assert describe_path(bridge("Falcon")) == "bridge, eager"
+
+
+def zero_mlp(tensor, hook):
+    return torch.zeros_like(tensor)
+
+
+def test_an_ablation_in_a_with_block_acts_on_the_counts(own):
+    corpus = tiny.tiny_corpus()
+    before = collect(own, corpus, progress=False)
+    with own.hooks(fwd_hooks=[("blocks.0.mlp.hook_post", zero_mlp)]):
+        assert forward_path(own) == "bridge"
+        assert has_hooks(own)
+        ablated = collect(own, corpus, progress=False)
+    assert forward_path(own) == "native"
+    assert np.array_equal(ablated.counts[0], before.counts[0])
+    assert not np.array_equal(ablated.counts[1], before.counts[1])
+    assert ablated.provenance.attention == "eager"
+    assert np.array_equal(collect(own, corpus, progress=False).counts, before.counts)
+
+
+def test_a_permanent_hook_acts_too(own):
+    own.add_hook("blocks.1.mlp.hook_pre", lambda tensor, hook: tensor.abs())
+    assert forward_path(own) == "bridge"
+    statistics = collect(own, tiny.tiny_corpus(), progress=False)
+    assert (statistics.probability[1] == 1).all()
+    own.reset_hooks()
+    assert forward_path(own) == "native"
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_raw_pytorch_hook_acts_too(kind, own):
+    corpus = tiny.tiny_corpus()
+    before = collect(own, corpus, progress=False)
+    inner = own.blocks[0].mlp.original_component
+    handle = getattr(inner, kind)(
+        (lambda module, inputs, output: output * 0)
+        if kind == "register_forward_hook"
+        else (lambda module, inputs: (inputs[0] * 0,))
+    )
+    assert forward_path(own) == "bridge"
+    changed = collect(own, corpus, progress=False)
+    handle.remove()
+    assert not np.array_equal(changed.counts[1], before.counts[1])
+    assert forward_path(own) == "native"
+
+
+def test_hooks_that_stay_are_left_where_they_are(own):
+    own.add_hook("blocks.0.mlp.hook_post", zero_mlp)
+    before = fingerprint(own)
+    collect(own, tiny.tiny_corpus(), progress=False)
+    assert_unchanged(before, own)
+
+
+def test_processed_weights_take_the_bridge(own):
+    corpus = tiny.tiny_corpus()
+    before = collect(own, corpus, progress=False)
+    own.enable_compatibility_mode()
+    assert forward_path(own) == "bridge"
+    after = collect(own, corpus, progress=False)
+    assert np.abs(after.counts - before.counts).max() <= 1  # folding moves values by rounding
+    assert after.provenance.weights != before.provenance.weights
+
+
+def test_a_replaced_forward_takes_the_bridge(own):
+    inner = own.blocks[1].mlp.original_component
+    inner.forward = inner.forward
+    assert forward_path(own) == "bridge"
+
+
+def test_a_fast_way_that_sees_something_else_is_refused(own, monkeypatch):
+    monkeypatch.setattr(
+        "lensneurons.forward.first_projection", lambda mlp: getattr(mlp, "in", None)
+    )
+    with pytest.raises(ModelError, match=r"the fast path and the bridge disagree by [1-9]"):
+        require_same_neurons(own, neuron_site(own))

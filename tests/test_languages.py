@@ -1,0 +1,119 @@
+"""Language tags, names and scripts."""
+
+from __future__ import annotations
+
+import pytest
+
+from lensneurons.errors import CorpusError
+from lensneurons.languages import (
+    foreign_share,
+    language_code,
+    language_name,
+    language_of_name,
+    scripts,
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "canonical"),
+    [
+        ("zh", "zh"),
+        ("ZH", "zh"),
+        ("eng", "en"),
+        ("ger", "de"),
+        ("zho_Hans", "zh-Hans"),
+        ("pt_br", "pt-BR"),
+        ("iw", "he"),
+        ("swh", "swh"),
+        ("qaa", "qaa"),
+    ],
+)
+def test_code_is_canonical(given: str, canonical: str) -> None:
+    assert language_code(given) == canonical
+    assert language_code(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("Chinese", "did you mean 'zh' (Chinese)?"),
+        ("german", "did you mean 'de' (German)?"),
+        ("Swahilli", "did you mean 'sw' (Swahili)?"),
+        ("jp", "did you mean 'ja' (Japanese)?"),
+        ("cn", "did you mean 'zh' (Chinese)?"),
+        ("xx", "use a BCP-47 tag such as 'en', 'zh' or 'sw'"),
+        ("und", "use a BCP-47 tag"),
+        ("", "use a BCP-47 tag"),
+        ("e n", "use a BCP-47 tag"),
+    ],
+)
+def test_what_is_no_code_is_refused_with_the_likely_one(given: str, hint: str) -> None:
+    with pytest.raises(CorpusError) as refusal:
+        language_code(given)
+    assert str(refusal.value).startswith(f"{given!r} is not a language code; ")
+    assert hint in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("sw", "Swahili"),
+        ("el", "Greek"),
+        ("bn", "Bengali"),
+        ("zh-Hant", "Chinese (Hant)"),
+        ("qaa", "qaa"),
+    ],
+)
+def test_name(code: str, name: str) -> None:
+    assert language_name(code) == name
+
+
+def test_every_language_of_msvamp_is_found_by_name() -> None:
+    names = "English Russian Spanish French German Chinese Japanese Bengali Thai Swahili"
+    codes = [language_of_name(name) for name in names.split()]
+    assert codes == ["en", "ru", "es", "fr", "de", "zh", "ja", "bn", "th", "sw"]
+    assert [language_name(code) for code in codes] == names.split()
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(CorpusError, match=r"'Germann' is not the English name .*'de' \(German\)\?"):
+        language_of_name("Germann")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("en", {"Latn"}),
+        ("zh", {"Hani"}),
+        ("zh-Hant", {"Hani"}),
+        ("ja", {"Hani", "Hira", "Kana"}),
+        ("ko", {"Hang", "Hani"}),
+        ("ru", {"Cyrl"}),
+        ("sr", {"Cyrl"}),
+        ("sr-Latn", {"Latn"}),
+        ("bn", {"Beng"}),
+        ("swh", {"Latn"}),
+        ("qaa", set()),
+    ],
+)
+def test_scripts(code: str, expected: set[str]) -> None:
+    assert scripts(code) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "share"),
+    [
+        ("Il faut", "th", 1.0),
+        ("Il faut", "fr", 0.0),
+        ("abcด", "th", 0.75),
+        ("日本ひカー", "ja", 0.0),  # U+30FC belongs to no script
+        ("日本ab", "ja", 0.5),
+        ("12 + 3 = 15!", "ru", 0.0),
+        ("", "ru", 0.0),
+        ("ก็", "th", 0.0),  # a vowel sign is a mark, not a letter
+        ("ก็ab", "en", 1 / 3),
+        ("anything", "qaa", 0.0),
+    ],
+)
+def test_foreign_share(text: str, code: str, share: float) -> None:
+    assert foreign_share(text, code) == pytest.approx(share)

@@ -1,0 +1,634 @@
+"""Figures: the numbers in their traces, the truth of their titles, their size, and hostile text."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from real_data import real_data
+
+from lensneurons import plots
+from lensneurons.errors import LensNeuronsError
+from lensneurons.identification import identify
+from lensneurons.intervals import jackknife
+from lensneurons.neurons import LanguageNeurons
+from lensneurons.phases import LayerParts, divide_layers
+from lensneurons.plots import axes, files, labels
+from lensneurons.plots.style import CLASS_COLOURS, LANGUAGE_COLOURS
+from lensneurons.provenance import Provenance
+from lensneurons.published import read_published_counts
+from lensneurons.statistics import ActivationStatistics
+
+TEN = tuple("en ru es fr de zh ja bn th sw".split())
+MANY = tuple(
+    "ar am bg cs da el fa fi he hi hu id it ko nl no pl pt ro sv ta tr uk ur vi zh-Hant".split()
+)
+HOSTILE = (
+    "<s>struck</s>",
+    "</script><script>alert(1)</script>",
+    "$x^2$ & <b>bold",
+    "nul\0\ud800\n",
+    "עברית \u202eevil",
+    "%{y} %{customdata[0]}",
+)
+LARGEST = 300_000
+
+
+def make_statistics(
+    languages: tuple[str, ...], layers: int, width: int, *, groups: int = 1, seed: int = 0
+) -> ActivationStatistics:
+    random = np.random.default_rng(seed)
+    own = random.beta(0.35, 2.2, (layers, width, 1))
+    p = np.clip(1.3 * own * random.beta(1.2, 1.0, (layers, width, len(languages))), 0, 1)
+    tokens = np.full((groups, len(languages)), 600, np.int64)
+    counts = random.binomial(tokens[:, None, None, :], p[None]).astype(np.int64)
+    return ActivationStatistics(languages, counts, tokens)
+
+
+@lru_cache
+def small(population: str = "selected") -> LanguageNeurons:
+    statistics = make_statistics(TEN, 5, 128, groups=6, seed=3)
+    return identify(statistics, top_rate=0.1, population=population)
+
+
+@lru_cache
+def hostile() -> LanguageNeurons:
+    neurons = identify(make_statistics(HOSTILE, 6, 90, seed=4), top_rate=0.1, population="all")
+    return replace(neurons, provenance=Provenance(model="<img src=x onerror=alert(1)>"))
+
+
+@lru_cache
+def nothing() -> LanguageNeurons:
+    return replace(small("all"), tau=1.0)
+
+
+@lru_cache
+def with_parts() -> tuple[LanguageNeurons, LayerParts]:
+    """Neurons whose layers show the four parts, by giving each class where the paper has it."""
+    rows = [(20, 40, 2)] * 3 + [(3, 9, 14)] * 5 + [(18, 20, 1)] * 4 + [(25, 21, 1), (12, 45, 25)]
+    p = np.zeros((len(rows), 100, 4))
+    for layer, (specific, related, agnostic) in enumerate(rows):
+        p[layer, :specific, 0] = 0.9
+        p[layer, specific : specific + related, :2] = 0.9
+        p[layer, specific + related : specific + related + agnostic] = 0.9
+    shape = p.shape[:2]
+    neurons = LanguageNeurons(
+        ("en", "zh", "ja", "bn"), p, np.zeros(shape), np.zeros(shape, bool),
+        0.5, "given", 0.1, "exact", "paper", 0.01,
+    )  # fmt: skip
+    return neurons, divide_layers(neurons, shuffles=99)
+
+
+FIGURES: dict[str, Callable[[LanguageNeurons], go.Figure]] = {
+    "layer_profile": plots.layer_profile,
+    "language_histogram": plots.language_histogram,
+    "before": lambda neurons: plots.language_histogram(neurons, before=neurons),
+    "neuron_map": plots.neuron_map,
+    "zoom": lambda neurons: plots.neuron_map(neurons, neurons.n_layers - 1),
+    "neuron_probabilities": lambda neurons: plots.neuron_probabilities(neurons, "L0N1"),
+    "overlap": plots.overlap,
+}
+
+
+def title(figure: go.Figure) -> str:
+    return unescape(figure.layout.title.text.replace("<br>", " "))
+
+
+def subtitle(figure: go.Figure) -> str:
+    return unescape(figure.layout.title.subtitle.text.replace("<br>", " "))
+
+
+def words(value: object) -> Iterator[str]:
+    """Every string anywhere in the JSON of a figure."""
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from words(item)
+    elif isinstance(value, str):
+        yield value
+
+
+# ------------------------------------------------------------------------------- layer profile
+
+
+def test_profile_holds_all_neurons_whatever_the_population() -> None:
+    for population in ("selected", "all"):
+        figure = plots.layer_profile(small(population))
+        drawn = np.stack([trace.customdata for trace in figure.data], axis=1)
+        assert np.array_equal(drawn, small("all").layer_profile("all"))
+        assert "All 640 neurons" in subtitle(figure)
+    assert [trace.line.color for trace in figure.data] == [
+        CLASS_COLOURS[name] for name in ("specific", "related", "agnostic")
+    ]
+
+
+def test_profile_names_the_peaks_and_the_empty_classes() -> None:
+    profile = small().layer_profile("all")
+    assert not profile[:, 2].any()
+    told = title(plots.layer_profile(small()))
+    assert f"related in layer {profile[:, 1].argmax()}" in told
+    assert told.endswith("there are no agnostic neurons")
+    assert title(plots.layer_profile(nothing())).startswith("No neuron of this model is specific")
+
+
+@pytest.mark.parametrize(
+    ("counts", "kind", "ticks"),
+    [
+        ([3, 0, 60], "linear", None),
+        ([0, 0, 0], "linear", None),
+        ([0, 2, 100], "log", ["0", "1", "2", "5", "10", "20", "50", "100"]),
+        (
+            [2000, 397_496],
+            "log",
+            ["2,000", "5,000", "10,000", "20,000", "50,000", "100,000", "200,000"],
+        ),
+    ],
+)
+def test_an_axis_is_logarithmic_where_needed_and_shows_zero(
+    counts: list[int], kind: str, ticks: list[str] | None
+) -> None:
+    numbers = np.array(counts, np.int64)
+    axis = axes.count_axis(numbers, "neurons")
+    assert axis["type"] == kind
+    assert axis.get("ticktext") == ticks
+    places = axes.on_axis(numbers, axis)
+    low, high = axis["range"] if kind == "linear" else 10 ** np.array(axis["range"])
+    assert np.all((places >= low) & (places <= high))
+
+
+def test_found_parts_are_shaded_and_named() -> None:
+    neurons, parts = with_parts()
+    assert parts.found, parts
+    figure = plots.layer_profile(neurons, parts)
+    assert title(figure) == "The four parts of the model are layers 0–2, 3–7, 8–12 and 13"
+    spans = [(shape.x0 + 0.5, shape.x1 - 0.5) for shape in figure.layout.shapes]
+    assert spans == parts.boundaries
+    below = " ".join(a.text for a in figure.layout.annotations)
+    assert "shared semantic space reasoning: layers 3–7" in below
+    assert "bootstrap" not in below
+
+
+def test_boundaries_have_their_bootstrap_intervals() -> None:
+    neurons, parts = with_parts()
+    draws = np.array([[2, 8, 13], [3, 8, 13], [4, 9, -1]] * 20, np.int64)
+    figure = plots.layer_profile(neurons, replace(parts, draws=draws))
+    bars = figure.data[-1]
+    assert np.array_equal(bars.x + 0.5, [3, 8, 13])
+    assert np.array_equal(bars.error_x.array, [1, 1, 0])
+    assert np.array_equal(bars.error_x.arrayminus, [1, 0, 0])
+    below = " ".join(a.text for a in figure.layout.annotations)
+    assert "layers 3–7 (first layer, 95% of bootstrap draws: 2–4)" in below
+
+
+def test_parts_that_were_not_found_are_not_shaded() -> None:
+    parts = divide_layers(small(), shuffles=50)
+    assert not parts.found
+    figure = plots.layer_profile(small(), parts)
+    first = parts.failed[0]
+    assert title(figure) == f"Four parts were not found: “{first.claim}” fails ({first.measured})"
+    assert f"{len(parts.failed)} of {len(parts.criteria)} criteria fail" in subtitle(figure)
+    assert not figure.layout.shapes
+    assert not figure.layout.annotations
+
+
+def test_parts_of_other_neurons_are_refused() -> None:
+    with pytest.raises(LensNeuronsError, match="these parts are of another profile"):
+        plots.layer_profile(small(), with_parts()[1])
+
+
+# ----------------------------------------------------------------------------------- histogram
+
+
+@pytest.mark.parametrize("population", ["selected", "all"])
+def test_histogram_shows_every_n(population: str) -> None:
+    neurons = small(population)
+    bars = plots.language_histogram(neurons).data[0]
+    histogram = neurons.histogram()
+    assert [int(row[0].replace(",", "")) for row in bars.customdata] == histogram.tolist()
+    assert np.array_equal(bars.x, np.arange(11))
+    assert [row[1] for row in bars.customdata][:3] == ["unclassified", "specific", "related"]
+    assert bars.customdata[-1][1] == "agnostic"
+
+
+def test_histogram_title_counts_the_classes() -> None:
+    histogram = small("all").histogram()
+    assert title(plots.language_histogram(small("all"))) == (
+        f"{histogram[1]} specific, {histogram[2:-1].sum()} related, no agnostic and "
+        f"{histogram[0]} unclassified neurons"
+    )
+    assert title(plots.language_histogram(nothing())) == (
+        "All 640 neurons are unclassified: none exceeds tau"
+    )
+    two = identify(make_statistics(("en", "zh"), 3, 40), top_rate=0.2)
+    assert "related" not in title(plots.language_histogram(two))
+
+
+def test_before_and_after_are_of_one_population_and_say_which_tau() -> None:
+    after = identify(make_statistics(TEN, 5, 128, seed=9), tau=small().tau, population="all")
+    figure = plots.language_histogram(after, before=small("selected"))
+    old, new = figure.data[:2]
+    assert [int(row[0].replace(",", "")) for row in old.customdata] == small(
+        "all"
+    ).histogram().tolist()
+    assert (old.name, new.name) == ("before", "after")
+    shared = (small("all").histogram()[2:].sum(), after.histogram()[2:].sum())
+    assert title(figure).endswith("two languages or more: {:,} before, {:,} after".format(*shared))
+    assert "One shared tau" in subtitle(figure)
+    other = plots.language_histogram(replace(after, tau=0.3), before=small())
+    assert "each model has its own tau" in subtitle(other).lower()
+
+
+def test_before_with_other_languages_is_refused() -> None:
+    other = identify(make_statistics(("en", "zh"), 5, 128))
+    with pytest.raises(LensNeuronsError, match="compares the same languages"):
+        plots.language_histogram(small(), before=other)
+
+
+# ------------------------------------------------------------------------------------ the maps
+
+
+@pytest.mark.parametrize("population", ["selected", "all"])
+def test_map_counts_neurons_by_layer_and_language(population: str) -> None:
+    neurons = small(population)
+    cells = plots.neuron_map(neurons).data[0]
+    for row, language in zip(cells.customdata, neurons.languages, strict=True):
+        assert [cell[1] for cell in row] == neurons[language].per_layer().tolist()
+        assert [cell[2] for cell in row] == neurons.specific[language].per_layer().tolist()
+        assert [cell[3] for cell in row] == neurons.related[language].per_layer().tolist()
+    totals = [[cell[1] for cell in row] for row in cells.customdata]
+    assert np.allclose(np.expm1(cells.z), totals, atol=1e-4)
+
+
+def test_map_title_names_the_fewest_layers_with_half_of_the_neurons() -> None:
+    neurons, _ = with_parts()
+    everything = neurons.with_population("all")
+    told = title(plots.neuron_map(everything))
+    per_layer = everything.layer_profile()[:, :2].sum(axis=1)
+    number = int(re.search(r"in (\d+) of 14 layers", told)[1])
+    share = np.sort(per_layer)[::-1][:number].sum() / per_layer.sum()
+    assert told.startswith(f"{share:.0%} of the specific and related neurons")
+    assert share >= 0.5 > np.sort(per_layer)[::-1][: number - 1].sum() / per_layer.sum()
+    assert title(plots.neuron_map(neurons)).startswith("No neuron of this population")
+
+
+def test_zoom_shows_every_classified_neuron_of_the_layer_in_order() -> None:
+    neurons = small("all")
+    strip, cells = plots.neuron_map(neurons, 2).data[:2]
+    table = neurons.to_pandas().query("layer == 2").set_index("name")
+    assert sorted(cells.y) == sorted(table.index)
+    probabilities = table.loc[list(cells.y), [f"p_{k}" for k in TEN]].to_numpy()
+    assert np.array_equal(cells.z, probabilities.astype(np.float32))
+    assert [row[0][0] for row in strip.customdata] == table.loc[list(cells.y), "class"].tolist()
+    assert np.all(np.diff(strip.z[:, 0]) >= 0)
+    owners = probabilities[strip.z[:, 0] == 1].argmax(axis=1)
+    assert np.all(np.diff(owners) >= 0)
+
+
+def test_zoom_caps_the_rows_evenly_and_says_so() -> None:
+    neurons = identify(make_statistics(TEN, 2, 9000), population="all")
+    figure = plots.neuron_map(neurons, 1)
+    total = int((neurons.n_above[1] > 0).sum())
+    assert total > 600
+    assert len(figure.data[1].y) == len(set(figure.data[1].y)) == 600
+    assert f"600 of {total:,} classified neurons, evenly spaced" in subtitle(figure)
+    shown = np.mean([row[0][0] == "specific" for row in figure.data[0].customdata])
+    assert shown == pytest.approx(neurons.layer_profile()[1, 0] / total, abs=0.005)
+
+
+def test_zoom_into_an_empty_or_missing_layer() -> None:
+    figure = plots.neuron_map(nothing(), 0)
+    assert title(figure) == "Layer 0 has no classified neuron in this population"
+    assert not figure.data
+    for layer in (5, -1):
+        with pytest.raises(LensNeuronsError, match=f"layer {layer} is outside .* 0 to 4"):
+            plots.neuron_map(small(), layer)
+
+
+# ------------------------------------------------------------------------------- one neuron
+
+
+@pytest.mark.parametrize("kind", ["specific", "related", "unclassified"])
+def test_one_neuron_has_its_class_and_its_probabilities(kind: str) -> None:
+    neurons = small("all")
+    layer, neuron = np.argwhere(
+        neurons.class_codes == ("unclassified", "specific", "related").index(kind)
+    )[0]
+    name = f"L{layer}N{neuron}"
+    figure = plots.neuron_probabilities(neurons, name)
+    assert title(figure).startswith(f"{name} is {kind}")
+    assert all(
+        labels.full_name(k) in title(figure) or k in title(figure)
+        for k in neurons.languages_of(name)
+    )
+    bars = figure.data[0]
+    assert np.array_equal(bars.y, neurons.probability[layer, neuron])
+    assert np.array_equal(np.array(bars.marker.opacity) == 1, bars.y > neurons.tau)
+    assert list(bars.marker.color) == [LANGUAGE_COLOURS[k] for k in TEN]
+    assert figure.layout.shapes[0].y0 == neurons.tau
+    assert ("not among the selected" in subtitle(figure)) != neurons.selected[layer, neuron]
+
+
+def test_one_neuron_with_groups_has_clipped_jackknife_intervals() -> None:
+    statistics = make_statistics(TEN, 5, 128, groups=6, seed=3)
+    turned = statistics.select(TEN[::-1])
+    interval = jackknife(statistics, lambda drawn: drawn.probability[1, 7])
+    bars = plots.neuron_probabilities(small(), "L1N7", statistics=turned).data[0]
+    low, high = bars.y - bars.error_y.arrayminus, bars.y + bars.error_y.array
+    assert np.allclose(low, np.clip(interval.low, 0, 1))
+    assert np.allclose(high, np.clip(interval.high, 0, 1))
+    assert [row[2] for row in bars.customdata] == pytest.approx(low)
+
+
+def test_one_neuron_without_groups_says_so_and_foreign_statistics_are_refused() -> None:
+    one_group = make_statistics(TEN, 5, 128)
+    neurons = identify(one_group)
+    figure = plots.neuron_probabilities(neurons, "L0N0", statistics=one_group)
+    assert "no intervals: the counts were kept in one group" in subtitle(figure)
+    with pytest.raises(LensNeuronsError, match="other probabilities than the neurons hold"):
+        plots.neuron_probabilities(small(), "L0N0", statistics=one_group)
+    with pytest.raises(LensNeuronsError, match="give those that they were identified from"):
+        plots.neuron_probabilities(small(), "L0N0", statistics=make_statistics(TEN, 4, 128))
+
+
+@pytest.mark.parametrize(("name", "text"), [("12", "write 'L12N345"), ("L5N0", "outside a model")])
+def test_an_unknown_neuron_is_refused(name: str, text: str) -> None:
+    with pytest.raises(LensNeuronsError, match=text):
+        plots.neuron_probabilities(small(), name)
+
+
+# ------------------------------------------------------------------------------------ overlap
+
+
+@pytest.mark.parametrize("measure", ["jaccard", "dice", "containment"])
+@pytest.mark.parametrize("order", ["given", "clustered"])
+def test_overlap_cells_equal_the_table(measure: str, order: str) -> None:
+    neurons = small("all")
+    figure = plots.overlap(neurons, measure, order=order)
+    names = [
+        unescape(re.sub("<[^>]*>■?", "", tick)).strip(" ■") for tick in figure.layout.xaxis.ticktext
+    ]
+    table = neurons.overlap(measure).loc[names, names].to_numpy(copy=True)
+    np.fill_diagonal(table, np.nan)
+    pairs, sizes, _ = figure.data
+    assert np.array_equal(pairs.z, table, equal_nan=True)
+    assert [sizes.text[i][i] for i in range(10)] == [f"n {len(neurons[k])}" for k in names]
+    assert sorted(names) == sorted(TEN)
+    if order == "given":
+        assert names == list(TEN)
+    assert f"{np.nanmax(table):.2f}" in title(figure) or f"{np.nanmax(table):.0%}" in title(figure)
+
+
+def test_clustering_puts_twins_side_by_side_in_any_order_of_the_languages() -> None:
+    p = np.random.default_rng(0).random((2, 400, 6))
+    p[..., 4] = p[..., 0]
+    neurons = replace(small("all"), languages=TEN[:6], probability=p, tau=0.8)
+    names = [tick.rsplit(" ", 1)[1] for tick in plots.overlap(neurons).layout.xaxis.ticktext]
+    assert abs(names.index(TEN[0]) - names.index(TEN[4])) == 1
+    assert title(plots.overlap(neurons)).endswith("share most: Jaccard overlap 1.00")
+
+
+def test_two_empty_sets_have_no_overlap_instead_of_zero() -> None:
+    figure = plots.overlap(nothing())
+    pairs, sizes, undefined = figure.data
+    assert np.isnan(pairs.z).all()
+    assert undefined.text[0][1] == "–"
+    assert sizes.text[0][0] == "n 0"
+    assert title(figure) == "No language has neurons in this population, so no overlap is defined"
+    assert "not defined" in subtitle(figure)
+
+
+def test_languages_that_share_nothing_are_told_so() -> None:
+    two = identify(make_statistics(("en", "zh"), 3, 60), top_rate=0.2, population="all")
+    figure = plots.overlap(two)
+    assert title(figure) == "No two languages share a neuron"
+    assert figure.data[0].text[0][1] == "0"
+
+
+def test_a_small_overlap_is_not_written_as_zero() -> None:
+    from lensneurons.plots.overlaps import _cell
+
+    assert [_cell(value) for value in (0.0, 0.004, 0.005, 0.28, 1.0)] == [
+        "0", "&lt;.01", ".01", ".28", "1.00",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("measure", "order"), [("cosine", "given"), ("dice", "sorted")])
+def test_an_unknown_measure_or_order_lists_the_choices(measure: str, order: str) -> None:
+    unchecked = inspect.unwrap(plots.overlap)  # the tests' type checker would refuse it first
+    with pytest.raises(LensNeuronsError, match="choose one of"):
+        unchecked(small(), measure, order=order)
+
+
+# ------------------------------------------------------------------------------ every figure
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("languages", [("en", "zh"), TEN, MANY])
+def test_every_figure_works_for_any_number_of_languages(
+    name: str, languages: tuple[str, ...]
+) -> None:
+    for layers in (5, 80):
+        neurons = identify(make_statistics(languages, layers, 40), population="all")
+        figure = FIGURES[name](neurons)
+        assert figure.layout.title.text
+        assert f"tau {neurons.tau:.4f}" in subtitle(figure)
+        assert figure.layout.template == plots.layer_profile(neurons).layout.template
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_tells_an_unbounded_lambda(name: str) -> None:
+    for population in ("selected", "all"):
+        neurons = replace(small(population), lambda_=0.2, lambda_origin="unbounded")
+        assert "nothing bounds" in subtitle(FIGURES[name](neurons))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_hostile_names_are_shown_and_do_nothing(name: str) -> None:
+    figure = FIGURES[name](hostile())
+    for text in words(json.loads(figure.to_json())):
+        tags = set(re.findall(r"<(/?[a-z]*)", text)) - {
+            "br",
+            "span",
+            "/span",
+            "b",
+            "/b",
+            "extra",
+            "/extra",
+        }
+        assert not tags, text
+        assert not re.search("[\x00-\x1f\ud800-\udfff\u202e]", text), text
+        assert "$" not in text, text
+    fragment = plots.figure_fragment(figure)
+    assert "<script>alert" not in fragment
+    assert "<img" not in fragment
+    templates = [trace.hovertemplate or "" for trace in figure.data]
+    assert not any(
+        "evil" in template or "%{y} %{customdata[0]}" in template for template in templates
+    )
+
+
+def test_hostile_names_stay_readable() -> None:
+    ticks = [
+        unescape(tick) for tick in plots.overlap(hostile(), order="given").layout.xaxis.ticktext
+    ]
+    assert ticks[0].endswith("■</span> <s>struck</s>")
+    assert ticks[3].endswith("nul␀\\ud800␊")
+    assert ticks[4].endswith("\u2068עברית \\u202e…\u2069")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_figure_shares_state_with_its_input(name: str) -> None:
+    neurons = identify(make_statistics(TEN, 5, 128, seed=3), top_rate=0.1, population="all")
+    figure = FIGURES[name](neurons)
+    ours = (neurons.probability, neurons.n_above, neurons.class_codes, neurons.counted)
+    drawn = [trace[key] for trace in figure.data for key in trace]
+    arrays = [value for value in drawn if isinstance(value, np.ndarray)]
+    assert arrays
+    assert not any(np.shares_memory(array, own) for array in arrays for own in ours)
+    untouched = FIGURES[name](neurons).to_json()
+    figure.update_layout(title_text="changed", template_layout_font_size=40)
+    assert FIGURES[name](neurons).to_json() == untouched
+
+
+def test_every_figure_of_a_large_model_is_small() -> None:
+    p = np.random.default_rng(0).random((32, 14336, 10))
+    shape = p.shape[:2]
+    neurons = LanguageNeurons(
+        TEN, p, np.zeros(shape), np.ones(shape, bool), 0.5, "given", 0.1, "exact", "paper", 0.01
+    )
+    for name, draw in FIGURES.items():
+        assert len(plots.figure_fragment(draw(neurons))) < LARGEST, name
+    many = identify(make_statistics(MANY, 80, 900), population="all")
+    for name in ("neuron_map", "zoom", "overlap"):
+        assert len(plots.figure_fragment(FIGURES[name](many))) < LARGEST, name
+
+
+# ------------------------------------------------------------------------- style and labels
+
+
+def test_a_language_keeps_its_colour_in_any_company() -> None:
+    alone = identify(make_statistics(("zh", "qaa"), 5, 60))
+    colours = plots.neuron_probabilities(alone, "L0N0").data[0].marker.color
+    assert colours == (LANGUAGE_COLOURS["zh"], plots.language_colour("qaa"))
+    assert plots.language_colour("qaa") == "#822e9e"
+    assert len({plots.language_colour(code) for code in (*TEN, *MANY)}) == len(TEN) + len(MANY)
+    assert re.fullmatch("#[0-9a-f]{6}", plots.language_colour("\ud800"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<s> & $x$", "&lt;s&gt; &amp; &#36;x&#36;"),
+        ("a\0b\x7f\x85", "a␀b\\u007f\\u0085"),
+        ("\ud800\ufeff\uffff", "\\ud800\\ufeff\\uffff"),
+        ("👩\u200d👧 বাংলা", "👩\u200d👧 বাংলা"),
+        ("\u0301a", "◌\u0301a"),
+        ("עברית", "\u2068עברית\u2069"),
+        (7, "7"),
+        ("", ""),
+    ],
+)
+def test_labels_show_what_is_there(text: object, shown: str) -> None:
+    assert plots.escape_label(text) == shown
+
+
+def test_labels_are_cut_before_they_are_escaped() -> None:
+    assert plots.escape_label("<<<<<<", 4) == "&lt;&lt;&lt;…"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (742, "742"), (999, "999"), (1000, "1.0k"), (7797, "7.8k"), (9960, "10k"),
+     (397_496, "397k"), (999_600, "1.0M"), (12_000_000, "12M")],
+)  # fmt: skip
+def test_short_numbers(number: int, text: str) -> None:
+    assert labels.short_number(number) == text
+
+
+def test_themes_change_the_ground_and_not_the_data() -> None:
+    light = plots.neuron_map(small())
+    dark = plots.in_theme(light, "dark")
+    assert dark.layout.template.layout.paper_bgcolor != light.layout.template.layout.paper_bgcolor
+    assert dark.data == light.data
+    assert light.layout.template.layout.paper_bgcolor == "#ffffff"
+    with pytest.raises(LensNeuronsError, match="theme='sepia' is not known"):
+        inspect.unwrap(plots.in_theme)(light, "sepia")
+
+
+# ---------------------------------------------------------------------------------- files
+
+
+def test_html_needs_no_network_and_no_cloud(tmp_path: Path) -> None:
+    path = plots.save_figure(plots.overlap(hostile()), tmp_path / "deep" / "figure.html")
+    page = path.read_text(encoding="utf-8")
+    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", page)
+    assert '"showSendToCloud": false' in page
+    assert '"displaylogo": false' in page
+    assert "<script>alert" not in page
+    assert [entry.name for entry in path.parent.iterdir()] == ["figure.html"]
+
+
+def test_an_image_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "figure.png"
+    sizes = []
+
+    def draw(figure: go.Figure, **options: object) -> bytes:
+        sizes.append((options["format"], options["width"], options["height"]))
+        return b"png"
+
+    monkeypatch.setattr(files, "find_spec", lambda name: name)
+    monkeypatch.setattr(go.Figure, "to_image", draw)
+    figure = plots.layer_profile(small())
+    assert plots.save_figure(figure, path).read_bytes() == b"png"
+    assert sizes == [("png", 900, figure.layout.height)]
+
+    def fail(figure: go.Figure, **options: object) -> bytes:
+        raise RuntimeError("no Chrome\n here")
+
+    monkeypatch.setattr(go.Figure, "to_image", fail)
+    with pytest.raises(LensNeuronsError, match=r"needs Chrome or Chromium\): no Chrome here"):
+        plots.save_figure(figure, path)
+    assert path.read_bytes() == b"png"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_missing_kaleido_and_a_foreign_ending_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = plots.neuron_map(small())
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    with pytest.raises(LensNeuronsError, match=r"pip install 'lensneurons\[png\]'"):
+        plots.save_figure(figure, tmp_path / "figure.svg")
+    with pytest.raises(LensNeuronsError, match="choose one of"):
+        plots.save_figure(figure, tmp_path / "figure.gif")
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------- real data
+
+
+def test_figures_of_the_published_counts() -> None:
+    folder = real_data("mistral_mgsm")
+    neurons = identify(read_published_counts(folder, languages=TEN), population="all")
+    figure = plots.layer_profile(neurons, divide_layers(neurons, shuffles=50))
+    assert title(figure) == "The four parts of the model are layers 0–4, 5–19, 20–30 and 31"
+    assert list(figure.data[0].customdata[:3]) == [1922, 1370, 1885]
+    told = title(plots.language_histogram(neurons))
+    assert (
+        told == "23,235 specific, 30,224 related, 7,797 agnostic and 397,496 unclassified neurons"
+    )
+    selected = neurons.with_population("selected")
+    assert title(plots.overlap(selected, order="given")).startswith("Chinese (zh) and Thai (th)")
+    assert "layers: layers" not in title(plots.neuron_map(selected))

@@ -1,0 +1,371 @@
+"""The authors' files: every exact value of METHOD.md section 3, and files that lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from real_data import real_data
+
+from lensneurons.errors import LensNeuronsError, PublishedCountsError
+from lensneurons.identification import identify
+from lensneurons.neurons import LanguageNeurons
+from lensneurons.phases import divide_layers
+from lensneurons.published import (
+    holds_published_counts,
+    read_published_counts,
+    read_published_mask,
+)
+from lensneurons.statistics import ActivationStatistics
+
+AUTHORS = ("en", "ru", "es", "fr", "de", "zh", "ja", "bn", "th", "sw")
+SHUFFLED = ("th", "de", "sw", "ja", "en", "bn", "zh", "ru", "fr", "es")
+TOKENS = [319931, 372039, 343440, 330590, 335753, 382388, 429589, 701467, 631430, 408472]
+ALL = [397496, 23235, 9802, 5617, 3693, 2680, 2126, 1982, 2002, 2322, 7797]
+SELECTED = [1369, 1866, 617, 310, 153, 127, 59, 40, 27, 20, 0]
+MASK = [142, 556, 523, 821, 941, 412, 676, 948, 622, 666]
+SPECIFIC = [12, 176, 119, 334, 460, 48, 118, 360, 60, 179]
+RELATED = [130, 380, 404, 487, 481, 364, 558, 588, 562, 487]
+AT_ZERO = [4024, 473, 58, 19, 7, 7, 0, 0, 0, 0, 0]
+AT_015 = [679, 1563, 551, 316, 177, 163, 82, 65, 60, 103, 829]
+LAPE = [0, 3406, 820, 225, 74, 50, 10, 2, 1, 0, 0]
+LAPE_BY_LANGUAGE = [52, 519, 530, 782, 996, 338, 678, 1137, 543, 774]
+PROFILE = [
+    (1922, 3743, 181), (1370, 1891, 106), (1885, 2277, 103), (1133, 1169, 114),
+    (827, 974, 192), (385, 675, 194), (308, 564, 253), (241, 519, 253),
+    (229, 495, 270), (228, 595, 307), (236, 556, 334), (246, 616, 431),
+    (215, 536, 417), (232, 571, 443), (239, 691, 555), (254, 553, 445),
+    (194, 487, 348), (228, 493, 423), (376, 592, 316), (415, 555, 261),
+    (370, 382, 151), (340, 218, 92), (341, 222, 66), (346, 185, 48),
+    (350, 169, 50), (398, 193, 51), (746, 376, 54), (1213, 611, 66),
+    (1690, 941, 108), (2014, 1639, 136), (2180, 2346, 284), (2084, 4390, 745),
+]  # fmt: skip
+MODELS = {
+    "BLOOM-7B": ("en zh fr es vi id", 30, 16384, 8258),
+    "LLaMA-2-13B": ("en zh fr es vi id ja", 40, 13824, 5530),
+    "LLaMA-2-70B": ("en zh fr es vi id", 80, 28672, 22938),
+    "LLaMA-2-7B": ("en zh fr es vi id ja", 32, 11008, 3523),
+    "Mistral-7B": ("en zh fr es vi id", 32, 14336, 4588),
+    "OPT-6.7B": ("en zh fr es vi id", 32, 16384, 5243),
+    "Phi-2-2.7B": ("en zh fr es vi id", 32, 10240, 3277),
+}
+
+
+@cache
+def mistral() -> ActivationStatistics:
+    """The response counts of Mistral-7B on MGSM, in the authors' order."""
+    return read_published_counts(real_data("mistral_mgsm"), languages=AUTHORS)
+
+
+@cache
+def found(order: tuple[str, ...] = AUTHORS, **options: Any) -> LanguageNeurons:
+    return identify(mistral().select(order), **options)
+
+
+@pytest.fixture(params=[AUTHORS, SHUFFLED], ids=["authors' order", "shuffled"])
+def order(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
+    """The languages in two orders: nothing may depend on it."""
+    real_data("mistral_mgsm")
+    yield request.param
+
+
+def in_order(order: tuple[str, ...], values: list[int]) -> dict[str, int]:
+    """Values given in the authors' order, by language."""
+    return dict(zip(AUTHORS, values, strict=True))
+
+
+def sizes(sets: Any) -> dict[str, int]:
+    return {language: len(members) for language, members in sets.items()}
+
+
+def test_tokens_and_shape() -> None:
+    statistics = mistral()
+    assert statistics.tokens.tolist() == TOKENS
+    assert statistics.counts.shape == (32, 14336, 10)
+    assert statistics.provenance.scope == "response"
+    assert statistics.provenance.model.startswith("Mistral-")
+
+
+def test_tau_and_n(order: tuple[str, ...]) -> None:
+    result = found(order, lambda_=0.109375)
+    assert np.float32(result.tau) == np.float32(0.5644363164901733)
+    assert result.histogram("all").tolist() == ALL
+    assert result.histogram("selected").tolist() == SELECTED
+    assert result.selected.sum() == 4588
+
+
+def test_the_published_selection_by_language(order: tuple[str, ...]) -> None:
+    result = found(order, lambda_=0.109375)
+    assert sizes(result.specific) == in_order(order, SPECIFIC)
+    assert sizes(result.related) == in_order(order, RELATED)
+    assert {k: len(result[k]) for k in order} == in_order(order, MASK)
+    table = result.per_language()
+    assert table.index.tolist() == list(order)
+    assert table["neurons"].to_dict() == in_order(order, MASK)
+
+
+def test_the_published_mask_bit_for_bit(order: tuple[str, ...]) -> None:
+    (path,) = real_data("mistral_mgsm").glob("mask.*")
+    published = read_published_mask(path, languages=AUTHORS, d_mlp=14336)
+    result = found(order, lambda_=0.109375)
+    different = [int((result[k].mask() != published[k].mask()).sum()) for k in AUTHORS]
+    assert different == [0] * 10
+    assert sum(published[k].mask().size for k in AUTHORS) == 4_587_520
+
+
+@pytest.mark.parametrize(("weight", "row"), [(0.0, AT_ZERO), (0.15, AT_015)])
+def test_other_lambdas(weight: float, row: list[int]) -> None:
+    assert found(lambda_=weight).histogram("selected").tolist() == row
+
+
+def test_the_exact_lambda(order: tuple[str, ...]) -> None:
+    result = found(order)
+    assert result.lambda_ == pytest.approx(0.10948189, abs=1e-7)
+    assert result.lambda_origin == "exact"
+    assert result.histogram("selected")[-1] == 0
+    assert result.lambda_ == found(AUTHORS).lambda_
+    above = found(order, lambda_=float(np.nextafter(result.lambda_, 1) * (1 + 1e-12)))
+    assert above.histogram("selected")[-1] == 1
+
+
+def test_lape(order: tuple[str, ...]) -> None:
+    lape = found(order, score="lape")
+    assert lape.histogram("selected").tolist() == LAPE
+    assert {k: len(lape[k]) for k in order} == in_order(order, LAPE_BY_LANGUAGE)
+    shared = lape.selected & found(AUTHORS, lambda_=0.109375).selected
+    assert shared.sum() == 2408
+
+
+def test_the_layer_profile_and_its_four_parts(order: tuple[str, ...]) -> None:
+    result = found(order, lambda_=0.109375)
+    assert [tuple(row) for row in result.layer_profile("all").tolist()] == PROFILE
+    parts = divide_layers(result, shuffles=200)
+    assert parts.found
+    assert parts.boundaries == [(0, 4), (5, 19), (20, 30), (31, 31)]
+    assert repr(parts) == "LayerParts(found: 0-4 / 5-19 / 20-30 / 31)"
+
+
+def test_reading_in_another_order_gives_the_same_counts() -> None:
+    shuffled = read_published_counts(real_data("mistral_mgsm"), languages=SHUFFLED[:3])
+    assert shuffled.languages == SHUFFLED[:3]
+    wanted = mistral().select(SHUFFLED[:3])
+    assert shuffled.counts.tobytes() == wanted.counts.tobytes()
+    assert shuffled.tokens.tolist() == wanted.tokens.tolist()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_lape_masks_of_seven_models(model: str) -> None:
+    """Every mask reads; together its languages hold 1 % of the model."""
+    languages, layers, width, number = MODELS[model]
+    path = real_data("lape_masks") / f"{model}.neuron.pth"
+    masks = read_published_mask(path, languages=languages.split(), d_mlp=width)
+    assert list(masks) == languages.split()
+    union = np.zeros((layers, width), bool)
+    for language, members in masks.items():
+        assert (members.n_layers, members.d_mlp, members.label) == (layers, width, language)
+        assert len(members) > 0
+        union |= members.mask()
+    assert union.sum() == number == round(0.01 * layers * width)
+
+
+# Files made here
+
+
+def write(
+    folder: Path, language: str, counts: Any, tokens: Any, *, prefix: str = "", model: str = "toy"
+) -> Path:
+    over_zero = counts if isinstance(counts, torch.Tensor) else torch.tensor(counts)
+    path = folder / f"{prefix}activation.{language}.{model}.pt"
+    torch.save({"total_tokens": tokens, "over_zero": over_zero}, path)
+    return path
+
+
+def write_pair(folder: Path, language: str, counts: Any, tokens: int, prompt: Any = None) -> None:
+    """Whole text and prompt; 1000 prompt tokens, of which the counts are 0 unless given."""
+    write(folder, language, counts, tokens)
+    zeros = torch.zeros_like(torch.tensor(counts))
+    write(folder, language, zeros if prompt is None else prompt, 1000, prefix="prefix.")
+
+
+def refusal(folder: Path, **options: Any) -> str:
+    with pytest.raises(PublishedCountsError) as caught:
+        read_published_counts(folder, **options)
+    return str(caught.value)
+
+
+def test_whole_text_minus_prompt(tmp_path: Path) -> None:
+    write_pair(tmp_path, "zh", [[900, 1500], [3000, 0]], 3000, [[100, 500], [1000, 0]])
+    write_pair(tmp_path, "en", [[10, 20], [30, 40]], 1100)
+    statistics = read_published_counts(tmp_path)
+    assert statistics.languages == ("en", "zh")
+    assert statistics.tokens.tolist() == [100, 2000]
+    assert statistics.counts[..., 1].tolist() == [[800, 1000], [2000, 0]]
+    assert statistics.counts.dtype == np.int64
+    assert statistics.provenance.model == "toy"
+    assert statistics.provenance.scope == "response"
+    assert statistics.provenance.hook == "hook_pre"
+    assert statistics.sums is None
+    assert holds_published_counts(tmp_path)
+    assert not holds_published_counts(tmp_path / "nothing")
+
+
+def test_without_prompt_files_the_whole_text_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "zh", [[7, 10]], 10)
+    write(tmp_path, "en", [[2, 3]], torch.tensor(20))
+    statistics = read_published_counts(tmp_path, languages=["zh", "en"])
+    assert statistics.provenance.scope == "all"
+    assert statistics.probability[0].tolist() == [[0.7, 0.1], [1.0, 0.15]]
+
+
+def test_the_seam_is_clamped(tmp_path: Path) -> None:
+    """-5 and 1001 of 1000 are what a seam explains; -5 becomes 0, and p stays 1.001 as published."""
+    write_pair(tmp_path, "zh", [[95, 1001, 40]], 2000, [[100, 0, 0]])
+    statistics = read_published_counts(tmp_path)
+    assert statistics.counts[0, :, 0].tolist() == [0, 1001, 40]
+    assert statistics.probability[0, 1, 0] == 1.001
+
+
+@pytest.mark.parametrize(
+    ("counts", "prompt", "text"),
+    [
+        ([[90, 5]], [[96, 0]], "a count lies 6 outside 0..1000, more than the 0.5%"),
+        ([[1006, 5]], [[0, 0]], "a count lies 6 outside 0..1000, more than the 0.5%"),
+    ],
+)
+def test_more_than_a_seam_is_refused(tmp_path: Path, counts: Any, prompt: Any, text: str) -> None:
+    write_pair(tmp_path, "zh", counts, 2000, prompt)
+    assert text in refusal(tmp_path)
+
+
+def test_overflow_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "zh", torch.tensor([[-2_000_000_000, 5]], dtype=torch.int32), 10)
+    assert "smallest count -2000000000: a int32 counter overflowed" in refusal(tmp_path)
+    write(tmp_path, "zh", [[4, 5]], -7)
+    assert "total_tokens -7" in refusal(tmp_path)
+    write(tmp_path, "zh", [[4, 5]], 0)
+    assert "total_tokens 0" in refusal(tmp_path)
+
+
+def test_a_count_above_the_tokens_of_its_own_file_is_refused(tmp_path: Path) -> None:
+    """One file has no seam: not even one token more can be active."""
+    write(tmp_path, "zh", [[1001, 5]], 1000)
+    assert "1001 active tokens of 1000" in refusal(tmp_path)
+
+
+def test_a_prompt_as_long_as_the_whole_is_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, "zh", [[4, 5]], 1000)
+    assert "activation.zh.toy.pt has 0 response tokens" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([1, 2], "is not a dict of over_zero and total_tokens"),
+        ({"over_zero": torch.zeros(1, 2)}, "is not a dict of over_zero and total_tokens"),
+        ({"over_zero": torch.zeros(1, 2), "total_tokens": 5}, "not integers [layer, neuron]"),
+        (
+            {"over_zero": torch.zeros(4, dtype=torch.int64), "total_tokens": 5},
+            "over_zero is int64 (4,), not integers [layer, neuron]",
+        ),
+        ({"over_zero": [[1, 2]], "total_tokens": 5}, "over_zero is a list, not a tensor"),
+        (
+            {"over_zero": torch.zeros(1, 2, dtype=torch.int64), "total_tokens": "5x"},
+            "total_tokens is '5x', not a whole number",
+        ),
+    ],
+)
+def test_other_contents_are_refused(tmp_path: Path, content: Any, text: str) -> None:
+    torch.save(content, tmp_path / "activation.zh.toy.pt")
+    assert text in refusal(tmp_path)
+
+
+class _Runs:
+    """A pickle that would run code."""
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("/tmp/lensneurons-was-here"),))
+
+
+def test_code_in_a_pickle_never_runs(tmp_path: Path) -> None:
+    witness = Path("/tmp/lensneurons-was-here")
+    witness.unlink(missing_ok=True)
+    torch.save({"over_zero": _Runs(), "total_tokens": 5}, tmp_path / "activation.zh.toy.pt")
+    assert "cannot be read safely" in refusal(tmp_path)
+    assert not witness.exists()
+
+
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "zh", [[4, 5]], 10)
+    path.write_bytes(path.read_bytes()[:200])
+    assert "cannot be read safely" in refusal(tmp_path)
+    path.write_bytes(b"")
+    assert "cannot be read safely" in refusal(tmp_path)
+
+
+def test_folders_that_are_not_one_model(tmp_path: Path) -> None:
+    assert "is not a folder" in refusal(tmp_path / "nowhere")
+    assert "holds no activation.LANGUAGE.MODEL.pt files" in refusal(tmp_path)
+    write(tmp_path, "zh", [[4, 5]], 10)
+    write(tmp_path, "en", [[4, 5]], 10, model="other.v2")
+    assert "counts of several models: ['other.v2', 'toy']" in refusal(tmp_path)
+
+
+def test_a_missing_prompt_file_is_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, "zh", [[4, 5]], 2000)
+    write(tmp_path, "en", [[4, 5]], 2000)
+    assert "has prompt-only counts, but none for ['en']" in refusal(tmp_path)
+    assert read_published_counts(tmp_path, languages=["zh"]).languages == ("zh",)
+
+
+def test_different_shapes_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "zh", [[4, 5]], 10)
+    write(tmp_path, "en", [[4, 5, 6]], 10)
+    assert "have different shapes: [(1, 2), (1, 3)]" in refusal(tmp_path)
+    write(tmp_path, "zh", [[4, 5, 6]], 1010)
+    write(tmp_path, "zh", [[4, 5]], 1000, prefix="prefix.")
+    expected = "prefix.activation.zh.toy.pt and activation.zh.toy.pt differ in shape"
+    assert expected in refusal(tmp_path, languages=["zh"])
+
+
+def test_languages_that_are_not_there(tmp_path: Path) -> None:
+    write(tmp_path, "zh", [[4, 5]], 10)
+    write(tmp_path, "en", [[4, 5]], 10)
+    with pytest.raises(LensNeuronsError, match=r"language='xx' is not known.*\['en', 'zh'\]"):
+        read_published_counts(tmp_path, languages=["zh", "xx"])
+    with pytest.raises(LensNeuronsError, match="named twice"):
+        read_published_counts(tmp_path, languages=["zh", "zh"])
+    assert "languages=[] leaves nothing" in refusal(tmp_path, languages=[])
+
+
+def test_masks_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "mask"
+    torch.save([[torch.tensor([0, 3]), torch.tensor([], dtype=torch.int64)],
+                [torch.tensor([1]), torch.tensor([2])]], path)  # fmt: skip
+    masks = read_published_mask(path, languages=["zh", "en"], d_mlp=4)
+    assert list(masks["zh"]) == ["L0N0", "L0N3"]
+    assert list(masks["en"]) == ["L0N1", "L1N2"]
+    with pytest.raises(PublishedCountsError, match="holds 2, not a list of 3 languages"):
+        read_published_mask(path, languages=["zh", "en", "sw"], d_mlp=4)
+
+
+def test_a_mask_of_a_wider_model_does_not_spill_into_the_next_layer(tmp_path: Path) -> None:
+    path = tmp_path / "mask"
+    torch.save([[torch.tensor([0, 3]), torch.tensor([1])]], path)
+    with pytest.raises(PublishedCountsError, match="zh has neuron 3 in layer 0, but d_mlp is 3"):
+        read_published_mask(path, languages=["zh"], d_mlp=3)
+
+
+def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:
+    torch.save({"zh": 1}, tmp_path / "mask")
+    with pytest.raises(PublishedCountsError, match="holds dict, not a list of 1 languages"):
+        read_published_mask(tmp_path / "mask", languages=["zh"], d_mlp=3)
+    torch.save([3], tmp_path / "mask")
+    with pytest.raises(PublishedCountsError, match="zh is not a list of index tensors, one a layer"):
+        read_published_mask(tmp_path / "mask", languages=["zh"], d_mlp=3)
+    with pytest.raises(PublishedCountsError, match="cannot be read safely"):
+        read_published_mask(tmp_path / "nothing", languages=["zh"], d_mlp=3)

@@ -1,0 +1,82 @@
+"""Least-squares segments against brute force over every division."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lensneurons.segments import best_segments, explained, segment_costs
+
+
+def cost_of(features: np.ndarray, starts: tuple[int, ...]) -> float:
+    """Squared distance of every point from the mean of its segment."""
+    edges = [0, *starts, len(features)]
+    return sum(
+        float(np.square(features[a:b] - features[a:b].mean(axis=0)).sum())
+        for a, b in pairwise(edges)
+    )
+
+
+def brute_force(features: np.ndarray, number: int) -> tuple[float, list[list[int]]]:
+    """The smallest cost, and every division that reaches it."""
+    divisions = list(combinations(range(1, len(features)), number - 1))
+    costs = [cost_of(features, division) for division in divisions]
+    least = min(costs)
+    return least, [[0, *d] for d, c in zip(divisions, costs, strict=True) if c <= least + 1e-9]
+
+
+FEATURES = st.tuples(st.integers(1, 9), st.integers(1, 3)).flatmap(
+    lambda shape: hnp.arrays(np.float64, shape, elements=st.integers(-4, 4).map(float))
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(FEATURES, st.integers(1, 5))
+def test_the_best_division_is_the_best_of_all(features: np.ndarray, number: int) -> None:
+    number = min(number, len(features))
+    least, divisions = brute_force(features, number)
+    starts, cost = best_segments(features, number)
+    assert cost == pytest.approx(least, abs=1e-9)
+    assert starts in divisions
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_sequences_have_one_best_division(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(int(random.integers(5, 13)), 3))
+    number = int(random.integers(2, 6))
+    least, (wanted,) = brute_force(features, number)
+    starts, cost = best_segments(features, number)
+    assert starts == wanted
+    assert cost == pytest.approx(least)
+
+
+def test_costs_of_every_segment() -> None:
+    features = np.random.default_rng(0).normal(size=(6, 2))
+    costs = segment_costs(features)
+    for first in range(6):
+        for stop in range(7):
+            if stop <= first:
+                assert costs[first, stop] == np.inf
+            else:
+                assert costs[first, stop] == pytest.approx(cost_of(features[first:stop], ()))
+
+
+def test_a_point_a_segment_leaves_nothing() -> None:
+    features = np.random.default_rng(1).normal(size=(5, 2))
+    assert best_segments(features, 5) == ([0, 1, 2, 3, 4], pytest.approx(0, abs=1e-12))
+    assert explained(features, 5) == pytest.approx(1)
+    assert explained(features, 1) == 0
+
+
+def test_explained_share_by_hand_and_of_flat_layers() -> None:
+    features = np.array([[0.0], [2.0], [10.0], [12.0]])
+    assert explained(features, 2) == pytest.approx(1 - 4 / 104)
+    assert [explained(np.ones((4, 2)), k) for k in (1, 2, 3)] == [0, 0, 0]
+    shares = [explained(np.random.default_rng(2).normal(size=(9, 3)), k) for k in range(1, 10)]
+    assert shares == sorted(shares)

@@ -1,0 +1,272 @@
+"""Tokens: which ones count, known answers, and laws that hold for every tokenizer."""
+
+from __future__ import annotations
+
+from inspect import unwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpus_data import ROWS, TOKENIZERS, byte_level, llama_bytes, llama_like, piece_bytes, words
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from real_data import real_data
+
+from lensneurons.corpora import ParallelCorpus, build_corpus, load_corpus
+from lensneurons.errors import CorpusError
+from lensneurons.tokens import (
+    LanguageTokens,
+    Scope,
+    encode,
+    tokenizer_hash,
+)
+
+# Wrong types are given on purpose in some tests: they step around the suite's type checker.
+encode_anything = unwrap(encode)
+
+SCOPES: tuple[Scope, ...] = ("response", "prompt", "all")
+
+
+def one(prompt: str, response: str, tokenizer: Any, scope: Scope = "response") -> list[str]:
+    """The counted tokens of one text, as the tokenizer spells them."""
+    row = {"id": "1", "language": "qaa", "prompt": prompt, "response": response}
+    encoded = encode(build_corpus([row]), tokenizer, scope=scope)
+    ids = encoded.ids[encoded.start[0] : encoded.stop[0]]
+    return tokenizer.convert_ids_to_tokens(ids.tolist())
+
+
+def small() -> ParallelCorpus:
+    return build_corpus(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "prompt", "response", "counted", "before"),
+    [
+        # The token " 42" begins in the prompt and holds the response.
+        (byte_level, "answer: ", "42", ["Ġ42"], ["answer", ":"]),
+        (byte_level, "answer:", " 42", ["Ġ42"], ["answer", ":"]),
+        (byte_level, "answer:\n", "42", ["42"], ["answer", ":", "Ċ"]),
+        # Trimmed offsets would give these lone spaces no character at all.
+        (byte_level, "answer: \n", " \n ", ["Ġ", "Ċ", "Ġ"], ["answer", ":", "Ġ", "Ċ"]),
+        # Three byte pieces share each ideograph, and go where it goes.
+        (byte_level, "蘭", "蘭", ["è", "ĺ", "Ń"], ["è", "ĺ", "Ń"]),
+        (llama_like, "Tom ", "42", ["▁42"], ["▁", "T", "o", "m"]),
+        (llama_like, "Tom", "蘭", ["<0xE8>", "<0x98>", "<0xAD>"], ["▁", "T", "o", "m"]),
+        (llama_like, "", "Tom", ["▁", "T", "o", "m"], []),
+        (words, "Tom has ", "Answer: 43", ["answer", ":", "[UNK]"], ["tom", "has"]),
+    ],
+)
+def test_known_seams(
+    tokenizer: Any, prompt: str, response: str, counted: list[str], before: list[str]
+) -> None:
+    assert one(prompt, response, tokenizer()) == counted
+    if before:
+        assert one(prompt, response, tokenizer(), "prompt") == before
+        assert one(prompt, response, tokenizer(), "all") == before + counted
+
+
+def test_straddling_tokens_are_reported() -> None:
+    corpus = load_corpus({"en": [("answer: ", "42"), ("answer:", " 42")], "de": [("a", "42")] * 2})
+    report = encode(corpus, byte_level()).report
+    assert [(row.language, row.straddling) for row in report.languages] == [("en", 1), ("de", 0)]
+    assert report.total == LanguageTokens("all", 4, 10, 4, 1)
+    assert repr(report) == (
+        "EncodingReport(2 languages, 4 texts, 10 tokens, 4 counted in scope 'response',"
+        " 1 across the seam)"
+    )
+    assert report.to_pandas()["counted"].tolist() == [2, 2]
+    assert "<td>de</td><td>2</td><td>4</td><td>2</td>" in report._repr_html_()
+
+
+def test_added_special_tokens_never_count() -> None:
+    encoded = encode(small(), llama_like(), scope="all")
+    firsts, lasts = encoded.offsets[:-1], encoded.offsets[1:] - 1
+    assert set(encoded.ids[firsts]) == {1}
+    assert set(encoded.ids[lasts]) == {2}
+    assert (encoded.start == 1).all()
+    assert (encoded.stop == encoded.lengths - 1).all()
+
+
+def test_a_spelled_special_token_may_stand_beside_the_counted_run_but_not_in_it() -> None:
+    assert one("<s>Tom", "42</s>", llama_like()) == ["42"]
+    assert one("Tom</s>", "42", llama_like()) == ["▁42"]
+    with pytest.raises(CorpusError) as refusal:
+        one("Tom</s>", "42", llama_like(), "all")
+    assert str(refusal.value).startswith(
+        "'1' (qaa): the special token '</s>' stands between counted tokens in scope 'all'"
+    )
+
+
+def test_an_unknown_token_counts_even_where_it_pads() -> None:
+    assert one("Tom ", "has zebra", words()) == ["has", "[UNK]"]
+    assert llama_like().pad_token_id == llama_like().unk_token_id
+    assert one("Tom", "42<unk>", llama_like()) == ["42", "<unk>"]
+
+
+TEXT = st.text(st.sampled_from("ab 42:\n蘭小ก็é\u200b🙂▁"), max_size=10)
+RESPONSE = TEXT.filter(lambda text: bool(text.strip()))
+
+
+@settings(max_examples=80, deadline=None)
+@given(TEXT, RESPONSE, st.sampled_from(["byte level", "llama like"]))
+def test_counted_tokens_hold_exactly_the_bytes_of_the_response(
+    prompt: str, response: str, kind: str
+) -> None:
+    """The oracle knows no offsets: it adds up the bytes each piece stands for."""
+    tokenizer, spell = TOKENIZERS[kind](), piece_bytes if kind == "byte level" else llama_bytes
+    before = b"".join(map(spell, _counted(prompt, response, tokenizer, "prompt")))
+    counted = b"".join(map(spell, one(prompt, response, tokenizer)))
+    # Llama's marker stands for no byte of the text; it belongs to the first character.
+    mark = b" " if kind == "llama like" else b""
+    assert before + counted == mark + (prompt + response).replace("▁", _low_line(kind)).encode()
+    seam = len(mark + prompt.replace("▁", _low_line(kind)).encode()) if prompt else 0
+    assert len(before) <= seam, "a token of the prompt holds a byte of the response"
+    last = _counted(prompt, response, tokenizer, "response")[0]
+    assert len(before) + len(spell(last)) > seam, "a counted token holds no byte of the response"
+
+
+def _low_line(kind: str) -> str:
+    """Llama writes spaces as "▁" and cannot tell one in the text from a space."""
+    return " " if kind == "llama like" else "▁"
+
+
+def _counted(prompt: str, response: str, tokenizer: Any, scope: Scope) -> list[str]:
+    """Like `one`, but empty where no token counts."""
+    try:
+        return one(prompt, response, tokenizer, scope)
+    except CorpusError:
+        return []
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXT, RESPONSE, st.sampled_from(sorted(TOKENIZERS)))
+def test_prompt_and_response_together_are_all(prompt: str, response: str, kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]()
+    parts = {scope: _counted(prompt, response, tokenizer, scope) for scope in SCOPES}
+    assert parts["prompt"] + parts["response"] == parts["all"]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_ids_are_the_tokenizers_own(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]()
+    encoded = encode(small(), tokenizer)
+    own = [tokenizer(item.text)["input_ids"] for item in small()]
+    assert encoded.ids.tolist() == sum(own, [])
+    assert encoded.ids.dtype == np.int32
+    assert encoded.offsets.dtype == np.int64
+    assert encoded.lengths.tolist() == [len(ids) for ids in own]
+    assert len(encoded) == 6
+    assert encoded.item_ids == ("1", "2") * 3
+    assert [encoded.languages[n] for n in encoded.language] == ["en"] * 2 + ["zh"] * 2 + ["th"] * 2
+
+
+def test_state_left_on_the_tokenizer_changes_nothing() -> None:
+    tokenizer = byte_level()
+    clean, fingerprint = encode(small(), tokenizer), tokenizer_hash(tokenizer)
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokenizer.backend_tokenizer.enable_padding(length=50)
+    try:
+        assert tokenizer_hash(tokenizer) == fingerprint
+        assert encode(small(), tokenizer).ids.tolist() == clean.ids.tolist()
+    finally:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_the_hash_is_the_same_in_every_load(kind: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = TOKENIZERS[kind]()
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    matching = [
+        name for name in TOKENIZERS if tokenizer_hash(TOKENIZERS[name]()) == tokenizer_hash(again)
+    ]
+    assert matching == [kind]
+    again.add_special_tokens({"extra_special_tokens": ["<|new|>"]})
+    again.add_tokens(["ZEB"])
+    assert tokenizer_hash(again) != tokenizer_hash(tokenizer)
+    added = build_corpus([{"id": 1, "language": "qaa", "prompt": "<|new|>", "response": "ZEB!"}])
+    assert encode(added, again).ids.tolist() == again("<|new|>ZEB!")["input_ids"]
+
+
+def test_overlong_texts_are_all_refused_at_once() -> None:
+    with pytest.raises(CorpusError) as refusal:
+        encode(small(), words(), max_length=7)
+    assert str(refusal.value) == (
+        "2 of 6 texts exceed max_length=7: '1' (en): 11 tokens; '2' (en): 8 tokens;"
+        " raise max_length, select other items, or say overlong='cut'"
+    )
+
+
+def test_cut_texts_lose_their_ends_and_the_report_says_so() -> None:
+    corpus = load_corpus({"en": [("Tom has", " Tom has 42"), ("Tom Tom Tom", " has")]})
+    whole = encode(corpus, words())
+    assert whole.lengths.tolist() == [7, 6]
+    cut = encode(corpus, words(), max_length=4, overlong="cut")
+    assert cut.lengths.tolist() == [4, 4]
+    assert cut.ids[:4].tolist() == whole.ids[:4].tolist()
+    assert (cut.start.tolist(), cut.stop.tolist()) == ([3, 4], [4, 4])
+    assert cut.report.total == LanguageTokens("all", 2, 8, 1, cut=2, lost=3, emptied=1)
+    assert "2 texts cut (3 tokens lost)" in repr(cut)
+    assert encode(corpus, words(), max_length=7).report == whole.report
+
+
+class Doubling:
+    """A fast tokenizer whose own call does more than its backend."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+        return {"input_ids": self._inner(text)["input_ids"] * 2}
+
+
+def slow() -> Any:
+    from transformers import ByT5Tokenizer
+
+    return ByT5Tokenizer()
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "options", "message"),
+    [
+        (slow, {}, "ByT5Tokenizer is not a fast tokenizer, .* AutoTokenizer"),
+        (lambda: Doubling(byte_level()), {}, "Doubling changes what its backend encodes"),
+        (words, {"scope": "answer"}, r"scope='answer' is not known; choose one of \['response'"),
+        (words, {"overlong": "skip"}, r"overlong='skip' is not known; choose one of \['refuse'"),
+        (words, {"max_length": 0}, "max_length=0 leaves no token; give 1 or more"),
+    ],
+)
+def test_what_cannot_be_encoded_is_refused(tokenizer: Any, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encode_anything(small(), tokenizer(), **options)
+
+
+def test_texts_without_counted_tokens_are_named() -> None:
+    corpus = load_corpus({"en": ["One."] * 12})
+    with pytest.raises(CorpusError) as refusal:
+        encode(corpus, byte_level(), scope="prompt")
+    assert str(refusal.value).startswith(
+        "no token counts in scope 'prompt' for 12 of 12 texts: '1' (en), '2' (en)"
+    )
+    assert "'10' (en) ... and 2 more; choose another scope" in str(refusal.value)
+
+
+def test_real_questions_count_as_they_should() -> None:
+    corpus = load_corpus(real_data("mgsm")).head(20)
+    parts = {scope: encode(corpus, byte_level(), scope=scope) for scope in SCOPES}
+    whole = parts["all"]
+    assert (parts["prompt"].stop == parts["response"].start).all()
+    assert (parts["response"].stop == whole.stop).all()
+    assert (whole.stop == whole.lengths).all()
+    decoded = [
+        byte_level().decode(whole.ids[a:b].tolist())
+        for a, b in zip(whole.offsets[:-1], whole.offsets[1:], strict=True)
+    ]
+    assert decoded == [item.text for item in corpus]

@@ -1,0 +1,178 @@
+"""Tiny random models of every supported architecture, their tokenizer, and a parallel corpus.
+
+Made to be unfriendly: no two widths alike, every bias and norm random, texts of 4 to 150 tokens,
+and a BOS rule that differs between architectures. Built from configurations alone, offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lensneurons.corpora import ParallelCorpus, build_corpus
+
+VOCABULARY = 350
+LAYERS = 3
+POSITIONS = 192
+D_MODEL = 32
+D_MLP = 52  # where the architecture lets us choose; 4 * D_MODEL elsewhere
+
+_SIZES = {"vocab_size": VOCABULARY, "pad_token_id": 2, "bos_token_id": 0, "eos_token_id": 1}
+_USUAL = _SIZES | {
+    "num_hidden_layers": LAYERS,
+    "hidden_size": D_MODEL,
+    "intermediate_size": D_MLP,
+    "num_attention_heads": 4,
+    "max_position_embeddings": POSITIONS,
+}
+_GROUPED = _USUAL | {"num_key_value_heads": 2}
+_WIDE_HEADS = _GROUPED | {"head_dim": 12}
+_GPT = _SIZES | {"n_layer": LAYERS, "n_embd": D_MODEL, "n_head": 4, "n_positions": POSITIONS}
+_OPT = _USUAL | {"ffn_dim": D_MLP, "word_embed_proj_dim": D_MODEL}
+_XGLM = _SIZES | {
+    "d_model": D_MODEL,
+    "ffn_dim": D_MLP,
+    "num_layers": LAYERS,
+    "attention_heads": 4,
+    "max_position_embeddings": POSITIONS,
+}
+_BLOOM = _SIZES | {"hidden_size": D_MODEL, "n_layer": LAYERS, "n_head": 4}
+_FALCON = {name: size for name, size in _USUAL.items() if name != "intermediate_size"}
+
+# Class of the Hugging Face configuration, and its values.
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Llama": ("LlamaConfig", _GROUPED),
+    "Mistral": ("MistralConfig", _GROUPED | {"sliding_window": 24}),
+    "Qwen2": ("Qwen2Config", _GROUPED),
+    "Qwen3": ("Qwen3Config", _WIDE_HEADS),
+    "Gemma2": ("Gemma2Config", _WIDE_HEADS | {"sliding_window": 24}),
+    "Gemma3": ("Gemma3TextConfig", _WIDE_HEADS | {"sliding_window": 24}),
+    "Olmo2": ("Olmo2Config", _GROUPED),
+    "Phi3": ("Phi3Config", _GROUPED),
+    "GPT2": ("GPT2Config", _GPT | {"n_inner": D_MLP}),
+    "GPTNeoX": ("GPTNeoXConfig", _USUAL),
+    "Bloom": ("BloomConfig", _BLOOM),
+    "OPT": ("OPTConfig", _OPT),
+    "Phi": ("PhiConfig", _USUAL),
+    "Falcon": ("FalconConfig", _FALCON),
+    "GPTJ": ("GPTJConfig", _GPT | {"rotary_dim": 4, "n_inner": D_MLP}),
+    "XGLM": ("XGLMConfig", _XGLM),
+}
+UNSUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "Mixtral": ("MixtralConfig", _GROUPED | {"num_local_experts": 2}),
+    "Mamba": ("MambaConfig", _SIZES | {"hidden_size": D_MODEL, "num_hidden_layers": 2}),
+}
+# Seeds with which no pre-activation over `tiny_corpus` is nearer to 0 than 9e-6 (most 3e-5), where
+# fp32 rounding is about 1e-6: the counts must be equal on every machine.
+SEEDS = {
+    **{"Llama": 7, "Mistral": 4, "Qwen2": 11, "Qwen3": 9, "Gemma2": 1, "Gemma3": 8, "Olmo2": 11},
+    **{"Phi3": 8, "GPT2": 10, "GPTNeoX": 10, "Bloom": 4, "OPT": 7, "Phi": 4, "Falcon": 8},
+    **{"GPTJ": 8, "XGLM": 2},
+}
+PREPEND_BOS = ("Llama", "Mistral", "Gemma2", "Gemma3", "OPT")
+GATED = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Olmo2", "Phi3")
+
+_WORDS = {
+    "en": "the cat sat on a mat and counted nine small apples twice before dinner",
+    "zh": "小明有三个苹果他又买了九个然后把其中的一半分给了朋友",
+    "th": "แมวนั่งบนเสื่อแล้วนับแอปเปิลเก้าลูกก่อนอาหารเย็น",
+}
+# Lengths, in characters, of prompt and response: very unequal, and different in every language.
+_LENGTHS = [(3, 1), (40, 9), (7, 48), (1, 17), (22, 2), (11, 30), (2, 60), (30, 5)]
+
+
+def configuration(architecture: str) -> Any:
+    """The Hugging Face configuration of an architecture, with sizes that are all different."""
+    import transformers
+
+    name, values = (ARCHITECTURES | UNSUPPORTED)[architecture]
+    return getattr(transformers, name)(**values)
+
+
+def random_model(architecture: str, seed: int | None = None) -> Any:
+    """A Hugging Face model whose every weight is random: norms and biases too."""
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_config(configuration(architecture))
+    source = torch.Generator().manual_seed(SEEDS.get(architecture, 0) if seed is None else seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=source) * 0.25
+            weight.copy_(1 + noise if "norm" in name.lower() or "ln_" in name else noise)
+    return model.eval()
+
+
+def save_model(architecture: str, folder: Path, seed: int | None = None) -> Path:
+    """Save a random model with the tokenizer of its family."""
+    random_model(architecture, seed).save_pretrained(folder)
+    byte_tokenizer(bos=architecture in PREPEND_BOS).save_pretrained(folder)
+    return folder
+
+
+@lru_cache
+def byte_tokenizer(*, bos: bool) -> Any:
+    """Byte-level BPE with some merges, `<s>` in front or not: every piece is a run of bytes."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - 10,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=["<s>", "</s>", "<pad>"],
+        show_progress=False,
+    )
+    backend.train_from_iterator(_WORDS.values(), trainer)
+    if bos:
+        backend.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", 0)]
+        )
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+def tiny_corpus(languages: tuple[str, ...] = tuple(_WORDS)) -> ParallelCorpus:
+    """Eight items in three languages; no two texts are equally long."""
+    return build_corpus([row for language in languages for row in _rows(language)], name="tiny")
+
+
+def _rows(language: str) -> list[dict[str, str]]:
+    words = _WORDS[language] * 4
+    rows = []
+    for number, (asked, answered) in enumerate(_LENGTHS):
+        prompt = words[number : number + asked] + "\n"
+        response = words[2 * number : 2 * number + answered].strip() or "9"
+        rows.append(
+            {"id": f"item-{number}", "language": language, "prompt": prompt, "response": response}
+        )
+    return rows
+
+
+def first_matrix(model: Any, architecture: str) -> list[tuple[Any, Callable[..., Any]]]:
+    """For each layer of a Hugging Face model the module whose output is the activation's argument,
+    and how to read it; written down here from Hugging Face's code, not from ours."""
+
+    def whole(output: Any) -> Any:
+        return output
+
+    if architecture == "Phi3":
+        layers = model.model.layers
+        return [(layer.mlp.gate_up_proj, lambda output: output.chunk(2, -1)[0]) for layer in layers]
+    found = {
+        "GPT2": lambda: [layer.mlp.c_fc for layer in model.transformer.h],
+        "GPTNeoX": lambda: [layer.mlp.dense_h_to_4h for layer in model.gpt_neox.layers],
+        "Bloom": lambda: [layer.mlp.dense_h_to_4h for layer in model.transformer.h],
+        "OPT": lambda: [layer.fc1 for layer in model.model.decoder.layers],
+        "Phi": lambda: [layer.mlp.fc1 for layer in model.model.layers],
+        "Falcon": lambda: [layer.mlp.dense_h_to_4h for layer in model.transformer.h],
+        "GPTJ": lambda: [layer.mlp.fc_in for layer in model.transformer.h],
+        "XGLM": lambda: [layer.fc1 for layer in model.model.layers],
+    }.get(architecture, lambda: [layer.mlp.gate_proj for layer in model.model.layers])
+    return [(module, whole) for module in found()]
+

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ import torch
 from lensneurons.batches import Batch, PaddingSide, item_groups, make_batch, plan_batches
 from lensneurons.corpora import ParallelCorpus
 from lensneurons.encoded import EncodedCorpus, Scope
-from lensneurons.errors import CorpusError, LensNeuronsError
+from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.forward import (
     Run,
     Watch,
@@ -97,15 +97,13 @@ def collect(
     """
     if groups < 1:
         raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
+    choose(padding_side, get_args(PaddingSide), "padding_side")
     site = neuron_site(model)
     tokenizer = tokenizer or original_tokenizer(model)
-    encoded = encode(
-        corpus,
-        tokenizer,
-        scope=scope,
-        max_length=max_length or context_length(model),
-        overlong=overlong,
-    )
+    max_length = context_length(model) if max_length is None else max_length
+    encoded = encode(corpus, tokenizer, scope=scope, max_length=max_length, overlong=overlong)
+    batches = plan_batches(encoded, batch_tokens=batch_tokens)
+    _check_counted(encoded, max_length)
     _check_vocabulary(model, encoded)
     if not has_hooks(model):
         verify_neuron_hooks(model)
@@ -115,7 +113,7 @@ def collect(
         "batch_tokens": batch_tokens,
         "padding_side": padding_side,
         "overlong": overlong,
-        "max_length": max_length or context_length(model),
+        "max_length": max_length,
         "languages": list(encoded.languages),
         "counted_tokens": encoded.report.total.counted,
     }
@@ -123,7 +121,7 @@ def collect(
     with open_run(run_dir, provenance, plan, checkpoint_seconds) as run:
         if run.finished is not None:
             return run.finished
-        pass_over = _Pass(model, site, encoded, groups, batch_tokens, padding_side, progress)
+        pass_over = _Pass(model, site, encoded, batches, groups, padding_side, progress)
         return run.finish(_collect_languages(pass_over, run), provenance)
 
 
@@ -133,6 +131,14 @@ def _check_vocabulary(model: Any, encoded: EncodedCorpus) -> None:
         raise CorpusError(
             f"the tokenizer gives id {largest}, but the model's vocabulary has {size}: "
             "pass the tokenizer that belongs to the model"
+        )
+
+
+def _check_counted(encoded: EncodedCorpus, max_length: int) -> None:
+    if empty := [row.language for row in encoded.report.languages if row.counted == 0]:
+        raise CorpusError(
+            f"no counted token of {empty} is left within max_length={max_length}: raise it, or "
+            "select other languages"
         )
 
 
@@ -165,15 +171,14 @@ class _Pass:
     model: Any
     site: NeuronSite
     encoded: EncodedCorpus
+    batches: list[np.ndarray]
     groups: int
-    batch_tokens: int
     padding_side: PaddingSide
     progress: bool
 
 
 def _collect_languages(over: _Pass, run: RunFolder) -> Iterator[LanguageTotals]:
     """Run every language that the run folder does not have yet, and yield the totals in order."""
-    batches = plan_batches(over.encoded, batch_tokens=over.batch_tokens)
     groups = item_groups(over.encoded.item_ids, over.groups)
     collector = _Collector(over.site)
     with (
@@ -181,7 +186,7 @@ def _collect_languages(over: _Pass, run: RunFolder) -> Iterator[LanguageTotals]:
         watching(over.model, over.site, collector.watch) as forward,
     ):
         for k, language in enumerate(over.encoded.languages):
-            rows = [batch for batch in batches if over.encoded.language[batch[0]] == k]
+            rows = [batch for batch in over.batches if over.encoded.language[batch[0]] == k]
             yield _collect_language(over, language, rows, groups, collector, forward, run, bar)
 
 

@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from lensneurons.neurons import LanguageNeurons
@@ -42,11 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as every other error is said."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from lensneurons import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lensneurons",
         description="Find the neurons of a language model that belong to one language, to several, "
         "or to all, and the four parts that they divide the layers into.",
@@ -103,7 +110,9 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("--languages", type=_names, help="such as en,zh,sw (default: all)")
     command.add_argument("--top-rate", type=float, default=0.01, help="share of neurons to select")
     command.add_argument("--percentile", type=float, default=0.95, help="of tau")
-    command.add_argument("--lambda", dest="lambda_", type=_weight, default="auto")
+    command.add_argument(
+        "--lambda", dest="lambda_", type=_weight, default="auto", help="a number, or found exactly"
+    )
     command.add_argument("--tau", type=float, help="a bar to use instead of the percentile")
     command.add_argument("--score", default="paper", choices=("paper", "lape"))
     command.add_argument("--json", action="store_true", help="print one JSON object")
@@ -122,7 +131,10 @@ def _add_phases(commands: Any) -> None:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no language")
+    return names
 
 
 def _positive(text: str) -> int:

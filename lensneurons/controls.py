@@ -97,7 +97,7 @@ class _Layer:
 
 
 def _nearest_free(free: np.ndarray, place: int) -> np.ndarray:
-    """Places of free candidates around `place`: the nearest window that has any, widened as needed."""
+    """Places of free candidates around `place`, in a window that widens until it has enough."""
     reach = NEIGHBOURS // 2
     while True:
         low = max(0, place - reach)

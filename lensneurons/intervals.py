@@ -6,10 +6,10 @@ without another forward pass: probabilities, class counts, boundaries of the par
 between two models that read the same items (paired: the same groups are drawn for both).
 
 The intervals speak of other items of the same kind. With few groups the bootstrap is too narrow: it
-has ``G`` values to draw from, spreads ``sqrt((G - 1) / G)`` of what it should, and knows no Student's
-t. At the defaults, ten groups and 200 draws, its 95 % intervals are a fifth too short and hold the
-truth in 87 % of corpora; the jackknife, with Student's t of ``G - 1`` degrees of freedom, in 94 %
-(simulated with unequal groups: tests/test_intervals.py).
+has ``G`` values to draw from, spreads ``sqrt((G - 1) / G)`` of what it should, and knows no
+Student's t. At the defaults, ten groups and 200 draws, its 95 % intervals are a fifth too short and
+hold the truth in 87 % of corpora; the jackknife, with Student's t of ``G - 1`` degrees of freedom,
+in 94 % (simulated with unequal groups: tests/test_intervals.py).
 """
 
 from __future__ import annotations

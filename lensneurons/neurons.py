@@ -125,7 +125,7 @@ class LanguageNeurons:
 
     @cached_property
     def related(self) -> dict[str, NeuronSet]:
-        """Language to the neurons of the population that exceed tau in it and in others, not all."""
+        """Language to the neurons of the population that exceed tau in it and others, not all."""
         k = len(self.languages)
         return self._by_language("related", lambda above, n: above & (n > 1) & (n < k))
 
@@ -172,7 +172,7 @@ class LanguageNeurons:
         return np.bincount(self.n_above[counted], minlength=len(self.languages) + 1)
 
     def layer_profile(self, population: Population | None = None) -> LayerProfile:
-        """int64 [layer, 3]: specific, related and agnostic neurons of each layer of a population."""
+        """int64 [layer, 3]: specific, related and agnostic neurons of a population by layer."""
         view = self._population(population)
         columns = [np.sum((view.class_codes == code) & view.counted, axis=1) for code in (1, 2, 3)]
         return np.stack(columns, axis=1).astype(np.int64)

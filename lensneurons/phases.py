@@ -183,7 +183,9 @@ def divide_layers(
     if isinstance(neurons, np.ndarray):
         raise LensNeuronsError("a profile has no bar to resample at: give the identified neurons")
     same = statistics.select(neurons.languages)
-    starts = [_starts(_reprofile(drawn, neurons)) for drawn in resamples(same, draws=draws, seed=seed)]
+    starts = [
+        _starts(_reprofile(drawn, neurons)) for drawn in resamples(same, draws=draws, seed=seed)
+    ]
     return replace(found, draws=np.array(starts, np.int64))
 
 

@@ -8,9 +8,9 @@ works through blocks of 64 tokens that stay in the cache (one layer of 1024 toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,7 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.provenance import Provenance
 from lensneurons.shapes import Activation, CountedMask, NeuronSums, RowCounts
 from lensneurons.sites import neuron_site
-
-if TYPE_CHECKING:
-    from lensneurons.statistics import ActivationStatistics
+from lensneurons.statistics import ActivationStatistics, Cache
 
 ActivationFunction = Callable[[torch.Tensor], torch.Tensor]
 EXACT_FLOAT32 = 2**24
@@ -112,11 +110,9 @@ def reduce_on_device(
 
 
 def statistics_from_cache(
-    cache: Mapping[str, Any], model: Any, *, languages: Sequence[str], counted: CountedMask
+    cache: Cache, model: Any, *, languages: Sequence[str], counted: CountedMask
 ) -> ActivationStatistics:
     """Statistics of one batch in a TransformerLens cache; see `ActivationStatistics.from_cache`."""
-    from lensneurons.statistics import ActivationStatistics
-
     site = neuron_site(model)
     if missing := [name for name in site.pre if name not in cache]:
         raise LensNeuronsError(
@@ -142,7 +138,7 @@ def statistics_from_cache(
     return ActivationStatistics(names, counts[None], tokens, sums, squares, provenance)
 
 
-def _check_rows(pre: Activation, languages: Sequence[str], counted: CountedMask) -> None:
+def _check_rows(pre: torch.Tensor, languages: Sequence[str], counted: torch.Tensor) -> None:
     if counted.shape != pre.shape[:2] or len(languages) != len(pre):
         raise LensNeuronsError(
             f"{len(languages)} languages and counted {list(counted.shape)} do not fit the cached "

@@ -20,11 +20,11 @@ does (see `lensneurons.interventions` for that), and it depends on the tokens th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -47,6 +47,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KIND = "activation statistics"
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Activations by hook name: an `ActivationCache` of TransformerLens, or a dictionary."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """The names of the hooks whose activations were kept."""
+        ...
+
+    def __getitem__(self, name: Any) -> Any:
+        """The activation of a hook."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -135,7 +148,7 @@ class ActivationStatistics:
 
     def update(
         self,
-        cache: Mapping[str, Any],
+        cache: Cache,
         model: Any,
         *,
         languages: Sequence[str],
@@ -152,7 +165,7 @@ class ActivationStatistics:
     @classmethod
     def from_cache(
         cls,
-        cache: Mapping[str, Any],
+        cache: Cache,
         model: Any,
         *,
         languages: Sequence[str],

@@ -1,4 +1,4 @@
-"""METHOD.md section 2 once more, slowly: plain loops over neurons, exact fractions, no numpy tricks.
+"""METHOD.md section 2 once more, slowly: loops over neurons, exact fractions, no numpy tricks.
 
 It shares no line with the package. Probabilities are a nested list ``p[layer][neuron][language]``;
 everything is returned in plain Python. (`oracle.py` is the same for the counts of a model.)
@@ -105,9 +105,7 @@ def feasible_stretches(
     The order of the lines changes only where two of them cross, so one lambda between each pair of
     neighbouring crossings decides for all between them. The last stretch may have no end (None).
     """
-    crossings = {
-        (h1 - h2) / (m1 - m2) for (h1, m1), (h2, m2) in combinations(lines, 2) if m1 != m2
-    }
+    crossings = {(h1 - h2) / (m1 - m2) for (h1, m1), (h2, m2) in combinations(lines, 2) if m1 != m2}
     edges = [Fraction(0), *sorted(c for c in crossings if c > 0)]
     stretches: list[tuple[Fraction, Fraction | None]] = []
     for low, high in pairwise([*edges, None]):

@@ -72,7 +72,9 @@ def pre_of(model: Any, architecture: str, ids: list[int]) -> torch.Tensor:
     seen: list[torch.Tensor] = []
     handles = [
         module.register_forward_hook(
-            lambda module, inputs, output, read=read: seen.append(read(output).reshape(len(ids), -1))
+            lambda module, inputs, output, read=read: seen.append(
+                read(output).reshape(len(ids), -1)
+            )
         )
         for module, read in first_matrix(model, architecture)
     ]

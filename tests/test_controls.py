@@ -82,7 +82,7 @@ def test_near_candidates_are_drawn_alike() -> None:
 
 
 def test_equal_probabilities_are_drawn_alike() -> None:
-    """Silent neurons have no order: every one of them may stand in for another, not the first few."""
+    """Silent neurons have no order: each may stand in for another, not only the first few."""
     probability = np.zeros((1, 120))
     probability[0, 100:] = 0.5
     neurons = NeuronSet(np.array([30]), 1, 120)
@@ -112,7 +112,9 @@ def test_an_empty_set_has_empty_controls() -> None:
 def test_too_few_candidates() -> None:
     probability = np.arange(20).reshape(2, 10) / 20
     crowded = NeuronSet(np.arange(4, 10), 2, 10, "zh")
-    with pytest.raises(LensNeuronsError, match="layer 0 has 4 neurons outside zh, too few to match"):
+    with pytest.raises(
+        LensNeuronsError, match="layer 0 has 4 neurons outside zh, too few to match"
+    ):
         crowded.random_control(probability)
     some = NeuronSet(np.array([12, 13]), 2, 10, "zh")
     rest = NeuronSet(np.arange(14, 20), 2, 10, "agnostic")

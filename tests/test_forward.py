@@ -39,18 +39,21 @@ def pre_of(model, path, mask=None):
 
 def fingerprint(model):
     """All that a pass could leave behind: weights, modules, hooks, configurations, attributes."""
+    with torch.no_grad():
+        logits = model(IDS)  # first, because TransformerLens wires some hooks of its own only now
     state = {name: value.clone() for name, value in model.state_dict().items()}
     inside = {}
     for name, module in model.named_modules():
         hooks = {
-            key: list(value) for key, value in vars(module).items() if isinstance(value, OrderedDict)
+            key: list(value)
+            for key, value in vars(module).items()
+            if isinstance(value, OrderedDict)
         }
         config = getattr(module, "config", None)
         kernel = getattr(config, "_attn_implementation", None), copy.deepcopy(str(config))
         points = [id(handle) for handle in getattr(module, "fwd_hooks", [])]
         inside[name] = (id(module), id(vars(module)), sorted(vars(module)), hooks, kernel, points)
-    with torch.no_grad():
-        return state, inside, model(IDS)
+    return state, inside, logits
 
 
 def assert_unchanged(before, model):
@@ -100,9 +103,10 @@ def test_the_model_is_bitwise_as_before_after_an_exception(architecture, path, b
         if layer == 1:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), watching(
-        model, neuron_site(model), interrupt, path=path
-    ) as run:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        watching(model, neuron_site(model), interrupt, path=path) as run,
+    ):
         run(IDS, None)
     assert_unchanged(before, model)
 

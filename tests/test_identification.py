@@ -57,9 +57,7 @@ def compare(result: LanguageNeurons, statistics: ActivationStatistics, percentil
     names = [f"L{i // result.d_mlp}N{i % result.d_mlp}" for i in flat]
     assert [result.class_of(name) for name in names] == [oracle.class_name(i, k) for i in n]
     for name, shares in zip(names, oracle.neurons_of(p), strict=True):
-        owners = tuple(
-            t for t, v in zip(statistics.languages, shares, strict=True) if v > bar
-        )
+        owners = tuple(t for t, v in zip(statistics.languages, shares, strict=True) if v > bar)
         assert result.languages_of(name) == owners
     chosen = set(np.flatnonzero(result.selected).tolist())
     for population, members in (("selected", chosen), ("all", set(flat))):
@@ -75,9 +73,7 @@ def compare(result: LanguageNeurons, statistics: ActivationStatistics, percentil
 
 @settings(max_examples=80, deadline=None)
 @given(small_counts(), st.floats(0, 2), st.floats(0.01, 0.6), st.floats(0.05, 0.99))
-def test_a_given_lambda(
-    counts: np.ndarray, weight: float, rate: float, percentile: float
-) -> None:
+def test_a_given_lambda(counts: np.ndarray, weight: float, rate: float, percentile: float) -> None:
     statistics = build(counts)
     result = identify(statistics, lambda_=weight, top_rate=rate, percentile=percentile)
     p = statistics.probability.tolist()
@@ -118,8 +114,7 @@ def test_automatic_lambda_selects_no_agnostic_neuron(
     statistics = build(counts)
     try:
         result = identify(statistics, top_rate=rate, percentile=percentile)
-    except IdentificationError as error:
-        assert str(error).startswith("every lambda")
+    except IdentificationError:  # its text is tested below
         return
     compare(result, statistics, percentile)
     assert result.histogram("selected")[-1] == 0

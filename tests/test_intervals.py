@@ -164,7 +164,9 @@ def test_where_hardly_any_draw_has_every_language_it_says_so() -> None:
 def test_one_group_has_no_interval() -> None:
     statistics = drawn_corpus(np.random.default_rng(7), groups=1)
     for method in (bootstrap, jackknife):
-        with pytest.raises(LensNeuronsError, match=r"at least two groups of items: collect\(\.\.\., "):
+        with pytest.raises(
+            LensNeuronsError, match=r"at least two groups of items: collect\(\.\.\., "
+        ):
             method(statistics, one_probability)
 
 

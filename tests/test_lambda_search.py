@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import numpy as np
 import method_oracle as oracle
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st

@@ -24,13 +24,11 @@ OWNERS = [
 
 def result() -> LanguageNeurons:
     tokens = [100, 200, 40, 60]
-    counts = [
-        [
-            [round((0.9 if k in owner.split() else 0.05) * n) for k, n in zip(LANGUAGES, tokens, strict=True)]
-            for owner in layer
-        ]
+    share = [
+        [[0.9 if k in owner.split() else 0.05 for k in LANGUAGES] for owner in layer]
         for layer in OWNERS
-    ]  # fmt: skip
+    ]
+    counts = np.rint(np.array(share) * tokens)
     return identify(oracle.statistics_of(counts, tokens, LANGUAGES), tau=0.5, top_rate=0.5)
 
 
@@ -127,7 +125,9 @@ def test_table_of_neurons() -> None:
     assert row["p_max"] == row["p_en"] == row["p_sw"] == 0.9
     assert row["p_zh"] == 0.05
     small = neurons.to_pandas()
-    assert set(small["name"]) == {n for n in table["name"] if n in NeuronSet.from_mask(neurons.selected)}
+    assert set(small["name"]) == {
+        n for n in table["name"] if n in NeuronSet.from_mask(neurons.selected)
+    }
 
 
 def test_saved_and_loaded_bitwise(tmp_path: Path) -> None:

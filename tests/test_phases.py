@@ -1,4 +1,4 @@
-"""The four parts: planted ones are found to the layer, everything else is "not found" with reasons."""
+"""The four parts: planted ones are found to the layer, all else is "not found" with reasons."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def failures(parts: LayerParts) -> list[str]:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "lengths",
-    [[5, 15, 11, 1], [3, 4, 4, 1], [4, 9, 7, 2], [2, 8, 3, 1], [6, 3, 6, 1], [3, 5, 9, 3], [2, 3, 3, 1]],
+    [
+        [5, 15, 11, 1], [3, 4, 4, 1], [4, 9, 7, 2], [2, 8, 3, 1], [6, 3, 6, 1], [3, 5, 9, 3],
+        [2, 3, 3, 1],
+    ],
 )  # fmt: skip
 def test_planted_parts_are_found_to_the_layer(lengths: list[int], seed: int) -> None:
     parts = divide_layers(planted(lengths, seed), shuffles=300)
@@ -122,7 +125,9 @@ def test_shuffled_layers_have_no_parts() -> None:
         (2, slice(4, 12), 3.0, "agnostic neurons are maximal in part 4"),
     ],
 )
-def test_each_criterion_can_fail_alone(column: int, layers: slice, factor: float, claim: str) -> None:
+def test_each_criterion_can_fail_alone(
+    column: int, layers: slice, factor: float, claim: str
+) -> None:
     profile = planted([4, 8, 6, 1]).astype(float)
     profile[layers, column] *= factor
     parts = divide_layers(profile.round().astype(np.int64), shuffles=200)

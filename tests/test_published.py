@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,10 +67,10 @@ def found(order: tuple[str, ...] = AUTHORS, **options: Any) -> LanguageNeurons:
 
 
 @pytest.fixture(params=[AUTHORS, SHUFFLED], ids=["authors' order", "shuffled"])
-def order(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
+def order(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The languages in two orders: nothing may depend on it."""
     real_data("mistral_mgsm")
-    yield request.param
+    return request.param
 
 
 def in_order(order: tuple[str, ...], values: list[int]) -> dict[str, int]:
@@ -223,7 +222,7 @@ def test_without_prompt_files_the_whole_text_is_read(tmp_path: Path) -> None:
 
 
 def test_the_seam_is_clamped(tmp_path: Path) -> None:
-    """-5 and 1001 of 1000 are what a seam explains; -5 becomes 0, and p stays 1.001 as published."""
+    """-5 and 1001 of 1000 are what a seam explains; -5 becomes 0, p stays 1.001 as published."""
     write_pair(tmp_path, "zh", [[95, 1001, 40]], 2000, [[100, 0, 0]])
     statistics = read_published_counts(tmp_path)
     assert statistics.counts[0, :, 0].tolist() == [0, 1001, 40]
@@ -365,7 +364,9 @@ def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PublishedCountsError, match="holds dict, not a list of 1 languages"):
         read_published_mask(tmp_path / "mask", languages=["zh"], d_mlp=3)
     torch.save([3], tmp_path / "mask")
-    with pytest.raises(PublishedCountsError, match="zh is not a list of index tensors, one a layer"):
+    with pytest.raises(
+        PublishedCountsError, match="zh is not a list of index tensors, one a layer"
+    ):
         read_published_mask(tmp_path / "mask", languages=["zh"], d_mlp=3)
     with pytest.raises(PublishedCountsError, match="cannot be read safely"):
         read_published_mask(tmp_path / "nothing", languages=["zh"], d_mlp=3)

@@ -175,4 +175,3 @@ def first_matrix(model: Any, architecture: str) -> list[tuple[Any, Callable[...,
         "XGLM": lambda: [layer.fc1 for layer in model.model.layers],
     }.get(architecture, lambda: [layer.mlp.gate_proj for layer in model.model.layers])
     return [(module, whole) for module in found()]
-

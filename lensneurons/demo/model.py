@@ -44,6 +44,9 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    special: dict[str, Any] = {
+        name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
     config = LlamaConfig(
         vocab_size=recipe.vocabulary,
         hidden_size=recipe.width,
@@ -56,9 +59,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
         rms_norm_eps=EPSILON,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_BASE},
         tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **special,
     )
     model = LlamaForCausalLM(config)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -86,17 +87,18 @@ def run_blocks(model: LlamaForCausalLM, ids: torch.Tensor) -> Pass:
     from torch.nn.functional import embedding, rms_norm
 
     rotation = _rotation(model, ids.shape[1])
-    hidden = embedding(ids, model.model.embed_tokens.weight)
+    decoder: Any = model.model
+    hidden = embedding(ids, decoder.embed_tokens.weight)
     width = hidden.shape[-1:]
     gates = []
-    for block in model.model.layers:
+    for block in decoder.layers:
         normed = rms_norm(hidden, width, block.input_layernorm.weight, EPSILON)
         hidden = hidden + _attend(block.self_attn, normed, rotation)
         normed = rms_norm(hidden, width, block.post_attention_layernorm.weight, EPSILON)
         gate = block.mlp.gate_proj(normed).relu()
         gates.append(gate.mean(-1))
         hidden = hidden + block.mlp.down_proj(gate * block.mlp.up_proj(normed))
-    hidden = rms_norm(hidden, width, model.model.norm.weight, EPSILON)
+    hidden = rms_norm(hidden, width, decoder.norm.weight, EPSILON)
     return Pass(hidden, sum(gates[1:], gates[0]) / len(gates))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def encode_problems(
     codes, prompts, responses = zip(*texts, strict=True)
     before = tokenizer(list(prompts))["input_ids"]
     after = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
-    end = tokenizer.eos_token_id
+    end: Any = tokenizer.eos_token_id
     return [
         Text((*prompt, *response, end), len(prompt), code)
         for code, prompt, response in zip(codes, before, after, strict=True)

@@ -70,21 +70,21 @@ class Recipe:
     width: int = 128
     n_heads: int = 4
     d_mlp: int = 512
-    vocabulary: int = 4096
-    context: int = 256
+    vocabulary: int = 1024
+    context: int = 384
     tokenizer_items: int = 3000
     shares: Mapping[str, float] = field(
         default_factory=lambda: divide_shares({"bn": 0.02, "th": 0.015, "sw": 0.008})
     )
-    steps: int = 2000
-    items: int = 64
+    steps: int = 1200
+    items: int = 48
     micro_tokens: int = 2048
     learning_rate: float = 3e-3
     warm_up: int = 100
     fall: float = 0.4
     weight_decay: float = 0.1
     prompt_weight: float = 0.2
-    sparsity: float = 0.3
+    sparsity: float = 1.5
     sparsity_balance: float = 0.5
     validate_every: int = 100
     validation_items: int = 20

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Float64, Int
+from jaxtyping import Float64, Int, Int64
 
 from lensneurons.errors import choose
 from lensneurons.neurons import LanguageNeurons, Overlap
@@ -19,6 +19,7 @@ from lensneurons.plots.labels import entities, full_name, short_number
 from lensneurons.plots.style import frame, language_ticks, population_note
 
 Matrix = Float64[np.ndarray, "row column"]
+Shared = Int64[np.ndarray, "row column"]
 Places = Int[np.ndarray, "language"]
 Order = Literal["clustered", "given"]
 _TEXT = {
@@ -47,13 +48,13 @@ def overlap(
     """
     choose(measure, tuple(_TEXT), "measure")
     choose(order, ("clustered", "given"), "order")
-    sets = [neurons[code] for code in neurons.languages]
-    values = np.array([[getattr(a, measure)(b) for b in sets] for a in sets], float)
-    k = len(sets)
+    shared = _shared(neurons)
+    values = _overlaps(shared, measure)
+    k = len(shared)
     places = _clustered(values) if order == "clustered" else np.arange(k)
     values = values[np.ix_(places, places)]
     languages = [neurons.languages[place] for place in places]
-    sizes = [len(sets[place]) for place in places]
+    sizes = shared.diagonal()[places].tolist()
     figure = go.Figure(_pairs(languages, sizes, values, measure))
     figure.add_traces([_sizes(languages, sizes), _undefined(values)])
     ticks = {**language_ticks(languages), "showgrid": False}
@@ -65,6 +66,32 @@ def overlap(
     height = min(max(34 * k, 200), 620)
     title = _title(languages, values, measure)
     return frame(figure, title, _subtitle(neurons, values, measure), plot_height=height)
+
+
+def _shared(neurons: LanguageNeurons) -> Shared:
+    """Neurons that each pair of languages shares; each language's own on the diagonal.
+
+    One product of matrices: a pair of sets at a time takes minutes where sets hold 200,000.
+    """
+    n = neurons.n_above
+    members = neurons.probability > neurons.tau
+    members &= (neurons.counted & (n > 0) & (n < len(neurons.languages)))[..., None]
+    flat = members.reshape(-1, members.shape[-1]).astype(np.float64)
+    return (flat.T @ flat).astype(np.int64)
+
+
+def _overlaps(shared: Shared, measure: Overlap) -> Matrix:
+    """The measure of every pair, as `NeuronSet` defines it; NaN where it divides by nothing."""
+    own = shared.diagonal()
+    rows, columns = own[:, None], own[None, :]
+    whole = {
+        "jaccard": rows + columns - shared,
+        "dice": rows + columns,
+        "containment": rows + 0 * columns,
+    }
+    part = 2 * shared if measure == "dice" else shared
+    nowhere = np.full(shared.shape, np.nan)
+    return np.divide(part, whole[measure], out=nowhere, where=whole[measure] > 0)
 
 
 def _clustered(values: Matrix) -> Places:

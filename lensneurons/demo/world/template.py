@@ -144,7 +144,8 @@ def _fill_step(step: Step, head: str, key: str, form: str, language: Language) -
 def _fill(slot: tuple[str, str, str], problem: Problem, language: Language) -> str:
     """Write one slot of a template."""
     head, operator, rest = slot
-    keys = dict(zip("ABC", problem.people)) | dict(zip("x", problem.things))
+    names = zip("ABC", problem.people, strict=False)
+    keys = dict(names) | dict(zip("x", problem.things, strict=False))
     if operator == "?":
         at = int(keys[head][0] == "f") if head in "ABC" else language.agree(keys[head])
         return rest.split("|")[at]

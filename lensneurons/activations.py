@@ -92,6 +92,7 @@ def collect(
     Raises:
         ModelError: the model has no dense MLP neurons, or its hooks do not hold what they name.
         CorpusError: texts without counted tokens, too long, or ids outside the vocabulary.
+        LensNeuronsError: `run_dir` is given while hooks are on the model.
         StorageError: `run_dir` holds something else, or another process works in it.
         ProvenanceError: `run_dir` was begun with another model, corpus or plan; says which.
     """
@@ -105,9 +106,7 @@ def collect(
     batches = plan_batches(encoded, batch_tokens=batch_tokens)
     _check_counted(encoded, max_length)
     _check_vocabulary(model, encoded)
-    if not has_hooks(model):
-        verify_neuron_hooks(model)
-        require_same_neurons(model, site)
+    _check_hooks(model, run_dir)
     plan = {
         "groups": groups,
         "batch_tokens": batch_tokens,
@@ -121,6 +120,9 @@ def collect(
     with open_run(run_dir, provenance, plan, checkpoint_seconds) as run:
         if run.finished is not None:
             return run.finished
+        if not has_hooks(model):
+            verify_neuron_hooks(model)
+            require_same_neurons(model, site)
         pass_over = _Pass(model, site, encoded, batches, groups, padding_side, progress)
         return run.finish(_collect_languages(pass_over, run), provenance)
 
@@ -131,6 +133,14 @@ def _check_vocabulary(model: Any, encoded: EncodedCorpus) -> None:
         raise CorpusError(
             f"the tokenizer gives id {largest}, but the model's vocabulary has {size}: "
             "pass the tokenizer that belongs to the model"
+        )
+
+
+def _check_hooks(model: Any, run_dir: str | Path | None) -> None:
+    if run_dir is not None and has_hooks(model):
+        raise LensNeuronsError(
+            f"there are hooks on the model, and run_dir={run_dir} could not tell whether they are "
+            "the same when it goes on: collect without run_dir and save() the result"
         )
 
 
@@ -159,6 +169,7 @@ def _provenance(
         hook="hook_pre",
         activation=site.activation_name,
         scope=encoded.scope,
+        interventions="hooks" if has_hooks(model) else "none",
         corpora=(corpus.fingerprint,),
         versions=library_versions(),
     )

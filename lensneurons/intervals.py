@@ -160,6 +160,7 @@ def jackknife(
     n = statistics.n_groups
     _require_groups(n)
     _require_sense(n, level)
+    _require_spread(statistics)
     left_out = np.array(
         [measure(statistics.resample(row)) for row in 1 - np.eye(n, dtype=np.int64)], float
     )
@@ -182,4 +183,15 @@ def _require_sense(draws: int, level: float) -> None:
         raise LensNeuronsError(
             f"draws={draws}, level={level}: an interval needs at least one draw and a level "
             "between 0 and 1"
+        )
+
+
+def _require_spread(statistics: ActivationStatistics) -> None:
+    """Raise where leaving one group out would leave a language without tokens."""
+    alone = (statistics.grouped_tokens == statistics.tokens).any(axis=0)
+    if alone.any():
+        languages = [k for k, lonely in zip(statistics.languages, alone, strict=True) if lonely]
+        raise LensNeuronsError(
+            f"all items of {languages} fell into one group, so leaving it out leaves nothing: "
+            "count more items, or collect with other groups"
         )

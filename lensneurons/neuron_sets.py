@@ -48,7 +48,8 @@ class NeuronSet:
     label: str = "neurons"
 
     def __post_init__(self) -> None:
-        flat = np.unique(np.asarray(self.flat, np.int64))
+        flat = np.sort(np.asarray(self.flat, np.int64))
+        flat = flat[np.diff(flat, prepend=flat[:1] - 1) != 0]
         size = self.n_layers * self.d_mlp
         if flat.size and (flat[0] < 0 or flat[-1] >= size):
             raise LensNeuronsError(
@@ -136,16 +137,16 @@ class NeuronSet:
         return hash((self.n_layers, self.d_mlp, self.flat.tobytes()))
 
     def __or__(self, other: NeuronSet) -> NeuronSet:
-        return self._with(np.union1d(self.flat, other.flat), other, "|")
+        return self._with(np.concatenate([self.flat, _without(other, self)]), other, "|")
 
     def __and__(self, other: NeuronSet) -> NeuronSet:
-        return self._with(np.intersect1d(self.flat, other.flat), other, "&")
+        return self._with(np.intersect1d(self.flat, other.flat, assume_unique=True), other, "&")
 
     def __sub__(self, other: NeuronSet) -> NeuronSet:
-        return self._with(np.setdiff1d(self.flat, other.flat), other, "-")
+        return self._with(_without(self, other), other, "-")
 
     def __xor__(self, other: NeuronSet) -> NeuronSet:
-        return self._with(np.setxor1d(self.flat, other.flat), other, "^")
+        return self._with(np.setxor1d(self.flat, other.flat, assume_unique=True), other, "^")
 
     def __le__(self, other: NeuronSet) -> bool:
         return len(self & other) == len(self)
@@ -233,6 +234,10 @@ def flat_index(name: str, n_layers: int, d_mlp: int) -> int:
     if layer >= n_layers or neuron >= d_mlp:
         raise LensNeuronsError(f"{name} is outside a model of {n_layers} layers x {d_mlp} neurons")
     return layer * d_mlp + neuron
+
+
+def _without(ours: NeuronSet, theirs: NeuronSet) -> FlatNeurons:
+    return np.setdiff1d(ours.flat, theirs.flat, assume_unique=True)
 
 
 def _ratio(part: int, whole: int) -> float:

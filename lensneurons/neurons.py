@@ -25,6 +25,8 @@ from lensneurons.neuron_sets import NeuronSet, flat_index
 from lensneurons.provenance import Provenance
 from lensneurons.shapes import (
     Histogram,
+    LanguageCounts,
+    LanguageMatrix,
     LayerProfile,
     Memberships,
     NeuronMask,
@@ -189,10 +191,32 @@ class LanguageNeurons:
         """
         import pandas as pd
 
+        names = pd.Index(self.languages, dtype=object)
+        return pd.DataFrame(self.overlap_matrix(measure), index=names, columns=names)
+
+    def overlap_matrix(self, measure: Overlap = "jaccard") -> LanguageMatrix:
+        """`overlap` as float64 [row language, column language]; NaN where both sets are empty."""
         choose(measure, ("jaccard", "dice", "containment"), "measure")
-        sets = {language: self[language] for language in self.languages}
-        cells = [[getattr(a, measure)(b) for b in sets.values()] for a in sets.values()]
-        return pd.DataFrame(cells, index=self.languages, columns=self.languages)
+        shared = self.shared
+        rows, columns = shared.diagonal()[:, None], shared.diagonal()[None, :]
+        whole = {
+            "jaccard": rows + columns - shared,
+            "dice": rows + columns,
+            "containment": rows + 0 * columns,
+        }[measure]
+        part = 2 * shared if measure == "dice" else shared
+        return np.divide(part, whole, out=np.full(shared.shape, np.nan), where=whole > 0)
+
+    @cached_property
+    def shared(self) -> LanguageCounts:
+        """int64 [language, language]: neurons of the population that two languages share.
+
+        The diagonal holds each language's own. One product of matrices: a pair of sets at a time
+        takes minutes where sets hold 200,000 neurons.
+        """
+        between = self.counted & (self.n_above > 0) & (self.n_above < len(self.languages))
+        members = self.above[between].astype(np.float64)
+        return (members.T @ members).astype(np.int64)
 
     def per_language(self) -> pd.DataFrame:
         """One row a language: specific, related and all neurons of the population."""
@@ -202,7 +226,8 @@ class LanguageNeurons:
             "specific": {k: len(s) for k, s in self.specific.items()},
             "related": {k: len(s) for k, s in self.related.items()},
         }
-        frame = pd.DataFrame(table, index=pd.Index(self.languages, name="language"))
+        names = pd.Index(self.languages, name="language", dtype=object)
+        frame = pd.DataFrame(table, index=names)
         return frame.assign(neurons=frame["specific"] + frame["related"])
 
     def to_pandas(self) -> pd.DataFrame:

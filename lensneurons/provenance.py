@@ -31,6 +31,8 @@ class Provenance:
         hook: the hook whose sign is counted, such as ``"hook_pre"``.
         activation: the non-linearity after it.
         scope: which tokens were counted: ``"response"``, ``"prompt"`` or ``"all"``.
+        interventions: ``"hooks"`` where somebody's hooks were on the model (an ablation, say), else
+            ``"none"``.
         corpora: fingerprints of the corpora that were counted, sorted.
         versions: versions of the libraries that did the work; recorded, never compared.
     """
@@ -45,6 +47,7 @@ class Provenance:
     hook: str = UNKNOWN
     activation: str = UNKNOWN
     scope: str = UNKNOWN
+    interventions: str = UNKNOWN
     corpora: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 

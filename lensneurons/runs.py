@@ -91,7 +91,10 @@ class Run:
         """What was saved of a language, or None."""
         if self.folder is None or not self._file(language).is_file():
             return None
-        arrays, details = load_arrays(self._file(language), KIND)
+        try:
+            arrays, details = load_arrays(self._file(language), KIND)
+        except StorageError as error:
+            raise StorageError(f"{error}; delete it to count {language} again") from None
         return LanguageTotals(language, **arrays, batches_done=details["batches_done"])
 
     def checkpoint(self, totals: LanguageTotals) -> None:
@@ -179,6 +182,8 @@ def _require_same_run(
     path: Path, saved: Mapping[str, Any], provenance: Provenance, plan: Mapping[str, Any]
 ) -> None:
     """Raise unless a run may be resumed with this provenance and plan."""
+    if not {"provenance", "plan"} <= saved.keys():
+        raise StorageError(f"{path}/run.json was not written by collect: give a new folder")
     try:
         require_same(Provenance.from_dict(saved["provenance"]), provenance)
     except ProvenanceError as error:

@@ -36,6 +36,10 @@ FlatNeurons = Int64[Array, "neurons"]
 
 Memberships = Bool[Array, "layer neuron language"]
 
+# One value a pair of languages
+LanguageCounts = Int64[Array, "row column"]
+LanguageMatrix = Float64[Array, "row column"]
+
 # One value a layer
 LayerCounts = Int64[Array, "layer"]
 LayerProfile = Int64[Array, "layer kind"]

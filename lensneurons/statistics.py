@@ -342,11 +342,10 @@ def require_comparable(before: ActivationStatistics, after: ActivationStatistics
     """Raise unless two statistics may be compared: same corpus, languages, scope, hook and shape.
 
     Raises:
-        ProvenanceError: what differs, by name. Model, weights and revision may differ.
+        ProvenanceError: what differs, by name. The model and what was done to it may differ.
     """
-    require_same(
-        before.provenance, after.provenance, ignoring=("model", "revision", "weights", "config")
-    )
+    changed = ("model", "revision", "weights", "config", "interventions")
+    require_same(before.provenance, after.provenance, ignoring=changed)
     for name in ("languages", "n_layers", "d_mlp", "n_groups"):
         ours, theirs = getattr(before, name), getattr(after, name)
         if ours != theirs:

@@ -1,4 +1,4 @@
-"""The fast way through a model: the same numbers as the bridge, and nothing of the model changed."""
+"""The fast way through a model: the numbers of the bridge, and nothing of the model changed."""
 
 from __future__ import annotations
 

@@ -175,3 +175,12 @@ def test_senseless_options_are_refused(options: dict) -> None:
     statistics = drawn_corpus(np.random.default_rng(8))
     with pytest.raises(LensNeuronsError, match="an interval needs at least one draw and a level"):
         bootstrap(statistics, one_probability, **options)
+
+
+def test_a_language_in_one_group_has_no_jackknife():
+    counts = np.ones((2, 1, 3, 2), np.int64)
+    counts[1, ..., 1] = 0
+    tokens = np.array([[5, 5], [5, 0]], np.int64)
+    lonely = ActivationStatistics(("en", "sw"), counts, tokens)
+    with pytest.raises(LensNeuronsError, match=r"all items of \['sw'\] fell into one group"):
+        jackknife(lonely, lambda drawn: drawn.probability)

@@ -45,7 +45,7 @@ PROFILE = [
     (1690, 941, 108), (2014, 1639, 136), (2180, 2346, 284), (2084, 4390, 745),
 ]  # fmt: skip
 MODELS = {
-    "BLOOM-7B": ("en zh fr es vi id", 30, 16384, 8258),
+    "BLOOM-7B": ("en zh fr es vi id", 30, 16384, 4915),
     "LLaMA-2-13B": ("en zh fr es vi id ja", 40, 13824, 5530),
     "LLaMA-2-70B": ("en zh fr es vi id", 80, 28672, 22938),
     "LLaMA-2-7B": ("en zh fr es vi id ja", 32, 11008, 3523),

@@ -107,7 +107,7 @@ def _peaks(profile: LayerProfile) -> str:
     ]
     if not there:
         return "No neuron of this model is specific, related or agnostic"
-    missing = f"; there are no {listing(absent)} neurons" if absent else ""
+    missing = f"; there are no {' or '.join(absent)} neurons" if absent else ""
     return f"Where neurons are most frequent: {listing(there)}{missing}"
 
 

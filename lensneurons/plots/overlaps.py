@@ -11,15 +11,14 @@ from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Float64, Int, Int64
+from jaxtyping import Int
 
 from lensneurons.errors import choose
 from lensneurons.neurons import LanguageNeurons, Overlap
 from lensneurons.plots.labels import entities, full_name, short_number
 from lensneurons.plots.style import frame, language_ticks, population_note
+from lensneurons.shapes import LanguageMatrix
 
-Matrix = Float64[np.ndarray, "row column"]
-Shared = Int64[np.ndarray, "row column"]
 Places = Int[np.ndarray, "language"]
 Order = Literal["clustered", "given"]
 _TEXT = {
@@ -48,13 +47,12 @@ def overlap(
     """
     choose(measure, tuple(_TEXT), "measure")
     choose(order, ("clustered", "given"), "order")
-    shared = _shared(neurons)
-    values = _overlaps(shared, measure)
-    k = len(shared)
+    values = neurons.overlap_matrix(measure)
+    k = len(values)
     places = _clustered(values) if order == "clustered" else np.arange(k)
     values = values[np.ix_(places, places)]
     languages = [neurons.languages[place] for place in places]
-    sizes = shared.diagonal()[places].tolist()
+    sizes = neurons.shared.diagonal()[places].tolist()
     figure = go.Figure(_pairs(languages, sizes, values, measure))
     figure.add_traces([_sizes(languages, sizes), _undefined(values)])
     ticks = {**language_ticks(languages), "showgrid": False}
@@ -68,33 +66,7 @@ def overlap(
     return frame(figure, title, _subtitle(neurons, values, measure), plot_height=height)
 
 
-def _shared(neurons: LanguageNeurons) -> Shared:
-    """Neurons that each pair of languages shares; each language's own on the diagonal.
-
-    One product of matrices: a pair of sets at a time takes minutes where sets hold 200,000.
-    """
-    n = neurons.n_above
-    members = neurons.probability > neurons.tau
-    members &= (neurons.counted & (n > 0) & (n < len(neurons.languages)))[..., None]
-    flat = members.reshape(-1, members.shape[-1]).astype(np.float64)
-    return (flat.T @ flat).astype(np.int64)
-
-
-def _overlaps(shared: Shared, measure: Overlap) -> Matrix:
-    """The measure of every pair, as `NeuronSet` defines it; NaN where it divides by nothing."""
-    own = shared.diagonal()
-    rows, columns = own[:, None], own[None, :]
-    whole = {
-        "jaccard": rows + columns - shared,
-        "dice": rows + columns,
-        "containment": rows + 0 * columns,
-    }
-    part = 2 * shared if measure == "dice" else shared
-    nowhere = np.full(shared.shape, np.nan)
-    return np.divide(part, whole[measure], out=nowhere, where=whole[measure] > 0)
-
-
-def _clustered(values: Matrix) -> Places:
+def _clustered(values: LanguageMatrix) -> Places:
     """An order of the languages in which similar ones are neighbours."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
@@ -105,11 +77,11 @@ def _clustered(values: Matrix) -> Places:
     return leaves_list(linkage(pairs, "average", optimal_ordering=True))
 
 
-def _off_diagonal(values: Matrix) -> Matrix:
+def _off_diagonal(values: LanguageMatrix) -> LanguageMatrix:
     return np.where(np.eye(len(values), dtype=bool), np.nan, values)
 
 
-def _pairs(languages: list[str], sizes: list[int], values: Matrix, measure: Overlap) -> go.Heatmap:
+def _pairs(languages: list[str], sizes: list[int], values: LanguageMatrix, measure: Overlap) -> go.Heatmap:
     values = _off_diagonal(values)
     most = np.nanmax(values) if np.isfinite(values).any() else 1.0
     names = [entities(full_name(code)) for code in languages]
@@ -150,7 +122,7 @@ def _sizes(languages: list[str], sizes: list[int]) -> go.Heatmap:
     return _grey(grid, words, [[name] * k for name in named], "#d3d7de", "sizes")
 
 
-def _undefined(values: Matrix) -> go.Heatmap:
+def _undefined(values: LanguageMatrix) -> go.Heatmap:
     """Pairs without a number: both sets, or the row's, are empty."""
     missing = np.isnan(values) & ~np.eye(len(values), dtype=bool)
     words = [["–" if cell else "" for cell in row] for row in missing]
@@ -175,7 +147,7 @@ def _grey(
     )
 
 
-def _title(languages: list[str], values: Matrix, measure: Overlap) -> str:
+def _title(languages: list[str], values: LanguageMatrix, measure: Overlap) -> str:
     values = _off_diagonal(values)
     if not np.isfinite(values).any():
         return "No language has neurons in this population, so no overlap is defined"
@@ -189,7 +161,7 @@ def _title(languages: list[str], values: Matrix, measure: Overlap) -> str:
     return f"{first} and {second} share most: {_TEXT[measure][0]} overlap {most:.2f}"
 
 
-def _subtitle(neurons: LanguageNeurons, values: Matrix, measure: Overlap) -> list[str]:
+def _subtitle(neurons: LanguageNeurons, values: LanguageMatrix, measure: Overlap) -> list[str]:
     told = f"{_TEXT[measure][0]}: {_TEXT[measure][1]}; diagonal: n neurons of the language"
     if np.isnan(values).any():
         told += "; –: not defined, a set is empty"

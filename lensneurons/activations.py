@@ -215,15 +215,17 @@ def _collect_language(
     totals = run.load(language) or LanguageTotals.zeros(
         language, over.groups, over.site.n_layers, over.site.d_mlp
     )
+    done = totals.batches_done
     bar.set_postfix_str(language)
     for number, rows in enumerate(batches):
         batch = make_batch(over.encoded, rows, padding_side=over.padding_side)
-        if number >= totals.batches_done:
+        if number >= done:
             collector.run(forward, over.model, batch)
             totals.add(collector.reduced, groups[rows], batch.counted.sum(1).numpy())
             run.checkpoint(totals)
         bar.update(batch.n_counted)
-    run.save(totals)
+    if totals.batches_done > done:
+        run.save(totals)
     return totals
 
 

@@ -168,7 +168,7 @@ def _unwrap(module: nn.Module) -> nn.Module:
 
 
 def _plain_view(model: Any) -> tuple[Any, dict[int, nn.Module]]:
-    """A Hugging Face model without bridge components, on the same weights, and each module's copy."""
+    """The model without bridge components, on the same weights, and each module's copy."""
     copies: dict[int, nn.Module] = {}
     configs: dict[int, Any] = {}
     view = _copy_plain(model.original_model, copies, configs)
@@ -228,8 +228,8 @@ def require_same_neurons(model: Any, site: NeuronSite) -> None:
     # sdpa against eager: 1e-7 to 1e-6 in fp32 over 16 architectures, a few 1e-3 in bf16.
     if worst > (1e-3 if seen[1][0].dtype in (torch.float32, torch.float64) else 0.1):
         raise ModelError(
-            f"the fast path and the bridge disagree by {worst:.1e} on {type(model.original_model)}: "
-            "please report this architecture"
+            f"the fast path and the bridge disagree by {worst:.1e} on "
+            f"{type(model.original_model).__name__}: please report this architecture"
         )
 
 

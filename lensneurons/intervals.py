@@ -140,8 +140,8 @@ def _percentiles(estimate: object, values: list[np.ndarray | float], level: floa
 
 def _interval(estimate: object, low: object, high: object, level: float, method: str) -> Interval:
     """The interval, with numbers as arrays without axes."""
-    ends = (np.asarray(value, float) for value in (estimate, low, high))
-    return Interval(*ends, level, method)
+    middle, bottom, top = (np.asarray(value, float) for value in (estimate, low, high))
+    return Interval(middle, bottom, top, level, method)
 
 
 def jackknife(

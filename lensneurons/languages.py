@@ -22,6 +22,7 @@ import langcodes
 import regex
 from langcodes.data_dicts import LIKELY_SUBTAGS
 from langcodes.registry_parser import parse_registry
+from langcodes.tag_parser import LanguageTagError
 
 from lensneurons.errors import CorpusError
 
@@ -71,7 +72,7 @@ def language_code(tag: str) -> str:
     """
     try:
         language = langcodes.Language.get(tag)
-    except langcodes.LanguageTagError:
+    except LanguageTagError:
         raise CorpusError(_refusal(tag)) from None
     if not language.is_valid() or language.language in _NO_LANGUAGE or not language.language:
         raise CorpusError(_refusal(tag))
@@ -129,7 +130,7 @@ def scripts(code: str) -> frozenset[str]:
     if language.script is None and language.language not in LIKELY_SUBTAGS:
         return frozenset()  # maximize() would fall back on English and answer "Latn"
     script = language.maximize().script
-    return frozenset(_UNICODE_SCRIPTS.get(script, {script}))
+    return frozenset(_UNICODE_SCRIPTS.get(script, {script}) if script else ())
 
 
 def foreign_share(text: str, code: str) -> float:

@@ -62,7 +62,7 @@ class NeuronSet:
     @classmethod
     def from_mask(cls, mask: NeuronMask, label: str = "neurons") -> NeuronSet:
         """The neurons where a bool [layer, neuron] mask is true."""
-        return cls(np.flatnonzero(mask), *mask.shape, label)
+        return cls(np.flatnonzero(mask), mask.shape[0], mask.shape[1], label)
 
     @classmethod
     def from_names(

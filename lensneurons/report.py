@@ -84,8 +84,8 @@ def summarise(neurons: LanguageNeurons, parts: LayerParts | None) -> Iterator[st
     sizes = {language: len(neurons[language]) for language in neurons.languages}
     most, fewest = max(sizes, key=lambda k: sizes[k]), min(sizes, key=lambda k: sizes[k])
     yield (
-        f"Among the {int(neurons.selected.sum()):,} selected neurons, {language_name(most)} has the "
-        f"most language neurons ({sizes[most]:,}) and {language_name(fewest)} the fewest "
+        f"Among the {int(neurons.selected.sum()):,} selected neurons, {language_name(most)} has "
+        f"the most language neurons ({sizes[most]:,}) and {language_name(fewest)} the fewest "
         f"({sizes[fewest]:,})."
     )
     if neurons.lambda_origin == "unbounded":
@@ -164,7 +164,7 @@ def _rendered(section: Section) -> dict[str, Any]:
     """A section with its figure as an HTML fragment."""
     from markupsafe import Markup
 
-    fragment = Markup(plots.figure_fragment(section.figure))  # noqa: S704
+    fragment = Markup(plots.figure_fragment(section.figure))
     return {"heading": section.heading, "text": section.text, "figure": fragment}
 
 

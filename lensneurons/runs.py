@@ -114,7 +114,7 @@ class Run:
     def finish(
         self, languages: Iterable[LanguageTotals], provenance: Provenance
     ) -> ActivationStatistics:
-        """Stack the totals of all languages into the result, and write it where there is a folder."""
+        """Stack the totals of all languages into the result; write it where there is a folder."""
         totals = list(languages)
         statistics = ActivationStatistics(
             languages=tuple(total.language for total in totals),

@@ -81,9 +81,9 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     added = tokenizer.added_tokens_decoder
     special = {number for number, token in added.items() if token.special}
     special.discard(tokenizer.unk_token_id)
-    framing = {tokenizer.bos_token_id, tokenizer.eos_token_id}
-    framing |= {tokenizer.cls_token_id, tokenizer.sep_token_id}
-    return np.array(sorted(special | (framing - {None})), dtype=np.int64)
+    names = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+    framing: set[int] = {getattr(tokenizer, name) for name in names} - {None}
+    return np.array(sorted(special | framing), dtype=np.int64)
 
 
 def exact_backend(
@@ -165,7 +165,7 @@ def _backend(tokenizer: PreTrainedTokenizerBase) -> tokenizers.Tokenizer:
             " characters a token holds; load one that has a tokenizer.json, with"
             " AutoTokenizer.from_pretrained"
         )
-    return tokenizer.backend_tokenizer
+    return getattr(tokenizer, "backend_tokenizer")  # noqa: B009 (its type is that of any id)
 
 
 def _copy_backend(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

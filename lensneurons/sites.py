@@ -97,9 +97,9 @@ def neuron_site(model: Any) -> NeuronSite:
 def _unsupported(model: Any, reason: str) -> str:
     name = getattr(model.cfg, "architecture", None) or type(model).__name__
     return (
-        f"{name} has no dense MLP neurons: {reason}. Supported are models whose every block has one "
-        "MLP with an elementwise activation (Llama, Mistral, Qwen 2/3, Gemma, OLMo 2, Phi, GPT-2/J/"
-        "NeoX, BLOOM, OPT, Falcon, XGLM); mixtures of experts and state-space models are not"
+        f"{name} has no dense MLP neurons: {reason}. Supported are models whose every block "
+        "has one MLP with an elementwise activation (Llama, Mistral, Qwen 2/3, Gemma, OLMo 2, Phi, "
+        "GPT-2/J/NeoX, BLOOM, OPT, Falcon, XGLM); mixtures of experts and state-space models are not"
     )
 
 
@@ -119,7 +119,7 @@ def _dense_mlp(model: Any, block: Any, layer: int) -> Any:
 
 
 def first_projection(mlp: Any) -> Any:
-    """The bridge component whose output is ``hook_pre``: the gate of a gated MLP, else the input."""
+    """The bridge component whose output is ``hook_pre``: the gate, or the input if ungated."""
     return getattr(mlp, "gate", None) or getattr(mlp, "in", None)
 
 
@@ -190,10 +190,10 @@ def verify_neuron_hooks(model: Any, tokens: torch.Tensor | None = None) -> HookP
     tolerance = _tolerance(seen[site.pre[0]][0].dtype)
     if activation > tolerance or output > tolerance:
         raise ModelError(
-            f"the neuron hooks of {type(model).__name__} do not hold what they name: act_fn(hook_pre)"
-            f" differs from hook_post by {activation:.1e} and hook_post @ W_out from the MLP's output "
-            f"by {output:.1e} of the largest entry (allowed {tolerance:.0e}); remove other hooks, or "
-            "report the architecture"
+            f"the neuron hooks of {type(model).__name__} do not hold what they name: "
+            f"act_fn(hook_pre) differs from hook_post by {activation:.1e} and hook_post @ W_out "
+            f"from the MLP's output by {output:.1e} of the largest entry (allowed "
+            f"{tolerance:.0e}); remove other hooks, or report the architecture"
         )
     return HookProof(fired=1, mlp_difference=output, activation_difference=activation)
 
@@ -209,7 +209,7 @@ def _linear_names(site: NeuronSite) -> list[str]:
 
 
 def _output_names(model: Any, site: NeuronSite) -> list[str]:
-    """Hooks on the output of W_out itself: some architectures add the residual or a norm after it."""
+    """Hooks on the output of W_out itself: some architectures add a norm or the residual."""
     if model_family(model) == "hooked":
         return [f"blocks.{layer}.hook_mlp_out" for layer in range(site.n_layers)]
     return [f"blocks.{layer}.mlp.out.hook_out" for layer in range(site.n_layers)]

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from re import fullmatch
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lensneurons.errors import CorpusError, choose
 from lensneurons.items import Record
@@ -30,6 +30,8 @@ from lensneurons.readers import (
 
 if TYPE_CHECKING:
     import datasets
+
+    from lensneurons.demo.world import Split
 
 UNDERSTOOD = """load_corpus understands
   a .jsonl or .parquet file, or a folder of them, with id, language, prompt, response
@@ -136,9 +138,9 @@ def _tag(value: object) -> str | None:
 
 
 def _open_demo(split: str | None, limit: int) -> Source:
-    from lensneurons.demo.world import LANGUAGES, generate, render
+    from lensneurons.demo.world import LANGUAGES, SPLITS, generate, render
 
-    part = choose("test" if split is None else split, ("train", "validation", "test"), "split")
+    part = cast("Split", choose("test" if split is None else split, SPLITS, "split"))
     rows = (
         {"id": problem.id, "language": language, "prompt": prompt, "response": response}
         for problem in generate(part, limit)
@@ -239,7 +241,7 @@ def _is_dataset(source: object, *kinds: str) -> bool:
 def _part(
     parts: datasets.DatasetDict | datasets.IterableDatasetDict, split: str | None
 ) -> datasets.Dataset | datasets.IterableDataset:
-    _check_part("the data set", list(parts), split)
+    _check_part("the data set", [str(part) for part in parts], split)
     if split is None and len(parts) != 1:
         raise CorpusError(f"the data set has the splits {list(parts)}; choose one with split=")
     return parts[next(iter(parts)) if split is None else split]

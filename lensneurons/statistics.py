@@ -89,9 +89,11 @@ class ActivationStatistics:
 
     def __post_init__(self) -> None:
         _check(self)
-        for array in (self.grouped_counts, self.grouped_tokens, self.sums, self.squares):
-            if array is not None:
-                array.flags.writeable = False
+        for name in ("grouped_counts", "grouped_tokens", "sums", "squares"):
+            if getattr(self, name) is not None:
+                view = getattr(self, name).view()  # the caller's own array stays writable
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
 
     @property
     def n_groups(self) -> int:

@@ -131,7 +131,11 @@ def _read_header(path: str | Path, text: str | None, kind: str) -> dict[str, Any
     """The details of a header, once its kind and version are those that this code reads."""
     if text is None:
         raise StorageError(f"{path} was not written by lensneurons: its header has no {HEADER!r}")
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+        header["kind"], header["version"], header["details"]
+    except (ValueError, TypeError, KeyError):
+        raise StorageError(f"{path} has a header that lensneurons never wrote") from None
     if header["kind"] != kind:
         raise StorageError(f"{path} holds {header['kind']}, but {kind} is wanted")
     if header["version"] > FORMAT_VERSION:

@@ -189,8 +189,8 @@ def _report(
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the id to fill up with; any id does, because padding is masked and never counts."""
-    choices = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    return next(choice for choice in choices if choice is not None)
+    choices = (getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id"))
+    return next((choice for choice in choices if choice is not None), 0)
 
 
 def _who(item: Item) -> str:

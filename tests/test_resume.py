@@ -49,11 +49,12 @@ def in_child(action):
     """Run `action` in a forked process; its exit status, -9 where it was killed."""
     child = os.fork()
     if child == 0:
+        status = 1
         try:
             action()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
+            status = 0
+        finally:
+            os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -62,7 +63,7 @@ def die():
 
 
 def on_call(owner, name, number, before=die):
-    """Replace `owner.name` for good (we are in a child): at its n-th call `before` happens first."""
+    """Make `before` happen ahead of the n-th call of `owner.name`; for good, so only in a child."""
     calls, original = iter(range(1, 10**6)), getattr(owner, name)
 
     def called(*args, **kwargs):
@@ -213,7 +214,7 @@ def test_rare_checkpoints_change_nothing(llama, whole, tmp_path):
 
 
 def test_checkpoints_wait_for_their_time(tmp_path):
-    with open_run(tmp_path, Provenance(), {}, checkpoint_seconds=3600) as run:
+    with open_run(tmp_path, Provenance(), {}, checkpoint_seconds=3600.0) as run:
         totals = LanguageTotals.zeros("zh", 1, 2, 3)
         run.checkpoint(totals)
         assert run.load("zh") is None
@@ -354,7 +355,7 @@ def test_a_damaged_language_file_is_named_with_the_remedy(llama, whole, tmp_path
         collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
 
     assert in_child(killed) == KILLED
-    (file,) = (tmp_path / "languages").glob("*.safetensors")
+    file = tmp_path / "languages" / "en.safetensors"
     os.truncate(file, file.stat().st_size - 7)
     with pytest.raises(StorageError, match=r"en\.safetensors is damaged .*; delete it to count en"):
         collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)

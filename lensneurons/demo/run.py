@@ -25,7 +25,7 @@ TOP_RATE = 0.05
 NOTE = (
     "This demo trains a model of {parameters:,} parameters for a few seconds on word problems in "
     "ten languages, before your eyes. It has seen enough to tell the languages apart, not to solve "
-    "the problems, so take the page as a tour of the method, not as a finding about language models."
+    "the problems, so the page is a tour of the method, not a finding about language models."
 )
 
 

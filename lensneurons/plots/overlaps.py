@@ -81,7 +81,9 @@ def _off_diagonal(values: LanguageMatrix) -> LanguageMatrix:
     return np.where(np.eye(len(values), dtype=bool), np.nan, values)
 
 
-def _pairs(languages: list[str], sizes: list[int], values: LanguageMatrix, measure: Overlap) -> go.Heatmap:
+def _pairs(
+    languages: list[str], sizes: list[int], values: LanguageMatrix, measure: Overlap
+) -> go.Heatmap:
     values = _off_diagonal(values)
     most = np.nanmax(values) if np.isfinite(values).any() else 1.0
     names = [entities(full_name(code)) for code in languages]
@@ -131,7 +133,7 @@ def _undefined(values: LanguageMatrix) -> go.Heatmap:
 
 
 def _grey(
-    grid: Matrix, words: list[list[str]], hover: list[list[str]], colour: str, name: str
+    grid: LanguageMatrix, words: list[list[str]], hover: list[list[str]], colour: str, name: str
 ) -> go.Heatmap:
     return go.Heatmap(
         z=grid,

@@ -24,7 +24,8 @@ def measure(rounds: int) -> Iterator[str]:
     loops = [_seconds(lambda: _published_pass(sample, 0.1)) for _ in range(min(rounds, 3))]
     published = np.median(loops) * len(flat) / SAMPLE * LAMBDAS
     yield f"{source}: {len(flat):,} neurons, {len(statistics.languages)} languages"
-    yield f"ours (lambda exact, all classified): {np.median(ours):.3f} s ({min(ours):.3f} to {max(ours):.3f})"
+    spread = f"{min(ours):.3f} to {max(ours):.3f}"
+    yield f"ours (lambda exact, all classified): {np.median(ours):.3f} s ({spread})"
     yield f"published loop, {LAMBDAS} lambdas, scaled from {SAMPLE} neurons: {published:.0f} s"
     yield f"ratio: {published / np.median(ours):.0f}"
 

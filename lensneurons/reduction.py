@@ -17,9 +17,9 @@ import torch
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.provenance import Provenance
-from lensneurons.shapes import Activation, CountedMask, NeuronSums, RowCounts
+from lensneurons.shapes import Activation, Cache, CountedMask, NeuronSums, RowCounts
 from lensneurons.sites import neuron_site
-from lensneurons.statistics import ActivationStatistics, Cache
+from lensneurons.statistics import ActivationStatistics
 
 ActivationFunction = Callable[[torch.Tensor], torch.Tensor]
 EXACT_FLOAT32 = 2**24

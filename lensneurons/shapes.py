@@ -7,6 +7,9 @@ each annotation at run time (jaxtyping with beartype); in use they cost nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int, Int32, Int64
@@ -64,3 +67,16 @@ FlatIds = Int32[Array, "tokens"]
 TextOffsets = Int64[Array, "offsets"]
 TextNumbers = Int[Array, "texts"]
 RowNumbers = Int[Array, "batch"]
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Activations by hook name: an `ActivationCache` of TransformerLens, or a dictionary."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """The names of the hooks whose activations were kept."""
+        ...
+
+    def __getitem__(self, name: Any) -> Any:
+        """The activation of a hook."""
+        ...

@@ -98,8 +98,9 @@ def _unsupported(model: Any, reason: str) -> str:
     name = getattr(model.cfg, "architecture", None) or type(model).__name__
     return (
         f"{name} has no dense MLP neurons: {reason}. Supported are models whose every block "
-        "has one MLP with an elementwise activation (Llama, Mistral, Qwen 2/3, Gemma, OLMo 2, Phi, "
-        "GPT-2/J/NeoX, BLOOM, OPT, Falcon, XGLM); mixtures of experts and state-space models are not"
+        "has one MLP with an elementwise activation (Llama, Mistral, Qwen 2/3, Gemma, OLMo 2, "
+        "Phi, GPT-2/J/NeoX, BLOOM, OPT, Falcon, XGLM); mixtures of experts and state-space "
+        "models are not"
     )
 
 

@@ -20,11 +20,11 @@ does (see `lensneurons.interventions` for that), and it depends on the tokens th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from lensneurons.display import html_table
 from lensneurons.errors import LensNeuronsError, ProvenanceError, choose
 from lensneurons.provenance import Provenance, require_same
 from lensneurons.shapes import (
+    Cache,
     CountedMask,
     Counts,
     GroupedCounts,
@@ -47,19 +48,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KIND = "activation statistics"
-
-
-@runtime_checkable
-class Cache(Protocol):
-    """Activations by hook name: an `ActivationCache` of TransformerLens, or a dictionary."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """The names of the hooks whose activations were kept."""
-        ...
-
-    def __getitem__(self, name: Any) -> Any:
-        """The activation of a hook."""
-        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)

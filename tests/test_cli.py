@@ -20,6 +20,7 @@ from lensneurons.cli import main
 from lensneurons.corpora import load_corpus
 from lensneurons.identification import identify
 from lensneurons.models import load_model
+from lensneurons.neurons import LanguageNeurons
 from lensneurons.statistics import ActivationStatistics
 
 KEYS = {
@@ -168,6 +169,16 @@ def test_identify_a_run_folder(run_folder: Path, capsys: Capture) -> None:
     assert found["parts"] == [list(span) for span in planted.BOUNDARIES]
     assert found["tau"] == float(planted.tau())
     assert found["lambda"] == pytest.approx(planted.lambda_and_number()[0])
+
+
+def test_out_writes_neurons_and_table(published: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = printed(capsys, "identify", published, "--out", tmp_path / "found", "--json")
+    neurons = LanguageNeurons.load(tmp_path / "found" / "neurons.safetensors")
+    assert json.loads(out)["lambda"] == neurons.lambda_
+    rows = (tmp_path / "found" / "neurons.csv").read_text().splitlines()
+    assert rows[0].startswith("name,layer,neuron,class,languages,n_above,score,p_max,p_en")
+    assert len(rows) == 1 + len(neurons.to_pandas())
+    assert "<html" in (tmp_path / "found" / "neurons.html").read_text()
 
 
 def test_phases(run_folder: Path, capsys: Capture) -> None:

@@ -32,6 +32,9 @@ Path = Literal["native", "bridge", "hooked"]
 Watch = Callable[[int, Activation], None]
 Run = Callable[[TokenIds, AttentionMask | None], None]
 
+# Whose hooks change nothing (TransformerLens's own interventions live in other modules of it).
+PASSIVE = ("transformer_lens.model_bridge.", "transformers.utils.output_capturing")
+
 
 class _AllSeen(Exception):
     """The last layer's neurons were seen: the rest of the forward pass is not needed."""
@@ -149,15 +152,16 @@ def _plain_modules(module: nn.Module) -> Iterator[nn.Module]:
 def has_hooks(model: Any) -> bool:
     """Whether anybody's hooks are on the model, through TransformerLens or through PyTorch.
 
-    The bridge wires hooks of its own (captures on its layer norms, mirrors on the MLPs of OPT);
-    those compute nothing and do not count.
+    The bridge wires hooks of its own (captures on its layer norms, mirrors on the MLPs of OPT), and
+    transformers leaves recorders behind once a cache was asked for; they change nothing and do
+    not count.
     """
     points = {id(point): point for point in model.hook_dict.values()}
     attached = [handle.user_hook for point in points.values() for handle in point.fwd_hooks]
     for module in model.modules():
         if id(module) not in points:
             attached += [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    return any(not str(hook.__module__).startswith("transformer_lens.") for hook in attached)
+    return any(not str(hook.__module__).startswith(PASSIVE) for hook in attached)
 
 
 def _unwrap(module: nn.Module) -> nn.Module:

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import xxhash
 
 from lensneurons.errors import ModelError, choose
 
@@ -199,19 +199,15 @@ def hash_config(model: Any) -> str:
 
 
 def hash_weights(model: Any) -> str:
-    """SHA-256 over every weight of the model: one changed bit, or two swapped weights, change it.
+    """Hash over every weight of the model: one changed bit, or two swapped weights, change it.
 
-    On a CPU this is faster than summing the bit patterns (measured 0.5 against 0.2 GB/s a thread),
-    and the tensors are hashed side by side.
+    XXH3 reads the weights at the speed of the memory (SHA-256: 1 GB/s, half a minute for a model
+    of 7 billion parameters); it is no defence against forgery, and none is needed.
     """
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        digests = list(pool.map(_hash_weight, *zip(*_weights(model), strict=True)))
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _hash_weight(name: str, weight: torch.Tensor) -> str:
-    digest = hashlib.sha256(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-    digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    digest = xxhash.xxh3_128()
+    for name, weight in _weights(model):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}")
+        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -186,7 +186,9 @@ def verify_neuron_hooks(model: Any, tokens: torch.Tensor | None = None) -> HookP
     with model.hooks(fwd_hooks=[(name, keep(name)) for name in names]):
         model(ids, return_type="logits")
     _require_once(seen, names, site)
-    activation = max(_activation_difference(seen, site, layer) for layer in range(site.n_layers))
+    activation = max(
+        _activation_difference(model, seen, site, layer) for layer in range(site.n_layers)
+    )
     output = max(_output_difference(model, seen, site, layer) for layer in range(site.n_layers))
     tolerance = _tolerance(seen[site.pre[0]][0].dtype)
     if activation > tolerance or output > tolerance:
@@ -226,11 +228,13 @@ def _require_once(seen: dict[str, list[torch.Tensor]], names: list[str], site: N
 
 
 def _activation_difference(
-    seen: dict[str, list[torch.Tensor]], site: NeuronSite, layer: int
+    model: Any, seen: dict[str, list[torch.Tensor]], site: NeuronSite, layer: int
 ) -> float:
     post = site.activation(seen[site.pre[layer]][0])
     if site.gated:
         post = post * seen[_linear_names(site)[layer]][0]
+        if model_family(model) == "hooked":  # adds the bias of the linear branch to the product
+            post = post + model.blocks[layer].mlp.b_in
     return _relative(post, seen[site.post[layer]][0])
 
 

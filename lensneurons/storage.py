@@ -133,14 +133,14 @@ def _read_header(path: str | Path, text: str | None, kind: str) -> dict[str, Any
         raise StorageError(f"{path} was not written by lensneurons: its header has no {HEADER!r}")
     try:
         header = json.loads(text)
-        header["kind"], header["version"], header["details"]
+        kind_found, version, details = header["kind"], header["version"], header["details"]
     except (ValueError, TypeError, KeyError):
         raise StorageError(f"{path} has a header that lensneurons never wrote") from None
-    if header["kind"] != kind:
-        raise StorageError(f"{path} holds {header['kind']}, but {kind} is wanted")
-    if header["version"] > FORMAT_VERSION:
+    if kind_found != kind:
+        raise StorageError(f"{path} holds {kind_found}, but {kind} is wanted")
+    if version > FORMAT_VERSION:
         raise StorageError(
-            f"{path} has format version {header['version']}; this lensneurons reads up to "
+            f"{path} has format version {version}; this lensneurons reads up to "
             f"{FORMAT_VERSION}: upgrade it"
         )
-    return header["details"]
+    return details

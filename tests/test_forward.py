@@ -180,6 +180,24 @@ def test_a_raw_pytorch_hook_acts_too(kind, own):
     assert forward_path(own) == "native"
 
 
+def test_a_cache_leaves_no_hooks_that_count(own):
+    """Asked for a cache, transformers installs recorders for good; the model computes as before."""
+    before = collect(own, tiny.tiny_corpus(), progress=False)
+    with torch.no_grad():
+        own.run_with_cache(IDS)
+    assert forward_path(own) == "native"
+    assert collect(own, tiny.tiny_corpus(), progress=False).provenance == before.provenance
+
+
+def test_an_intervention_of_transformer_lens_itself_acts_too(own):
+    def swap(tensor, hook):
+        return tensor.flip(0)
+
+    swap.__module__ = "transformer_lens.tools.analysis.interchange"
+    with own.hooks(fwd_hooks=[("blocks.0.hook_out", swap)]):
+        assert forward_path(own) == "bridge"
+
+
 def test_hooks_that_stay_are_left_where_they_are(own):
     own.add_hook("blocks.0.mlp.hook_post", zero_mlp)
     before = fingerprint(own)

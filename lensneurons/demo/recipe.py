@@ -127,17 +127,17 @@ def _check_shares(shares: Mapping[str, float]) -> None:
 
 
 SECONDS = Recipe(
-    n_layers=6,
+    n_layers=8,
     width=64,
     n_heads=2,
     d_mlp=256,
     vocabulary=1024,
     tokenizer_items=400,
-    steps=120,
+    steps=90,
     items=24,
     learning_rate=4e-3,
     warm_up=15,
-    validate_every=60,
+    validate_every=50,
     validation_items=8,
 )
 FULL = Recipe()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +23,7 @@ from lensneurons.phases import LayerParts, divide_layers
 from lensneurons.report import report
 
 TOP_RATE = 0.05
+MODEL = "a small model, trained for this demo"
 NOTE = (
     "This demo trains a model of {parameters:,} parameters for a few seconds on word problems in "
     "ten languages, before your eyes. It has seen enough to tell the languages apart, not to solve "
@@ -58,7 +60,7 @@ def run_demo(
         statistics = collect(model, corpus)
         parameters = sum(weight.numel() for weight in model.original_model.parameters())
     say("3. identifying language neurons and looking for the four parts")
-    neurons = identify(statistics, top_rate=TOP_RATE)
+    neurons = _named(identify(statistics, top_rate=TOP_RATE))
     parts = divide_layers(neurons, statistics)
     note = NOTE.format(parameters=parameters)
     page = report(out, neurons, parts, title="Language neurons of a small model", notes=[note])
@@ -74,6 +76,11 @@ def _trained_model(say: Callable[[str], None]) -> Iterator[Path]:
     say("1. training a small model for this demo (no trained one ships with the package yet)")
     with TemporaryDirectory(prefix="lensneurons-") as folder:
         yield train(RECIPES["seconds"], Path(folder) / "model")
+
+
+def _named(neurons: LanguageNeurons) -> LanguageNeurons:
+    """The neurons of a model that is called what it is, not by the folder it was trained in."""
+    return replace(neurons, provenance=replace(neurons.provenance, model=MODEL))
 
 
 def _summary(neurons: LanguageNeurons, parts: LayerParts) -> Iterator[str]:

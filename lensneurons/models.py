@@ -206,7 +206,7 @@ def hash_weights(model: Any) -> str:
     """
     digest = xxhash.xxh3_128()
     for name, weight in _weights(model):
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}")
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

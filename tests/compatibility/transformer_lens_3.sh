@@ -7,18 +7,20 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 environment=${1:-.venv-tl3}
 
-if [ ! -x "$environment/bin/python" ]; then
+if [ ! -e "$environment/.installed" ]; then
     "${PYTHON:-python3}" -m venv "$environment"
-    # torch first: a free range would take the newest one with gigabytes of CUDA.
-    "$environment/bin/pip" install --quiet torch==2.13.0
-    "$environment/bin/pip" install --quiet transformer-lens==3.9.0 transformers==5.23.0 \
-        safetensors filelock tqdm scipy pyarrow plotly circuitsvis jinja2 langcodes regex \
-        num2words lazy-loader jaxtyping beartype pytest pytest-socket hypothesis
+    # The tested versions of everything but TransformerLens; torch first, for its CPU wheel.
+    grep -v '^transformer-lens==' constraints.txt > "$environment/constraints.txt"
+    pip=("$environment/bin/pip" install --quiet --constraint "$environment/constraints.txt")
+    "${pip[@]}" torch
+    "${pip[@]}" transformer-lens==3.9.0 transformers safetensors filelock tqdm scipy pyarrow \
+        plotly circuitsvis jinja2 langcodes regex num2words lazy-loader xxhash jaxtyping \
+        beartype pytest pytest-socket hypothesis
     # Without its dependencies, which ask for TransformerLens 4.
-    "$environment/bin/pip" install --quiet --no-deps --editable .
+    "${pip[@]}" --no-deps --editable .
+    touch "$environment/.installed"
 fi
 
-exec "$environment/bin/python" -m pytest -p no:cacheprovider --override-ini=addopts= \
-    --import-mode=importlib --strict-markers \
+exec "$environment/bin/python" -m pytest --override-ini=addopts= --import-mode=importlib \
     tests/compatibility/test_transformer_lens_3.py \
     tests/test_models.py tests/test_sites.py tests/test_forward.py tests/test_collect.py

@@ -4,7 +4,7 @@
 
 >>> import lensneurons as ln
 >>> model = ln.load_model("Qwen/Qwen3-0.6B-Base")            # doctest: +SKIP
->>> corpus = ln.load_corpus("mgsm/")                         # doctest: +SKIP
+>>> corpus = ln.load_corpus("answers.jsonl")                 # doctest: +SKIP
 >>> statistics = ln.collect(model, corpus)                   # doctest: +SKIP
 >>> neurons = ln.identify(statistics)                        # doctest: +SKIP
 >>> ln.plots.layer_profile(neurons, ln.divide_layers(neurons)).show()   # doctest: +SKIP

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 
 from lensneurons.errors import ModelError
-from lensneurons.models import input_device, model_family
+from lensneurons.models import context_length, input_device, model_family
 from lensneurons.shapes import Activation
 
 ACTIVATION_NAMES = ("act_fn", "activation_fn", "act", "gelu_impl", "activation")
@@ -203,8 +203,9 @@ def verify_neuron_hooks(model: Any, tokens: torch.Tensor | None = None) -> HookP
 
 def probe_tokens(model: Any) -> torch.Tensor:
     """One row of ids spread over the vocabulary, without the first few (special) ones."""
-    size = int(model.cfg.d_vocab)
-    return torch.linspace(min(4, size - 1), size - 1, 16, device=input_device(model)).long()[None]
+    size, length = int(model.cfg.d_vocab), min(16, context_length(model))
+    ids = torch.linspace(min(4, size - 1), size - 1, length, device=input_device(model))
+    return ids.long()[None]
 
 
 def _linear_names(site: NeuronSite) -> list[str]:

@@ -14,8 +14,8 @@ characters each token holds:
 
 The tokenizer is used as it is, with its own rule for BOS, and stays as it is.
 
-    >>> encoded = encode(corpus, tokenizer, scope="response")
-    >>> for rows in plan_batches(encoded, batch_tokens=4096):
+    >>> encoded = encode(corpus, tokenizer, scope="response")  # doctest: +SKIP
+    >>> for rows in plan_batches(encoded, batch_tokens=4096):  # doctest: +SKIP
     ...     batch = make_batch(encoded, rows)
 
 What it does not settle: a straddling token is read with the prompt *and* the response in view.

@@ -26,6 +26,9 @@ from lensneurons.provenance import Provenance
 from lensneurons.runs import LanguageTotals, open_run
 from lensneurons.statistics import ActivationStatistics
 
+# Python 3.12 warns of any fork beside threads; ours run nothing but the collection and die.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
 CORPUS = tiny.tiny_corpus()
 OPTIONS = {"checkpoint_seconds": 0.0, "batch_tokens": 200, "groups": 3, "progress": False}
 RESULT = "statistics.safetensors"

@@ -32,13 +32,18 @@ from lensneurons.forward import (
     Run,
     Watch,
     attention_implementation,
-    forward_path,
     has_hooks,
     require_same_neurons,
     to_device,
     watching,
 )
-from lensneurons.models import context_length, hash_config, hash_weights, original_tokenizer
+from lensneurons.models import (
+    context_length,
+    hash_config,
+    hash_weights,
+    original_tokenizer,
+    revision_of,
+)
 from lensneurons.provenance import Provenance, library_versions
 from lensneurons.reduction import Reduced, reduce_batch
 from lensneurons.runs import LanguageTotals, open_run
@@ -101,7 +106,7 @@ def collect(
     choose(padding_side, get_args(PaddingSide), "padding_side")
     site = neuron_site(model)
     tokenizer = tokenizer or original_tokenizer(model)
-    max_length = context_length(model) if max_length is None else max_length
+    max_length = _longest(model, max_length)
     encoded = encode(corpus, tokenizer, scope=scope, max_length=max_length, overlong=overlong)
     batches = plan_batches(encoded, batch_tokens=batch_tokens)
     _check_counted(encoded, max_length)
@@ -125,6 +130,14 @@ def collect(
             require_same_neurons(model, site)
         pass_over = _Pass(model, site, encoded, batches, groups, padding_side, progress)
         return run.finish(_collect_languages(pass_over, run), provenance)
+
+
+def _longest(model: Any, max_length: int | None) -> int:
+    """Most tokens of a text: what was asked for, within the context of the model."""
+    context = context_length(model)
+    if max_length is not None and max_length > context:
+        raise CorpusError(f"max_length={max_length} is beyond the model's context of {context}")
+    return context if max_length is None else max_length
 
 
 def _check_vocabulary(model: Any, encoded: EncodedCorpus) -> None:
@@ -161,6 +174,7 @@ def _provenance(
 ) -> Provenance:
     return Provenance(
         model=str(model.cfg.model_name),
+        revision=revision_of(model),
         config=hash_config(model),
         weights=hash_weights(model),
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
@@ -168,11 +182,17 @@ def _provenance(
         tokenizer=tokenizer_hash(tokenizer),
         hook="hook_pre",
         activation=site.activation_name,
-        scope=encoded.scope,
+        scope=_scope(encoded),
         interventions="hooks" if has_hooks(model) else "none",
         corpora=(corpus.fingerprint,),
         versions=library_versions(),
     )
+
+
+def _scope(encoded: EncodedCorpus) -> str:
+    """The scope, and how far texts were read where some were cut: another cut is another count."""
+    cut = encoded.report.total.cut
+    return f"{encoded.scope}, cut at {int(encoded.lengths.max())} tokens" if cut else encoded.scope
 
 
 @dataclass(frozen=True)
@@ -281,8 +301,3 @@ def _progress_bar(over: _Pass) -> Iterator[Any]:
         disable=not over.progress,
     ) as bar:
         yield bar
-
-
-def describe_path(model: Any) -> str:
-    """How `collect` would run a model now: the path and its attention, for logs and benchmarks."""
-    return f"{forward_path(model)}, {attention_implementation(model)}"

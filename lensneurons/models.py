@@ -185,6 +185,12 @@ def original_tokenizer(model: Any) -> PreTrainedTokenizerBase:
         ) from error
 
 
+def revision_of(model: Any) -> str:
+    """Commit of the hub that the model was loaded from, or "unknown" for a local folder."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    return str(getattr(config, "_commit_hash", None) or "unknown")
+
+
 def hash_config(model: Any) -> str:
     """Hash of everything in the model's configuration that is not a path or a runtime choice."""
     if model_family(model) == "bridge":

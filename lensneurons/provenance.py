@@ -22,7 +22,7 @@ class Provenance:
 
     Attributes:
         model: name or path of the model, as it was loaded.
-        revision: revision asked of the hub.
+        revision: commit of the hub that it was loaded from.
         config: hash of the model's configuration.
         weights: hash over every weight, so that a changed checkpoint under an old name is noticed.
         dtype: number format of the forward pass.

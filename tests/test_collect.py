@@ -455,6 +455,7 @@ def test_texts_without_counted_tokens_are_refused(no_forward):
         ({"scope": "answer"}, r"scope='answer' is not known; choose one of \['response'"),
         ({"overlong": "drop"}, "overlong='drop' is not known"),
         ({"max_length": 0}, "max_length=0"),
+        ({"max_length": 10**6}, "max_length=1000000 is beyond the model's context of"),
     ],
 )
 def test_options_are_checked_at_the_door(option, message, no_forward, monkeypatch):
@@ -470,7 +471,12 @@ def test_a_hugging_face_model_is_refused():
 
 def test_a_cut_corpus_counts_what_is_left(llama, model_folder):
     cut = gather(llama, max_length=60, overlong="cut")
-    assert 0 < cut.tokens[1] < gather(llama).tokens[1]
+    whole = gather(llama)
+    assert 0 < cut.tokens[1] < whole.tokens[1]
+    assert (whole.provenance.scope, cut.provenance.scope) == (
+        "response",
+        "response, cut at 60 tokens",
+    )
 
 
 def test_hooks_that_hide_a_layer_are_noticed_while_counting(model_folder):

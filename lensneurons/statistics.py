@@ -15,7 +15,7 @@ the groups gives intervals for everything downstream without another forward pas
 languages.
 
 What this does not show: a probability says how often a neuron is active, not what its activity
-does (see `lensneurons.interventions` for that), and it depends on the tokens that were counted.
+does (that needs an intervention), and it depends on the tokens that were counted.
 """
 
 from __future__ import annotations

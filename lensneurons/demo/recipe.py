@@ -140,5 +140,6 @@ SECONDS = Recipe(
     validate_every=50,
     validation_items=8,
 )
+# A candidate: its training runs and resumes, but has not been measured to its end.
 FULL = Recipe()
 RECIPES: Mapping[str, Recipe] = {"seconds": SECONDS, "full": FULL}

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from lensneurons.activations import collect, describe_path
+from lensneurons.activations import collect
 from lensneurons.errors import ModelError
 from lensneurons.forward import (
     attention_implementation,
@@ -132,8 +132,8 @@ def test_the_fast_way_uses_the_kernel_that_hugging_face_would(bridge):
     assert attention_implementation(bridge("Llama")) == "sdpa"
     assert attention_implementation(bridge("Gemma2")) == "eager"
     assert attention_implementation(bridge("Llama"), "bridge") == "eager"
-    assert describe_path(bridge("Llama")) == "native, sdpa"
-    assert describe_path(bridge("Falcon")) == "bridge, eager"
+    assert forward_path(bridge("Llama")) == "native"
+    assert forward_path(bridge("Falcon")) == "bridge"
 
 
 def zero_mlp(tensor, hook):

@@ -10,7 +10,6 @@ classified by N alone, are what layer profiles, histograms of N and the four par
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -123,13 +122,13 @@ class LanguageNeurons:
     @cached_property
     def specific(self) -> dict[str, NeuronSet]:
         """Language to the neurons of the population that exceed tau in this language alone."""
-        return self._by_language("specific", lambda above, n: above & (n == 1))
+        return self._by_language("specific", self.n_above == 1)
 
     @cached_property
     def related(self) -> dict[str, NeuronSet]:
         """Language to the neurons of the population that exceed tau in it and others, not all."""
-        k = len(self.languages)
-        return self._by_language("related", lambda above, n: above & (n > 1) & (n < k))
+        between = (self.n_above > 1) & (self.n_above < len(self.languages))
+        return self._by_language("related", between)
 
     @cached_property
     def agnostic(self) -> NeuronSet:
@@ -149,12 +148,13 @@ class LanguageNeurons:
         choose(language, self.languages, "language")
         return (self.specific[language] | self.related[language]).relabel(language)
 
-    def _by_language(
-        self, label: str, rule: Callable[[NeuronMask, NeuronNumbers], NeuronMask]
-    ) -> dict[str, NeuronSet]:
+    def _by_language(self, label: str, mask: NeuronMask) -> dict[str, NeuronSet]:
+        """The neurons of a mask and of the population that exceed tau, language by language."""
+        chosen = np.flatnonzero(mask & self.counted)
+        members = self.above.reshape(-1, len(self.languages))[chosen]
         return {
-            language: NeuronSet.from_mask(
-                rule(self.above[..., k], self.n_above) & self.counted, f"{label} {language}"
+            language: NeuronSet(
+                chosen[members[:, k]], self.n_layers, self.d_mlp, f"{label} {language}"
             )
             for k, language in enumerate(self.languages)
         }

@@ -68,10 +68,12 @@ def normalised_entropy(rows: LanguageRows) -> NeuronScores:
         rows: float64 [language, layer, neuron], from `language_rows`.
     """
     total = rows.sum(axis=0)
+    silent = total == 0
+    total[silent] = 1.0
     entropy = np.zeros_like(total)
     for row in rows:
-        share = np.full_like(total, 1.0 / len(rows))
-        np.divide(row, total, out=share, where=total > 0)
+        share = row / total
+        share[silent] = 1.0 / len(rows)
         np.maximum(share, SMALLEST_SHARE, out=share)
         entropy -= share * np.log(share)
     return entropy / math.log(len(rows))

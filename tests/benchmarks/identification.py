@@ -19,7 +19,7 @@ def measure(rounds: int) -> Iterator[str]:
     statistics, source = _statistics()
     _ = statistics.probability
     ours = [_seconds(lambda: _identify_all(statistics)) for _ in range(rounds + 1)][1:]
-    flat = torch.from_numpy(statistics.probability.reshape(-1, len(statistics.languages))).float()
+    flat = torch.tensor(statistics.probability.reshape(-1, len(statistics.languages))).float()
     sample = flat[torch.linspace(0, len(flat) - 1, SAMPLE).long()]
     loops = [_seconds(lambda: _published_pass(sample, 0.1)) for _ in range(min(rounds, 3))]
     published = np.median(loops) * len(flat) / SAMPLE * LAMBDAS

@@ -5,7 +5,7 @@ interventions act on; by construction they hold no language-agnostic neuron. *Al
 classified by N alone, are what layer profiles, histograms of N and the four parts are made of.
 
 >>> neurons["zh"]                 # specific | related of zh                  # doctest: +SKIP
->>> neurons.specific["zh"] & neurons.with_population("all").related["ja"]     # doctest: +SKIP
+>>> neurons["zh"] & neurons["ja"]       # what both use     # doctest: +SKIP
 """
 
 from __future__ import annotations

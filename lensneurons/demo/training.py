@@ -34,13 +34,14 @@ from lensneurons.demo.problem_batches import (
 from lensneurons.demo.recipe import Recipe
 from lensneurons.demo.tokenizer import train_tokenizer
 from lensneurons.errors import StorageError
-from lensneurons.storage import load_arrays, replacing, save_arrays
+from lensneurons.storage import load_arrays, replacing, save_arrays, save_json
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "training.jsonl"
+RECIPE = "recipe.json"
 KIND = "demo training"
 # Longest gradient, as a multiple of its usual length, that one step may follow.
 CLIP = 1.0
@@ -86,8 +87,8 @@ def train(
     Args:
         recipe: everything that decides the weights.
         folder: gets config, weights and tokenizer as Hugging Face reads them, renewed at every
-            checkpoint; beside them the log (``training.jsonl``, one line a checkpoint) and, until
-            the end, the checkpoint.
+            checkpoint; beside them the recipe (``recipe.json``),
+            the log (``training.jsonl``, one line a checkpoint) and the checkpoint.
         progress: show a progress bar.
         stop_after: stop once so many steps are done in all, with a checkpoint.
 
@@ -122,6 +123,7 @@ def _open_run(recipe: Recipe, folder: Path) -> _Run:
         _restore(run)
     else:
         (folder / LOG).unlink(missing_ok=True)
+    save_json(folder / RECIPE, asdict(recipe))
     return run
 
 
@@ -156,7 +158,7 @@ def _accumulate(run: _Run, batch: TextBatch, weight: float, charge: float) -> _L
     nll = token_nll(run.model, passed.hidden, batch)
     nll = (nll * torch.from_numpy(batch.weight[:, 1:])).sum() / weight
     gate = (passed.gate * torch.from_numpy(batch.charge)).sum() / charge
-    (nll + run.recipe.sparsity * gate).backward()
+    (nll + run.recipe.sparsity_at(run.step) * gate).backward()
     return _Loss(nll.item(), gate.item(), int((batch.charge > 0).sum()))
 
 

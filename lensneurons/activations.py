@@ -27,30 +27,16 @@ import torch
 from lensneurons.batches import Batch, PaddingSide, item_groups, make_batch, plan_batches
 from lensneurons.corpora import ParallelCorpus
 from lensneurons.encoded import EncodedCorpus, Scope
-from lensneurons.errors import CorpusError, LensNeuronsError, choose
-from lensneurons.forward import (
-    Run,
-    Watch,
-    attention_implementation,
-    has_hooks,
-    require_same_neurons,
-    to_device,
-    watching,
-)
-from lensneurons.models import (
-    context_length,
-    hash_config,
-    hash_weights,
-    original_tokenizer,
-    revision_of,
-)
-from lensneurons.provenance import Provenance, library_versions
+from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.forward import Run, Watch, has_hooks, require_same_neurons, to_device, watching
+from lensneurons.models import original_tokenizer
+from lensneurons.prepared import encode_for, longest_text, provenance_of, refuse_hooks
 from lensneurons.reduction import Reduced, reduce_batch
 from lensneurons.runs import LanguageTotals, open_run
 from lensneurons.runs import Run as RunFolder
 from lensneurons.sites import NeuronSite, neuron_site, verify_neuron_hooks
 from lensneurons.statistics import ActivationStatistics
-from lensneurons.tokens import Overlong, encode, tokenizer_hash
+from lensneurons.tokens import Overlong
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -106,12 +92,12 @@ def collect(
     choose(padding_side, get_args(PaddingSide), "padding_side")
     site = neuron_site(model)
     tokenizer = tokenizer or original_tokenizer(model)
-    max_length = _longest(model, max_length)
-    encoded = encode(corpus, tokenizer, scope=scope, max_length=max_length, overlong=overlong)
+    max_length = longest_text(model, max_length)
+    encoded = encode_for(
+        model, corpus, scope=scope, max_length=max_length, overlong=overlong, tokenizer=tokenizer
+    )
     batches = plan_batches(encoded, batch_tokens=batch_tokens)
-    _check_counted(encoded, max_length)
-    _check_vocabulary(model, encoded)
-    _check_hooks(model, run_dir)
+    refuse_hooks(model, run_dir)
     plan = {
         "groups": groups,
         "batch_tokens": batch_tokens,
@@ -121,7 +107,7 @@ def collect(
         "languages": list(encoded.languages),
         "counted_tokens": encoded.report.total.counted,
     }
-    provenance = _provenance(model, site, encoded, corpus, tokenizer)
+    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
     with open_run(run_dir, provenance, plan, checkpoint_seconds) as run:
         if run.finished is not None:
             return run.finished
@@ -130,69 +116,6 @@ def collect(
             require_same_neurons(model, site)
         pass_over = _Pass(model, site, encoded, batches, groups, padding_side, progress)
         return run.finish(_collect_languages(pass_over, run), provenance)
-
-
-def _longest(model: Any, max_length: int | None) -> int:
-    """Most tokens of a text: what was asked for, within the context of the model."""
-    context = context_length(model)
-    if max_length is not None and max_length > context:
-        raise CorpusError(f"max_length={max_length} is beyond the model's context of {context}")
-    return context if max_length is None else max_length
-
-
-def _check_vocabulary(model: Any, encoded: EncodedCorpus) -> None:
-    largest, size = int(encoded.ids.max(initial=0)), int(model.cfg.d_vocab)
-    if largest >= size:
-        raise CorpusError(
-            f"the tokenizer gives id {largest}, but the model's vocabulary has {size}: "
-            "pass the tokenizer that belongs to the model"
-        )
-
-
-def _check_hooks(model: Any, run_dir: str | Path | None) -> None:
-    if run_dir is not None and has_hooks(model):
-        raise LensNeuronsError(
-            f"there are hooks on the model, and run_dir={run_dir} could not tell whether they are "
-            "the same when it goes on: collect without run_dir and save() the result"
-        )
-
-
-def _check_counted(encoded: EncodedCorpus, max_length: int) -> None:
-    if empty := [row.language for row in encoded.report.languages if row.counted == 0]:
-        raise CorpusError(
-            f"no counted token of {empty} is left within max_length={max_length}: raise it, or "
-            "select other languages"
-        )
-
-
-def _provenance(
-    model: Any,
-    site: NeuronSite,
-    encoded: EncodedCorpus,
-    corpus: ParallelCorpus,
-    tokenizer: PreTrainedTokenizerBase,
-) -> Provenance:
-    return Provenance(
-        model=str(model.cfg.model_name),
-        revision=revision_of(model),
-        config=hash_config(model),
-        weights=hash_weights(model),
-        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
-        attention=attention_implementation(model),
-        tokenizer=tokenizer_hash(tokenizer),
-        hook="hook_pre",
-        activation=site.activation_name,
-        scope=_scope(encoded),
-        interventions="hooks" if has_hooks(model) else "none",
-        corpora=(corpus.fingerprint,),
-        versions=library_versions(),
-    )
-
-
-def _scope(encoded: EncodedCorpus) -> str:
-    """The scope, and how far texts were read where some were cut: another cut is another count."""
-    cut = encoded.report.total.cut
-    return f"{encoded.scope}, cut at {int(encoded.lengths.max())} tokens" if cut else encoded.scope
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from lensneurons.errors import ProvenanceError, StorageError
-from lensneurons.provenance import Provenance, require_same
+from lensneurons.errors import StorageError
+from lensneurons.provenance import Provenance
 from lensneurons.reduction import Reduced
+from lensneurons.run_folders import open_folder
 from lensneurons.shapes import GroupedLayers, GroupWeights, LayerSums
 from lensneurons.statistics import ActivationStatistics
-from lensneurons.storage import load_arrays, load_json, save_arrays, save_json
+from lensneurons.storage import load_arrays, save_arrays
 
 KIND = "totals of one language"
 
@@ -146,51 +147,5 @@ def open_run(
         StorageError: the folder holds something else, or another process works in it.
         ProvenanceError: the folder was begun with another model, corpus or plan.
     """
-    if folder is None:
-        yield Run(None, checkpoint_seconds)
-        return
-    path = Path(folder)
-    with _locked(path):
-        if (path / "run.json").is_file():
-            _require_same_run(path, load_json(path / "run.json"), provenance, plan)
-        else:
-            save_json(path / "run.json", {"provenance": provenance.to_dict(), "plan": dict(plan)})
+    with open_folder(folder, provenance, plan) as path:
         yield Run(path, checkpoint_seconds)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it also when the process is killed."""
-    from filelock import FileLock, Timeout
-
-    if path.exists() and not path.is_dir():
-        raise StorageError(f"run_dir={path} is a file: give a folder")
-    visible = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
-    if visible and "run.json" not in visible:
-        raise StorageError(f"run_dir={path} holds other files ({visible[0]}): give a new folder")
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path / ".lock", timeout=0):
-            for leftover in path.rglob(".*.tmp"):
-                leftover.unlink()
-            yield
-    except Timeout:
-        raise StorageError(f"another process works in run_dir={path}: wait for it") from None
-
-
-def _require_same_run(
-    path: Path, saved: Mapping[str, Any], provenance: Provenance, plan: Mapping[str, Any]
-) -> None:
-    """Raise unless a run may be resumed with this provenance and plan."""
-    if not {"provenance", "plan"} <= saved.keys():
-        raise StorageError(f"{path}/run.json was not written by collect: give a new folder")
-    try:
-        require_same(Provenance.from_dict(saved["provenance"]), provenance)
-    except ProvenanceError as error:
-        raise ProvenanceError(f"{path} was begun with something else: {error}") from None
-    different = [name for name in plan if saved["plan"].get(name) != plan[name]]
-    if different:
-        told = "; ".join(f"{n}: {saved['plan'].get(n)!r}, now {plan[n]!r}" for n in different)
-        raise ProvenanceError(
-            f"{path} was begun with another plan ({told}): give the same options or a new run_dir"
-        )

@@ -43,6 +43,8 @@ Memberships = Bool[Array, "layer neuron language"]
 LanguageCounts = Int64[Array, "row column"]
 LanguageMatrix = Float64[Array, "row column"]
 
+LanguageValues = Float64[Array, "language"]
+
 # One value a layer
 LayerCounts = Int64[Array, "layer"]
 LayerProfile = Int64[Array, "layer kind"]
@@ -53,20 +55,59 @@ Histogram = Int64[Array, "languages_above"]
 
 # Tokens and activations of one batch
 TokenIds = Int64[Tensor, "batch pos"]
+TokenNLL = Float[Tensor, "batch next"]
 AttentionMask = Int64[Tensor, "batch pos"]
 CountedMask = Bool[Tensor, "batch pos"]
 Activation = Float[Tensor, "batch pos d_mlp"]
 Residual = Float[Tensor, "batch pos d_model"]
+Logits = Float[Tensor, "batch pos vocabulary"]
+
+# Chosen neurons of one layer
+NeuronIndices = Int64[Tensor, "neurons"]
+RowMembers = Bool[Tensor, "row neurons"]
+RecordedActivation = Float[Tensor, "token neurons"]
 
 # One layer of one batch, reduced over tokens
 RowCounts = Int64[Array, "batch d_mlp"]
 NeuronSums = Float64[Array, "d_mlp"]
+
+# One value a token of the vocabulary
+VocabularyScores = Float64[Array, "vocabulary"]
+
+# What matters: one value a neuron and language
+Importances = Float64[Array, "layer neuron language"]
+
+# The strongest activations of chosen neurons, and where they were
+TopValues = Float64[Array, "neurons k"]
+TopPlaces = Int64[Array, "neurons k 2"]
 
 # An encoded corpus, flat
 FlatIds = Int32[Array, "tokens"]
 TextOffsets = Int64[Array, "offsets"]
 TextNumbers = Int[Array, "texts"]
 RowNumbers = Int[Array, "batch"]
+TextValues = Float64[Array, "texts"]
+
+# Effects of removing sets of neurons; a setting is a union of classes, a row a language
+TextEffects = Float64[Array, "setting row texts"]
+Cells = Float64[Array, "setting row language"]
+DrawnCells = Float64[Array, "draw setting row language"]
+SetSizes = Int64[Array, "setting row"]
+
+# Items drawn again with replacement
+ItemWeights = Float64[Array, "draw item"]
+
+# Activations of one run put into another, and what the model then says
+PositionNumbers = Int64[Tensor, "_ _"]
+PositionValues = Float[Tensor, "batch chosen width"]
+PatchedValues = Float64[Array, "layer pair outcome"]
+UnpatchedValues = Float64[Array, "pair outcome"]
+LayerLanguages = Float64[Array, "layer language"]
+
+# A model steered more and more
+RightAnswers = Bool[Array, "alpha item"]
+SteeredNLL = Float64[Array, "alpha kind item"]
+SteeredTokens = Int64[Array, "kind item"]
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ from lensneurons.batches import item_groups, make_batch
 from lensneurons.corpora import ParallelCorpus, build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, ProvenanceError
 from lensneurons.models import load_model, original_tokenizer
+from lensneurons.prepared import encode_for
 from lensneurons.reduction import reduce_batch, reduce_on_device
 from lensneurons.sites import neuron_site
 from lensneurons.statistics import ActivationStatistics
@@ -459,7 +460,8 @@ def test_texts_without_counted_tokens_are_refused(no_forward):
     ],
 )
 def test_options_are_checked_at_the_door(option, message, no_forward, monkeypatch):
-    monkeypatch.setattr("lensneurons.activations.encode", unwrap(encode))
+    monkeypatch.setattr("lensneurons.activations.encode_for", unwrap(encode_for))
+    monkeypatch.setattr("lensneurons.prepared.encode", unwrap(encode))
     with pytest.raises(LensNeuronsError, match=message):
         unwrap(collect)(no_forward, CORPUS, progress=False, **option)
 

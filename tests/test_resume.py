@@ -342,7 +342,7 @@ def test_a_folder_that_holds_something_else_is_refused(llama, tmp_path):
 
 def test_a_run_json_of_somebody_else_is_refused(llama, tmp_path):
     (tmp_path / "run.json").write_text('{"trainer": "mine"}')
-    with pytest.raises(StorageError, match=r"run\.json was not written by collect: give a new"):
+    with pytest.raises(StorageError, match=r"run\.json is of no job of lensneurons: give a new"):
         collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
 
 

@@ -1,0 +1,119 @@
+"""Hugging Face models whose neurons are changed by hand: in the weights, or by PyTorch hooks.
+
+Where the activation function and W_out of an architecture stand is written down here from Hugging
+Face's code, not from ours. Of the code under test only values are used: sets and statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tiny
+import torch
+from torch.nn import functional
+
+from lensneurons.neuron_sets import NeuronSet
+from lensneurons.statistics import ActivationStatistics
+
+IDS = torch.randint(3, 340, (3, 11), generator=torch.Generator().manual_seed(1))
+
+# Names of the layers, and in a layer those of the activation function and of W_out.
+NAMES = {
+    "Phi3": ("model.layers", "mlp.activation_fn", "mlp.down_proj"),
+    "GPT2": ("transformer.h", "mlp.act", "mlp.c_proj"),
+    "GPTNeoX": ("gpt_neox.layers", "mlp.act", "mlp.dense_4h_to_h"),
+    "Bloom": ("transformer.h", "mlp.gelu_impl", "mlp.dense_4h_to_h"),
+    "OPT": ("model.decoder.layers", "activation_fn", "fc2"),
+    "Phi": ("model.layers", "mlp.activation_fn", "mlp.fc2"),
+    "Falcon": ("transformer.h", "mlp.act", "mlp.dense_4h_to_h"),
+    "GPTJ": ("transformer.h", "mlp.act", "mlp.fc_out"),
+    "XGLM": ("model.layers", "activation_fn", "fc2"),
+}
+USUAL = ("model.layers", "mlp.act_fn", "mlp.down_proj")
+
+
+def zero_rows(model: Any, architecture: str, neurons: Mapping[int, np.ndarray]) -> Any:
+    """Set rows of W_out (layer to neurons) to zero for good, and return the model."""
+    layers, _, out = NAMES.get(architecture, USUAL)
+    for layer, own in neurons.items():
+        weight = model.get_submodule(f"{layers}.{layer}.{out}").weight.data
+        if architecture == "GPT2":  # keeps its matrices as [in, out]
+            weight[own] = 0
+        else:
+            weight[:, own] = 0
+    return model
+
+
+@contextmanager
+def changed_activations(
+    model: Any, architecture: str, change: Callable[[int, torch.Tensor], torch.Tensor]
+) -> Iterator[Any]:
+    """Replace what the activation function of each layer returns by ``change(layer, returned)``."""
+    layers, activation, _ = NAMES.get(architecture, USUAL)
+
+    def hook(layer: int) -> Callable[..., torch.Tensor]:
+        return lambda module, inputs, output: change(layer, output)
+
+    handles = [
+        block.get_submodule(activation).register_forward_hook(hook(layer))
+        for layer, block in enumerate(model.get_submodule(layers))
+    ]
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def continue_greedily(first: Any, later: Any, ids: torch.Tensor, steps: int) -> torch.Tensor:
+    """The likeliest tokens [row, step] after `ids`: one model reads them, another writes."""
+    output, written = first(ids, use_cache=True), []
+    for _ in range(steps):
+        written.append(output.logits[:, -1].argmax(-1, keepdim=True))
+        output = later(written[-1], past_key_values=output.past_key_values, use_cache=True)
+    return torch.cat(written, 1)
+
+
+def draw_set(seed: int = 0, layers: tuple[int, ...] = (0, 2), d_mlp: int = tiny.D_MLP) -> NeuronSet:
+    """A third of the neurons of some layers of a tiny model; none of the others."""
+    mask = np.random.default_rng(seed).random((tiny.LAYERS, d_mlp)) < 0.3
+    mask[[layer for layer in range(tiny.LAYERS) if layer not in layers]] = False
+    return NeuronSet.from_mask(mask, f"set {seed}")
+
+
+def draw_statistics(
+    languages: tuple[str, ...] = ("en", "zh", "th"), d_mlp: int = tiny.D_MLP
+) -> ActivationStatistics:
+    """Means that no model has, so that taking another language's cannot go unseen."""
+    shape = (tiny.LAYERS, d_mlp, len(languages))
+    tokens = np.arange(50, 50 + 20 * len(languages), 20)[None]
+    sums = np.random.default_rng(3).normal(0, 2, shape) * tokens
+    counts = np.ones((1, *shape), np.int64)
+    return ActivationStatistics(languages, counts, tokens, sums=sums, squares=sums**2)
+
+
+@torch.no_grad()
+def logits_of(model: Any, ids: torch.Tensor = IDS, **options: Any) -> torch.Tensor:
+    """Logits of a bridge or of a Hugging Face model."""
+    output = model(ids, **options)
+    return getattr(output, "logits", output)
+
+
+@torch.no_grad()
+def post_of(model: Any, layer: int = 0, ids: torch.Tensor = IDS) -> torch.Tensor:
+    """hook_post of a bridge as a hook sees it that was added last."""
+    seen = []
+    hook = (f"blocks.{layer}.mlp.hook_post", lambda tensor, hook: seen.append(tensor.clone()))
+    model.run_with_hooks(ids, fwd_hooks=[hook])
+    return seen[0]
+
+
+@torch.no_grad()
+def losses_by_hand(model: Any, ids: list[int]) -> torch.Tensor:
+    """Cross-entropy [pos - 1] of one text under a Hugging Face model, without padding or mask."""
+    logits = model(torch.tensor([ids])).logits[0, :-1]
+    return functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none")

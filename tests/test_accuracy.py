@@ -1,0 +1,288 @@
+"""Accuracy: right number and right language apart, their intervals, and what a file keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from lensneurons import answering
+from lensneurons.answering import accuracy
+from lensneurons.answers import Accuracy, Answer, wilson_interval
+from lensneurons.corpora import ParallelCorpus, build_corpus
+from lensneurons.decoding import Decoding
+from lensneurons.errors import CorpusError, LensNeuronsError, StorageError
+from lensneurons.language_identification import LanguageGuess
+from lensneurons.provenance import Provenance
+from lensneurons.responses import Response, generate
+
+PROBLEMS = {
+    "en": [
+        ("Ryan has 38 flowers and buys 21 more. How many now?\n", "He has 59 flowers (59)."),
+        ("Ruby has 1,200 stamps and sells 200. How many are left?\n", "1,000"),
+        ("How many legs have four cats?\n", "16"),
+    ],
+    "de": [
+        ("Karl hat 38 Blumen und kauft 21. Wie viele sind es?\n", "Er hat 59 Blumen (59)."),
+        ("Eva hat 1.200 Marken und verkauft 200. Wie viele bleiben?\n", "1.000"),
+        ("Wie viele Beine haben vier Katzen?\n", "16"),
+    ],
+    "th": [
+        ("มีดอกไม้ 38 ดอก ซื้อเพิ่ม 21 ดอก มีกี่ดอก\n", "59"),
+        ("มี 1,200 ดวง ขาย 200 ดวง เหลือกี่ดวง\n", "๑,๐๐๐"),
+        ("แมวสี่ตัวมีกี่ขา\n", "16"),
+    ],
+}
+# What a model might have written, and what it is worth: right answer, right language.
+WRITTEN = [
+    (Response("Ryan has 38 + 21 = 59 flowers in all. The answer is 59.", True, 20), True, True),
+    (Response("Es bleiben ihr noch genau 1.000 Marken, also 1 000.", True, 20), True, False),
+    (Response("Four cats have four legs each, so together they have 15", False, 80), False, True),
+    (Response("Die Antwort ist neunundfünfzig Blumen, also 59,00.", True, 20), True, True),
+    (Response("1000", True, 2), True, False),
+    (Response("Nobody ever counted the legs of these lovely cats.", True, 20), False, False),
+    (Response("คำตอบคือ ๕๙ ดอก", True, 9), True, True),
+    (Response("คำตอบคือ 1200", True, 9), False, True),
+    (Response("", True, 1), False, False),
+]
+
+
+@pytest.fixture
+def corpus() -> ParallelCorpus:
+    rows = [
+        {"id": f"item-{number}", "language": language, "prompt": prompt, "response": response}
+        for language, problems in PROBLEMS.items()
+        for number, (prompt, response) in enumerate(problems)
+    ]
+    return build_corpus(rows, name="three problems")
+
+
+@pytest.fixture
+def judged(
+    corpus: ParallelCorpus, bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Accuracy:
+    """The answers in `WRITTEN`, as if the model had written them."""
+
+    def write(model: Any, prompts: Any, decoding: Any, **options: Any) -> list[Response]:
+        assert prompts == [item.prompt for item in corpus]
+        return [response for response, _, _ in WRITTEN]
+
+    monkeypatch.setattr(answering, "write_responses", write)
+    return accuracy(bridge("Llama"), corpus, max_new_tokens=80, seed=7, progress=False)
+
+
+# --- judging ---
+
+
+def test_number_and_language_are_judged_apart(judged: Accuracy) -> None:
+    assert [(a.right_answer, a.right_language) for a in judged] == [
+        (answer, language) for _, answer, language in WRITTEN
+    ]
+    assert [a.both for a in judged] == [one and other for _, one, other in WRITTEN]
+    assert [a.expected for a in judged] == [59, 1000, 16] * 3
+    assert [a.number for a in judged] == [59, 1000, 15, 59, 1000, None, 59, 1200, None]
+    guesses = ["en", "de", "en", "de", None, "en", "th", "th", None]
+    assert [a.guess.language for a in judged] == guesses
+    assert [a.text for a in judged] == [response.text for response, _, _ in WRITTEN]
+
+
+def test_the_table_of_the_languages(judged: Accuracy) -> None:
+    table = judged.per_language()
+    assert list(table.index) == ["en", "de", "th"]
+    assert table["items"].tolist() == [3, 3, 3]
+    assert table["right_answer"].tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3])
+    assert table["right_language"].tolist() == pytest.approx([2 / 3, 1 / 3, 2 / 3])
+    assert table["both"].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3])
+    assert table["undetermined"].tolist() == pytest.approx([0, 1 / 3, 1 / 3])
+    assert table["unfinished"].tolist() == pytest.approx([1 / 3, 0, 0])
+    low, high = wilson_by_hand(2, 3, 1.959963984540054)
+    assert table.loc["en", ["right_answer_low", "right_answer_high"]].tolist() == pytest.approx(
+        [low, high]
+    )
+    narrow = judged.per_language(level=0.5)
+    assert (narrow["both_low"] > table["both_low"]).all()
+    assert (narrow["both_high"] < table["both_high"]).all()
+
+
+def wilson_by_hand(right: int, n: int, z: float) -> tuple[float, float]:
+    """Wilson 1927: the shares p whose own standard error reaches the found one."""
+    share, scale = right / n, 1 + z**2 / n
+    middle = (share + z**2 / (2 * n)) / scale
+    reach = z / scale * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - reach, middle + reach
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (1, 7), (123, 250)])
+def test_wilsons_interval(right: int, n: int) -> None:
+    assert wilson_interval(right, n) == pytest.approx(
+        wilson_by_hand(right, n, 1.959963984540054), abs=1e-12
+    )
+
+
+def test_wilsons_interval_covers_what_it_says() -> None:
+    """Shares of 5 to 95 % of 50 items: exact coverage over the binomial, not simulated."""
+    from scipy.stats import binom
+
+    intervals = np.array([wilson_interval(right, 50) for right in range(51)])
+    covered = [
+        binom.pmf(np.arange(51), 50, p)[(intervals[:, 0] <= p) & (p <= intervals[:, 1])].sum()
+        for p in np.linspace(0.05, 0.95, 91)
+    ]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.01)
+    assert min(covered) > 0.9
+
+
+def test_names_of_the_prompt_and_given_ones_are_ignored(
+    corpus: ParallelCorpus, bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def identify(text: str, **options: Any) -> LanguageGuess:
+        asked.append(options)
+        return LanguageGuess("th", 1.0, "Thai")
+
+    monkeypatch.setattr(answering, "identify_language", identify)
+    result = accuracy(
+        bridge("Llama"), corpus, max_new_tokens=1, ignore=["Octopus"], minimum_confidence=0.7,
+        progress=False,
+    )  # fmt: skip
+    assert {"Octopus", "Ryan", "How"} == set(asked[1]["ignore"])
+    assert {"Octopus", "Karl", "Blumen", "Wie"} == set(asked[4]["ignore"])
+    assert asked[1]["minimum_confidence"] == 0.7
+    assert asked[1]["languages"] == ("en", "de", "th")
+    assert [a.right_language for a in result] == [False] * 6 + [True] * 3
+
+
+def test_another_identification_takes_any_language(bridge: Callable[..., Any]) -> None:
+    rows = [{"id": "1", "language": k, "prompt": "2 + 3 = ", "response": "5"} for k in ("ig", "en")]
+    corpus = build_corpus(rows)
+    options: dict[str, Any] = {"max_new_tokens": 2, "progress": False}
+    with pytest.raises(LensNeuronsError, match="'ig' cannot be told .* pass your own identify="):
+        accuracy(bridge("Llama"), corpus, **options)
+    own = accuracy(
+        bridge("Llama"), corpus, identify=lambda text: LanguageGuess("ig", 1.0, None), **options
+    )
+    assert [a.right_language for a in own] == [True, False]
+
+
+# --- the whole way ---
+
+
+def test_the_texts_are_those_of_generate_and_hooks_act(
+    corpus: ParallelCorpus, bridge: Callable[..., Any]
+) -> None:
+    model = bridge("Llama")
+    prompts = [item.prompt for item in corpus]
+    options: dict[str, Any] = {"max_new_tokens": 6, "temperature": 0.9, "seed": 5}
+    before = accuracy(model, corpus, **options, progress=False)
+    assert [a.text for a in before] == generate(model, prompts, **options, progress=False)
+    with model.hooks(fwd_hooks=[("blocks.0.mlp.hook_post", lambda tensor, hook: tensor * 0)]):
+        after = accuracy(model, corpus, **options, progress=False)
+    assert [a.text for a in after] != [a.text for a in before]
+    assert (before.provenance.interventions, after.provenance.interventions) == ("none", "hooks")
+    assert before.provenance.corpora == (corpus.fingerprint,)
+    assert before.provenance.weights == after.provenance.weights
+    assert before.decoding == Decoding(max_new_tokens=6, temperature=0.9, seed=5)
+
+
+def test_the_demo_corpus_is_answered(bridge: Callable[..., Any]) -> None:
+    from lensneurons.corpora import load_corpus
+
+    corpus = load_corpus("demo", limit=2, languages=["zh"])
+    result = accuracy(bridge("Bloom"), corpus, max_new_tokens=3, progress=False)
+    assert [a.id for a in result] == list(corpus.ids)
+    assert all(a.expected > 0 for a in result)
+
+
+# --- at the door ---
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"response": "many"}, r"'item-1' \(de\) has no number in its response: accuracy needs"),
+        ({"prompt": ""}, r"'item-1' \(de\) has no prompt: accuracy needs problems"),
+    ],
+)
+def test_items_without_a_problem_are_refused(
+    corpus: ParallelCorpus, change: dict[str, str], message: str
+) -> None:
+    items = list(corpus.items)
+    items[4] = replace(items[4], **change)
+    with pytest.raises(CorpusError, match=message):
+        accuracy(None, ParallelCorpus("broken", tuple(items)), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minimum_confidence": 1.2}, "minimum_confidence=1.2 is not between 0 and 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0: write at least 1 token"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"max_new_tokens": 190}, "beyond the model's context of 192"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_any_pass(
+    corpus: ParallelCorpus, bridge: Callable[..., Any], options: dict[str, Any], message: str
+) -> None:
+    model, passes = bridge("Llama"), []
+    hook = ("blocks.0.mlp.hook_post", lambda tensor, hook: passes.append(1))
+    with model.hooks(fwd_hooks=[hook]), pytest.raises(LensNeuronsError, match=message):
+        accuracy(model, corpus, **options, progress=False)
+    assert passes == []
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
+def test_a_level_that_is_none_is_refused(judged: Accuracy, level: float) -> None:
+    with pytest.raises(LensNeuronsError, match=f"level={level}: coverage is a number between"):
+        judged.per_language(level=level)
+
+
+# --- as a value ---
+
+
+def test_it_comes_back_from_its_file(judged: Accuracy, tmp_path: Path) -> None:
+    path = judged.save(tmp_path / "deep" / "accuracy.safetensors")
+    again = Accuracy.load(path)
+    assert again.answers == judged.answers
+    assert again.decoding == judged.decoding
+    assert again.provenance == judged.provenance
+    assert again.save(tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+    arrays = load_file(path)  # readable without lensneurons
+    assert arrays["both"].tolist() == [a.both for a in judged]
+    with pytest.raises(StorageError, match="does not exist"):
+        Accuracy.load(tmp_path / "nothing")
+
+
+def test_a_number_beyond_floats_is_kept(tmp_path: Path) -> None:
+    guess = LanguageGuess(None, 0.0, None)
+    answer = Answer("1", "en", "9" * 400, 5.0, float("inf"), guess, False)
+    one = Accuracy((answer,), Decoding(), Provenance())
+    assert Accuracy.load(one.save(tmp_path / "one")).answers == (answer,)
+    assert not answer.right_answer
+
+
+def test_its_table_has_one_row_an_answer(judged: Accuracy) -> None:
+    table = judged.to_pandas()
+    assert list(table.columns) == [
+        "id", "language", "text", "expected", "number", "guess", "confidence", "script",
+        "finished", "right_answer", "right_language", "both",
+    ]  # fmt: skip
+    assert len(table) == len(judged) == 9
+    assert table["both"].sum() == 3
+    assert pd.isna(table["number"][5])
+    assert pd.isna(table["guess"][4])
+
+
+def test_it_shows_itself(judged: Accuracy) -> None:
+    shown = repr(judged)
+    assert "9 answers in 3 languages" in shown
+    assert "right answer 55.6%, right language 55.6%, both 33.3%" in shown
+    html = judged._repr_html_()
+    assert "<td>German</td><td>3</td><td>67 % (21-94)</td>" in html

@@ -1,0 +1,338 @@
+"""Texts that a model writes: equal to Hugging Face's, alone or in a batch, with hooks that act."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from corpus_data import llama_like
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from lensneurons.decoding import Decoding, write_batch
+from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.models import original_tokenizer
+from lensneurons.responses import encode_prompts, fit_context, generate, write_responses
+
+# Unequal lengths; the second is the longest, the last the shortest.
+PROMPTS = ["the cat sat on", "小明有三个苹果他又买了九个", "แมวนั่งบน", "a", "counted nine"]
+NEW = 12
+END = 1
+SITE = "blocks.1.mlp.hook_post"
+
+
+def kill(tensor: torch.Tensor, hook: Any) -> torch.Tensor:
+    return tensor * 0
+
+
+def plain_texts(folder: Path, prompts: list[str], **options: Any) -> list[str]:
+    """Hugging Face's own `generate`, one prompt at a time."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = GenerationConfig(
+        max_new_tokens=NEW, do_sample=False, eos_token_id=END, pad_token_id=2, **options
+    )
+    texts = []
+    for prompt in prompts:
+        inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        ids = model.generate(**inputs, generation_config=config)
+        texts.append(tokenizer.decode(ids[0, inputs.input_ids.shape[1] :], True))
+    return texts
+
+
+def texts_without_cache(model: Any, prompts: list[str], tokenizer: Any = None) -> list[str]:
+    """The likeliest token again and again, each from a whole forward pass of the model."""
+    tokenizer = tokenizer or original_tokenizer(model)
+    texts = []
+    for prompt in prompts:
+        ids = list(tokenizer(prompt)["input_ids"])
+        start = len(ids)
+        while len(ids) < start + NEW and ids[-1] != END:
+            with torch.inference_mode():
+                ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+        texts.append(tokenizer.decode(ids[start:], skip_special_tokens=True))
+    return texts
+
+
+def write(model: Any, prompts: list[str] | None = None, **options: Any) -> list[str]:
+    options = {"max_new_tokens": NEW, "progress": False, **options}
+    return generate(model, prompts or PROMPTS, **options)
+
+
+def write_tokens(model: Any, prompts: list[str], **options: Any) -> list[list[int]]:
+    """New token ids of one batch."""
+    decoding = Decoding(**{"max_new_tokens": NEW, **options})
+    ids = encode_prompts(prompts, original_tokenizer(model))
+    return write_batch(
+        model,
+        ids,
+        range(len(ids)),
+        new_tokens=decoding.max_new_tokens or 0,
+        decoding=decoding,
+        ends=[END],
+    )
+
+
+# --- equal to Hugging Face ---
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Gemma2", "GPT2", "Bloom", "OPT"])
+def test_texts_equal_hugging_face_in_a_batch_and_alone(
+    model_folder: Callable[..., Path], bridge: Callable[..., Any], architecture: str
+) -> None:
+    expected = plain_texts(model_folder(architecture), PROMPTS)
+    model = bridge(architecture)
+    assert len(set(expected)) > 1
+    assert write(model) == expected
+    assert write(model, batch_tokens=1) == expected
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 60, 100, 10**6])
+def test_no_batch_size_changes_a_text(bridge: Callable[..., Any], batch_tokens: int) -> None:
+    assert write(bridge("Llama"), batch_tokens=batch_tokens) == write(bridge("Llama"))
+
+
+def test_the_habits_of_a_model_are_left_out_and_left_alone(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A generation_config such as chat models have: sampling, penalties, a short length."""
+    from lensneurons.models import load_model
+
+    model = load_model(tiny.save_model("Llama", tmp_path), device="cpu")
+    habits = GenerationConfig(
+        do_sample=True, temperature=0.6, top_p=0.9, repetition_penalty=1.9, max_length=3,
+        no_repeat_ngram_size=1, eos_token_id=[END], suppress_tokens=[5],
+    )  # fmt: skip
+    model.original_model.generation_config = habits
+    assert write(model) == plain_texts(model_folder("Llama"), PROMPTS)
+    assert model.original_model.generation_config is habits
+
+
+# --- hooks ---
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "GPT2", "Phi3"])
+def test_a_hook_acts_on_every_pass(bridge: Callable[..., Any], architecture: str) -> None:
+    model, shapes = bridge(architecture), []
+
+    def watch(tensor: torch.Tensor, hook: Any) -> torch.Tensor:
+        shapes.append(tuple(tensor.shape[:2]))
+        return tensor * 0
+
+    untouched = write(model)
+    with model.hooks(fwd_hooks=[(SITE, watch)]):
+        ablated = write(model)
+        assert ablated == texts_without_cache(model, PROMPTS)
+    longest = max(len(row) for row in encode_prompts(PROMPTS, original_tokenizer(model)))
+    assert shapes[0] == (len(PROMPTS), longest)
+    assert set(shapes[1:NEW]) <= {(len(PROMPTS), 1)}
+    assert ablated != untouched
+    assert write(model) == untouched
+
+
+def test_a_hook_that_was_added_for_good_acts_too(bridge: Callable[..., Any]) -> None:
+    model = bridge("Llama")
+    with model.hooks(fwd_hooks=[(SITE, kill)]):
+        expected = write(model)
+    model.add_hook(SITE, kill)
+    try:
+        assert write(model) == expected
+    finally:
+        model.reset_hooks()
+
+
+def test_an_error_in_a_hook_leaves_the_model_as_it_was(bridge: Callable[..., Any]) -> None:
+    def fail(tensor: torch.Tensor, hook: Any) -> None:
+        raise RuntimeError("in a hook")
+
+    model = bridge("Llama")
+    config = model.original_model.generation_config
+    with pytest.raises(RuntimeError, match="in a hook"), model.hooks(fwd_hooks=[(SITE, fail)]):
+        write(model)
+    assert model.original_model.generation_config is config
+
+
+# --- ends ---
+
+
+def test_a_text_ends_at_its_end_token(bridge: Callable[..., Any]) -> None:
+    """Whatever the model writes third becomes an end: the text is what it wrote before."""
+    model = bridge("Llama")
+    tokenizer = original_tokenizer(model)
+    written = write_tokens(model, [PROMPTS[0]])[0]
+    first = written.index(written[2])
+    saved = model.original_model.generation_config
+    model.original_model.generation_config = GenerationConfig(eos_token_id=[END, written[2]])
+    try:
+        decoding = Decoding(max_new_tokens=NEW)
+        ended = write_responses(model, PROMPTS[:2], decoding, progress=False)[0]
+    finally:
+        model.original_model.generation_config = saved
+    assert ended.text == tokenizer.decode(written[:first])
+    assert (ended.finished, ended.tokens) == (True, first + 1)
+
+
+def test_a_text_that_is_cut_says_so(bridge: Callable[..., Any]) -> None:
+    decoding = Decoding(max_new_tokens=3)
+    (cut,) = write_responses(bridge("Llama"), ["the cat"], decoding, progress=False)
+    assert (cut.finished, cut.tokens) == (False, 3)
+
+
+def test_without_a_limit_texts_end_with_the_context(bridge: Callable[..., Any]) -> None:
+    assert fit_context(bridge("Llama"), [50, 180, 3], None) == tiny.POSITIONS - 180
+    assert fit_context(bridge("Llama"), [50, 180, 3], 5) == 5
+
+
+# --- sampling ---
+
+
+def test_the_same_seed_draws_the_same_texts_in_any_batch(bridge: Callable[..., Any]) -> None:
+    model = bridge("Llama")
+    drawn = write(model, temperature=1.0, seed=3)
+    assert write(model, temperature=1.0, seed=3, batch_tokens=1) == drawn
+    assert write(model, temperature=1.0, seed=4) != drawn
+    assert drawn != write(model)
+
+
+def test_a_prompt_that_is_given_twice_is_drawn_twice(bridge: Callable[..., Any]) -> None:
+    first, second = write(bridge("Llama"), ["the cat"] * 2, temperature=2.0)
+    assert first != second
+
+
+def test_sampling_leaves_the_random_numbers_of_others_alone(bridge: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    write(bridge("Llama"), temperature=1.0)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_tokens_are_drawn_from_the_softmax(bridge: Callable[..., Any]) -> None:
+    """3000 first tokens against softmax(logits / temperature) of one forward pass."""
+    model, draws, temperature = bridge("GPT2"), 3000, 3.0
+    ids = torch.tensor(encode_prompts(["the cat"], original_tokenizer(model)))
+    with torch.inference_mode():
+        expected = (model(ids)[0, -1] / temperature).softmax(-1)
+    drawn = write_tokens(model, ["the cat"] * draws, temperature=temperature, max_new_tokens=1)
+    counts = Counter(row[0] for row in drawn)
+    likely = expected.topk(8).indices.tolist()
+    assert 0.05 < float(expected[likely].sum()) < 0.95
+    for token in likely:
+        probability = float(expected[token])
+        error = (probability * (1 - probability) / draws) ** 0.5
+        assert counts[token] / draws == pytest.approx(probability, abs=4 * error)
+
+
+def test_a_low_temperature_is_nearly_greedy(bridge: Callable[..., Any]) -> None:
+    assert write(bridge("Llama"), temperature=1e-6) == write(bridge("Llama"))
+
+
+# --- a HookedTransformer, where TransformerLens still has one ---
+
+
+@pytest.fixture(params=["own tokenizer", "no tokenizer"])
+def hooked(request: pytest.FixtureRequest, model_folder: Callable[..., Path]) -> Any:
+    lens = pytest.importorskip("transformer_lens")
+    installed = version("transformer-lens")
+    if not installed.startswith("3."):
+        pytest.skip(f"TransformerLens {installed} has no HookedTransformer")
+    config = lens.HookedTransformerConfig(
+        n_layers=3, d_model=32, d_mlp=52, n_ctx=tiny.POSITIONS, n_heads=4, d_head=8,
+        d_vocab=tiny.VOCABULARY, device="cpu", act_fn="silu", gated_mlp=True,
+        normalization_type="RMS",
+    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("Llama"))
+    model = lens.HookedTransformer(config, tokenizer if "own" in request.param else None)
+    source = torch.Generator().manual_seed(11)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.copy_(torch.randn(weight.shape, generator=source) * 0.25 + ("ln" in name))
+    return model.eval()
+
+
+@pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
+def test_a_hooked_transformer_writes_too(hooked: Any, model_folder: Callable[..., Path]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("Llama"))
+    prompts = [*PROMPTS, "counted five"]
+    untouched = write(hooked, prompts, tokenizer=tokenizer)
+    assert untouched == texts_without_cache(hooked, prompts, tokenizer)
+    assert write(hooked, prompts, tokenizer=tokenizer, batch_tokens=1) == untouched
+    with hooked.hooks(fwd_hooks=[(SITE, kill)]):
+        ablated = write(hooked, prompts, tokenizer=tokenizer)
+        assert ablated == texts_without_cache(hooked, prompts, tokenizer)
+    assert ablated != untouched
+    sampling = {"temperature": 1.0, "seed": 3, "tokenizer": tokenizer}
+    drawn = write(hooked, prompts, **sampling)
+    assert drawn == write(hooked, prompts, **sampling, batch_tokens=1) != untouched
+
+
+# --- encoding ---
+
+
+def test_nothing_stands_behind_a_prompt() -> None:
+    """A tokenizer that closes texts with </s> must not close prompts; a spelt </s> stays."""
+    tokenizer = llama_like()
+    closed = tokenizer("Tom has")["input_ids"]
+    assert closed[-1] == tokenizer.eos_token_id
+    assert encode_prompts(["Tom has"], tokenizer) == [closed[:-1]]
+    spelt = encode_prompts(["Tom has</s>"], tokenizer)[0]
+    assert spelt[-1] == tokenizer.eos_token_id
+
+
+def test_the_tokenizers_own_rule_for_bos_holds(bridge: Callable[..., Any]) -> None:
+    """The bridge's tokenizer would prepend BOS for Qwen 2 too."""
+    for architecture, bos in (("Llama", True), ("Qwen2", False)):
+        ids = encode_prompts(["the cat"], original_tokenizer(bridge(architecture)))[0]
+        assert (ids[0] == 0) == bos
+
+
+# --- at the door ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens=0: write at least 1 token"),
+        ({"temperature": -0.5}, "temperature=-0.5: give 0 for the likeliest text"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"seed": -1}, "seed=-1: seeds are 0 or more"),
+        ({"batch_tokens": 0}, "batch_tokens=0 holds nothing"),
+        ({"max_new_tokens": 190}, r"prompt 1 has \d+ tokens; with 190 new ones .* context of 192"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_any_pass(
+    bridge: Callable[..., Any], options: dict[str, Any], message: str
+) -> None:
+    model, passes = bridge("Llama"), []
+    with (
+        model.hooks(fwd_hooks=[(SITE, lambda tensor, hook: passes.append(1))]),
+        pytest.raises(LensNeuronsError, match=message),
+    ):
+        write(model, **options)
+    assert passes == []
+
+
+def test_prompts_that_are_none_are_refused(bridge: Callable[..., Any]) -> None:
+    tokenizer = original_tokenizer(bridge("Qwen2"))
+    with pytest.raises(LensNeuronsError, match=r"prompts=\[\]: give a list of one text or more"):
+        encode_prompts([], tokenizer)
+    with pytest.raises(LensNeuronsError, match="prompts='the cat': give a list"):
+        encode_prompts("the cat", tokenizer)
+    with pytest.raises(LensNeuronsError, match="prompt 1 of 2 has no tokens"):
+        encode_prompts(["the cat", ""], tokenizer)
+    with pytest.raises(ModelError, match="is not a TransformerLens model"):
+        generate(torch.nn.Linear(1, 1), ["the cat"])
+
+
+def test_progress_is_shown_in_prompts(
+    bridge: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(bridge("Llama"), progress=True, max_new_tokens=1)
+    assert f"{len(PROMPTS)}/{len(PROMPTS)}" in capsys.readouterr().err
+    write(bridge("Llama"), max_new_tokens=1)
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,304 @@
+"""The card of a neuron: each line against the function that it comes from, and the page itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from inspect import unwrap
+
+import method_oracle as oracle
+import numpy as np
+import pytest
+import tiny
+import torch
+from oracle import encode_by_hand
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import lensneurons.cards as cards
+from lensneurons.activations import collect
+from lensneurons.attribution import Importance, importance
+from lensneurons.cards import Weight, describe, look_up
+from lensneurons.contexts import Context, top_contexts
+from lensneurons.errors import LensNeuronsError, ProvenanceError
+from lensneurons.forward import has_hooks
+from lensneurons.identification import identify
+from lensneurons.neuron_sets import NeuronSet
+from lensneurons.vocabulary import TokenValue, promoted_tokens
+
+CORPUS = tiny.tiny_corpus().head(4)
+LANGUAGES = ("zh", "ja", "en")
+COUNTS = np.array([[[90, 20, 1], [1, 2, 3], [90, 150, 2]], [[80, 180, 30], [0, 0, 0], [5, 9, 39]]])
+
+
+def identified():
+    """Six neurons, some of each class, with tau 0.5: L0N0 zh, L0N2 zh ja, L1N0 all, L1N2 en."""
+    statistics = oracle.statistics_of(COUNTS, [100, 200, 40], LANGUAGES)
+    return statistics, identify(statistics, tau=0.5, top_rate=0.5)
+
+
+@pytest.fixture(scope="module")
+def llama(bridge):
+    return bridge("Llama")
+
+
+@pytest.fixture(scope="module")
+def statistics(llama):
+    return collect(llama, CORPUS, progress=False, groups=3)
+
+
+@pytest.fixture(scope="module")
+def neurons(statistics):
+    return identify(statistics)
+
+
+@pytest.fixture(scope="module")
+def name(neurons):
+    return str(neurons.with_population("all").to_pandas()["name"][0])
+
+
+@pytest.fixture(scope="module")
+def card(llama, neurons, statistics, name):
+    return describe(llama, neurons, name, corpus=CORPUS, statistics=statistics, k=2, tokens=4)
+
+
+# What needs no model
+
+
+@pytest.mark.parametrize(
+    ("name", "class_name", "languages", "owner"),
+    [
+        ("L0N0", "specific", ("zh",), "zh"),
+        ("L0N1", "unclassified", (), None),
+        ("L0N2", "related", ("zh", "ja"), None),
+        ("L1N0", "agnostic", ("zh", "ja", "en"), None),
+        ("L1N2", "specific", ("en",), "en"),
+    ],
+)
+def test_class_owner_and_probabilities(name, class_name, languages, owner):
+    _, neurons = identified()
+    record = look_up(neurons, name)
+    assert (record.name, record.class_name) == (name, class_name)
+    assert (record.languages, record.owner) == (languages, owner)
+    layer, neuron = int(name[1]), int(name[3])
+    shares = COUNTS[layer, neuron] / [100, 200, 40]
+    assert record.probability == pytest.approx(dict(zip(LANGUAGES, shares, strict=True)))
+    assert record.tau == 0.5
+    assert record.score == neurons.score[layer, neuron]
+    assert record.selected == neurons.selected[layer, neuron]
+    assert record.mean is None
+    assert record.interval is None
+
+
+def test_a_record_shows_itself():
+    record = look_up(identified()[1], "L0N2")
+    assert repr(record).startswith("NeuronRecord(L0N2 related: zh ja; ")
+    assert "zh 0.900, ja 0.750, en 0.050" in repr(record)
+    assert "<td>ja</td><td>0.7500</td><td></td>" in record._repr_html_()
+    assert look_up(identified()[1], "L0N1").title == "unclassified"
+
+
+def test_means_and_intervals_come_from_statistics(statistics, neurons, name):
+    record = look_up(neurons, name, statistics=statistics)
+    layer, neuron = (int(part) for part in name[1:].split("N"))
+    for k, language in enumerate(statistics.languages):
+        assert record.mean[language] == statistics.mean[layer, neuron, k]
+        low, high = record.interval[language]
+        p = statistics.probability[layer, neuron, k]
+        assert 0 <= low <= p <= high <= 1
+        if 0 < p < 1:
+            assert high - low > 0.01
+
+
+def test_one_group_has_no_interval(llama):
+    once = collect(llama, CORPUS, progress=False, groups=1)
+    record = look_up(identify(once), "L0N0", statistics=once)
+    assert record.interval is None
+    assert record.mean is not None
+
+
+def test_counts_alone_have_no_mean():
+    statistics, neurons = identified()
+    record = look_up(neurons, "L0N0", statistics=replace(statistics, sums=None, squares=None))
+    assert record.mean is None
+
+
+# What the model adds
+
+
+def test_every_line_is_what_its_function_gives(card, llama, neurons, statistics, name):
+    alone = NeuronSet.from_names([name], n_layers=tiny.LAYERS, d_mlp=tiny.D_MLP)
+    assert card.record == look_up(neurons, name, statistics=statistics)
+    assert card.contexts == top_contexts(llama, CORPUS, alone, k=2).rows
+    assert card.vocabulary == promoted_tokens(llama, name, k=4)
+    for method in ("plnd", "activation_gradient"):
+        found = importance(llama, CORPUS, method=method)
+        ours = card.importance[method]
+        assert {k: w.value for k, w in ours.items()} == found.of(name)
+        assert {k: w.rank for k, w in ours.items()} == found.rank(name)
+    assert card.languages == CORPUS.languages
+    assert card.n_neurons == tiny.LAYERS * tiny.D_MLP
+    assert card.source == "tiny, response tokens"
+
+
+def test_the_effect_equals_hugging_face_without_the_neuron(card, model_folder, name):
+    hf = AutoModelForCausalLM.from_pretrained(model_folder("Llama")).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("Llama"))
+    layer, neuron = (int(part) for part in name[1:].split("N"))
+
+    def silence(module, inputs):
+        changed = inputs[0].clone()
+        changed[..., neuron] = 0
+        return (changed,)
+
+    def mean_nll(language):
+        total, tokens = 0.0, 0
+        for item in CORPUS.select([language]):
+            ids, where = encode_by_hand(tokenizer, item, "response")
+            with torch.no_grad():
+                chances = hf(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+            total -= sum(float(chances[place - 1, ids[place]]) for place in where)
+            tokens += len(where)
+        return total / tokens
+
+    plain = {language: mean_nll(language) for language in CORPUS.languages}
+    handle = hf.model.layers[layer].mlp.down_proj.register_forward_pre_hook(silence)
+    without = {language: mean_nll(language) for language in CORPUS.languages}
+    handle.remove()
+    for language in CORPUS.languages:
+        change = without[language] - plain[language]
+        assert card.effect[language] == pytest.approx(change, abs=2e-5)
+        low, high = card.effect_interval[language]
+        assert low <= card.effect[language] <= high
+    assert max(map(abs, card.effect.values())) > 1e-3
+
+
+def test_the_model_stays_as_it_is(card, llama):
+    assert not has_hooks(llama)
+
+
+def test_a_single_item_has_an_effect_without_interval(llama, neurons, name):
+    found = describe(llama, neurons, name, corpus=CORPUS.head(1), importances=())
+    assert found.effect is not None
+    assert found.effect_interval is None
+    assert "[95 %]" not in found._repr_html_()
+
+
+def test_what_is_not_wanted_is_not_measured(llama, neurons, name, monkeypatch):
+    for what in ("importance", "nll", "ablate"):
+        monkeypatch.setattr(cards, what, None)
+    given = Importance(("sw", "en"), np.random.default_rng(0).random((3, 52, 2)), "plnd")
+    found = describe(llama, neurons, name, corpus=CORPUS, importances=[given], effect=False)
+    assert found.effect is None
+    assert found.importance["plnd"]["sw"] == Weight(given.of(name)["sw"], given.rank(name)["sw"])
+    assert found.languages == (*CORPUS.languages, "sw")
+    assert describe(
+        llama, neurons, name, corpus=CORPUS, importances=(), effect=False
+    ).importance == {}  # fmt: skip
+
+
+# The page
+
+
+class Tags(HTMLParser):
+    """All tags and all text of a page, once it is sure that the tags nest."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.seen, self.text = [], [], ""
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_holds_every_line(card):
+    page = Tags(card._repr_html_())
+    assert set(page.seen) <= {
+        *("div", "b", "table", "thead", "tbody", "tr", "th", "td", "span", "bdi", "mark")
+    }
+    for context in card.contexts:
+        assert context.token.replace("\n", "\N{RETURN SYMBOL}\N{ZERO WIDTH SPACE}") in page.text
+    for heading in ("p [95 %]", "mean activation", "length written", "gradient", "NLL without it"):
+        assert heading in page.text
+    for word in ("promotes", "suppresses", "hears", card.record.name, "156 neurons"):
+        assert word in page.text
+    assert page.seen.count("mark") == len(card.contexts)
+    assert len(card._repr_html_()) < 60_000
+
+
+def test_whatever_texts_hold_is_escaped(card):
+    evil = "<script>alert('&')</script>"
+    context = Context(card.record.name, "en", evil, 3, 1.5, evil, evil, evil)
+    token = TokenValue(1, evil + "\n", 1.0, 1.0)
+    vocabulary = replace(card.vocabulary, promoted=(token,), suppressed=(), heard=(token,))
+    hurt = replace(card, contexts=(context,), vocabulary=vocabulary, source=evil)
+    page = Tags(hurt._repr_html_())
+    assert "script" not in page.seen
+    assert page.text.count(evil) == 3 + 2 + 1
+    assert "suppresses" not in page.text
+
+
+def test_a_card_with_little_on_it(llama, neurons, name):
+    found = describe(llama, neurons, name, corpus=CORPUS, importances=(), effect=False)
+    page = Tags(replace(found, contexts=())._repr_html_())
+    for absent in ("NLL", "mean activation", "rank", "Ranks", "95 %"):
+        assert absent not in page.text
+    assert repr(found).endswith(")")
+    assert "without it" not in repr(found)
+
+
+def test_the_card_as_json(card):
+    values = json.loads(json.dumps(card.to_dict()))
+    assert values["record"]["name"] == card.record.name
+    assert values["effect"] == card.effect
+    assert values["contexts"][0]["token"] == card.contexts[0].token
+    assert values["importance"]["plnd"]["en"]["rank"] == card.importance["plnd"]["en"].rank
+    assert "; promotes " in repr(card)
+    assert "without it NLL " in repr(card)
+
+
+# What is refused, before any forward pass
+
+
+def test_statistics_of_something_else_are_refused(statistics, neurons):
+    few = statistics.select(["en", "zh"])
+    with pytest.raises(LensNeuronsError, match="are not those that the neurons were identified"):
+        look_up(neurons, "L0N0", statistics=few)
+    other = replace(statistics, provenance=replace(statistics.provenance, weights="other"))
+    with pytest.raises(ProvenanceError, match="weights"):
+        look_up(neurons, "L0N0", statistics=other)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("L7N0", {}, "L7N0 is outside a model of 3 layers x 52 neurons"),
+        ("zh", {}, "'zh' is not the name of a neuron"),
+        ("L0N0", {"scope": "answer"}, "scope='answer' is not known"),
+        ("L0N0", {"k": 0}, "k=0: give 1 or more"),
+        ("L0N0", {"tokens": 0}, "k=0 asks for no token"),
+        (
+            "L0N0",
+            {"importances": [Importance(("en",), np.zeros((3, 9, 1)), "plnd")]},
+            "of 3 layers x 9 neurons do not belong to a model of 3 x 52",
+        ),
+    ],
+)
+def test_refusals(name, options, message, llama, neurons, monkeypatch):
+    monkeypatch.setattr("lensneurons.contexts.watching", None)
+    with pytest.raises(LensNeuronsError, match=message):
+        unwrap(describe)(llama, neurons, name, corpus=CORPUS, **options)
+
+
+def test_neurons_of_another_model_are_refused(llama):
+    with pytest.raises(LensNeuronsError, match="2 layers x 3 neurons do not belong to a model"):
+        describe(llama, identified()[1], "L0N0", corpus=CORPUS)

@@ -1,0 +1,247 @@
+"""What a neuron writes and hears, against the weights of Hugging Face models multiplied by hand."""
+
+from __future__ import annotations
+
+from inspect import unwrap
+
+import corpus_data
+import numpy as np
+import pytest
+import tiny
+import torch
+from transformers import AutoModelForCausalLM
+
+from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.models import load_model, original_tokenizer
+from lensneurons.vocabulary import (
+    heard_tokens,
+    promoted_tokens,
+    token_texts,
+    written_logits,
+)
+
+LAYER, NEURON, NAME = 1, 17, "L1N17"
+
+
+def centred(row):
+    return row - row.mean()
+
+
+def gain_less_one(norm):
+    return 1 + norm.weight
+
+
+# Of each architecture, from Hugging Face's code: the output row, and its way to the unembedding.
+def by_hand(hf, architecture):
+    if architecture in ("GPT2", "GPTJ", "Bloom"):
+        mlp = hf.transformer.h[LAYER].mlp
+        row = {
+            "GPT2": lambda: mlp.c_proj.weight[NEURON],  # Conv1D is stored the other way round
+            "GPTJ": lambda: mlp.fc_out.weight[:, NEURON],
+            "Bloom": lambda: mlp.dense_4h_to_h.weight[:, NEURON],
+        }[architecture]()
+        return centred(row) * hf.transformer.ln_f.weight
+    if architecture == "GPTNeoX":
+        row = hf.gpt_neox.layers[LAYER].mlp.dense_4h_to_h.weight[:, NEURON]
+        return centred(row) * hf.gpt_neox.final_layer_norm.weight
+    if architecture == "OPT":
+        decoder = hf.model.decoder
+        return (
+            centred(decoder.layers[LAYER].fc2.weight[:, NEURON]) * decoder.final_layer_norm.weight
+        )
+    if architecture == "Phi":
+        row = hf.model.layers[LAYER].mlp.fc2.weight[:, NEURON]
+        return centred(row) * hf.model.final_layernorm.weight
+    row = hf.model.layers[LAYER].mlp.down_proj.weight[:, NEURON]
+    block = hf.model.layers[LAYER]
+    if architecture.startswith("Gemma"):
+        row = row * gain_less_one(block.post_feedforward_layernorm)
+        return row * gain_less_one(hf.model.norm)
+    if architecture == "Olmo2":
+        row = row * block.post_feedforward_layernorm.weight
+    return row * hf.model.norm.weight
+
+
+WRITES = (
+    *("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Olmo2", "Phi3"),
+    *("GPT2", "GPTNeoX", "Bloom", "OPT", "Phi", "GPTJ"),
+)
+
+
+@pytest.mark.parametrize("architecture", WRITES)
+def test_writes_equal_hugging_face(architecture, bridge, model_folder):
+    hf = AutoModelForCausalLM.from_pretrained(model_folder(architecture))
+    with torch.no_grad():
+        theirs = hf.get_output_embeddings().weight @ by_hand(hf, architecture)
+    ours = written_logits(bridge(architecture), LAYER, NEURON)
+    assert ours.dtype == np.float64
+    np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-5 * float(theirs.abs().max()))
+
+
+def heard_by_hand(hf, architecture):
+    vectors = hf.get_input_embeddings().weight
+    if architecture == "GPT2":
+        block = hf.transformer.h[LAYER]
+        return block.ln_2(vectors) @ block.mlp.c_fc.weight[:, NEURON]
+    if architecture == "Phi":
+        block = hf.model.layers[LAYER]
+        return block.input_layernorm(vectors) @ block.mlp.fc1.weight[NEURON]
+    block = hf.model.layers[LAYER]
+    if architecture == "Olmo2":
+        return vectors @ block.mlp.gate_proj.weight[NEURON]
+    if architecture == "Gemma3":
+        normed = block.pre_feedforward_layernorm(vectors)
+        return normed @ block.mlp.gate_proj.weight[NEURON]
+    if architecture == "Phi3":
+        return block.post_attention_layernorm(vectors) @ block.mlp.gate_up_proj.weight[NEURON]
+    return block.post_attention_layernorm(vectors) @ block.mlp.gate_proj.weight[NEURON]
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "Gemma3", "Olmo2", "Phi3", "GPT2", "Phi"])
+def test_hears_equals_hugging_face(architecture, bridge, model_folder):
+    hf = AutoModelForCausalLM.from_pretrained(model_folder(architecture))
+    with torch.no_grad():
+        theirs = heard_by_hand(hf, architecture).numpy()
+    ours = heard_tokens(bridge(architecture), LAYER, NEURON)
+    np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
+
+
+def test_large_vocabularies_go_in_parts(bridge, monkeypatch):
+    whole = [f(bridge("Llama"), LAYER, NEURON) for f in (written_logits, heard_tokens)]
+    monkeypatch.setattr("lensneurons.vocabulary._ROWS", 13)
+    parts = [f(bridge("Llama"), LAYER, NEURON) for f in (written_logits, heard_tokens)]
+    np.testing.assert_allclose(parts, whole, rtol=1e-6, atol=1e-7)
+
+
+def test_strongest_tokens_are_the_strongest(bridge):
+    model = bridge("GPT2")
+    effect = promoted_tokens(model, NAME, k=7)
+    ids = sorted(original_tokenizer(model).get_vocab().values())
+    scores = written_logits(model, LAYER, NEURON)[ids]  # the rest of the rows pads the vocabulary
+    order = np.argsort(scores)
+    assert len(ids) < tiny.VOCABULARY
+    assert effect.n_tokens == len(ids)
+    assert [t.id for t in effect.promoted] == [ids[i] for i in order[::-1][:7]]
+    assert [t.id for t in effect.suppressed] == [ids[i] for i in order[:7]]
+    assert [t.value for t in effect.suppressed] == sorted(scores)[:7]
+    deviations = (scores - scores.mean()) / scores.std()
+    assert effect.promoted[0].deviation == pytest.approx(deviations.max())
+    assert effect.chance == pytest.approx(np.sqrt(2 * np.log(len(ids))))
+    heard = heard_tokens(model, LAYER, NEURON)[ids]
+    assert effect.heard[0].value == heard.max()
+
+
+def test_a_planted_row_is_found(model_folder):
+    """A row that is one token's unembedding promotes this token, and its negative suppresses it."""
+    model = load_model(model_folder("Llama"), device="cpu")
+    hf, token = model.original_model, 123
+    with torch.no_grad():
+        gain = hf.model.norm.original_component.weight
+        direction = model.W_U[:, token] / gain / model.W_U[:, token].norm()
+        model.blocks[2].mlp.W_out[5] = direction
+        model.blocks[2].mlp.W_out[6] = -3 * direction
+    assert promoted_tokens(model, "L2N5").promoted[0].id == token
+    assert promoted_tokens(model, "L2N6").suppressed[0].id == token
+
+
+def test_hooks_of_others_neither_fire_nor_matter(bridge):
+    model, fired = bridge("Gemma2"), []
+    plain = promoted_tokens(model, NAME)
+    spy = [(name, lambda t, hook: fired.append(1)) for name in model.hook_dict if "ln" in name]
+    assert len(spy) > 8
+    with model.hooks(fwd_hooks=spy):
+        assert promoted_tokens(model, NAME) == plain
+    assert fired == []
+
+
+def test_a_row_of_zeros_has_finite_deviations(model_folder):
+    model = load_model(model_folder("Llama"), device="cpu")
+    with torch.no_grad():
+        model.blocks[0].mlp.W_out[0] = 0
+    effect = promoted_tokens(model, "L0N0", k=3)
+    assert [(t.id, t.value, t.deviation) for t in effect.promoted] == [(i, 0, 0) for i in range(3)]
+
+
+# Readable tokens
+
+
+def test_byte_pieces_are_shown_as_bytes_and_the_rest_as_text():
+    tokenizer = tiny.byte_tokenizer(bos=True)
+    vocabulary = tokenizer.get_vocab()
+    texts = token_texts(tokenizer.backend_tokenizer, sorted(vocabulary.values()))
+    for piece, text in zip(sorted(vocabulary, key=vocabulary.get), texts, strict=True):
+        if piece in ("<s>", "</s>", "<pad>"):
+            assert text == piece
+            continue
+        raw = corpus_data.piece_bytes(piece)
+        try:
+            assert text == raw.decode()
+        except UnicodeDecodeError:
+            assert text == f"<{raw.hex(' ').upper()}>"
+    assert any(text.startswith("<E0") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        ("llama like", {"▁42": " 42", "42": "42", "<0xE0>": "<0xE0>", "<0x41>": "A", "答": "答"}),
+        ("words", {"has": "has", "[UNK]": "[UNK]"}),
+        ("unigram", {"▁": "▁"}),
+    ],
+)
+def test_other_tokenizers_are_readable(name, pieces):
+    tokenizer = corpus_data.TOKENIZERS[name]()
+    if name == "llama like":
+        from tokenizers import decoders
+
+        parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        backend = tokenizer.backend_tokenizer
+        backend = type(backend).from_str(backend.to_str())
+        backend.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)])
+    else:
+        backend = tokenizer.backend_tokenizer
+    ids = [backend.token_to_id(piece) for piece in pieces]
+    assert token_texts(backend, ids) == list(pieces.values())
+
+
+# The value, and what is refused
+
+
+def test_the_value_shows_itself(bridge):
+    effect = promoted_tokens(bridge("Llama"), NAME, k=3)
+    table = effect.to_pandas()
+    assert list(table) == ["direction", "rank", "id", "text", "value", "deviation"]
+    assert table["direction"].tolist() == ["promoted"] * 3 + ["suppressed"] * 3 + ["heard"] * 3
+    assert table["rank"].tolist() == [1, 2, 3] * 3
+    assert repr(effect).startswith(f"VocabularyEffect({NAME}: promotes ")
+    html = effect._repr_html_()
+    assert html.count("<tr>") == 4
+    assert "chance" in html
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("L9N1", {}, "L9N1 is outside a model of 3 layers x 52 neurons"),
+        ("12N1", {}, "'12N1' is not the name of a neuron: write 'L12N3456'"),
+        (NAME, {"k": 0}, "k=0 asks for no token; give 1 or more"),
+    ],
+)
+def test_refusals(name, options, message, bridge):
+    with pytest.raises(LensNeuronsError, match=message):
+        unwrap(promoted_tokens)(bridge("Llama"), name, **options)
+
+
+def test_a_vocabulary_of_other_dimensions_is_refused(tmp_path, monkeypatch):
+    values = tiny.ARCHITECTURES["OPT"][1] | {"word_embed_proj_dim": 16}
+    monkeypatch.setitem(tiny.ARCHITECTURES, "OPT", ("OPTConfig", values))
+    model = load_model(tiny.save_model("OPT", tmp_path), device="cpu")
+    with pytest.raises(
+        ModelError, match="embedded in 16 dimensions and the residual stream has 32"
+    ):
+        promoted_tokens(model, NAME)
+
+
+def test_a_model_of_another_library_is_refused(model_folder):
+    with pytest.raises(ModelError, match="not a TransformerLens model"):
+        promoted_tokens(AutoModelForCausalLM.from_pretrained(model_folder("Llama")), NAME)

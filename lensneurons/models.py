@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 Family = Literal["bridge", "hooked"]
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parent / "demo" / "weights"
 
 
 def load_model(
@@ -42,7 +44,9 @@ def load_model(
     """Load a causal language model as a TransformerLens ``TransformerBridge`` with raw weights.
 
     Args:
-        name_or_path: a name on the hub, or a local Hugging Face folder (used without any network).
+        name_or_path: ``"demo"``, the small model in ten languages that comes with this package; a
+            name on the hub; or a local Hugging Face folder (used without any network). A folder of
+            your own that is called demo is ``"./demo"``.
         device: where to put it; None takes the GPU where there is one.
         dtype: number format of the weights and activations. Counts depend on it: bf16 against
             fp32 flips the sign of 0.28 % of the pre-activations.
@@ -57,13 +61,16 @@ def load_model(
 
     source = _find(name_or_path, local_files_only)
     hugging_face, tokenizer = _read(source, _torch_dtype(dtype), revision, local_files_only)
-    model = _bridge(source, hugging_face, tokenizer, device)
+    name = DEMO if source == str(DEMO_FOLDER) else source
+    model = _bridge(name, hugging_face, tokenizer, device)
     neuron_site(model)
     return model
 
 
 def _find(name_or_path: str | Path, local_files_only: bool) -> str:
     """The name or folder to load, once it is plain that it can be one."""
+    if name_or_path == DEMO:
+        return str(DEMO_FOLDER)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from edited import IDS, draw_set, draw_statistics, logits_of, post_of
+from torch.nn import functional
 
 INSTALLED = importlib.metadata.version("transformer-lens")
 if not INSTALLED.startswith("3."):
@@ -24,7 +26,9 @@ import transformer_lens  # noqa: E402
 
 from lensneurons.activations import collect  # noqa: E402
 from lensneurons.errors import LensNeuronsError, ModelError  # noqa: E402
+from lensneurons.evaluation import nll  # noqa: E402
 from lensneurons.forward import forward_path, has_hooks  # noqa: E402
+from lensneurons.interventions import ablate, scale, steer  # noqa: E402
 from lensneurons.models import context_length, hash_config, hash_weights, model_family  # noqa: E402
 from lensneurons.sites import neuron_site, verify_neuron_hooks  # noqa: E402
 from lensneurons.statistics import ActivationStatistics  # noqa: E402
@@ -147,6 +151,94 @@ def test_an_ablation_acts_and_is_recorded(model):
     assert np.array_equal(ablated.counts[0], before.counts[0])
     assert not np.array_equal(ablated.counts[1], before.counts[1])
     assert (before.provenance.interventions, ablated.provenance.interventions) == ("none", "hooks")
+
+
+def without_rows(kind, neurons):
+    """The same model with rows of W_out set to zero."""
+    model = hooked(kind)
+    with torch.no_grad():
+        for layer, own in neurons.by_layer().items():
+            model.blocks[layer].mlp.W_out[own] = 0
+    return no_bias(model)
+
+
+def no_bias(model):
+    """As loaded models are: a gated MLP adds b_in behind the product, and theirs is zero."""
+    if model.cfg.gated_mlp:
+        for block in model.blocks:
+            torch.nn.init.zeros_(block.mlp.b_in)
+    return model
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    TOKENIZER.save_pretrained(tmp_path)
+    return type(TOKENIZER).from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_is_w_out_without_the_rows(kind):
+    model, other = no_bias(hooked(kind)), without_rows(kind, draw_set())
+    before, hooks = logits_of(model), [list(p.fwd_hooks) for p in model.hook_dict.values()]
+    with ablate(model, draw_set()):
+        ours = logits_of(model)
+        written = model.generate(IDS, 5, stop_at_eos=False, do_sample=False, verbose=False)
+    assert (ours - logits_of(other)).abs().max() < 1e-5 * before.abs().max()
+    assert not torch.equal(ours, before)
+    expected = other.generate(IDS, 5, stop_at_eos=False, do_sample=False, verbose=False)
+    assert torch.equal(written, expected)
+    with pytest.raises(KeyboardInterrupt), ablate(model, draw_set()):
+        raise KeyboardInterrupt
+    assert torch.equal(logits_of(model), before)
+    assert [list(p.fwd_hooks) for p in model.hook_dict.values()] == hooks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_output_of_the_activation_function_is_changed(kind):
+    model, statistics, neurons = no_bias(hooked(kind)), draw_statistics(), draw_set()
+    here = neurons.mask()[0]
+    names = [f"blocks.0.mlp.hook_{name}" for name in ("post", "pre_linear")]
+    _, cache = model.run_with_cache(IDS)
+    before = cache[names[0]][..., here]
+    linear = cache[names[1]][..., here] if model.cfg.gated_mlp else torch.ones_like(before)
+    mean = torch.from_numpy(statistics.mean[0, here, 1]).float()
+    with ablate(model, neurons, method="mean", statistics=statistics, language="zh"):
+        assert torch.equal(post_of(model)[..., here], mean * linear)
+    with steer(model, neurons, statistics, toward="zh", alpha=0.5):
+        assert torch.allclose(post_of(model)[..., here], before + 0.5 * mean * linear)
+    with scale(model, [neurons, draw_set(layers=()), neurons], -2.0, positions=[1]):
+        post = post_of(model)[..., here]
+    assert torch.equal(post[::2, 1], -2 * before[::2, 1])
+    assert torch.equal(post[1], before[1])
+    assert torch.equal(post[:, 2:], before[:, 2:])
+
+
+def test_resampling_reads_its_tokenizer(model, tokenizer):
+    with pytest.raises(ModelError, match="no tokenizer that can be read again"):
+        with ablate(model, draw_set(), method="resample", reference=CORPUS):
+            raise AssertionError("the block ran")
+    model.tokenizer = tokenizer
+    before = logits_of(model)
+    with ablate(model, draw_set(), method="resample", reference=CORPUS):
+        assert not torch.equal(logits_of(model), before)
+    assert torch.equal(logits_of(model), before)
+
+
+@pytest.mark.parametrize("padding_side", ["right", "left"])
+def test_nll_is_the_cross_entropy(model, tokenizer, padding_side):
+    model.tokenizer = tokenizer
+    encoded = encode(CORPUS, TOKENIZER)
+    with ablate(model, draw_set()):
+        ours = nll(model, CORPUS, padding_side=padding_side, batch_tokens=400)
+        for row, (begin, end) in enumerate(zip(encoded.offsets, encoded.offsets[1:], strict=False)):
+            ids = torch.tensor(encoded.ids[begin:end]).long()
+            losses = functional.cross_entropy(
+                logits_of(model, ids[None])[0, :-1], ids[1:], reduction="none"
+            )
+            counted = losses[encoded.start[row] - 1 : encoded.stop[row] - 1].double()
+            assert abs(ours.nll[row] - counted.sum()) < 1e-5 * len(counted)
+            assert ours.tokens[row] == len(counted)
+    assert ours.provenance.interventions == "hooks"
 
 
 def test_hashes_notice_a_change(model):

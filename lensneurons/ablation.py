@@ -1,0 +1,318 @@
+"""Deactivation matrices: what removing the neurons of one language does to every language.
+
+    row      language whose neurons are set to 0
+    column   language that is evaluated
+    cell     change of the mean NLL of its responses, in nats a token (arXiv 2505.21505, section 5)
+
+Three settings build on each other, as in the paper: (a) the specific neurons of the row's language,
+(b) its specific and related ones, (c) those and all language-agnostic neurons.
+
+A cell alone means little: removing any neurons does harm. So beside each stands a **control**, the
+mean over at least 20 random sets of the same size, with as many neurons in every layer, that are
+active about as often (on the mean over the languages). From the two come
+
+    causal ratio   effect of the set / effect of its control                   of each cell
+    selectivity    effect on the own language / largest effect on another      of each row
+
+Control draws are spread over the items: the first item meets the first draw, the second item the
+second, and so on, so that 20 draws cost one pass over the texts instead of 20. The mean is that of
+all draws, and the interval over items carries the spread over draws with it. Each row of a batch
+has its own set of neurons, so a text meets its ablation and its control in one batch.
+
+Controls are not matched by the probability in the row's own language: neurons that are as active in
+it are neurons of that language by definition (p > tau), the shared ones that were not selected, and
+removing them harms that language as much. They differ in what they do to the others, which is what
+selectivity measures.
+
+What this does not show: a strong diagonal says that these neurons are needed for their language
+more than others of their kind, not that nothing else is needed, and not what they compute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lensneurons.ablation_effects import AblationMatrix
+from lensneurons.batches import plan_batches
+from lensneurons.corpora import ParallelCorpus
+from lensneurons.encoded import EncodedCorpus, Scope
+from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.evaluation import Score, fitting, text_scorer
+from lensneurons.interventions import ablate
+from lensneurons.models import original_tokenizer
+from lensneurons.neuron_sets import NeuronSet
+from lensneurons.neurons import LAYER_CLASSES, LanguageNeurons
+from lensneurons.prepared import encode_for, provenance_of, refuse_hooks
+from lensneurons.provenance import Provenance
+from lensneurons.run_folders import open_folder
+from lensneurons.sites import NeuronSite, neuron_site
+from lensneurons.storage import load_arrays, save_arrays
+
+CELL = "cell of an ablation matrix"
+
+
+def ablation_matrix(
+    model: Any,
+    corpus: ParallelCorpus,
+    neurons: LanguageNeurons,
+    *,
+    classes: Sequence[str] = LAYER_CLASSES,
+    languages: Sequence[str] | None = None,
+    controls: int = 20,
+    scope: Scope = "response",
+    run_dir: str | Path | None = None,
+    batch_tokens: int = 4096,
+    seed: int = 0,
+    progress: bool = True,
+) -> AblationMatrix:
+    """Remove each language's neurons in turn, and see what becomes of every language.
+
+    Args:
+        model: a TransformerLens model; it is not changed.
+        corpus: the texts, in the languages that become the columns.
+        neurons: whose sets are removed (of its population).
+        classes: a setting each, which removes its class and those named before it.
+        languages: the rows; all languages of `neurons` by default.
+        controls: random sets a row and setting; at least as many are used.
+        scope: whose tokens are evaluated.
+        run_dir: a folder for the result; the same call goes on where it stopped, cell by cell.
+        batch_tokens: most tokens in a batch, padding included.
+        seed: of the random sets.
+        progress: show a progress bar, in cells.
+
+    Returns:
+        The matrix, with all effects by text.
+
+    Raises:
+        LensNeuronsError: an unknown class or language, neurons of another model, no control, or a
+            layer with too few neurons for a control of the same size.
+        CorpusError: texts that the model cannot read.
+        ProvenanceError: `run_dir` was begun with something else; says what.
+    """
+    site = neuron_site(model)
+    sets = ablation_sets(neurons, classes, languages)
+    _check(neurons, site, controls)
+    refuse_hooks(model, run_dir)
+    encoded = encode_for(model, corpus, scope=scope)
+    batch_tokens = fitting(model, batch_tokens)
+    job = _Job(model, encoded, batch_tokens, sets, _controls(sets, neurons, controls, seed))
+    provenance = provenance_of(model, site, encoded, corpus, original_tokenizer(model))
+    plan = {
+        "kind": CELL,
+        "classes": list(classes),
+        "rows": list(sets[classes[0]]),
+        "neurons": _digest(sets),
+        "controls": controls,
+        "batch_tokens": batch_tokens,
+        "seed": seed,
+    }
+    with open_folder(run_dir, provenance, plan) as folder:
+        file = None if folder is None else folder / "ablation.safetensors"
+        if file is not None and file.is_file():
+            return AblationMatrix.load(file)
+        matrix = _assemble(job, folder, provenance, progress)
+        if folder is not None and file is not None:
+            matrix.save(file)
+            shutil.rmtree(folder / "cells", ignore_errors=True)
+        return matrix
+
+
+def ablation_sets(
+    neurons: LanguageNeurons,
+    classes: Sequence[str] = LAYER_CLASSES,
+    languages: Sequence[str] | None = None,
+) -> dict[str, dict[str, NeuronSet]]:
+    """What each setting removes for each language.
+
+    Args:
+        neurons: whose sets.
+        classes: a setting each, which removes its class and those named before it.
+        languages: the rows; all languages of `neurons` by default.
+
+    Returns:
+        Class that the setting adds, to language, to neurons.
+
+    Raises:
+        LensNeuronsError: an unknown class or language, none, or one named twice.
+    """
+    rows = tuple(neurons.languages if languages is None else languages)
+    for name, given, known in (
+        ("class", tuple(classes), LAYER_CLASSES),
+        ("language", rows, neurons.languages),
+    ):
+        for one in given:
+            choose(one, known, name)
+        if not given or len(set(given)) < len(given):
+            raise LensNeuronsError(f"{name}: {list(given)} is empty or names one twice")
+    found: dict[str, dict[str, NeuronSet]] = {}
+    nothing = NeuronSet(np.zeros(0, np.int64), neurons.n_layers, neurons.d_mlp)
+    removed = dict.fromkeys(rows, nothing)
+    for added in classes:
+        removed = {k: removed[k] | _of_class(neurons, added, k) for k in rows}
+        found[added] = {k: one.relabel(f"{added} {k}") for k, one in removed.items()}
+    return found
+
+
+def _of_class(neurons: LanguageNeurons, name: str, language: str) -> NeuronSet:
+    return neurons.agnostic if name == "agnostic" else getattr(neurons, name)[language]
+
+
+def _check(neurons: LanguageNeurons, site: NeuronSite, controls: int) -> None:
+    if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp):
+        raise LensNeuronsError(
+            f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "
+            f"{site.n_layers} x {site.d_mlp}"
+        )
+    if controls < 1:
+        raise LensNeuronsError(f"controls={controls}: an effect needs a control to mean anything")
+
+
+def _controls(
+    sets: dict[str, dict[str, NeuronSet]], neurons: LanguageNeurons, draws: int, seed: int
+) -> dict[str, dict[str, list[NeuronSet]]]:
+    """Random sets for every setting and row, matched by mean probability over the languages."""
+    activity = neurons.probability.mean(axis=-1)
+    return {
+        setting: {
+            row: one.random_control(activity, draws=draws, seed=seed) for row, one in rows.items()
+        }
+        for setting, rows in sets.items()
+    }
+
+
+def _digest(sets: dict[str, dict[str, NeuronSet]]) -> str:
+    """A name for all sets together."""
+    digest = hashlib.sha256()
+    for rows in sets.values():
+        for row, one in rows.items():
+            digest.update(f"{row}:{len(one)}:".encode() + one.flat.tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that is to be run: every cell is a setting, a row and a column."""
+
+    model: Any
+    encoded: EncodedCorpus
+    batch_tokens: int
+    sets: dict[str, dict[str, NeuronSet]]
+    controls: dict[str, dict[str, list[NeuronSet]]]
+
+    @property
+    def cells(self) -> list[tuple[str, str, str]]:
+        """Every cell, column by column."""
+        columns = self.encoded.languages
+        return [(s, row, k) for k in columns for s, rows in self.sets.items() for row in rows]
+
+    def texts(self, column: str) -> np.ndarray:
+        """The texts of a column, the longest first."""
+        texts = np.flatnonzero(self.encoded.language == self.encoded.languages.index(column))
+        return texts[np.argsort(-self.encoded.lengths[texts], kind="stable")]
+
+    def items(self) -> dict[str, int]:
+        """Number of each item: which control draws it meets."""
+        return {name: i for i, name in enumerate(dict.fromkeys(self.encoded.item_ids))}
+
+
+def _assemble(
+    job: _Job, folder: Path | None, provenance: Provenance, progress: bool
+) -> AblationMatrix:
+    """Run what is missing and put the cells together."""
+    settings, rows = list(job.sets), list(next(iter(job.sets.values())))
+    score = text_scorer(job.model, job.encoded)
+    base, weight = _untouched(job, score)
+    effect = np.zeros((len(settings), len(rows), len(base)))
+    control = np.zeros_like(effect)
+    for (setting, row, column), found in _with_progress(
+        _run_cells(job, score, base, folder), job, progress
+    ):
+        place = settings.index(setting), rows.index(row), job.texts(column)
+        effect[place], control[place] = found
+    first = job.controls[settings[0]][rows[0]]
+    return AblationMatrix(
+        rows=tuple(rows),
+        languages=job.encoded.languages,
+        classes=tuple(settings),
+        metric="nll",
+        base=base,
+        effect=effect,
+        control=control,
+        weight=weight,
+        language=job.encoded.language,
+        item_ids=job.encoded.item_ids,
+        sizes=np.array([[len(s) for s in by_row.values()] for by_row in job.sets.values()]),
+        draws=len(first),
+        provenance=provenance,
+    )
+
+
+def _untouched(job: _Job, score: Score) -> tuple[np.ndarray, np.ndarray]:
+    """NLL and counted tokens of every text without any ablation."""
+    base, weight = np.zeros(len(job.encoded)), np.zeros(len(job.encoded))
+    for rows in plan_batches(job.encoded, batch_tokens=job.batch_tokens):
+        base[rows], weight[rows] = score(rows)
+    return base, weight
+
+
+def _run_cells(
+    job: _Job, score: Score, base: np.ndarray, folder: Path | None
+) -> Iterator[tuple[tuple[str, str, str], np.ndarray]]:
+    """Yield every cell with its effects and controls [2, text], from the folder where they are."""
+    for cell in job.cells:
+        file = None if folder is None else folder / "cells" / f"{'-'.join(cell)}.safetensors"
+        if file is not None and file.is_file():
+            yield cell, load_arrays(file, CELL)[0]["effects"]
+            continue
+        effects = _run_cell(job, score, base, *cell)
+        if file is not None:
+            save_arrays(file, CELL, {"effects": effects}, {})
+        yield cell, effects
+
+
+def _run_cell(
+    job: _Job, score: Score, base: np.ndarray, setting: str, row: str, column: str
+) -> np.ndarray:
+    """Effect and mean control of every text of a column, float64 [2, text] in nats."""
+    chosen, draws = job.sets[setting][row], job.controls[setting][row]
+    texts, items = job.texts(column), job.items()
+    if len(chosen) == 0:
+        return np.zeros((2, len(texts)))
+    passes = -(-len(draws) // len(items))
+    numbers = [items[job.encoded.item_ids[text]] for text in texts]
+    conditions = [[chosen] * len(texts)] + [
+        [draws[(number + p * len(items)) % len(draws)] for number in numbers] for p in range(passes)
+    ]
+    jobs = [(i, c) for i in range(len(texts)) for c in range(len(conditions))]
+    changed = np.zeros((len(conditions), len(texts)))
+    for part in _batches(job, texts, jobs):
+        with ablate(job.model, [conditions[c][i] for i, c in part]):
+            scores, _ = score([int(texts[i]) for i, _ in part])
+        changed[[c for _, c in part], [i for i, _ in part]] = scores
+    changed -= base[texts]
+    return np.stack([changed[0], changed[1:].mean(0)])
+
+
+def _batches(
+    job: _Job, texts: np.ndarray, jobs: list[tuple[int, int]]
+) -> Iterator[list[tuple[int, int]]]:
+    """Divide texts under conditions, the longest first, into batches of at most so many tokens."""
+    first = 0
+    while first < len(jobs):
+        longest = int(job.encoded.lengths[texts[jobs[first][0]]])
+        last = first + max(1, job.batch_tokens // longest)
+        yield jobs[first:last]
+        first = last
+
+
+def _with_progress(cells: Iterator[Any], job: _Job, shown: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(cells, total=len(job.cells), desc="ablate", unit="cell", disable=not shown)

@@ -1,0 +1,169 @@
+"""The card of a demo model: how it was made, how it trained, what it can do, and what it shows.
+
+    python -m lensneurons.demo.model_card FOLDER
+
+Everything on the card is read from the folder or measured anew on the test problems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensneurons.ablation import ablation_matrix
+from lensneurons.activations import collect
+from lensneurons.answering import accuracy
+from lensneurons.corpora import load_corpus
+from lensneurons.demo.recipe import Recipe
+from lensneurons.demo.training import LOG, RECIPE
+from lensneurons.demo.world import LANGUAGES
+from lensneurons.identification import identify
+from lensneurons.models import load_model
+from lensneurons.phases import divide_layers
+from lensneurons.plots import language_colour, save_figure
+from lensneurons.storage import load_json, replacing
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+CONTROLS = 20
+SHOWN_LINES = 12
+
+
+def write_card(
+    folder: str | Path, *, problems: int = 200, matrix_items: int = 40, top_rate: float
+) -> Path:
+    """Measure a demo model and write its card and training curve into its folder.
+
+    Args:
+        folder: what `train` made.
+        problems: test problems a language, for the accuracy.
+        matrix_items: test problems a language, for the deactivation matrix.
+        top_rate: share of neurons that is selected.
+
+    Returns:
+        The path of the card, ``README.md``.
+
+    Raises:
+        StorageError: the folder holds no finished training.
+    """
+    path = Path(folder)
+    recipe = Recipe(**load_json(path / RECIPE))
+    log = [json.loads(line) for line in (path / LOG).read_text(encoding="utf-8").splitlines()]
+    model = load_model(path)
+    save_figure(training_curve(log), path / "training_curve.svg")
+    facts = {
+        "recipe": recipe,
+        "languages": LANGUAGES,
+        "parameters": sum(weight.numel() for weight in model.original_model.parameters()),
+        "log": log[:: max(1, len(log) // SHOWN_LINES)][:-1] + log[-1:],
+        "steps": log[-1]["step"],
+        "tokens": log[-1]["tokens"],
+        "hours": f"{log[-1]['seconds'] / 3600:.1f}",
+        "problems": problems,
+        "accuracy": list(_accuracy(model, recipe, problems)),
+        **_neurons(model, top_rate, matrix_items),
+    }
+    card = path / "README.md"
+    with replacing(card) as temporary:
+        temporary.write_text(_template().render(facts), encoding="utf-8")
+    return card
+
+
+def _accuracy(model: Any, recipe: Recipe, problems: int) -> Iterator[dict[str, Any]]:
+    """Rows of the accuracy table."""
+    found = accuracy(model, load_corpus("demo", split="test", limit=problems)).per_language()
+    for language, row in found.iterrows():
+        told = {
+            part: f"{row[part]:.1%} ({row[f'{part}_low']:.1%} to {row[f'{part}_high']:.1%})"
+            for part in ("right_answer", "right_language", "both")
+        }
+        yield {"language": language, "share": recipe.shares[str(language)], **told}
+
+
+def _neurons(model: Any, top_rate: float, items: int) -> dict[str, Any]:
+    """What identification finds on validation problems, and ablation on test problems."""
+    statistics = collect(model, load_corpus("demo", split="validation", limit=100))
+    neurons = identify(statistics, top_rate=top_rate)
+    corpus = load_corpus("demo", split="test", limit=items)
+    matrix = ablation_matrix(model, corpus, neurons, controls=CONTROLS)
+    return {
+        "neurons": neurons.description,
+        "histogram": neurons.histogram("all").tolist(),
+        "profile": neurons.layer_profile("all").tolist(),
+        "parts": repr(divide_layers(neurons, statistics)),
+        "matrix_items": items,
+        "controls": CONTROLS,
+        "summary": matrix.summary().to_dict("records"),
+    }
+
+
+def training_curve(log: Sequence[dict[str, Any]]) -> go.Figure:
+    """Draw the validation NLL of every language over the steps.
+
+    Args:
+        log: the lines of ``training.jsonl``.
+
+    Returns:
+        The figure, with logarithmic NLL in nats a token.
+    """
+    import plotly.graph_objects as go
+
+    steps = [line["step"] for line in log]
+    figure = go.Figure()
+    for language in log[0]["validation"]:
+        nll = [line["validation"][language] for line in log]
+        colour = language_colour(language)
+        figure.add_scatter(x=steps, y=nll, name=language, mode="lines", line={"color": colour})
+    figure.update_layout(
+        title="Validation NLL of the demo model's responses",
+        xaxis_title="step",
+        yaxis={"title": "NLL, nats a token", "type": "log"},
+        template="plotly_white",
+    )
+    return figure
+
+
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    options: Any = {"undefined": StrictUndefined, "keep_trailing_newline": True}
+    environment = Environment(
+        loader=PackageLoader("lensneurons"), trim_blocks=True, lstrip_blocks=True, **options
+    )
+    return environment.get_template("model_card.md.jinja")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the card of a folder and say where it is.
+
+    Args:
+        arguments: of the command line; None for the process's own.
+
+    Returns:
+        0.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m lensneurons.demo.model_card", description="Write the card of a demo model."
+    )
+    parser.add_argument("folder", type=Path, help="what lensneurons.demo.train made")
+    parser.add_argument("--problems", type=int, default=200, help="for the accuracy")
+    parser.add_argument("--items", type=int, default=40, help="for the deactivation matrix")
+    parser.add_argument("--top-rate", type=float, default=0.07, help="share of neurons selected")
+    options = parser.parse_args(arguments)
+    card = write_card(
+        options.folder,
+        problems=options.problems,
+        matrix_items=options.items,
+        top_rate=options.top_rate,
+    )
+    sys.stdout.write(f"{card}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,7 +2,8 @@
 
     row      language whose neurons are set to 0
     column   language that is evaluated
-    cell     change of the mean NLL of its responses, in nats a token (arXiv 2505.21505, section 5)
+    cell     change of the mean NLL of its responses, in nats a token, or of its accuracy: answers
+             that are right and in the right language (arXiv 2505.21505, section 5)
 
 Three settings build on each other, as in the paper: (a) the specific neurons of the row's language,
 (b) its specific and related ones, (c) those and all language-agnostic neurons.
@@ -33,19 +34,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from lensneurons.ablation_effects import AblationMatrix
-from lensneurons.batches import plan_batches
+from lensneurons.ablation_cells import CELL, CellJob, run_cells, score_untouched
+from lensneurons.ablation_effects import AblationMatrix, Metric
+from lensneurons.answering import answer_scorer
 from lensneurons.corpora import ParallelCorpus
 from lensneurons.encoded import EncodedCorpus, Scope
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.evaluation import Score, fitting, text_scorer
-from lensneurons.interventions import ablate
 from lensneurons.models import original_tokenizer
 from lensneurons.neuron_sets import NeuronSet
 from lensneurons.neurons import LAYER_CLASSES, LanguageNeurons
@@ -53,9 +53,6 @@ from lensneurons.prepared import encode_for, provenance_of, refuse_hooks
 from lensneurons.provenance import Provenance
 from lensneurons.run_folders import open_folder
 from lensneurons.sites import NeuronSite, neuron_site
-from lensneurons.storage import load_arrays, save_arrays
-
-CELL = "cell of an ablation matrix"
 
 
 def ablation_matrix(
@@ -65,7 +62,9 @@ def ablation_matrix(
     *,
     classes: Sequence[str] = LAYER_CLASSES,
     languages: Sequence[str] | None = None,
+    metric: Metric = "nll",
     controls: int = 20,
+    max_new_tokens: int | None = None,
     scope: Scope = "response",
     run_dir: str | Path | None = None,
     batch_tokens: int = 4096,
@@ -80,8 +79,11 @@ def ablation_matrix(
         neurons: whose sets are removed (of its population).
         classes: a setting each, which removes its class and those named before it.
         languages: the rows; all languages of `neurons` by default.
-        controls: random sets a row and setting; at least as many are used.
-        scope: whose tokens are evaluated.
+        metric: what a cell measures. Accuracy lets the model write, which takes much longer.
+        controls: random sets a row and setting.
+        max_new_tokens: for accuracy, most tokens of an answer; a model that has lost a language
+            often does not stop, so give little more than the longest right answer needs.
+        scope: for the NLL, whose tokens are evaluated.
         run_dir: a folder for the result; the same call goes on where it stopped, cell by cell.
         batch_tokens: most tokens in a batch, padding included.
         seed: of the random sets.
@@ -100,24 +102,28 @@ def ablation_matrix(
     sets = ablation_sets(neurons, classes, languages)
     _check(neurons, site, controls)
     refuse_hooks(model, run_dir)
+    choose(metric, get_args(Metric), "metric")
     encoded = encode_for(model, corpus, scope=scope)
-    batch_tokens = fitting(model, batch_tokens)
-    job = _Job(model, encoded, batch_tokens, sets, _controls(sets, neurons, controls, seed))
+    score = _scorer(model, corpus, encoded, metric, max_new_tokens)
+    drawn = _controls(sets, neurons, controls, seed)
+    job = CellJob(model, encoded, score, fitting(model, batch_tokens), sets, drawn)
     provenance = provenance_of(model, site, encoded, corpus, original_tokenizer(model))
     plan = {
         "kind": CELL,
         "classes": list(classes),
         "rows": list(sets[classes[0]]),
         "neurons": _digest(sets),
+        "metric": metric,
+        "max_new_tokens": max_new_tokens,
         "controls": controls,
-        "batch_tokens": batch_tokens,
+        "batch_tokens": job.batch_tokens,
         "seed": seed,
     }
     with open_folder(run_dir, provenance, plan) as folder:
         file = None if folder is None else folder / "ablation.safetensors"
         if file is not None and file.is_file():
             return AblationMatrix.load(file)
-        matrix = _assemble(job, folder, provenance, progress)
+        matrix = _assemble(job, metric, folder, provenance, progress)
         if folder is not None and file is not None:
             matrix.save(file)
             shutil.rmtree(folder / "cells", ignore_errors=True)
@@ -164,6 +170,25 @@ def _of_class(neurons: LanguageNeurons, name: str, language: str) -> NeuronSet:
     return neurons.agnostic if name == "agnostic" else getattr(neurons, name)[language]
 
 
+def _scorer(
+    model: Any,
+    corpus: ParallelCorpus,
+    encoded: EncodedCorpus,
+    metric: Metric,
+    max_new_tokens: int | None,
+) -> Score:
+    """The function that scores texts: sum and weight of each."""
+    if metric == "nll":
+        return text_scorer(model, encoded)
+    answer = answer_scorer(model, corpus, max_new_tokens=max_new_tokens)
+
+    def score(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        right = np.array(answer([int(row) for row in rows]), np.float64)
+        return right, np.ones(len(right), np.int64)
+
+    return score
+
+
 def _check(neurons: LanguageNeurons, site: NeuronSite, controls: int) -> None:
     if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp):
         raise LensNeuronsError(
@@ -196,43 +221,16 @@ def _digest(sets: dict[str, dict[str, NeuronSet]]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Job:
-    """All that is to be run: every cell is a setting, a row and a column."""
-
-    model: Any
-    encoded: EncodedCorpus
-    batch_tokens: int
-    sets: dict[str, dict[str, NeuronSet]]
-    controls: dict[str, dict[str, list[NeuronSet]]]
-
-    @property
-    def cells(self) -> list[tuple[str, str, str]]:
-        """Every cell, column by column."""
-        columns = self.encoded.languages
-        return [(s, row, k) for k in columns for s, rows in self.sets.items() for row in rows]
-
-    def texts(self, column: str) -> np.ndarray:
-        """The texts of a column, the longest first."""
-        texts = np.flatnonzero(self.encoded.language == self.encoded.languages.index(column))
-        return texts[np.argsort(-self.encoded.lengths[texts], kind="stable")]
-
-    def items(self) -> dict[str, int]:
-        """Number of each item: which control draws it meets."""
-        return {name: i for i, name in enumerate(dict.fromkeys(self.encoded.item_ids))}
-
-
 def _assemble(
-    job: _Job, folder: Path | None, provenance: Provenance, progress: bool
+    job: CellJob, metric: Metric, folder: Path | None, provenance: Provenance, progress: bool
 ) -> AblationMatrix:
     """Run what is missing and put the cells together."""
     settings, rows = list(job.sets), list(next(iter(job.sets.values())))
-    score = text_scorer(job.model, job.encoded)
-    base, weight = _untouched(job, score)
+    base, weight = score_untouched(job)
     effect = np.zeros((len(settings), len(rows), len(base)))
     control = np.zeros_like(effect)
     for (setting, row, column), found in _with_progress(
-        _run_cells(job, score, base, folder), job, progress
+        run_cells(job, base, folder), job, progress
     ):
         place = settings.index(setting), rows.index(row), job.texts(column)
         effect[place], control[place] = found
@@ -241,7 +239,7 @@ def _assemble(
         rows=tuple(rows),
         languages=job.encoded.languages,
         classes=tuple(settings),
-        metric="nll",
+        metric=metric,
         base=base,
         effect=effect,
         control=control,
@@ -254,65 +252,7 @@ def _assemble(
     )
 
 
-def _untouched(job: _Job, score: Score) -> tuple[np.ndarray, np.ndarray]:
-    """NLL and counted tokens of every text without any ablation."""
-    base, weight = np.zeros(len(job.encoded)), np.zeros(len(job.encoded))
-    for rows in plan_batches(job.encoded, batch_tokens=job.batch_tokens):
-        base[rows], weight[rows] = score(rows)
-    return base, weight
-
-
-def _run_cells(
-    job: _Job, score: Score, base: np.ndarray, folder: Path | None
-) -> Iterator[tuple[tuple[str, str, str], np.ndarray]]:
-    """Yield every cell with its effects and controls [2, text], from the folder where they are."""
-    for cell in job.cells:
-        file = None if folder is None else folder / "cells" / f"{'-'.join(cell)}.safetensors"
-        if file is not None and file.is_file():
-            yield cell, load_arrays(file, CELL)[0]["effects"]
-            continue
-        effects = _run_cell(job, score, base, *cell)
-        if file is not None:
-            save_arrays(file, CELL, {"effects": effects}, {})
-        yield cell, effects
-
-
-def _run_cell(
-    job: _Job, score: Score, base: np.ndarray, setting: str, row: str, column: str
-) -> np.ndarray:
-    """Effect and mean control of every text of a column, float64 [2, text] in nats."""
-    chosen, draws = job.sets[setting][row], job.controls[setting][row]
-    texts, items = job.texts(column), job.items()
-    if len(chosen) == 0:
-        return np.zeros((2, len(texts)))
-    passes = -(-len(draws) // len(items))
-    numbers = [items[job.encoded.item_ids[text]] for text in texts]
-    conditions = [[chosen] * len(texts)] + [
-        [draws[(number + p * len(items)) % len(draws)] for number in numbers] for p in range(passes)
-    ]
-    jobs = [(i, c) for i in range(len(texts)) for c in range(len(conditions))]
-    changed = np.zeros((len(conditions), len(texts)))
-    for part in _batches(job, texts, jobs):
-        with ablate(job.model, [conditions[c][i] for i, c in part]):
-            scores, _ = score([int(texts[i]) for i, _ in part])
-        changed[[c for _, c in part], [i for i, _ in part]] = scores
-    changed -= base[texts]
-    return np.stack([changed[0], changed[1:].mean(0)])
-
-
-def _batches(
-    job: _Job, texts: np.ndarray, jobs: list[tuple[int, int]]
-) -> Iterator[list[tuple[int, int]]]:
-    """Divide texts under conditions, the longest first, into batches of at most so many tokens."""
-    first = 0
-    while first < len(jobs):
-        longest = int(job.encoded.lengths[texts[jobs[first][0]]])
-        last = first + max(1, job.batch_tokens // longest)
-        yield jobs[first:last]
-        first = last
-
-
-def _with_progress(cells: Iterator[Any], job: _Job, shown: bool) -> Any:
+def _with_progress(cells: Iterator[Any], job: CellJob, shown: bool) -> Any:
     from tqdm.auto import tqdm
 
     return tqdm(cells, total=len(job.cells), desc="ablate", unit="cell", disable=not shown)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from lensneurons.answers import Accuracy, Answer
 from lensneurons.corpora import ParallelCorpus
 from lensneurons.decoding import Decoding
-from lensneurons.errors import CorpusError
+from lensneurons.errors import CorpusError, ModelError
 from lensneurons.forward import attention_implementation, has_hooks
 from lensneurons.items import Item
 from lensneurons.language_identification import (
@@ -31,10 +31,22 @@ from lensneurons.language_identification import (
     names_in,
     require_identifiable,
 )
-from lensneurons.models import hash_config, hash_weights, original_tokenizer, revision_of
+from lensneurons.models import (
+    hash_config,
+    hash_weights,
+    model_family,
+    original_tokenizer,
+    revision_of,
+)
 from lensneurons.numerals import last_number
 from lensneurons.provenance import Provenance, library_versions
-from lensneurons.responses import Response, write_responses
+from lensneurons.responses import (
+    Response,
+    encode_prompts,
+    fit_context,
+    write_responses,
+    write_rows,
+)
 from lensneurons.tokens import tokenizer_hash
 
 if TYPE_CHECKING:
@@ -85,9 +97,7 @@ def accuracy(
     decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
     expected = [_expected_number(item) for item in corpus]
     if identify is None:
-        # Asked once in vain, so that a language or a confidence that will not do is refused now.
-        require_identifiable(corpus.languages)
-        _identify_for(corpus.items[0], corpus, ignore, minimum_confidence)("")
+        _require_identification(corpus, ignore, minimum_confidence)
     tokenizer = tokenizer or original_tokenizer(model)
     prompts = [item.prompt for item in corpus]
     written = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
@@ -96,6 +106,50 @@ def accuracy(
         ask = identify or _identify_for(item, corpus, ignore, minimum_confidence)
         answers.append(_judge(item, number, response, ask))
     return Accuracy(tuple(answers), decoding, _provenance(model, corpus, tokenizer))
+
+
+def answer_scorer(
+    model: Any, corpus: ParallelCorpus, *, max_new_tokens: int | None = None
+) -> Callable[[Sequence[int]], list[bool]]:
+    """Make the function that lets a model answer some items, greedily, as one batch a call.
+
+    Args:
+        model: a ``TransformerBridge``; hooks that are on it when the function is called act.
+        corpus: problems whose responses end with the number that answers them.
+        max_new_tokens: most tokens of a text; None for 512, or less where the context has less.
+
+    Returns:
+        ``score(rows)``: whether each answer is right and in the right language. An item may be
+        named several times: rows that differ in their condition.
+
+    Raises:
+        CorpusError: an item without a number in its response, or without a prompt.
+        LensNeuronsError: prompts too long, or a language that cannot be told from others.
+        ModelError: a model of TransformerLens 3.9, which writes prompts of one length only.
+    """
+    if model_family(model) == "hooked":
+        raise ModelError("answers under several conditions need a TransformerBridge: load_model()")
+    expected = [_expected_number(item) for item in corpus]
+    _require_identification(corpus, (), MINIMUM_CONFIDENCE)
+    tokenizer = original_tokenizer(model)
+    ids = encode_prompts([item.prompt for item in corpus], tokenizer)
+    decoding = Decoding(fit_context(model, [len(row) for row in ids], max_new_tokens))
+    asks = [_identify_for(item, corpus, (), MINIMUM_CONFIDENCE) for item in corpus]
+
+    def score(rows: Sequence[int]) -> list[bool]:
+        written = write_rows(model, tokenizer, [ids[row] for row in rows], list(rows), decoding)
+        pairs = zip(rows, written, strict=True)
+        return [_judge(corpus.items[i], expected[i], text, asks[i]).both for i, text in pairs]
+
+    return score
+
+
+def _require_identification(
+    corpus: ParallelCorpus, ignore: Sequence[str], minimum_confidence: float
+) -> None:
+    """Ask once in vain, so that a language or a confidence that will not do is refused now."""
+    require_identifiable(corpus.languages)
+    _identify_for(corpus.items[0], corpus, ignore, minimum_confidence)("")
 
 
 def _expected_number(item: Item) -> float:

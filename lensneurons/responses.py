@@ -17,7 +17,7 @@ precision), which can turn a nearly even choice.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lensneurons.decoding import Decoding, write_batch
@@ -102,18 +102,36 @@ def write_responses(
     tokenizer = tokenizer or original_tokenizer(model)
     ids = encode_prompts(prompts, tokenizer)
     new_tokens = fit_context(model, [len(row) for row in ids], decoding.max_new_tokens)
-    ends = _end_tokens(model, tokenizer)
+    decoding = replace(decoding, max_new_tokens=new_tokens)
     written: dict[int, Response] = {}
     with tqdm(total=len(ids), unit="prompt", disable=not progress, desc="write") as bar:
         for rows in _plan(ids, new_tokens, decoding, same_length=hooked):
-            batch = [ids[row] for row in rows]
-            new = write_batch(
-                model, batch, rows, new_tokens=new_tokens, decoding=decoding, ends=ends
-            )
-            for row, tokens in zip(rows, new, strict=True):
-                written[row] = _read(tokens, ends, tokenizer)
+            batch = write_rows(model, tokenizer, [ids[row] for row in rows], rows, decoding)
+            written |= dict(zip(rows, batch, strict=True))
             bar.update(len(rows))
     return [written[row] for row in range(len(ids))]
+
+
+def write_rows(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[list[int]],
+    rows: Sequence[int],
+    decoding: Decoding,
+) -> list[Response]:
+    """Write one batch, in the order of its prompts.
+
+    Args:
+        model: a TransformerLens model. Hooks on it act; each row may have its own.
+        tokenizer: reads what was written.
+        ids: token ids of each prompt, as `encode_prompts` gives them.
+        rows: the place of each prompt in the list of all prompts, which gives its noise.
+        decoding: how to write; `max_new_tokens` as `fit_context` gives it.
+    """
+    ends = _end_tokens(model, tokenizer)
+    new_tokens = fit_context(model, [len(row) for row in ids], decoding.max_new_tokens)
+    new = write_batch(model, ids, rows, new_tokens=new_tokens, decoding=decoding, ends=ends)
+    return [_read(tokens, ends, tokenizer) for tokens in new]
 
 
 def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

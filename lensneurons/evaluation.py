@@ -54,6 +54,7 @@ from lensneurons.storage import load_arrays, save_arrays
 
 if TYPE_CHECKING:
     import pandas as pd
+    from transformers import PreTrainedTokenizerBase
 
 KIND = "negative log-likelihoods"
 # Most logits that are held at once: 2^27 float32 are half a GB, twice that with their logarithms.
@@ -197,6 +198,7 @@ def nll(
     scope: Scope = "response",
     batch_tokens: int = 4096,
     padding_side: PaddingSide = "right",
+    tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = False,
 ) -> CorpusNLL:
     """Negative log-likelihood of the texts of a corpus, teacher-forced.
@@ -208,6 +210,7 @@ def nll(
             before it and does not count.
         batch_tokens: most tokens in a batch, padding included; fewer where the vocabulary is large.
         padding_side: where short texts of a batch are padded.
+        tokenizer: encodes the corpus; by default the model's own, as it was saved.
         progress: show a progress bar.
 
     Returns:
@@ -216,16 +219,18 @@ def nll(
     Raises:
         CorpusError: texts without counted tokens, too long, or ids outside the vocabulary; a
             language whose counted tokens are all the first of their texts.
+        ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     site = neuron_site(model)
-    encoded = encode_for(model, corpus, scope=scope)
+    tokenizer = tokenizer or original_tokenizer(model)
+    encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
     _require_predicted(encoded)
     score = text_scorer(model, encoded, padding_side=padding_side)
     sums, tokens = np.zeros(len(encoded)), np.zeros(len(encoded), np.int64)
     plan = plan_batches(encoded, batch_tokens=fitting(model, batch_tokens))
     for rows in _with_progress(plan, progress):
         sums[rows], tokens[rows] = score(rows)
-    provenance = provenance_of(model, site, encoded, corpus, original_tokenizer(model))
+    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
     return CorpusNLL(
         languages=encoded.languages,
         nll=sums,

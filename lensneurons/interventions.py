@@ -50,12 +50,14 @@ from lensneurons.sites import NeuronSite, neuron_site
 from lensneurons.statistics import ActivationStatistics
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from lensneurons.corpora import ParallelCorpus
 
 AblationMethod = Literal["zero", "mean", "resample"]
 SteeringMethod = Literal["add", "replace", "difference"]
 # What each method of `ablate` reads.
-READS = {"zero": (), "mean": ("statistics", "language"), "resample": ("reference",)}
+READS = {"zero": (), "mean": ("statistics", "language"), "resample": ("reference", "tokenizer")}
 
 
 @contextmanager
@@ -67,6 +69,7 @@ def ablate(
     statistics: ActivationStatistics | None = None,
     language: str | None = None,
     reference: ParallelCorpus | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     positions: Positions | None = None,
     seed: int = 0,
 ) -> Iterator[Any]:
@@ -81,6 +84,7 @@ def ablate(
         statistics: means of the activation, for ``"mean"``.
         language: whose mean; None takes the mean over all languages, each weighing the same.
         reference: texts to draw from, for ``"resample"``; they run once when the block is entered.
+        tokenizer: encodes `reference`; by default the model's own, as it was saved.
         positions: where to act: a slice or indices along the position axis, or a bool mask
             [batch, pos]; None acts everywhere. Steps of a generation (passes of one position) are
             left alone where positions are given.
@@ -92,9 +96,11 @@ def ablate(
     Raises:
         LensNeuronsError: neurons of another model, or `method` lacks what it needs, or is given
             what it does not read.
+        ModelError: not a TransformerLens model, or its tokenizer is needed and cannot be read.
     """
     choose(method, get_args(AblationMethod), "method")
-    _refuse_unread(method, statistics=statistics, language=language, reference=reference)
+    given = {"statistics": statistics, "language": language, "reference": reference}
+    _refuse_unread(method, **given, tokenizer=tokenizer)
     site = neuron_site(model)
     require_fit(neurons, site)
     if method == "zero":
@@ -102,7 +108,7 @@ def ablate(
     elif method == "mean":
         change, linear = _set_to(_means(statistics, site, language)), site.gated
     else:
-        change, linear = _draw_from(model, neurons, reference, seed), site.gated
+        change, linear = _draw_from(model, neurons, reference, tokenizer, seed), site.gated
     with changing(model, site, neurons, change, positions=positions, linear=linear):
         yield model
 
@@ -219,13 +225,18 @@ def _times(activation: torch.Tensor, linear: Any) -> torch.Tensor:
 
 
 def _draw_from(
-    model: Any, neurons: Neurons, reference: ParallelCorpus | None, seed: int
+    model: Any,
+    neurons: Neurons,
+    reference: ParallelCorpus | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    seed: int,
 ) -> ChangeLayer:
     """Set the activations to those of random tokens of a reference corpus."""
     if reference is None:
         raise LensNeuronsError("method='resample' needs reference=, a corpus to draw tokens from")
     layers = {layer: members.indices for layer, members in members_by_layer(neurons).items()}
-    draws = ActivationDraws(record_activations(model, reference, layers), seed)
+    recorded = record_activations(model, reference, layers, tokenizer=tokenizer)
+    draws = ActivationDraws(recorded, seed)
 
     def of_layer(layer: int, indices: NeuronIndices) -> Change:
         return lambda here, linear: _times(draws.like(here, layer), linear)

@@ -20,6 +20,8 @@ from lensneurons.sites import neuron_site
 from lensneurons.tokens import make_batch, plan_batches
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from lensneurons.corpora import ParallelCorpus
 
 
@@ -29,6 +31,7 @@ def record_activations(
     layers: Mapping[int, NeuronIndices],
     *,
     batch_tokens: int = 4096,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> dict[int, RecordedActivation]:
     """Run a corpus and keep ``act_fn(hook_pre)`` of some neurons on its response tokens.
 
@@ -37,6 +40,7 @@ def record_activations(
         corpus: the texts.
         layers: layer to int64 indices of the neurons in it.
         batch_tokens: most tokens in a batch.
+        tokenizer: encodes the corpus; by default the model's own, as it was saved.
 
     Returns:
         Layer to the activations [token, neuron]; the tokens are the same ones, in the same order,
@@ -44,9 +48,10 @@ def record_activations(
 
     Raises:
         CorpusError: a text is longer than the model's context.
+        ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     site = neuron_site(model)
-    encoded = encode_for(model, corpus)
+    encoded = encode_for(model, corpus, tokenizer=tokenizer)
     kept: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     counted = torch.zeros((0, 0), dtype=torch.bool)
 

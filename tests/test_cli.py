@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import planted
 import pytest
+import tiny
 import torch
 
+from lensneurons.ablation import ablation_matrix
 from lensneurons.activations import collect
+from lensneurons.cards import describe
 from lensneurons.cli import main
 from lensneurons.corpora import load_corpus
 from lensneurons.identification import identify
@@ -237,7 +241,7 @@ BAD: list[tuple[list[str], str]] = [
     (["identify", "{published}", "--score", "lape", "--lambda", "0.1"], "LAPE has no lambda"),
     (["identify", "{published}", "--languages", "zh"], "at least two languages"),
     (["identify", "{published}", "--languages", "zh,xx"], "language='xx' is not known"),
-    (["identify", "{published}", "--languages", ","], "names no language"),
+    (["identify", "{published}", "--languages", ","], "',' names nothing"),
     (["identify"], "the following arguments are required: FOLDER"),
     (["identfy", "x"], "invalid choice: 'identfy'"),
     ([], "the following arguments are required: COMMAND"),
@@ -245,6 +249,11 @@ BAD: list[tuple[list[str], str]] = [
     (["phases", "{nowhere}"], "nowhere does not exist"),
     (["collect", "{empty}", "--corpus", "{nowhere}", "--out", "{empty}/run"], "nowhere"),
     (["collect", "m"], "the following arguments are required: --corpus, --out"),
+    (["collect", "{empty}", "--corpus", "demo", "--out", "{file}/a/b"], "file is a file: nothing"),
+    (["identify", "{published}", "--out", "{file}"], "file is a file: nothing can be written into"),
+    (["demo", "--out", "{file}/page.html"], "file is a file: nothing can be written into"),
+    (["ablate", "m"], "the following arguments are required: RUN, --corpus, --out"),
+    (["describe", "m", "r"], "the following arguments are required: NEURON, --corpus"),
 ]
 
 
@@ -253,8 +262,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
     arguments: list[str], text: str, published: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {"nowhere": tmp_path / "nowhere", "empty": tmp_path / "empty", "published": published}
+    (tmp_path / "file").touch()
+    places = {name: tmp_path / name for name in ("nowhere", "empty", "file")}
+    places["published"] = published
     assert text in refused(capsys, *(a.format(**places) for a in arguments))
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_a_folder_that_is_no_model(
@@ -282,6 +294,37 @@ def test_a_bug_is_not_bad_input(monkeypatch: pytest.MonkeyPatch, published: Path
         main(["identify", str(published)])
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "Permission denied", "/found/neurons"), "/found/neurons: Permission"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_one_line(
+    error: OSError,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    published: Path,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lensneurons.neurons.LanguageNeurons.save", full)
+    line = refused(capsys, "identify", published, "--out", tmp_path / "found")
+    assert line.startswith(f"lensneurons identify: {told}")
+
+
+def test_a_folder_that_is_read_only_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    line = refused(capsys, "identify", "/nowhere", "--out", tmp_path / "a" / "b")
+    assert f"{tmp_path} is read-only: nothing can be written into {tmp_path}/a/b" in line
+
+
 def test_an_interruption_is_one_line(
     monkeypatch: pytest.MonkeyPatch, published: Path, capsys: Capture
 ) -> None:
@@ -293,7 +336,244 @@ def test_an_interruption_is_one_line(
     assert capsys.readouterr().err == "lensneurons identify: interrupted\n"
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["collect"], ["identify"], ["phases"]])
+# Commands that run a model on the neurons of a run folder
+
+SHARE = ["--top-rate", "0.2"]
+SMALL = [*SHARE, "--classes", "specific,related", "--controls", "3", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def llama(
+    model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, Path]:
+    """Folder of a tiny Llama, its run over a corpus of three languages, and the corpus."""
+    folder = tmp_path_factory.mktemp("llama")
+    corpus = tiny.tiny_corpus().head(4)
+    corpus.save(folder / "corpus.jsonl")
+    model = load_model(model_folder("Llama"), device="cpu")
+    collect(model, corpus, run_dir=folder / "run", groups=2, progress=False)
+    return str(model_folder("Llama")), folder / "run", folder / "corpus.jsonl"
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model is an error."""
+
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("lensneurons.models.load_model", loaded)
+
+
+def found_by_hand(llama: tuple[str, Path, Path]) -> tuple[Any, Any, LanguageNeurons]:
+    """Model, corpus and neurons, as the commands should have them."""
+    model, folder, corpus = llama
+    neurons = identify(ActivationStatistics.load(folder), top_rate=0.2)
+    return load_model(model, device="cpu"), load_corpus(str(corpus)), neurons
+
+
+def out_of(capture: Capture, *arguments: object) -> str:
+    """What a command prints, beside progress bars."""
+    assert main([str(a) for a in arguments]) == 0
+    return capture.readouterr().out
+
+
+def refused_at_last(capture: Capture, *arguments: object) -> str:
+    """The last line on stderr of a command that has loaded a model and ends with exit code 2."""
+    assert main([str(a) for a in arguments]) == 2
+    captured = capture.readouterr()
+    assert captured.err.endswith("\n")
+    assert "Traceback" not in captured.err
+    return captured.err.splitlines()[-1]
+
+
+def test_ablate_is_ablation_matrix(
+    llama: tuple[str, Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    model, folder, texts = llama
+    command = ["ablate", model, folder, "--corpus", texts, "--out", tmp_path / "out", *SMALL]
+    command += ["--languages", "zh,en", "--seed", "5"]
+    found = json.loads(out_of(capsys, *command, "--json"))
+    bridge, corpus, neurons = found_by_hand(llama)
+    matrix = ablation_matrix(
+        bridge, corpus, neurons, classes=("specific", "related"), languages=("zh", "en"),
+        controls=3, seed=5, progress=False,
+    )  # fmt: skip
+    assert set(found) == {"removed", "evaluated", "neurons", "controls", "summary"}
+    assert (found["removed"], found["evaluated"]) == (["zh", "en"], ["en", "zh", "th"])
+    assert found["controls"] == 3
+    assert found["neurons"]["specific"]["zh"] == len(neurons.specific["zh"])
+    assert found["neurons"]["specific + related"]["en"] == len(neurons["en"]) > 0
+    wanted = matrix.summary()
+    assert list(found["summary"]) == ["nll"]
+    pd.testing.assert_frame_equal(pd.DataFrame(found["summary"]["nll"]), wanted)
+    written = pd.read_csv(tmp_path / "out" / "nll.csv")
+    pd.testing.assert_frame_equal(written, matrix.to_pandas(), check_exact=False)
+    assert len(written) == 2 * 2 * 3
+
+
+def test_ablate_goes_on_where_it_stopped(
+    llama: tuple[str, Path, Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder, texts = llama
+    command = ["ablate", model, folder, "--corpus", texts, "--out", tmp_path / "out", *SMALL]
+    command += ["--languages", "en", "--evaluate", "th,en"]
+    first = out_of(capsys, *command)
+    assert first.startswith("change of NLL, nats a token; 3 random sets a control; cells: ")
+    assert "specific + related mean diagonal of the control" in " ".join(first.split())
+    assert "NaN" not in first
+
+    def ran(*_: object) -> None:
+        raise AssertionError("a cell ran again")
+
+    monkeypatch.setattr("lensneurons.ablation.run_cells", ran)
+    assert out_of(capsys, *command) == first
+    line = refused_at_last(capsys, *command, "--seed", "1")
+    assert line.startswith("lensneurons ablate: ")
+    assert "out/nll was begun with another plan (" in line
+    assert "seed: 0, now 1)" in line
+
+
+def test_ablate_with_accuracy(
+    llama: tuple[str, Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    """A random model answers nothing: ratios to 0 are null, which JSON can say."""
+    model, folder, _ = llama
+    words = {"en": "apples", "zh": "苹果", "th": "แมว"}
+    rows = {k: [(f"{word} {n}\n", f"{word} {n}") for n in (2, 31)] for k, word in words.items()}
+    texts = load_corpus(rows).save(tmp_path / "numbers.jsonl")
+    command = ["ablate", model, folder, "--corpus", texts, "--out", tmp_path / "out", *SMALL]
+    command += ["--languages", "zh", "--metric", "nll,accuracy", "--max-new-tokens", "3"]
+    found = json.loads(out_of(capsys, *command, "--json"))
+    assert list(found["summary"]) == ["nll", "accuracy"]
+    ratio = next(r for r in found["summary"]["accuracy"] if r["figure"] == "diagonal / control")
+    assert ratio == {
+        "removed": "specific", "figure": "diagonal / control",
+        "estimate": None, "low": None, "high": None,
+    }  # fmt: skip
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "nll", "nll.csv", "accuracy", "accuracy.csv",
+    }  # fmt: skip
+    # The limit is of answers alone: the NLL is not run again for another one.
+    line = refused_at_last(capsys, *command[:-1], "4")
+    assert "out/accuracy was begun with another plan (max_new_tokens: 3, now 4)" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--languages", "en,fr"], "language='fr' is not known; choose one of ['en', 'zh', 'th']"),
+        (["--classes", "specific,relatd"], "class='relatd' is not known"),
+        (["--classes", "specific,specific"], "is empty or names one twice"),
+        (["--metric", "nll,acuracy"], "metric='acuracy' is not known; choose one of ['nll', 'acc"),
+        (["--metric", "nll,nll"], "metric: ['nll', 'nll'] names one twice"),
+        (["--evaluate", "en,sw"], "has no language 'sw'"),
+        (["--evaluate", "en"], "evaluate these and at least one other language"),
+        (["--languages", "zh", "--evaluate", "en,th"], "the neurons of ['zh'] are removed and"),
+        (["--limit", "1"], "intervals need at least two items a language"),
+        (["--top-rate", "2"], "top_rate=2.0 is not a share between 0 and 1"),
+        (["--out", "{texts}"], "is a file: nothing can be written into"),
+        (["--seed", "-1"], "'-1' is not a whole number"),
+    ],
+)
+def test_ablate_refuses_before_the_model_is_loaded(
+    options: list[str],
+    text: str,
+    llama: tuple[str, Path, Path],
+    no_model: None,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    model, folder, texts = llama
+    given = [option.format(texts=texts) for option in options]
+    command = ["ablate", model, folder, "--corpus", texts, "--out", tmp_path / "out", *given]
+    assert text in refused(capsys, *command)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ablate_refuses_languages_that_cannot_be_told_apart(
+    llama: tuple[str, Path, Path], no_model: None, tmp_path: Path, capsys: Capture
+) -> None:
+    model, folder, _ = llama
+    rows = {k: [("1\n", "1"), ("2\n", "2")] for k in ("en", "zh", "th", "hsb")}
+    texts = load_corpus(rows).save(tmp_path / "texts.jsonl")
+    command = ["ablate", model, folder, "--corpus", texts, "--out", tmp_path / "out"]
+    line = refused(capsys, *command, "--evaluate", "en,zh,th,hsb", "--metric", "accuracy")
+    assert "'hsb' cannot be told from other languages of its script" in line
+
+
+def test_ablate_looks_at_the_answers_before_anything_runs(
+    llama: tuple[str, Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    model, folder, texts = llama
+    command = ["ablate", model, folder, "--corpus", texts, "--out", tmp_path / "out", *SMALL]
+    line = refused_at_last(capsys, *command, "--metric", "nll,accuracy")
+    assert "has no number in its response: accuracy needs problems" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_neurons_of_another_model_are_refused(
+    llama: tuple[str, Path, Path],
+    model_folder: Callable[..., Path],
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    model, folder, texts = llama
+    other = model_folder("Llama", 99)
+    rest = [folder, "--corpus", texts, "--out", tmp_path / "out", *SMALL]
+    for command in ([other, *rest], [model, *rest, "--dtype", "bfloat16"]):
+        line = refused_at_last(capsys, "ablate", *command)
+        assert "does not have the weights that" in line
+        assert f"collected from ({model} in float32): give that model and --dtype, or" in line
+    assert not (tmp_path / "out").exists()
+    options = ["--evaluate", "en,th", "--languages", "en", "--other-weights"]
+    assert "mean diagonal" in out_of(capsys, "ablate", other, *rest, *options)
+
+
+def test_describe_is_the_card_and_its_page(
+    llama: tuple[str, Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    model, folder, texts = llama
+    command = ["describe", model, folder, "L1N7", "--corpus", texts, *SHARE, "--device", "cpu"]
+    out = out_of(capsys, *command, "--out", tmp_path / "new" / "card.html")
+    bridge, corpus, neurons = found_by_hand(llama)
+    statistics = ActivationStatistics.load(folder)
+    card = describe(bridge, neurons, "L1N7", corpus=corpus, statistics=statistics)
+    assert out == repr(card) + "\n"
+    page = (tmp_path / "new" / "card.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "<title>L1N7</title>" in page
+    assert card._repr_html_() in page
+    two = json.loads(out_of(capsys, *command, "--json", "--languages", "th,en", "--limit", "2"))
+    assert two["record"] == json.loads(json.dumps(card.to_dict()["record"]))
+    assert list(two["effect"]) == ["th", "en"]
+    assert {context["item"] for context in two["contexts"]} <= set(corpus.ids[:2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["L9N0"], "L9N0 is outside a model of 3 layers x 52 neurons"),
+        (["L1N7", "--languages", "sw"], "has no language 'sw'"),
+        (["L1N7", "--out", "{texts}/card.html"], "is a file: nothing can be written into"),
+    ],
+)
+def test_describe_refuses_before_the_model_is_loaded(
+    arguments: list[str],
+    text: str,
+    llama: tuple[str, Path, Path],
+    no_model: None,
+    capsys: Capture,
+) -> None:
+    model, folder, texts = llama
+    given = [argument.format(texts=texts) for argument in arguments]
+    assert text in refused(capsys, "describe", model, folder, *given, "--corpus", texts)
+
+
+COMMANDS = ("demo", "collect", "identify", "phases", "ablate", "describe")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_answers_at_once_and_imports_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys\nfrom lensneurons.cli import main\n"
@@ -311,6 +591,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy(command: list[str]) -> N
         times.append(time.perf_counter() - start)
         assert (done.returncode, done.stderr) == (0, "")
         assert "usage: lensneurons" in done.stdout
+        assert "default: None" not in done.stdout
         if times[-1] < 0.5:
             break
     assert min(times) < 0.5

@@ -28,7 +28,7 @@ from lensneurons.interventions import ablate
 from lensneurons.models import load_model
 from lensneurons.prepared import encode_for
 from lensneurons.provenance import Provenance
-from lensneurons.tokens import encode
+from lensneurons.tokens import encode, tokenizer_hash
 
 CORPUS = tiny.tiny_corpus()
 
@@ -129,6 +129,24 @@ def test_nll_under_an_ablation_is_that_without_rows_of_w_out(architecture, bridg
     assert np.abs(ours.mean - untouched.mean).min() > 0.01
     assert np.array_equal(nll(model, CORPUS).nll, untouched.nll)
     assert (untouched.provenance.interventions, ours.provenance.interventions) == ("none", "hooks")
+
+
+def test_a_tokenizer_may_be_given(bridge, plain, tokenizer_of, monkeypatch):
+    """The model's own, and one that puts a BOS in front of each text."""
+    model, ours = bridge("Qwen2"), nll(bridge("Qwen2"), CORPUS)
+    other = tiny.byte_tokenizer(bos=True)
+    monkeypatch.setattr(model, "tokenizer", None)
+    with pytest.raises(ModelError, match="no tokenizer that can be read again: pass tokenizer="):
+        nll(model, CORPUS)
+    assert np.array_equal(nll(model, CORPUS, tokenizer=tokenizer_of("Qwen2")).nll, ours.nll)
+    found = nll(model, CORPUS, tokenizer=other)
+    texts = [encode_by_hand(other, item, "response") for item in CORPUS]
+    losses = [losses_by_hand(plain("Qwen2"), ids).double().numpy() for ids, _ in texts]
+    sums = [loss[np.array(at) - 1].sum() for loss, (_, at) in zip(losses, texts, strict=True)]
+    assert found.tokens.tolist() == [len(at) for _, at in texts]
+    np.testing.assert_allclose(found.nll, sums, rtol=1e-5)
+    assert np.abs(found.mean - ours.mean).min() > 1e-3
+    assert found.provenance.tokenizer == tokenizer_hash(other) != ours.provenance.tokenizer
 
 
 @pytest.mark.parametrize("architecture", ["Llama", "Qwen2"])

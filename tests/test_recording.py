@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lensneurons.changes import members_by_layer
-from lensneurons.errors import CorpusError, LensNeuronsError
+from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.interventions import ablate
 from lensneurons.recording import ActivationDraws, record_activations
 
@@ -72,6 +72,32 @@ def test_hooks_on_the_model_act(bridge):
         after = record(model)
     assert (before[0] - after[0]).abs().max() < 1e-5
     assert (before[2] - after[2]).abs().max() > 0.1
+
+
+def test_a_tokenizer_may_be_given(bridge, monkeypatch):
+    """To `record_activations`, and to `ablate`, whose reference is read with it."""
+    model, given = bridge("Llama"), tiny.byte_tokenizer(bos=True)
+    before = record(model)
+    with resample(model, 3):
+        drawn = logits_of(model)
+    monkeypatch.setattr(model, "tokenizer", None)
+    for run in (record, lambda model: resample(model).__enter__()):
+        with pytest.raises(ModelError, match="no tokenizer that can be read again: pass tokeni"):
+            run(model)
+    after = record(model, tokenizer=given)
+    assert all(torch.equal(before[layer], after[layer]) for layer in LAYERS)
+    with resample(model, 3, tokenizer=given):
+        assert torch.equal(logits_of(model), drawn)
+    other = record(model, tokenizer=tiny.byte_tokenizer(bos=False))
+    assert all((before[layer] - other[layer]).abs().max() > 0.01 for layer in LAYERS)
+
+
+def test_a_tokenizer_that_is_not_read_is_refused(bridge):
+    with (
+        pytest.raises(LensNeuronsError, match="tokenizer= needs method='resample', not 'zero'"),
+        ablate(bridge("Llama"), draw_set(), tokenizer=tiny.byte_tokenizer(bos=True)),
+    ):
+        pass
 
 
 def test_a_text_beyond_the_context_is_refused(bridge, monkeypatch):

@@ -10,6 +10,13 @@ from .attribution import importance as importance
 from .cards import NeuronCard as NeuronCard
 from .cards import describe as describe
 from .cards import look_up as look_up
+from .claim_rows import Claim as Claim
+from .claim_rows import Claims as Claims
+from .claims import claims as claims
+from .class_changes import Comparison as Comparison
+from .comparison import compare as compare
+from .comparison_series import ComparisonSeries as ComparisonSeries
+from .comparison_series import compare_series as compare_series
 from .contexts import Contexts as Contexts
 from .contexts import top_contexts as top_contexts
 from .corpora import Item as Item
@@ -40,6 +47,9 @@ from .phases import divide_layers as divide_layers
 from .published import read_published_counts as read_published_counts
 from .published import read_published_mask as read_published_mask
 from .responses import generate as generate
+from .run_overlap import Stability as Stability
+from .run_overlap import compare_halves as compare_halves
+from .run_overlap import stability as stability
 from .sites import neuron_site as neuron_site
 from .sites import verify_neuron_hooks as verify_neuron_hooks
 from .statistics import ActivationStatistics as ActivationStatistics

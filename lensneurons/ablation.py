@@ -33,7 +33,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -108,11 +109,15 @@ def ablation_matrix(
     drawn = _controls(sets, neurons, controls, seed)
     job = CellJob(model, encoded, score, fitting(model, batch_tokens), sets, drawn)
     provenance = provenance_of(model, site, encoded, corpus, original_tokenizer(model))
+    provenance = replace(provenance, attention="eager")  # logits need the bridge
     plan = {
         "kind": CELL,
         "classes": list(classes),
         "rows": list(sets[classes[0]]),
-        "neurons": _digest(sets),
+        "neurons": _digest(one for rows in sets.values() for one in rows.values()),
+        "control_sets": _digest(
+            one for rows in drawn.values() for draws in rows.values() for one in draws
+        ),
         "metric": metric,
         "max_new_tokens": max_new_tokens,
         "controls": controls,
@@ -212,12 +217,11 @@ def _controls(
     }
 
 
-def _digest(sets: dict[str, dict[str, NeuronSet]]) -> str:
+def _digest(sets: Iterable[NeuronSet]) -> str:
     """A name for all sets together."""
     digest = hashlib.sha256()
-    for rows in sets.values():
-        for row, one in rows.items():
-            digest.update(f"{row}:{len(one)}:".encode() + one.flat.tobytes())
+    for one in sets:
+        digest.update(f"{one.label}:{len(one)}:".encode() + one.flat.tobytes())
     return digest.hexdigest()
 
 

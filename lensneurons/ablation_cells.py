@@ -16,6 +16,7 @@ import numpy as np
 
 from lensneurons.batches import plan_batches
 from lensneurons.encoded import EncodedCorpus
+from lensneurons.errors import StorageError
 from lensneurons.evaluation import Score
 from lensneurons.interventions import ablate
 from lensneurons.neuron_sets import NeuronSet
@@ -76,12 +77,19 @@ def run_cells(
     for cell in job.cells:
         file = None if folder is None else folder / "cells" / f"{'_'.join(cell)}.safetensors"
         if file is not None and file.is_file():
-            yield cell, load_arrays(file, CELL)[0]["effects"]
+            yield cell, _read(file)
             continue
         effects = _run_cell(job, base, *cell)
         if file is not None:
             save_arrays(file, CELL, {"effects": effects}, {})
         yield cell, effects
+
+
+def _read(file: Path) -> np.ndarray:
+    try:
+        return load_arrays(file, CELL)[0]["effects"]
+    except StorageError as error:
+        raise StorageError(f"{error}; delete it to run the cell again") from None
 
 
 def _run_cell(job: CellJob, base: np.ndarray, setting: str, row: str, column: str) -> np.ndarray:

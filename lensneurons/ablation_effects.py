@@ -7,7 +7,7 @@ one bootstrap over items draws all cells, their controls and every summary toget
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -76,6 +76,12 @@ class AblationMatrix:
     sizes: SetSizes
     draws: int
     provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        for name in ARRAYS:
+            view = getattr(self, name).view()  # the caller's own array stays writable
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
 
     def cells(self, setting: str | None = None) -> LanguageMatrix:
         """float64 [row, column]: mean effect in a setting; by default the last one.
@@ -151,9 +157,9 @@ class AblationMatrix:
         from scipy.cluster.hierarchy import leaves_list, linkage
         from scipy.spatial.distance import squareform
 
+        distance = _row_distances(self.cells(setting), self._own)
         if len(self.rows) < 3:
             return self.rows
-        distance = _row_distances(self.cells(setting), self._own)
         tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
         return tuple(self.rows[i] for i in leaves_list(tree))
 
@@ -163,7 +169,8 @@ class AblationMatrix:
 
         parts = []
         for s, setting in enumerate(self.classes):
-            effect, control = self.interval(setting, level=level), self.control_interval(setting)
+            effect = self.interval(setting, level=level)
+            control = self.control_interval(setting, level=level)
             row, column = np.indices(effect.estimate.shape).reshape(2, -1)
             parts.append(
                 pd.DataFrame(
@@ -181,7 +188,8 @@ class AblationMatrix:
 
     def _cells(self, values: TextEffects) -> Cells:
         """Mean by language, [setting, row, language]."""
-        return self._resampling.table(values).sum(-2) / self._resampling.table(self.weight).sum(-2)
+        of_language = np.eye(len(self.languages))[self.language]
+        return values @ of_language / (self.weight @ of_language)
 
     @cached_property
     def _resampling(self) -> ItemDraws:
@@ -212,31 +220,38 @@ class AblationMatrix:
         place = self._place(setting)
         estimate = figure(self.cells(setting), self.control_cells(setting))
         drawn = figure(*(draws[:, place] for draws in self._drawn))
-        return self._resampling.interval(estimate, drawn, level)
+        known = ~np.isnan(drawn).all(0)
+        found = self._resampling.interval(estimate, np.where(known, drawn, 0.0), level)
+        low, high = (np.where(known, end, np.nan) for end in (found.low, found.high))
+        return replace(found, low=low, high=high)
 
     def _selectivity(self, cells: np.ndarray) -> np.ndarray:
         own = np.where(self._own, cells, 0.0).sum(-1)
-        return _ratio(own, np.where(self._own, -np.inf, cells).max(-1))
+        other = np.where(self._own, -np.inf, cells).max(-1)
+        return np.where(self._own.any(-1) & np.isfinite(other), _ratio(own, other), np.nan)
 
     @property
     def _figures(self) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
         own = self._own
 
         def diagonal(cells: np.ndarray) -> np.ndarray:
-            return cells[..., own].mean(-1)
+            return _mean(cells[..., own])
+
+        def elsewhere(cells: np.ndarray) -> np.ndarray:
+            return _mean(cells[..., ~own])
 
         figures: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
             "mean diagonal": lambda cells, control: diagonal(cells),
-            "mean off-diagonal": lambda cells, control: cells[..., ~own].mean(-1),
+            "mean off-diagonal": lambda cells, control: elsewhere(cells),
             "mean diagonal of the control": lambda cells, control: diagonal(control),
             "diagonal / off-diagonal": lambda cells, control: _ratio(
-                diagonal(cells), cells[..., ~own].mean(-1)
+                diagonal(cells), elsewhere(cells)
             ),
             "diagonal / control": lambda cells, control: _ratio(diagonal(cells), diagonal(control)),
         }
         if "en" in self.rows and "en" in self.languages:
             at = self.rows.index("en"), self.languages.index("en")
-            figures["English on itself"] = lambda cells, control: cells[..., *at]
+            figures["English on itself"] = lambda cells, control: np.asarray(cells[..., *at])
         return figures
 
     def save(self, path: str | Path) -> Path:
@@ -261,15 +276,17 @@ class AblationMatrix:
         return cls(**arrays, **details)
 
     def __repr__(self) -> str:
-        table = self.summary().set_index(["removed", "figure"])["estimate"].unstack("figure")
-        told = "; ".join(
-            f"{name}: diagonal {table.loc[name, 'mean diagonal']:.3f}, off-diagonal "
-            f"{table.loc[name, 'mean off-diagonal']:.3f}, control "
-            f"{table.loc[name, 'mean diagonal of the control']:.3f}"
-            for name in map(self.name_of, self.classes)
-        )
+        told = []
+        for setting in self.classes:
+            cells, control = self.cells(setting), self.control_cells(setting)
+            means = [f(cells, control) for f in list(self._figures.values())[:3]]
+            told.append(
+                "{}: diagonal {:.3f}, off-diagonal {:.3f}, control {:.3f}".format(
+                    self.name_of(setting), *means
+                )
+            )
         size = f"{len(self.rows)} x {len(self.languages)}"
-        return f"AblationMatrix({size}, {UNITS[self.metric]}: {told})"
+        return f"AblationMatrix({size}, {UNITS[self.metric]}: {'; '.join(told)})"
 
     def _repr_html_(self) -> str:
         cells = self.cells()
@@ -279,6 +296,12 @@ class AblationMatrix:
         ]
         title = f"AblationMatrix, {self.name_of()} removed: {UNITS[self.metric]}"
         return html_table(title, ("removed", "neurons", *self.languages), rows)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis, NaN where it has no entry."""
+    empty = values.shape[-1] == 0
+    return np.asarray(np.full(values.shape[:-1], np.nan) if empty else values.mean(-1))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -294,7 +317,7 @@ def _columns(name: str, interval: Interval) -> dict[str, np.ndarray]:
     }
 
 
-def _row_distances(cells: LanguageMatrix, own: np.ndarray) -> LanguageMatrix:
+def _row_distances(cells: LanguageMatrix, own: np.ndarray) -> np.ndarray:
     """1 - correlation of two rows over the columns that are neither's own, [row, row]."""
     distance = np.zeros((len(cells), len(cells)))
     for i in range(len(cells)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lensneurons.demo.accuracy import last_number, measure_accuracy
 from lensneurons.demo.model import build_model, run_blocks
 from lensneurons.demo.optimizer import Optimizer, orthogonalize
 from lensneurons.demo.problem_batches import draw_step, encode_problems, make_batches
@@ -134,6 +134,29 @@ def test_a_step_is_drawn_from_its_number_and_seed_alone(tokenizer: Any) -> None:
     assert draw_step(TINY, tokenizer, 5) != draw_step(replace(TINY, seed=1), tokenizer, 5)
 
 
+def test_drills_begin_late_and_weigh_only_results(tokenizer: Any) -> None:
+    recipe = replace(TINY, drills_from=3, drill_texts=2, drill_equations=5)
+    before, after = draw_step(recipe, tokenizer, 2), draw_step(recipe, tokenizer, 3)
+    assert before == draw_step(TINY, tokenizer, 2)
+    assert after[:-2] == draw_step(TINY, tokenizer, 3)
+    for drill in after[-2:]:
+        assert drill.language == ""
+        lines = str(tokenizer.decode(drill.ids, skip_special_tokens=True)).splitlines()
+        assert len(lines) == 5
+        read = [re.fullmatch(r"(\d+) ([+\-×÷]) (\d+) = (\d+)", line) for line in lines]
+        for left, sign, right, result in (match.groups() for match in read if match):
+            a, b = int(left), int(right)
+            assert int(result) == {"+": a + b, "-": a - b, "×": a * b, "÷": a // b}[sign]
+        weighed = [t for t, w in zip(drill.ids, drill.weights, strict=True) if w]
+        results = "".join(f" {line.rsplit(' ', 1)[1]}\n" for line in lines)
+        assert tokenizer.decode(weighed) == results
+
+
+def test_the_penalty_falls_when_the_drills_begin() -> None:
+    recipe = replace(TINY, drills_from=3, sparsity=2.0, late_sparsity=0.5)
+    assert [recipe.sparsity_at(step) for step in (0, 2, 3, 9)] == [2.0, 2.0, 0.5, 0.5]
+
+
 def test_batches_hold_every_text_once_with_its_weights(tokenizer: Any) -> None:
     recipe = replace(TINY, items=40, micro_tokens=500)
     texts = draw_step(recipe, tokenizer, 0)
@@ -253,21 +276,6 @@ def test_the_corpus_of_the_world_is_encoded_by_it(trained: Path) -> None:
     encoded = encode(corpus, AutoTokenizer.from_pretrained(trained), max_length=256)
     assert encoded.languages == LANGUAGES
     assert all(row.straddling == 0 for row in encoded.report.languages)
-
-
-def test_accuracy_counts_the_last_number(trained: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    assert last_number("3 + 4 = 7 apples (7).") == 7
-    assert last_number("nothing") is None
-    model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).eval()
-    found = measure_accuracy(
-        model, AutoTokenizer.from_pretrained(trained), languages=["en", "th"], n=3
-    )
-    assert set(found) == {"en", "th"}
-    assert 0 <= found["th"].share <= 1
-    with pytest.raises(LensNeuronsError, match="choose one of"):
-        measure_accuracy(model, None, languages=["xx"], n=1)
 
 
 # --- command ---

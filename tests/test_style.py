@@ -28,18 +28,18 @@ LAYERS = [
     "errors shapes display items excerpts card_html __init__",
     "storage provenance languages numerals",
     "problems readers encoded language_identification demo/world",
-    "sources statistics scores segments seams",
-    "intervals lambda_search neuron_sets",
-    "corpora controls published neurons batches item_intervals",
+    "sources statistics scores class_tables sharing segments seams",
+    "intervals paired_counts lambda_search neuron_sets",
+    "corpora controls published neurons batches item_intervals group_tests",
     "tokens models identification",
     "sites decoding",
-    "forward reduction phases lens changes vocabulary responses answers patch_pairs",
-    "run_folders plots prepared answering patch_results steering_curves",
-    "runs",
+    "forward reduction phases run_overlap lens changes vocabulary responses answers patch_pairs",
+    "run_folders class_changes prepared answering patch_results steering_curves",
+    "runs comparison_tables claim_rows",
     "recording activations evaluation contexts",
     "interventions ablation_effects patching",
-    "ablation_cells patch_runs steering attribution comparison",
-    "ablation",
+    "ablation_cells patch_runs steering attribution comparison claims",
+    "ablation plots comparison_series",
     "distributed alignment report cards",
     "demo",
     "cli",
@@ -47,7 +47,13 @@ LAYERS = [
 ]
 # Imports inside functions may also point down where a method hands its work to the file that does
 # it, so that the object in the user's hand has the verb: `from_cache`, `random_control`.
-DOWNWARD = {("statistics", "reduction"), ("neuron_sets", "controls"), ("models", "sites")}
+DOWNWARD = {
+    ("statistics", "reduction"),
+    ("neuron_sets", "controls"),
+    ("models", "sites"),
+    ("neurons", "cards"),
+    ("class_changes", "comparison_tables"),
+}
 
 
 def tree(path: Path) -> ast.Module:

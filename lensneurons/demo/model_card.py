@@ -19,6 +19,7 @@ from lensneurons.activations import collect
 from lensneurons.answering import accuracy
 from lensneurons.corpora import load_corpus
 from lensneurons.demo.recipe import Recipe
+from lensneurons.demo.run import SCORE, TOP_RATE
 from lensneurons.demo.training import LOG, RECIPE
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.identification import identify
@@ -31,19 +32,18 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 CONTROLS = 20
+# Tokens that an answer may have; worked answers have about 40.
+LONGEST = 100
 SHOWN_LINES = 12
 
 
-def write_card(
-    folder: str | Path, *, problems: int = 200, matrix_items: int = 40, top_rate: float
-) -> Path:
+def write_card(folder: str | Path, *, problems: int = 200, matrix_items: int = 40) -> Path:
     """Measure a demo model and write its card and training curve into its folder.
 
     Args:
         folder: what `train` made.
         problems: test problems a language, for the accuracy.
         matrix_items: test problems a language, for the deactivation matrix.
-        top_rate: share of neurons that is selected.
 
     Returns:
         The path of the card, ``README.md``.
@@ -54,7 +54,7 @@ def write_card(
     path = Path(folder)
     recipe = Recipe(**load_json(path / RECIPE))
     log = [json.loads(line) for line in (path / LOG).read_text(encoding="utf-8").splitlines()]
-    model = load_model(path)
+    model = load_model(path, device="cpu")
     save_figure(training_curve(log), path / "training_curve.svg")
     facts = {
         "recipe": recipe,
@@ -66,7 +66,7 @@ def write_card(
         "hours": f"{log[-1]['seconds'] / 3600:.1f}",
         "problems": problems,
         "accuracy": list(_accuracy(model, recipe, problems)),
-        **_neurons(model, top_rate, matrix_items),
+        **_neurons(model, matrix_items),
     }
     card = path / "README.md"
     with replacing(card) as temporary:
@@ -76,7 +76,9 @@ def write_card(
 
 def _accuracy(model: Any, recipe: Recipe, problems: int) -> Iterator[dict[str, Any]]:
     """Rows of the accuracy table."""
-    found = accuracy(model, load_corpus("demo", split="test", limit=problems)).per_language()
+    found = accuracy(
+        model, load_corpus("demo", split="test", limit=problems), max_new_tokens=LONGEST
+    ).per_language()
     for language, row in found.iterrows():
         told = {
             part: f"{row[part]:.1%} ({row[f'{part}_low']:.1%} to {row[f'{part}_high']:.1%})"
@@ -85,10 +87,10 @@ def _accuracy(model: Any, recipe: Recipe, problems: int) -> Iterator[dict[str, A
         yield {"language": language, "share": recipe.shares[str(language)], **told}
 
 
-def _neurons(model: Any, top_rate: float, items: int) -> dict[str, Any]:
+def _neurons(model: Any, items: int) -> dict[str, Any]:
     """What identification finds on validation problems, and ablation on test problems."""
     statistics = collect(model, load_corpus("demo", split="validation", limit=100))
-    neurons = identify(statistics, top_rate=top_rate)
+    neurons = identify(statistics, score=SCORE, top_rate=TOP_RATE)
     corpus = load_corpus("demo", split="test", limit=items)
     matrix = ablation_matrix(model, corpus, neurons, controls=CONTROLS)
     return {
@@ -153,14 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="what lensneurons.demo.train made")
     parser.add_argument("--problems", type=int, default=200, help="for the accuracy")
     parser.add_argument("--items", type=int, default=40, help="for the deactivation matrix")
-    parser.add_argument("--top-rate", type=float, default=0.07, help="share of neurons selected")
     options = parser.parse_args(arguments)
-    card = write_card(
-        options.folder,
-        problems=options.problems,
-        matrix_items=options.items,
-        top_rate=options.top_rate,
-    )
+    card = write_card(options.folder, problems=options.problems, matrix_items=options.items)
     sys.stdout.write(f"{card}\n")
     return 0
 

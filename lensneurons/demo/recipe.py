@@ -82,7 +82,7 @@ class Recipe:
     shares: Mapping[str, float] = field(
         default_factory=lambda: divide_shares({"bn": 0.02, "th": 0.015, "sw": 0.008})
     )
-    steps: int = 3000
+    steps: int = 3400
     items: int = 48
     micro_tokens: int = 2048
     learning_rate: float = 3e-3
@@ -154,6 +154,5 @@ SECONDS = Recipe(
     validate_every=50,
     validation_items=8,
 )
-# A candidate: its training runs and resumes, but has not been measured to its end.
 FULL = Recipe()
 RECIPES: Mapping[str, Recipe] = {"seconds": SECONDS, "full": FULL}

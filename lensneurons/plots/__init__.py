@@ -7,16 +7,21 @@ hover with the exact numbers. `style` holds the visual language, `labels` makes 
 >>> ln.plots.save_figure(ln.plots.overlap(neurons), "overlap.html")        # doctest: +SKIP
 """
 
+from lensneurons.plots.effects import ablation_effects
 from lensneurons.plots.files import figure_fragment, save_figure
 from lensneurons.plots.histogram import language_histogram
 from lensneurons.plots.labels import escape_label
 from lensneurons.plots.layers import layer_profile
 from lensneurons.plots.maps import neuron_map
 from lensneurons.plots.overlaps import overlap
+from lensneurons.plots.patching import carry_over
 from lensneurons.plots.single import neuron_probabilities
+from lensneurons.plots.steering import steering_curve
 from lensneurons.plots.style import in_theme, language_colour
 
 __all__ = [
+    "ablation_effects",
+    "carry_over",
     "escape_label",
     "figure_fragment",
     "in_theme",
@@ -27,4 +32,5 @@ __all__ = [
     "neuron_probabilities",
     "overlap",
     "save_figure",
+    "steering_curve",
 ]

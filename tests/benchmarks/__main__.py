@@ -1,7 +1,7 @@
 """Ratios, never seconds: ours against plain Hugging Face and against the published algorithm.
 
     python tests/benchmarks                    # everything, about ten minutes on two cores
-    python tests/benchmarks identification     # one of identification, collection, memory
+    python tests/benchmarks identification     # one of identification, collection, memory, ablation
 
 Both sides of a ratio run in turn in one process; the median and the spread of the pairs are told.
 """
@@ -13,11 +13,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import ablation
 import collection
 import identification
 import memory
 
-BENCHMARKS = {"identification": identification, "collection": collection, "memory": memory}
+BENCHMARKS = {
+    "identification": identification,
+    "collection": collection,
+    "memory": memory,
+    "ablation": ablation,
+}
 
 
 def main() -> None:

@@ -1,0 +1,139 @@
+"""`ablation_matrix` against a loop: every set and every control draw a sweep over the corpus.
+
+The loop is as good as a plain one can be: encoded once, full batches, no checks and no hashes. It
+runs for one row in one setting (the set and its draws: 10 of the 300 cells) and is scaled to all.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lensneurons.ablation import ablation_matrix, ablation_sets
+from lensneurons.batches import plan_batches
+from lensneurons.corpora import ParallelCorpus, build_corpus
+from lensneurons.evaluation import text_scorer
+from lensneurons.interventions import ablate
+from lensneurons.models import load_model
+from lensneurons.neurons import LanguageNeurons
+from lensneurons.prepared import encode_for
+
+LANGUAGES = ("en", "ru", "es", "fr", "de", "zh", "ja", "bn", "th", "sw")
+LAYERS, D_MODEL, WIDTH, WORDS = 8, 128, 512, 600
+ITEMS, SHORTEST, LONGEST = 20, 12, 40
+DRAWS, BATCH_TOKENS = 20, 4096
+
+
+def measure(rounds: int) -> Iterator[str]:
+    """Yield the lines of the report."""
+    torch.set_num_threads(1)
+    model, corpus, neurons = build_model(), build_texts(), draw_neurons()
+    ours, loop = [], []
+    for _ in range(min(rounds, 3)):
+        loop.append(_seconds(lambda: _loop(model, corpus, neurons)) * 3 * len(LANGUAGES))
+        ours.append(
+            _seconds(
+                lambda: ablation_matrix(
+                    model,
+                    corpus,
+                    neurons,
+                    controls=DRAWS,
+                    batch_tokens=BATCH_TOKENS,
+                    progress=False,
+                )
+            )
+        )
+    ratios = np.array(loop) / np.array(ours)
+    yield f"random Llama of {LAYERS} layers x {WIDTH} neurons, width {D_MODEL}, 1 thread"
+    yield (
+        f"10 x 10 x 3 matrix, {DRAWS} control draws, {ITEMS} items of {SHORTEST} to {LONGEST} "
+        f"tokens a language; median of {len(ours)} turns (smallest to largest)"
+    )
+    yield f"ablation_matrix: {_spread(ours)} s"
+    yield f"loop, scaled from one of 30 rows and settings: {_spread(loop)} s"
+    yield f"ratio: {_spread(ratios)}"
+
+
+def _loop(model, corpus, neurons) -> None:
+    """One row in one setting: a sweep for the set and one for each of its control draws."""
+    encoded = encode_for(model, corpus)
+    score, plan = text_scorer(model, encoded), plan_batches(encoded, batch_tokens=BATCH_TOKENS)
+    removed = ablation_sets(neurons)["related"]["fr"]
+    controls = removed.random_control(neurons.probability.mean(-1), draws=DRAWS)
+    for one in (removed, *controls):
+        with ablate(model, one):
+            for rows in plan:
+                score(rows)
+
+
+def _seconds(run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _spread(values) -> str:
+    return f"{np.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def build_model():
+    """A small Llama with random weights, as a bridge."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    config = LlamaConfig(
+        vocab_size=WORDS,
+        hidden_size=D_MODEL,
+        intermediate_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    torch.manual_seed(0)
+    folder = Path(tempfile.mkdtemp())
+    LlamaForCausalLM(config).save_pretrained(folder)
+    words = {"<unk>": 0, "<pad>": 1} | {f"w{i}": i for i in range(2, WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>")
+    fast.save_pretrained(folder)
+    return load_model(folder, device="cpu")
+
+
+def build_texts() -> ParallelCorpus:
+    """Parallel items of unequal length."""
+    random = np.random.default_rng(0)
+    records = []
+    for language in LANGUAGES:
+        for item in range(ITEMS):
+            words = random.integers(2, WORDS, random.integers(SHORTEST, LONGEST + 1))
+            text = " ".join(f"w{word}" for word in words)
+            records.append(
+                {"id": str(item), "language": language, "prompt": "w2\n", "response": text}
+            )
+    return build_corpus(records, name="words")
+
+
+def draw_neurons() -> LanguageNeurons:
+    """Neurons of which a language has about 4 % and all languages together share 2 %."""
+    random = np.random.default_rng(1)
+    shape = (LAYERS, WIDTH, len(LANGUAGES))
+    probability = 0.4 * random.random(shape) + 0.5 * (random.random(shape) < 0.04)
+    probability[random.random(shape[:2]) < 0.02] += 0.5
+    return LanguageNeurons(
+        languages=LANGUAGES,
+        probability=probability.clip(0, 1),
+        score=random.random(shape[:2]),
+        selected=np.ones(shape[:2], bool),
+        tau=0.5,
+        tau_origin="given",
+        lambda_=0.1,
+        lambda_origin="given",
+        score_name="paper",
+        top_rate=0.5,
+    )

@@ -1,0 +1,445 @@
+"""Deactivation matrices: equal to a closed form, to a naive loop, and to known answers."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import planted
+import pytest
+import tiny
+import torch
+from transformers import AutoModelForCausalLM
+
+from lensneurons import ablation_cells
+from lensneurons.ablation import ablation_matrix, ablation_sets
+from lensneurons.activations import collect
+from lensneurons.corpora import build_corpus, load_corpus
+from lensneurons.errors import LensNeuronsError
+from lensneurons.evaluation import nll
+from lensneurons.forward import has_hooks
+from lensneurons.identification import identify
+from lensneurons.interventions import ablate
+from lensneurons.models import hash_weights, load_model
+from lensneurons.neuron_sets import NeuronSet
+from lensneurons.neurons import LanguageNeurons
+
+# --- the planted model, whose language neurons raise the words of their languages ---
+
+K, WORDS, LAYERS = len(planted.LANGUAGES), len(planted.VOCABULARY), len(planted.PROFILE)
+SETTINGS = ("specific", "related", "agnostic")
+DRAWS = 20
+
+
+@cache
+def down() -> np.ndarray:
+    """[layer, d_model, neuron]: a planted neuron writes into one empty dimension a language of its
+    own, a quiet one into the two that are left; every strength is another."""
+    random = np.random.default_rng(5)
+    weights = np.zeros((LAYERS, planted.D_MODEL, planted.D_MLP))
+    for layer, neurons in enumerate(planted.neurons()):
+        for j, neuron in enumerate(neurons):
+            places = [planted.LANGUAGES.index(k) for k in neuron.languages] or [K, K + 1]
+            strengths = random.uniform(1, 5, len(places)) * 4e-5 * (1 if neuron.languages else 20)
+            weights[layer, WORDS + np.array(places), j] = strengths
+    return weights.astype(np.float32).astype(float)
+
+
+@cache
+def head() -> np.ndarray:
+    """[token, d_model]: the words of a language read its dimension, each with a weight of its own;
+    all words read the two dimensions of the quiet neurons."""
+    random = np.random.default_rng(6)
+    weights = np.eye(WORDS, planted.D_MODEL)
+    weights[:, WORDS + K :] = random.normal(0, 1, (WORDS, 2))
+    for token, word in enumerate(planted.VOCABULARY[2:], start=2):
+        weights[token, WORDS + planted.LANGUAGES.index(word[:2])] = random.uniform(1, 2)
+    return weights.astype(np.float32).astype(float)
+
+
+def surprise(removed: np.ndarray) -> np.ndarray:
+    """NLL of every token after every token, [before, token], without the neurons of a mask."""
+    stream = np.eye(WORDS, planted.D_MODEL)
+    for layer in range(LAYERS):
+        a = stretch(stream)  # what the norm makes of the one word dimension that is 1
+        pre = a * signs(layer)
+        post = pre / (1 + np.exp(-pre)) * a
+        stream = stream + np.where(removed[layer], 0, post) @ down()[layer].T
+    logits = (stretch(stream) * stream) @ head().T
+    return np.log(np.exp(logits).sum(1))[:, None] - logits
+
+
+@cache
+def signs(layer: int) -> np.ndarray:
+    """1 where a neuron fires on a token, else -1, [token, neuron]."""
+    neurons = planted.neurons()[layer]
+    return np.array([[1 if w in n.fires_on else -1 for n in neurons] for w in planted.VOCABULARY])
+
+
+def stretch(stream: np.ndarray) -> np.ndarray:
+    return 1 / np.sqrt(np.square(stream).mean(-1, keepdims=True) + planted.EPS)
+
+
+def losses(removed: np.ndarray) -> np.ndarray:
+    """NLL of every response of the planted corpus, [text]: attention is zero, so a word depends on
+    the one before it alone."""
+    table, sums = surprise(removed), []
+    for language in planted.LANGUAGES:
+        for prompt, response in planted.texts()[language]:
+            words = [prompt.split()[-1], *response.split()]
+            ids = [planted.VOCABULARY.index(word) for word in words]
+            sums.append(table[ids[:-1], ids[1:]].sum())
+    return np.array(sums)
+
+
+@pytest.fixture(scope="module")
+def writing(tmp_path_factory):
+    """The planted model with `down` and `head` in it."""
+    folder = planted.save_model(tmp_path_factory.mktemp("silent"))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        for block, weights in zip(model.model.layers, down(), strict=True):
+            block.mlp.down_proj.weight.copy_(torch.from_numpy(weights))
+        model.lm_head.weight.copy_(torch.from_numpy(head()))
+    model.save_pretrained(folder)
+    return load_model(folder, device="cpu")
+
+
+PLANTED = load_corpus(planted.texts())
+
+
+@pytest.fixture(scope="module")
+def found(writing):
+    statistics = collect(writing, PLANTED, progress=False)
+    assert statistics.probability.tolist() == pytest.approx(
+        np.array(planted.probabilities(), float)
+    )
+    neurons = identify(statistics, percentile=planted.PERCENTILE, top_rate=planted.TOP_RATE)
+    # Half of all neurons at random, in place of the few whose score is lowest: sets in every
+    # language and layer.
+    half = np.random.default_rng(1).random(neurons.selected.shape) < 0.5
+    return replace(neurons, selected=half)
+
+
+@pytest.fixture(scope="module")
+def matrix(writing, found):
+    return ablation_matrix(writing, PLANTED, found, progress=False, batch_tokens=700)
+
+
+def planted_sets(found) -> dict[tuple[str, str], np.ndarray]:
+    """Mask [layer, neuron] of what each setting and row removes, from the plan."""
+    owners = [[n.languages for n in layer] for layer in planted.neurons()]
+    number = np.array([[len(own) for own in layer] for layer in owners])
+    sets = {}
+    for row in planted.LANGUAGES:
+        own = np.array([[row in languages for languages in layer] for layer in owners])
+        specific, related = (own & found.selected & of for of in (number == 1, number < K))
+        sets |= {("specific", row): specific, ("related", row): related}
+        sets["agnostic", row] = related | (number == K)
+    return sets
+
+
+def test_the_matrix_is_the_closed_form(matrix, found):
+    sets = planted_sets(found)
+    items = np.tile(np.arange(planted.ITEMS), K)
+    base = losses(np.zeros((LAYERS, planted.D_MLP), bool))
+    assert matrix.rows == matrix.languages == planted.LANGUAGES
+    assert matrix.classes == SETTINGS
+    assert matrix.base == pytest.approx(base, abs=2e-4)
+    assert len({int(mask.sum()) for mask in sets.values()}) > 8
+    for (setting, row), mask in sets.items():
+        place = SETTINGS.index(setting), planted.LANGUAGES.index(row)
+        assert matrix.sizes[place] == mask.sum() > 0
+        assert matrix.effect[place] == pytest.approx(losses(mask) - base, abs=2e-4)
+        activity = found.probability.mean(-1)
+        draws = NeuronSet.from_mask(mask).random_control(activity, draws=DRAWS, seed=0)
+        drawn = np.array([losses(draw.mask()) for draw in draws])
+        control = drawn[items % DRAWS, np.arange(len(items))] - base
+        assert matrix.control[place] == pytest.approx(control, abs=2e-4)
+    lengths = [len(r.split()) for k in planted.LANGUAGES for _, r in planted.texts()[k]]
+    assert matrix.weight.tolist() == lengths
+    assert matrix.language.tolist() == np.repeat(np.arange(K), planted.ITEMS).tolist()
+    assert matrix.item_ids == tuple(item.id for item in PLANTED)
+    assert (matrix.metric, matrix.draws) == ("nll", DRAWS)
+    assert np.abs(matrix.control).max(-1).min() > 0.01
+
+
+def test_its_cells_are_means_over_tokens(matrix, found):
+    base = losses(np.zeros((LAYERS, planted.D_MLP), bool)).reshape(K, -1)
+    tokens = [planted.tokens(k).total() for k in planted.LANGUAGES]
+    sets = planted_sets(found)
+    for setting in SETTINGS:
+        after = [losses(sets[setting, row]).reshape(K, -1) for row in planted.LANGUAGES]
+        expected = [(one - base).sum(1) / tokens for one in after]
+        assert matrix.cells(setting) == pytest.approx(np.array(expected), abs=2e-5)
+    cells = matrix.cells("related")
+    assert (cells.diagonal() > 0.05).all()
+    assert (cells.diagonal() > 1.5 * matrix.control_cells("related").diagonal()).all()
+
+
+# --- random sets on a random model, against a loop of one condition at a time ---
+
+CORPUS = tiny.tiny_corpus()
+ITEMS = 8
+OPTIONS = {"progress": False, "batch_tokens": 300}
+
+
+@pytest.fixture(scope="module")
+def llama(bridge):
+    return bridge("Llama")
+
+
+@cache
+def drawn_neurons(seed: int = 0, languages: tuple[str, ...] = ("en", "zh", "th")):
+    """Neurons of the tiny model, of every class, whose sets are of unequal size."""
+    random = np.random.default_rng(seed)
+    shape = (tiny.LAYERS, tiny.D_MLP, len(languages))
+    bars = np.linspace(0.75, 0.55, len(languages))
+    return LanguageNeurons(
+        languages=languages,
+        probability=np.round(random.random(shape) * 0.5 / bars, 3),
+        score=random.random(shape[:2]),
+        selected=random.random(shape[:2]) < 0.5,
+        tau=0.5,
+        tau_origin="given",
+        lambda_=0.1,
+        lambda_origin="given",
+        score_name="paper",
+        top_rate=0.5,
+    )
+
+
+NEURONS = drawn_neurons()
+
+
+@pytest.fixture(scope="module")
+def whole(llama):
+    return ablation_matrix(llama, CORPUS, NEURONS, **OPTIONS)
+
+
+def close(ours, theirs):
+    """Sums over up to 60 tokens, in float32, in batches of other sizes."""
+    return np.abs(ours - theirs).max() < 2e-4
+
+
+def test_the_sets_build_on_each_other():
+    sets = ablation_sets(NEURONS)
+    assert list(sets) == list(SETTINGS)
+    for row in NEURONS.languages:
+        own, agnostic = NEURONS[row], NEURONS.agnostic
+        assert sets["specific"][row] == NEURONS.specific[row]
+        assert sets["related"][row] == own
+        assert sets["agnostic"][row] == own | agnostic
+        assert len(own - NEURONS.specific[row]) > 0 < len(agnostic - own)
+        assert sets["agnostic"][row].label == f"agnostic {row}"
+    alone = ablation_sets(NEURONS, ["agnostic", "specific"], ["th"])
+    assert alone["agnostic"]["th"] == NEURONS.agnostic
+    assert alone["specific"]["th"] == NEURONS.agnostic | NEURONS.specific["th"]
+
+
+def test_it_is_a_loop_of_one_condition_at_a_time(llama, whole):
+    """20 draws meet 8 items in three passes: item n meets draws n, n + 8 and n + 16, modulo 20."""
+    before = nll(llama, CORPUS)
+    assert close(whole.base, before.nll)
+    assert whole.weight.tolist() == before.tokens.tolist()
+    numbers = np.tile(np.arange(ITEMS), 3)
+    meets = (numbers[:, None] + ITEMS * np.arange(3)) % DRAWS
+    assert set(meets.ravel().tolist()) == set(range(DRAWS))
+    activity = NEURONS.probability.mean(-1)
+    for setting, rows in ablation_sets(NEURONS, languages=["th", "en"]).items():
+        for row, removed in rows.items():
+            place = SETTINGS.index(setting), NEURONS.languages.index(row)
+            with ablate(llama, removed):
+                after = nll(llama, CORPUS)
+            assert close(whole.effect[place], after.nll - before.nll)
+            draws = []
+            for one in removed.random_control(activity, draws=DRAWS, seed=0):
+                with ablate(llama, one):
+                    draws.append(nll(llama, CORPUS).nll - before.nll)
+            expected = np.array(draws)[meets, np.arange(24)[:, None]].mean(1)
+            assert close(whole.control[place], expected)
+            assert np.median(np.ptp(draws, axis=0)) > 0.1
+            assert np.median(np.abs(after.nll - before.nll)) > 0.1
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+def test_no_batch_size_changes_a_number(batch_tokens, llama, whole):
+    options = {"classes": ["specific", "related"], "languages": ["zh"], "progress": False}
+    other = ablation_matrix(llama, CORPUS, NEURONS, **options, batch_tokens=batch_tokens)
+    assert close(other.effect, whole.effect[:2, 1:2])
+    assert close(other.control, whole.control[:2, 1:2])
+
+
+def test_many_conditions_ride_in_one_batch(llama, monkeypatch):
+    """And every control draw is among them."""
+    batches, plain = [], ablate
+
+    def watched(model, sets):
+        batches.append(list(sets))
+        return plain(model, sets)
+
+    monkeypatch.setattr(ablation_cells, "ablate", watched)
+    ablation_matrix(llama, CORPUS, NEURONS, languages=["zh"], classes=["related"], **OPTIONS)
+    assert max(map(len, batches)) > 10
+    draws = NEURONS.related["zh"].random_control(NEURONS.probability.mean(-1), draws=DRAWS)
+    ridden = [one for batch in batches for one in batch]
+    assert len(ridden) == 3 * ITEMS * (1 + 3)
+    for one in draws:
+        assert 3 <= sum(one == other for other in ridden)
+    assert len(set(draws)) == DRAWS
+    assert sum(one == NEURONS.related["zh"] for one in ridden) == 3 * ITEMS
+
+
+def test_items_meet_their_draws_also_where_a_language_lacks_some(llama):
+    """Items of another number, or in another order, in the second language: by name, not place."""
+    items = [item for item in CORPUS if item.language == "en" or item.id in ("item-6", "item-2")]
+    rows = [vars_of(item) for item in items if item.language == "en"]
+    rows += [vars_of(item) for item in items if item.language == "zh"][::-1]
+    with pytest.warns(UserWarning, match="."):
+        ragged = build_corpus(rows)
+    options = {"classes": ["related"], "languages": ["en"], **OPTIONS}
+    matrix = ablation_matrix(llama, ragged, NEURONS, **options)
+    complete = ablation_matrix(llama, CORPUS, NEURONS, **options)
+    places = [list(CORPUS).index(item) for item in ragged]
+    assert matrix.item_ids[-2:] == ("item-6", "item-2")
+    assert close(matrix.control, complete.control[..., places])
+    assert close(matrix.effect, complete.effect[..., places])
+
+
+def vars_of(item):
+    return {name: getattr(item, name) for name in ("id", "language", "prompt", "response")}
+
+
+def test_an_empty_set_has_no_effect_at_all(llama):
+    """Nobody is specific to "en" here: exactly 0, for the set and for its control."""
+    probability = NEURONS.probability.copy()
+    probability[..., 0] = np.where(NEURONS.n_above == 1, 0, probability[..., 0])
+    neurons = replace(NEURONS, probability=probability)
+    matrix = ablation_matrix(llama, CORPUS, neurons, **OPTIONS)
+    assert matrix.sizes[0].tolist() == [0, *(len(neurons.specific[k]) for k in ("zh", "th"))]
+    assert (matrix.effect[0, 0] == 0).all()
+    assert (matrix.control[0, 0] == 0).all()
+    assert (matrix.effect[0, 1:] != 0).all()
+    assert np.isnan(matrix.causal_ratio("specific").low[0]).all()
+    assert "specific: diagonal" in repr(matrix)
+
+
+def test_the_model_is_as_before(llama, whole):
+    ids = torch.randint(3, 340, (3, 11), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        logits, weights = llama(ids), hash_weights(llama)
+        ablation_matrix(llama, CORPUS, NEURONS, languages=["th"], classes=["related"], **OPTIONS)
+        assert torch.equal(llama(ids), logits)
+    assert hash_weights(llama) == weights
+    assert not has_hooks(llama)
+
+
+def test_rows_may_be_some_and_in_any_order(llama, whole):
+    some = ablation_matrix(llama, CORPUS, NEURONS, languages=["th", "en"], **OPTIONS)
+    assert (some.rows, some.languages) == (("th", "en"), ("en", "zh", "th"))
+    assert np.array_equal(some.effect, whole.effect[:, [2, 0]])
+    assert np.array_equal(some.control, whole.control[:, [2, 0]])
+    assert np.array_equal(some.sizes, whole.sizes[:, [2, 0]])
+    swapped = ablation_matrix(
+        llama, CORPUS.select(languages=["th", "zh"]), NEURONS, classes=SETTINGS[:2], **OPTIONS
+    )
+    assert (swapped.rows, swapped.languages) == (("en", "zh", "th"), ("th", "zh"))
+    assert swapped.sizes.tolist() == whole.sizes[:2].tolist()
+    assert swapped.cells() == pytest.approx(whole.cells("related")[:, [2, 1]], abs=1e-5)
+
+
+def test_draws_and_seeds_change_the_controls_alone(llama, whole):
+    options = {"classes": ["specific", "related"], "languages": ["zh"], **OPTIONS}
+    place = np.ix_([0, 1], [1])
+    for change in ({"seed": 1}, {"controls": 3}):
+        other = ablation_matrix(llama, CORPUS, NEURONS, **options, **change)
+        assert close(other.effect, whole.effect[place])
+        assert np.abs(other.control - whole.control[place]).min(-1).max() > 1e-3
+    assert other.draws == 3
+
+
+def test_the_scope_decides_which_tokens_count(llama):
+    options = {"classes": ["related"], "languages": ["zh"], "controls": 2, **OPTIONS}
+    matrix = ablation_matrix(llama, CORPUS, NEURONS, scope="prompt", **options)
+    before = nll(llama, CORPUS, scope="prompt")
+    with ablate(llama, NEURONS.related["zh"]):
+        after = nll(llama, CORPUS, scope="prompt")
+    assert close(matrix.effect[0, 0], after.nll - before.nll)
+    assert matrix.weight.tolist() == before.tokens.tolist()
+    assert matrix.provenance.scope == "prompt"
+
+
+def test_it_says_where_it_comes_from(whole, llama):
+    assert whole.provenance == nll(llama, CORPUS).provenance
+
+
+@pytest.mark.parametrize("architecture", ["GPT2", "Phi3"])
+def test_other_architectures(architecture, bridge):
+    model = bridge(architecture)
+    options = {"classes": ["related"], "languages": ["zh"], "controls": 2, **OPTIONS}
+    matrix = ablation_matrix(model, CORPUS, NEURONS, **options)
+    before = nll(model, CORPUS)
+    with ablate(model, NEURONS.related["zh"]):
+        after = nll(model, CORPUS)
+    assert close(matrix.effect[0, 0], after.nll - before.nll)
+
+
+def test_progress_is_shown_in_cells(llama, capsys):
+    options = {"classes": ["specific"], "languages": ["zh"], "controls": 1, "batch_tokens": 900}
+    ablation_matrix(llama, CORPUS, NEURONS, **options)
+    assert "3/3" in capsys.readouterr().err
+    ablation_matrix(llama, CORPUS, NEURONS, **options, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+# --- at the door ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ["shared"]}, r"class='shared' is not known; choose one of \['specific', 'rel"),
+        ({"classes": []}, r"class: \[\] is empty or names one twice"),
+        ({"classes": ["related"] * 2}, r"class: \['related', 'related'\] is empty or names one tw"),
+        ({"languages": ["de"]}, r"language='de' is not known; choose one of \['en', 'zh', 'th'\]"),
+        ({"languages": []}, r"language: \[\] is empty"),
+        ({"languages": ["th", "th"]}, r"language: \['th', 'th'\] is empty or names one twice"),
+        ({"controls": 0}, "controls=0: an effect needs a control to mean anything"),
+        ({"batch_tokens": 0}, "batch_tokens=0 holds nothing"),
+        ({"metric": "bleu"}, r"metric='bleu' is not known; choose one of \['nll', 'accuracy'\]"),
+        ({"metric": "accuracy"}, r"'item-0' \(en\) has no number in its response: accuracy needs"),
+    ],
+)
+def test_senseless_options_are_refused_before_any_pass(options, message, llama):
+    passes = []
+    hook = ("blocks.0.mlp.hook_post", lambda tensor, hook: passes.append(1))
+    with (
+        llama.hooks(fwd_hooks=[hook]),
+        pytest.raises(LensNeuronsError, match=message),
+    ):
+        inspect.unwrap(ablation_matrix)(llama, CORPUS, NEURONS, **{**OPTIONS, **options})
+    assert passes == []
+
+
+def test_neurons_of_another_model_are_refused(bridge):
+    with pytest.raises(LensNeuronsError, match="of 3 layers x 52 are not of .* 3 x 128"):
+        ablation_matrix(bridge("Bloom"), CORPUS, NEURONS, **OPTIONS)
+
+
+def test_hooks_and_a_run_folder_do_not_go_together(llama, tmp_path):
+    hook = ("blocks.0.mlp.hook_post", lambda tensor, hook: tensor * 0)
+    with llama.hooks(fwd_hooks=[hook]):
+        with pytest.raises(LensNeuronsError, match="hooks on the model, .*run without run_dir"):
+            ablation_matrix(llama, CORPUS, NEURONS, run_dir=tmp_path / "run", **OPTIONS)
+        options = {"classes": ["related"], "languages": ["zh"], "controls": 1, **OPTIONS}
+        free = ablation_matrix(llama, CORPUS, NEURONS, **options)
+        assert close(free.base, nll(llama, CORPUS).nll)
+    assert free.provenance.interventions == "hooks"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_layer_without_enough_others_is_refused(writing, found):
+    with pytest.raises(LensNeuronsError, match="layer 11 has .* outside agnostic .*, too few"):
+        ablation_matrix(writing, PLANTED, found.with_population("all"), progress=False)

@@ -1,0 +1,217 @@
+"""Deactivation matrices in accuracy, on a model whose every answer is known.
+
+Each problem has a neuron of its own that fires on the last token of its prompt alone. While it is
+alive the model answers with one sentence, and without it with another: what each is worth, as an
+answer and as a text in a language, is written down beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lensneurons import answering
+from lensneurons.ablation import ablation_matrix, ablation_sets
+from lensneurons.ablation_effects import AblationMatrix
+from lensneurons.answering import accuracy
+from lensneurons.corpora import build_corpus
+from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.interventions import ablate
+from lensneurons.models import load_model
+from lensneurons.neurons import LanguageNeurons
+
+# item, language, right number, layer and index of its neuron, sentences with and without it, and
+# whether each is right and in the right language
+ANSWERS = [
+    ("one", "en", 59, (0, 3), "There are fifty-nine flowers here, 59", True,
+     "There are only fifty-eight flowers, 58", False),
+    ("two", "en", 16, (1, 2), "Vier Katzen haben zusammen genau 16", False,
+     "Four cats have together exactly 16", True),
+    ("three", "en", 7, (0, 5), "The answer must be this number, 7", True,
+     "We can see that there were seven of them, 7", True),
+    ("one", "de", 59, (0, 4), "Es sind also neunundfünfzig Blumen, 59", True,
+     "There are surely some flowers left here, 59", False),
+    ("two", "de", 16, (1, 6), "Alle vier Katzen haben zusammen 16", True,
+     "Zusammen haben die Katzen also sicher 16", True),
+    ("three", "de", 7, (1, 1), "Die Antwort ist leider nicht bekannt, 8", False,
+     "Das wissen wir wirklich noch nicht, 9", False),
+    ("four", "de", 40, (1, 8), "Davon bleiben ihr noch vierzig Marken, 41", False,
+     "Danach bleiben ihr genau vierzig Marken, 40", True),
+]  # fmt: skip
+LAYERS, WIDTH = 2, 20
+LANGUAGES = ("en", "fr", "de")
+# Languages in which a neuron is active; the neurons that are not named here are active in none.
+OWNERS = {
+    (0, 3): ["en"], (1, 2): ["en", "fr"], (0, 5): ["en"], (0, 4): ["de"], (1, 6): ["fr", "de"],
+    (1, 1): ["en", "fr", "de"], (1, 8): ["en", "de"], (0, 9): ["fr"], (1, 11): ["en"],
+}  # fmt: skip
+
+
+def prompt(number: int) -> str:
+    """Prompts of unequal length; the last token tells the problem."""
+    return "please\n" * (number % 3) + f"problem {number}\n"
+
+
+VOCABULARY = ["[UNK]", "[PAD]", "</s>", "please"]
+PROMPTS = len(VOCABULARY)
+VOCABULARY += [prompt(number).split("\n")[-2] for number in range(len(ANSWERS))]
+SENTENCES = len(VOCABULARY)
+VOCABULARY += [sentence for row in ANSWERS for sentence in (row[4], row[6])]
+WORDS = len(VOCABULARY)
+D_MODEL = WORDS + len(ANSWERS)
+
+
+def save_model(folder: Path) -> Path:
+    """A Llama without attention. The neuron of a problem writes into a dimension of its own that
+    the first sentence reads; the second reads the problem itself, with half the strength."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=WORDS, hidden_size=D_MODEL, intermediate_size=WIDTH, num_hidden_layers=LAYERS,
+        num_attention_heads=2, max_position_embeddings=32, hidden_act="relu",
+        tie_word_embeddings=False, pad_token_id=1, bos_token_id=None, eos_token_id=2,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(torch.eye(WORDS, D_MODEL))
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[2, SENTENCES:WORDS] = 1  # a sentence ends the text
+        for block in model.model.layers:
+            block.self_attn.o_proj.weight.zero_()
+            block.mlp.up_proj.weight.zero_()[:, :WORDS] = 1
+            block.mlp.gate_proj.weight.zero_()[:, :WORDS] = -1
+            block.mlp.down_proj.weight.zero_()
+        for number, (_, _, _, (layer, neuron), *_) in enumerate(ANSWERS):
+            mlp = model.model.layers[layer].mlp
+            mlp.gate_proj.weight[neuron, PROMPTS + number] = 1
+            mlp.down_proj.weight[WORDS + number, neuron] = 1 / D_MODEL  # hook_post is D_MODEL
+            model.lm_head.weight[SENTENCES + 2 * number, WORDS + number] = 1
+            model.lm_head.weight[SENTENCES + 2 * number + 1, PROMPTS + number] = 0.5
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def tokenizer():
+    """Lines are tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    ids = {line: i for i, line in enumerate(VOCABULARY)}
+    backend = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "eos_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+ROWS = [
+    {"id": item, "language": language, "prompt": prompt(number), "response": str(answer)}
+    for number, (item, language, answer, *_) in enumerate(ANSWERS)
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load_model(save_model(tmp_path_factory.mktemp("answers")), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    with pytest.warns(UserWarning, match="four|item"):  # one problem in one language alone
+        return build_corpus(ROWS, name="problems")
+
+
+@pytest.fixture(scope="module")
+def neurons():
+    random = np.random.default_rng(3)
+    probability = random.uniform(0, 0.2, (LAYERS, WIDTH, len(LANGUAGES)))
+    for place, owners in OWNERS.items():
+        probability[place][[LANGUAGES.index(k) for k in owners]] += 0.7
+    return LanguageNeurons(
+        languages=LANGUAGES,
+        probability=probability,
+        score=random.random((LAYERS, WIDTH)),
+        selected=np.ones((LAYERS, WIDTH), bool),
+        tau=0.5,
+        tau_origin="given",
+        lambda_=0.1,
+        lambda_origin="given",
+        score_name="paper",
+        top_rate=0.5,
+    )
+
+
+OPTIONS = {"metric": "accuracy", "max_new_tokens": 4, "progress": False}
+
+
+def worth(removed) -> np.ndarray:
+    """1 for every answer that is right and in the right language, without some neurons."""
+    mask = removed if removed is None else removed.mask()
+    return np.array([
+        float(without if mask is not None and mask[place] else alive)
+        for _, _, _, place, _, alive, _, without in ANSWERS
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 20, 10_000])
+def test_the_matrix_is_known(model, corpus, neurons, batch_tokens):
+    matrix = ablation_matrix(
+        model, corpus, neurons, controls=6, seed=4, batch_tokens=batch_tokens, **OPTIONS
+    )
+    base, items = worth(None), [0, 1, 2, 0, 1, 2, 3]
+    assert (matrix.rows, matrix.languages) == (LANGUAGES, ("en", "de"))
+    assert matrix.base.tolist() == base.tolist() == [1, 0, 1, 1, 1, 0, 0]
+    assert matrix.weight.tolist() == [1.0] * 7
+    hit = 0
+    for setting, rows in ablation_sets(neurons).items():
+        for row, removed in rows.items():
+            place = matrix.classes.index(setting), LANGUAGES.index(row)
+            assert matrix.effect[place].tolist() == (worth(removed) - base).tolist()
+            draws = removed.random_control(neurons.probability.mean(-1), draws=6, seed=4)
+            drawn = np.array([worth(one) for one in draws])  # 4 items: draws n and n + 4 of 6
+            met = [(drawn[n, i] + drawn[(n + 4) % 6, i]) / 2 for i, n in enumerate(items)]
+            assert matrix.control[place].tolist() == (np.array(met) - base).tolist()
+            hit += np.abs(matrix.control[place]).sum()
+    assert hit > 3
+    assert matrix.cells("specific").tolist() == [[-1 / 3, 0], [0, 0], [0, -1 / 4]]
+    assert matrix.cells("related") == pytest.approx(np.array([[0, 1 / 4], [1 / 3, 0], [0, 0]]))
+    assert set(np.unique(matrix.effect)) == {-1.0, 0.0, 1.0}
+
+
+def test_it_is_the_accuracy_of_a_loop(model, corpus, neurons):
+    matrix = ablation_matrix(model, corpus, neurons, controls=1, **OPTIONS)
+    before = accuracy(model, corpus, max_new_tokens=4, progress=False)
+    assert [answer.text for answer in before] == [row[4] for row in ANSWERS]
+    assert [answer.both for answer in before] == matrix.base.astype(bool).tolist()
+    with ablate(model, neurons["en"]):
+        after = accuracy(model, corpus, max_new_tokens=4, progress=False)
+    assert [a.both for a in after] == (matrix.base + matrix.effect[1, 0]).astype(bool).tolist()
+
+
+def test_it_can_be_resumed_and_tells_its_metric(model, corpus, neurons, tmp_path):
+    options = {**OPTIONS, "controls": 2, "run_dir": tmp_path / "run"}
+    matrix = ablation_matrix(model, corpus, neurons, **options)
+    assert AblationMatrix.load(tmp_path / "run").metric == "accuracy"
+    assert "change of accuracy" in repr(matrix)
+    for change, message in (
+        ({"metric": "nll"}, "metric: 'accuracy', now 'nll'"),
+        ({"max_new_tokens": 3}, "max_new_tokens: 4, now 3"),
+    ):
+        with pytest.raises(LensNeuronsError, match=message):
+            ablation_matrix(model, corpus, neurons, **{**options, **change})
+    with pytest.raises(LensNeuronsError, match="perplexity needs metric='nll', these cells hold"):
+        matrix.log_perplexity_change()
+
+
+def test_a_hooked_transformer_is_refused(model, corpus, neurons, monkeypatch):
+    monkeypatch.setattr(answering, "model_family", lambda model: "hooked")
+    with pytest.raises(ModelError, match="answers under several conditions need a Transformer"):
+        ablation_matrix(model, corpus, neurons, **OPTIONS)
+
+
+def test_texts_beyond_the_context_are_refused(model, corpus, neurons):
+    with pytest.raises(LensNeuronsError, match="beyond the model's context of 32"):
+        ablation_matrix(model, corpus, neurons, **{**OPTIONS, "max_new_tokens": 31})

@@ -1,0 +1,362 @@
+"""What follows from effects by text: means, ratios, intervals, order, tables, files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lensneurons.ablation_effects import AblationMatrix, _row_distances
+from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.item_intervals import expanded_tail
+from lensneurons.provenance import Provenance
+
+# Two rows, three columns, two settings; five texts of three items. Item "c" lacks zh, "b" th.
+ROWS, LANGUAGES, CLASSES = ("zh", "en"), ("en", "zh", "th"), ("specific", "related")
+ITEMS = ("a", "b", "c", "a", "b", "a", "c")
+LANGUAGE = np.array([0, 0, 0, 1, 1, 2, 2])
+WEIGHT = np.array([2.0, 1.0, 5.0, 4.0, 4.0, 1.0, 3.0])
+BASE = np.array([4.0, 3.0, 9.0, 10.0, 6.0, 2.0, 6.0])
+EFFECT = np.array([
+    [[0, 0, 0, 1, 3, 0, 0], [1, 0, 3, 0, 0, 0, 1]],
+    [[0, 4, 0, 8, 0, 0, 2], [8, 8, 8, 2, 2, 6, -2]],
+], float)  # fmt: skip
+CONTROL = np.array([
+    [[0, 0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0]],
+    [[0, 0, 2, 2, 2, 1, 1], [2, 1, 1, 1, 1, 0, 0]],
+], float)  # fmt: skip
+SIZES = np.array([[3, 1], [7, 9]])
+
+
+@pytest.fixture
+def matrix() -> AblationMatrix:
+    return AblationMatrix(
+        rows=ROWS,
+        languages=LANGUAGES,
+        classes=CLASSES,
+        metric="nll",
+        base=BASE,
+        effect=EFFECT,
+        control=CONTROL,
+        weight=WEIGHT,
+        language=LANGUAGE,
+        item_ids=ITEMS,
+        sizes=SIZES,
+        draws=20,
+        provenance=Provenance(model="m<b>", scope="response"),
+    )
+
+
+# --- estimates ---
+
+
+def test_cells_are_sums_over_tokens(matrix):
+    """8, 8 and 4 tokens a language."""
+    assert matrix.cells("specific").tolist() == [[0, 4 / 8, 0], [4 / 8, 0, 1 / 4]]
+    assert matrix.cells("related").tolist() == [[4 / 8, 1, 2 / 4], [24 / 8, 4 / 8, 4 / 4]]
+    assert np.array_equal(matrix.cells(), matrix.cells("related"))
+    assert matrix.control_cells("specific").tolist() == [[0, 1 / 8, 0], [1 / 8, 0, 0]]
+    assert matrix.control_cells().tolist() == [[2 / 8, 4 / 8, 2 / 4], [4 / 8, 2 / 8, 0]]
+
+
+def test_the_causal_ratio_has_no_value_where_the_control_is_0(matrix):
+    nan = np.nan
+    np.testing.assert_equal(
+        matrix.causal_ratio("specific").estimate, [[nan, 4, nan], [4, nan, nan]]
+    )
+    ratio = matrix.causal_ratio()
+    np.testing.assert_equal(ratio.estimate, [[2, 2, 1], [6, 2, nan]])
+    assert math.isnan(ratio.low[1, 2])
+    assert math.isnan(ratio.high[1, 2])
+    assert (ratio.low[1, 0] <= 6) & (6 <= ratio.high[1, 0])
+
+
+def test_selectivity_is_the_own_effect_over_the_largest_other(matrix):
+    assert matrix.selectivity().estimate.tolist() == [1 / 0.5, 3 / 1]
+    np.testing.assert_equal(matrix.selectivity("specific").estimate, [np.nan, 0.5 / 0.25])
+
+
+def test_help_elsewhere_is_no_harm_elsewhere(matrix):
+    """Another language that gets better by 5 nats is not the largest effect."""
+    effect = EFFECT.copy()
+    effect[1, 0, 1] = -40
+    helped = replace(matrix, effect=effect)
+    assert helped.cells()[0].tolist() == [-5, 1, 0.5]
+    assert helped.selectivity().estimate[0] == 2
+
+
+def test_selectivity_of_a_row_that_is_no_column_is_unknown(matrix):
+    other = replace(matrix, rows=("zh", "sw"))
+    estimate = other.selectivity().estimate
+    assert estimate[0] == 2
+    assert math.isnan(estimate[1])
+    figures = other.summary().set_index(["removed", "figure"])["estimate"]
+    assert figures["specific + related", "mean diagonal"] == 1
+    assert figures["specific + related", "mean off-diagonal"] == (0.5 + 0.5 + 3 + 0.5 + 1) / 5
+    assert "English on itself" not in figures["specific"].index
+
+
+def test_the_summary(matrix):
+    table = matrix.summary()
+    assert list(table.columns) == ["removed", "figure", "estimate", "low", "high"]
+    assert table["removed"].unique().tolist() == ["specific", "specific + related"]
+    values = table.set_index(["removed", "figure"])["estimate"]
+    expected = {
+        "mean diagonal": (0.5, (1 + 3) / 2),
+        "mean off-diagonal": (1 / 16, (0.5 + 0.5 + 0.5 + 1) / 4),
+        "mean diagonal of the control": (1 / 8, 1 / 2),
+        "diagonal / off-diagonal": (8, 2 / 0.625),
+        "diagonal / control": (4, 4),
+        "English on itself": (0.5, 3),
+    }
+    assert len(table) == 2 * len(expected)
+    for name, (specific, related) in expected.items():
+        assert values["specific", name] == pytest.approx(specific)
+        assert values["specific + related", name] == pytest.approx(related)
+
+
+def test_the_change_of_perplexity_in_logarithms(matrix):
+    """Mean NLLs of 2, 2 and 2 nats before."""
+    before = math.exp(2)
+    expected = [[math.log1p(math.exp(2 + c) - before) for c in row] for row in matrix.cells()]
+    assert matrix.log_perplexity_change() == pytest.approx(np.array(expected))
+    assert matrix.log_perplexity_change("specific")[0, 0] == 0
+    better = replace(matrix, effect=EFFECT * [[[1]], [[-0.01]]]).log_perplexity_change()
+    assert better[0, 0] == pytest.approx(math.log1p(math.exp(2 - 0.005) - before))
+    assert better[0, 0] < 0
+    falls = replace(matrix, effect=np.where(EFFECT == -2, -8.0, EFFECT))  # th: -2/4 of a nat
+    assert math.isnan(falls.log_perplexity_change()[1, 2])
+    assert not np.isnan(falls.log_perplexity_change()[:, :2]).any()
+    with pytest.raises(LensNeuronsError, match="perplexity needs metric='nll', these cells hold a"):
+        replace(matrix, metric="accuracy").log_perplexity_change()
+
+
+def test_an_unknown_setting_is_refused(matrix):
+    message = r"setting='agnostic' is not known; choose one of \['specific', 'related'\]"
+    for ask in (
+        matrix.cells, matrix.control_cells, matrix.interval, matrix.control_interval,
+        matrix.causal_ratio, matrix.selectivity, matrix.log_perplexity_change,
+        matrix.language_order, matrix.name_of,
+    ):  # fmt: skip
+        with pytest.raises(LensNeuronsError, match=message):
+            ask("agnostic")
+
+
+def test_settings_are_named_after_all_that_they_remove(matrix):
+    assert matrix.name_of("specific") == "specific"
+    assert matrix.name_of("related") == matrix.name_of() == "specific + related"
+
+
+# --- intervals ---
+
+
+def drawn_by_hand(values, draws=1000):
+    """Means of the drawn corpora, [draw, language], item by item."""
+    order = list(dict.fromkeys(ITEMS))
+    times = np.random.default_rng(0).multinomial(3, [1 / 3] * 3, size=draws)
+    found = np.full((draws, 3), np.nan)
+    for d, row in enumerate(times):
+        for k in range(3):
+            texts = [i for i in range(len(ITEMS)) if LANGUAGE[i] == k]
+            weight = sum(row[order.index(ITEMS[i])] * WEIGHT[i] for i in texts)
+            total = sum(row[order.index(ITEMS[i])] * values[i] for i in texts)
+            found[d, k] = total / weight if weight else np.nan
+    return found
+
+
+def test_intervals_are_of_drawn_items(matrix):
+    tail = expanded_tail(3, 0.9)
+    for ours, values in (
+        (matrix.interval("related", level=0.9), EFFECT[1]),
+        (matrix.control_interval("related", level=0.9), CONTROL[1]),
+    ):
+        for row in range(2):
+            ends = np.nanquantile(drawn_by_hand(values[row]), [tail, 1 - tail], axis=0)
+            assert ours.low[row] == pytest.approx(ends[0])
+            assert ours.high[row] == pytest.approx(ends[1])
+    assert ours.level == 0.9
+
+
+def test_ratios_are_drawn_together(matrix):
+    """Twice the control is sure to be twice the control, however far both move."""
+    twice = replace(matrix, effect=2 * CONTROL)
+    ratio = twice.causal_ratio()
+    known = ~np.isnan(ratio.estimate)
+    assert known.sum() == 5
+    assert ratio.low[known] == pytest.approx(2)
+    assert ratio.high[known] == pytest.approx(2)
+    assert (twice.interval().high > twice.interval().low).any()
+    row = twice.summary().set_index(["removed", "figure"]).loc["specific + related"]
+    assert row.loc["diagonal / control", ["low", "high"]].tolist() == pytest.approx([2, 2])
+
+
+def test_a_higher_level_is_wider(matrix):
+    wide, narrow = matrix.interval(level=0.95), matrix.interval(level=0.3)
+    assert (wide.low <= narrow.low).all()
+    assert (narrow.high <= wide.high).all()
+    table = matrix.to_pandas(level=0.3)
+    for name, found in (("effect", narrow), ("control", matrix.control_interval(level=0.3))):
+        assert table[f"{name}_low"][6:].to_numpy() == pytest.approx(found.low.ravel())
+        assert table[f"{name}_high"][6:].to_numpy() == pytest.approx(found.high.ravel())
+
+
+def test_the_mean_diagonal_covers_its_truth():
+    """150 corpora of 25 items in 3 languages, texts of 5 to 40 tokens whose effect a token is 0.3,
+    0.5 or 0.1 on the own language, 0.02 elsewhere, with noise of items and of texts: intervals of
+    90 % hold the mean diagonal 0.3 in 90 %, give or take 3 standard errors."""
+    random, n, k, corpora = np.random.default_rng(8), 25, 3, 150
+    truth = np.where(np.eye(k, dtype=bool), [0.3, 0.5, 0.1], 0.02)
+    ids, language = tuple(f"i{i}" for i in range(n)) * k, np.repeat(np.arange(k), n)
+    held = 0
+    for _ in range(corpora):
+        weight = random.integers(5, 41, n * k).astype(float)
+        item = np.tile(random.normal(1, 0.4, n), k)
+        effect = truth[:, language] * item * random.gamma(4, 1 / 4, (k, n * k)) * weight
+        matrix = AblationMatrix(
+            rows=("a", "b", "c"), languages=("a", "b", "c"), classes=("specific",), metric="nll",
+            base=weight, effect=effect[None], control=0.01 * effect[None], weight=weight,
+            language=language, item_ids=ids, sizes=np.ones((1, k), np.int64), draws=1,
+        )  # fmt: skip
+        row = matrix.summary(level=0.9).iloc[0]
+        assert row["figure"] == "mean diagonal"
+        held += row["low"] <= 0.3 <= row["high"]
+    assert abs(held / corpora - 0.9) < 3 * (0.9 * 0.1 / corpora) ** 0.5
+
+
+# --- at the edges ---
+
+
+def test_one_row_and_one_column_have_no_elsewhere(matrix):
+    own = LANGUAGE == 1
+    one = AblationMatrix(
+        rows=("zh",), languages=("zh",), classes=("related",), metric="nll", base=BASE[own],
+        effect=EFFECT[1:, :1, own], control=0 * CONTROL[1:, :1, own], weight=WEIGHT[own],
+        language=np.zeros(2, np.int64), item_ids=("a", "b"), sizes=SIZES[1:, :1], draws=1,
+    )  # fmt: skip
+    assert one.cells().tolist() == [[1.0]]
+    assert math.isnan(one.selectivity().estimate[0])
+    assert np.isnan(one.causal_ratio().low).all()
+    values = one.summary().set_index("figure")
+    assert values.loc["mean diagonal", "estimate"] == 1
+    assert math.isnan(values.loc["mean off-diagonal", "low"])
+    assert "off-diagonal nan" in repr(one)
+    assert one.language_order() == ("zh",)
+
+
+def test_a_single_item_has_cells_and_no_interval(matrix):
+    single = replace(matrix, item_ids=("a",) * 7)
+    assert np.array_equal(single.cells(), matrix.cells())
+    assert repr(single) == repr(matrix)
+    assert single._repr_html_() == matrix._repr_html_()
+    with pytest.raises(LensNeuronsError, match="needs at least two items"):
+        single.interval()
+
+
+def test_rows_that_are_no_columns_have_no_diagonal(matrix):
+    foreign = replace(matrix, rows=("sw", "fr"))
+    values = foreign.summary().set_index(["removed", "figure"])["estimate"]
+    assert math.isnan(values["specific", "mean diagonal"])
+    assert values["specific", "mean off-diagonal"] == pytest.approx(1.25 / 6)
+
+
+def test_nothing_can_be_changed(matrix):
+    for name in ("base", "effect", "control", "weight", "language", "sizes"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(matrix, name)[...] = 0
+    assert EFFECT.flags.writeable
+
+
+# --- order of the languages ---
+
+
+def test_similar_languages_stand_side_by_side():
+    """Rows 0, 3 and 1, 4 harm the same languages, whatever they do to themselves; row 2 nobody."""
+    names = ("zh", "de", "sw", "ja", "nl")
+    cells = np.array([
+        [9, 1, 0, 5, 0],
+        [0, 9, 1, 1, 6],
+        [2, 2, 9, 2, 2],
+        [4, 2, 0, 8, 1],
+        [0, 5, 2, 1, 8],
+    ], float)  # fmt: skip
+    matrix = AblationMatrix(
+        rows=names, languages=names, classes=("related",), metric="nll", base=np.ones(10),
+        effect=np.tile(cells, 2)[None], control=np.zeros((1, 5, 10)), weight=np.ones(10),
+        language=np.tile(np.arange(5), 2), item_ids=("a",) * 5 + ("b",) * 5,
+        sizes=np.ones((1, 5), np.int64), draws=1,
+    )  # fmt: skip
+    order = matrix.language_order()
+    assert set(order) == set(names)
+    assert abs(order.index("zh") - order.index("ja")) == 1
+    assert abs(order.index("de") - order.index("nl")) == 1
+    two = replace(
+        matrix, rows=names[:2], effect=matrix.effect[:, :2], control=matrix.control[:, :2],
+        sizes=matrix.sizes[:, :2],
+    )  # fmt: skip
+    assert two.language_order() == ("zh", "de")
+
+
+def test_effects_on_the_two_own_languages_do_not_make_rows_alike():
+    """Columns 2 to 4 say opposite things; the own columns 0 and 1 would outweigh them."""
+    cells = np.array([[90.0, 80, 0, 1, 2], [80, 90, 3, 2, 1]])
+    distance = _row_distances(cells, np.eye(2, 5, dtype=bool))
+    assert distance == pytest.approx(np.array([[0, 2], [2, 0]]))
+    flat = np.array([[1.0, 0, 5, 5, 5], [0, 1, 3, 2, 1]])
+    assert _row_distances(flat, np.eye(2, 5, dtype=bool))[0, 1] == 1
+
+
+# --- as a value ---
+
+
+def test_its_table_has_one_row_a_cell(matrix):
+    table = matrix.to_pandas()
+    assert list(table.columns) == [
+        "removed", "row", "column", "neurons", "effect", "effect_low", "effect_high",
+        "control", "control_low", "control_high",
+    ]  # fmt: skip
+    assert len(table) == 12
+    chosen = table[(table["removed"] == "specific + related") & (table["row"] == "en")]
+    assert chosen["column"].tolist() == ["en", "zh", "th"]
+    assert chosen["neurons"].tolist() == [9, 9, 9]
+    assert chosen["effect"].tolist() == [3, 0.5, 1]
+    assert chosen["control"].tolist() == [0.5, 0.25, 0]
+    assert table["neurons"][:6].tolist() == [3, 3, 3, 1, 1, 1]
+    assert (table["effect_low"] <= table["effect_high"]).all()
+
+
+def test_it_comes_back_from_its_file(matrix, tmp_path):
+    path = matrix.save(tmp_path / "deep" / "matrix.safetensors")
+    again = AblationMatrix.load(path)
+    for name in ("rows", "languages", "classes", "metric", "item_ids", "draws", "provenance"):
+        assert getattr(again, name) == getattr(matrix, name)
+    for name in ("base", "effect", "control", "weight", "language", "sizes"):
+        assert np.array_equal(getattr(again, name), getattr(matrix, name))
+        assert getattr(again, name).dtype == getattr(matrix, name).dtype
+    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
+    assert repr(again) == repr(matrix)
+    folder = tmp_path / "run"
+    matrix.save(folder / "ablation.safetensors")
+    assert np.array_equal(AblationMatrix.load(folder).effect, matrix.effect)
+    with pytest.raises(StorageError, match="does not exist"):
+        AblationMatrix.load(tmp_path / "nothing")
+
+
+def test_it_shows_itself(matrix):
+    shown = repr(matrix)
+    assert shown.startswith("AblationMatrix(2 x 3, change of NLL, nats a token: specific: diagonal")
+    assert "specific: diagonal 0.500, off-diagonal 0.062, control 0.125;" in shown
+    assert "specific + related: diagonal 2.000, off-diagonal 0.625, control 0.500)" in shown
+    html = replace(matrix, rows=("<script>", "en"))._repr_html_()
+    assert "<script>" not in html
+    assert "<td>&lt;script&gt;</td><td>7</td><td>0.500</td><td>1.000</td><td>0.500</td>" in html
+    assert "AblationMatrix, specific + related removed: change of NLL, nats a token" in html
+    assert "change of accuracy" in repr(replace(matrix, metric="accuracy"))
+
+
+def test_a_matrix_of_unequal_sides_is_not_silently_transposed(matrix):
+    """Every reader keeps [row, column]: 2 x 3."""
+    for found in (matrix.interval(), matrix.control_interval(), matrix.causal_ratio()):
+        assert found.estimate.shape == found.low.shape == found.high.shape == (2, 3)
+    assert matrix.selectivity().low.shape == (2,)

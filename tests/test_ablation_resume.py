@@ -1,0 +1,278 @@
+"""A matrix that is killed at any moment goes on, ends with the same bytes, and knows its folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from lensneurons import storage
+from lensneurons.ablation import ablation_matrix
+from lensneurons.ablation_effects import AblationMatrix
+from lensneurons.corpora import build_corpus
+from lensneurons.errors import ProvenanceError, StorageError
+from lensneurons.models import load_model
+from lensneurons.neurons import LanguageNeurons
+
+# Python 3.12 warns of any fork beside threads; ours run nothing but the matrix and die.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+CORPUS = tiny.tiny_corpus()
+OPTIONS = {
+    "classes": ["specific", "related"],
+    "languages": ["zh", "th"],
+    "controls": 2,
+    "batch_tokens": 300,
+    "progress": False,
+}
+RESULT = "ablation.safetensors"
+CELLS = 3 * 2 * 2
+KILLED = -signal.SIGKILL
+
+
+def drawn_neurons() -> LanguageNeurons:
+    """Neurons of the tiny model whose sets are of unequal size."""
+    random = np.random.default_rng(7)
+    shape = (tiny.LAYERS, tiny.D_MLP, 3)
+    return LanguageNeurons(
+        languages=("en", "zh", "th"),
+        probability=np.round(random.random(shape) * [0.7, 0.8, 0.9], 3),
+        score=random.random(shape[:2]),
+        selected=random.random(shape[:2]) < 0.5,
+        tau=0.5,
+        tau_origin="given",
+        lambda_=0.1,
+        lambda_origin="given",
+        score_name="paper",
+        top_rate=0.5,
+    )
+
+
+NEURONS = drawn_neurons()
+
+
+@pytest.fixture(scope="module")
+def llama(bridge):
+    return bridge("Llama")
+
+
+@pytest.fixture(scope="module")
+def whole(llama, tmp_path_factory):
+    """The folder of a matrix that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    ablation_matrix(llama, CORPUS, NEURONS, run_dir=folder, **OPTIONS)
+    return folder
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "finished")
+
+
+def run(model, folder, neurons=NEURONS, corpus=CORPUS, **options):
+    return ablation_matrix(model, corpus, neurons, run_dir=folder, **{**OPTIONS, **options})
+
+
+def killed_before_replace(number, llama, folder):
+    """Run in a forked process that dies ahead of its n-th rename; its exit status."""
+    child = os.fork()
+    if child == 0:
+        calls, rename = iter(range(1, 10**6)), os.replace
+
+        def renaming(*paths):
+            if next(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(*paths)
+
+        storage.os.replace = renaming
+        status = 1
+        try:
+            run(llama, folder)
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 8, CELLS + 1, CELLS + 2])
+def test_killed_between_write_and_rename(number, llama, whole, tmp_path):
+    """Renamed are run.json, every cell, and the result."""
+    assert killed_before_replace(number, llama, tmp_path) == KILLED
+    assert not (tmp_path / RESULT).exists()
+    assert len(list(tmp_path.rglob(".*.tmp"))) == 1
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.safetensors")}
+    assert len(done) == max(0, number - 2)
+    run(llama, tmp_path)
+    assert (tmp_path / RESULT).read_bytes() == (whole / RESULT).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", RESULT, "run.json"]
+
+
+def test_there_are_no_other_renames(llama, tmp_path):
+    assert killed_before_replace(CELLS + 3, llama, tmp_path) == 0
+
+
+def test_cells_that_are_done_are_not_run_again(llama, whole, tmp_path, monkeypatch):
+    """Of 12 cells 7 are there: beside the untouched texts, the passes of 5 cells are run."""
+    from lensneurons import ablation_cells
+
+    assert killed_before_replace(9, llama, tmp_path) == KILLED
+    ran, plain = [], ablation_cells._run_cell
+
+    def counted(job, base, *cell):
+        ran.append(cell)
+        return plain(job, base, *cell)
+
+    monkeypatch.setattr(ablation_cells, "_run_cell", counted)
+    run(llama, tmp_path)
+    rest = [("related", "th", "zh")]
+    rest += [(s, row, "th") for s in ("specific", "related") for row in ("zh", "th")]
+    assert ran == rest
+    assert (tmp_path / RESULT).read_bytes() == (whole / RESULT).read_bytes()
+
+
+SCRIPT = """
+import os, sys, time
+os.environ["OMP_NUM_THREADS"] = "1"
+sys.path[:0] = [{root!r}, {tests!r}]
+import tiny
+from lensneurons import ablation_cells
+from lensneurons.ablation import ablation_matrix
+from lensneurons.models import load_model
+from lensneurons.neurons import LanguageNeurons
+save = ablation_cells.save_arrays
+ablation_cells.save_arrays = lambda *a: (time.sleep(0.05), save(*a), time.sleep(0.05))
+model = load_model({model!r}, device="cpu")
+neurons = LanguageNeurons.load({neurons!r})
+ablation_matrix(model, tiny.tiny_corpus(), neurons, run_dir={run!r}, **{options!r})
+"""
+
+
+def test_a_process_killed_at_a_random_moment(model_folder, llama, whole, tmp_path):
+    """A real process, killed once some cells are done; this one goes on."""
+    tests, folder = Path(__file__).parent, tmp_path / "run"
+    values = {"root": str(tests.parent), "tests": str(tests), "run": str(folder)}
+    values |= {"model": str(model_folder("Llama")), "options": OPTIONS}
+    values |= {"neurons": str(NEURONS.save(tmp_path / "neurons"))}
+    command = [sys.executable, "-c", SCRIPT.format(**values)]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("cells/*.safetensors"))) < 3:
+        assert child.poll() is None, child.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(float(np.random.default_rng().uniform(0, 0.2)))
+    child.kill()
+    assert child.wait() == KILLED
+    child.stderr.close()
+    assert not (folder / RESULT).exists()
+    run(llama, folder)
+    assert (folder / RESULT).read_bytes() == (whole / RESULT).read_bytes()
+
+
+def test_without_a_folder_the_result_is_the_same(llama, whole, tmp_path):
+    matrix = ablation_matrix(llama, CORPUS, NEURONS, **OPTIONS)
+    assert matrix.save(tmp_path / "saved").read_bytes() == (whole / RESULT).read_bytes()
+
+
+# --- a finished folder ---
+
+
+def test_a_finished_folder_is_only_read(llama, finished, monkeypatch):
+    first, stamp = AblationMatrix.load(finished), (finished / RESULT).stat().st_mtime_ns
+
+    def ran(*args, **kwargs):
+        raise AssertionError("a forward pass ran")
+
+    monkeypatch.setattr(torch.nn.Embedding, "forward", ran)
+    again = run(llama, finished)
+    assert np.array_equal(again.effect, first.effect)
+    assert again.provenance == first.provenance
+    assert (finished / RESULT).stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"seed": 1}, "seed: 0, now 1"),
+        ({"controls": 3}, "controls: 2, now 3"),
+        ({"batch_tokens": 200}, "batch_tokens: 300, now 200"),
+        ({"classes": ["specific"]}, r"classes: \['specific', 'related'\], now \['specific'\]"),
+        ({"languages": ["th", "zh"]}, r"rows: \['zh', 'th'\], now \['th', 'zh'\]"),
+        ({"scope": "all"}, "scope: 'response' and 'all'"),
+    ],
+)
+def test_another_plan_is_refused(option, message, llama, finished):
+    with pytest.raises(ProvenanceError, match=message):
+        run(llama, finished, **option)
+
+
+def test_other_neurons_are_refused(llama, finished):
+    selected = NEURONS.selected.copy()
+    chosen = NEURONS.specific["zh"].flat[0]
+    selected.flat[chosen] = False
+    with pytest.raises(ProvenanceError, match=r"another plan \(neurons: '[0-9a-f]{64}', now"):
+        run(llama, finished, replace(NEURONS, selected=selected))
+    with pytest.raises(ProvenanceError, match="neurons: "):
+        run(llama, finished, NEURONS.with_population("all"))
+
+
+def test_the_same_neurons_with_other_controls_are_refused(llama, finished):
+    """Where the probabilities of others change, the sets stay and their random controls do not."""
+    probability = NEURONS.probability.copy()
+    probability[NEURONS.n_above == 0] /= 3
+    changed = replace(NEURONS, probability=probability)
+    assert all(changed[k] == NEURONS[k] for k in NEURONS.languages)
+    with pytest.raises(ProvenanceError, match=r"another plan \(control_sets: "):
+        run(llama, finished, changed)
+
+
+def test_another_corpus_is_refused(llama, finished):
+    names = ("id", "language", "prompt", "response")
+    rows = [{name: getattr(item, name) for name in names} for item in CORPUS]
+    rows[3]["response"] += "!"
+    with pytest.raises(ProvenanceError, match=r"begun with something else: .*corpora: "):
+        run(llama, finished, corpus=build_corpus(rows))
+    with pytest.raises(ProvenanceError, match="corpora: "):
+        run(llama, finished, corpus=CORPUS.select(languages=["zh", "th"]))
+
+
+def test_changed_weights_are_refused(model_folder, finished):
+    model = load_model(model_folder("Llama"), device="cpu")
+    with torch.no_grad():
+        model.blocks[1].mlp.gate.original_component.weight[3, 4] += 1e-6
+    with pytest.raises(ProvenanceError, match=r"something else: .*\(weights: '[0-9a-f]+' and"):
+        run(model, finished)
+
+
+def test_a_folder_of_another_job_is_refused(llama, finished, tmp_path):
+    from lensneurons.activations import collect
+
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StorageError, match=r"holds other files \(thesis\.tex\)"):
+        run(llama, tmp_path / "other")
+    counted = tmp_path / "counted"
+    collect(llama, CORPUS, run_dir=counted, groups=2, progress=False)
+    with pytest.raises(ProvenanceError, match="begun with"):
+        run(llama, counted)
+
+
+def test_a_damaged_cell_is_named(llama, whole, tmp_path):
+    assert killed_before_replace(6, llama, tmp_path) == KILLED
+    file = tmp_path / "cells" / "specific_th_en.safetensors"
+    os.truncate(file, file.stat().st_size - 7)
+    with pytest.raises(StorageError, match=r"th_en\.safetensors is damaged .*; delete it to run t"):
+        run(llama, tmp_path)
+    file.unlink()
+    run(llama, tmp_path)
+    assert (tmp_path / RESULT).read_bytes() == (whole / RESULT).read_bytes()

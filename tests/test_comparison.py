@@ -1,0 +1,464 @@
+"""Before and after: planted changes are counted exactly, and chance is called chance."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from before_after import (
+    D_MLP,
+    LANGUAGES,
+    N_LAYERS,
+    PARTS,
+    TAU,
+    TRAINED,
+    Planned,
+    logits,
+    noisy,
+    placed,
+    plan,
+    runs,
+)
+
+from lensneurons.class_changes import Comparison
+from lensneurons.class_tables import ClassTables, of_class
+from lensneurons.comparison import compare
+from lensneurons.comparison_series import ComparisonSeries, compare_series
+from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
+from lensneurons.group_tests import jackknife_interval, least_interval, swap_p, swap_p_least
+from lensneurons.identification import identify
+from lensneurons.intervals import jackknife
+from lensneurons.provenance import Provenance
+from lensneurons.run_overlap import stability
+from lensneurons.statistics import ActivationStatistics
+
+K = len(LANGUAGES)
+COUNTS = ["before", "after", "change"]
+
+
+def planted(**options: Any) -> Comparison:
+    return compare(*runs(plan()), tau=TAU, **options)
+
+
+def kind(owners: tuple[str, ...]) -> str:
+    return {0: "unclassified", 1: "specific", K: "agnostic"}.get(len(owners), "related")
+
+
+def rows_of(table: Any, names: list[str]) -> list[tuple]:
+    return list(table[names].itertuples(index=False, name=None))
+
+
+def test_a_histogram_is_counted() -> None:
+    before, after = (Counter(len(row[run]) for row in plan()) for run in (1, 2))
+    silent = N_LAYERS * D_MLP - len(plan())
+    table = planted().to_pandas()
+    expected = [(before[n], after[n], after[n] - before[n]) for n in range(K + 1)]
+    expected[0] = (before[0] + silent, after[0] + silent, after[0] - before[0])
+    assert rows_of(table, COUNTS) == expected
+    assert table["n"].tolist() == list(range(K + 1))
+    assert table["class"].tolist() == [
+        "unclassified", "specific", *["related"] * (K - 2), "agnostic",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["layers", "parts"])
+def test_classes_of_layers_and_parts_are_counted(what: str) -> None:
+    spans = PARTS if what == "parts" else [(layer, layer) for layer in range(N_LAYERS)]
+    expected = []
+    for first, last in spans:
+        for name in ("specific", "related", "agnostic"):
+            inside = [row for row in plan() if first <= row[0] <= last]
+            before, after = (sum(kind(row[run]) == name for row in inside) for run in (1, 2))
+            expected.append((before, after, after - before))
+    found = planted()
+    table = found.part_changes(PARTS) if what == "parts" else found.to_pandas("layers")
+    assert rows_of(table, COUNTS) == expected
+    if what == "parts":
+        assert rows_of(table[::3], ["part", "first", "last"]) == [
+            (number, *span) for number, span in enumerate(PARTS, 1)
+        ]
+
+
+def test_languages_and_their_roles() -> None:
+    table = planted(trained=TRAINED[::-1]).to_pandas("languages")
+    expected = []
+    for language in LANGUAGES:
+        role = "trained" if language in TRAINED else "untouched"
+        for name in ("specific", "related"):
+            counts = [
+                sum(kind(row[run]) == name and language in row[run] for row in plan())
+                for run in (1, 2)
+            ]
+            role = "pivot" if language == "en" else role
+            expected.append((language, role, name, *counts, counts[1] - counts[0]))
+    assert rows_of(table, ["language", "role", "class", *COUNTS]) == expected
+    assert planted().role_of("sw") == ""
+    with pytest.raises(LensNeuronsError, match="language='xx' is not known"):
+        planted().role_of("xx")
+
+
+def test_transitions_and_their_net_flow() -> None:
+    flows = Counter((len(row[1]), len(row[2])) for row in plan())
+    flows[0, 0] += N_LAYERS * D_MLP - len(plan())
+    found = planted()
+    assert {place: int(found.transitions[place]) for place in flows} == flows
+    assert found.transitions.sum() == N_LAYERS * D_MLP
+    table = found.to_pandas("transitions").set_index(["n_before", "n_after"])
+    for (a, b), number in flows.items():
+        row = table.loc[(a, b)]
+        assert (row["neurons"], row["low"], row["high"]) == (number, number, number)
+        assert row["net"] == number - flows[b, a]
+        assert row["p"] == (1.0 if number == flows[b, a] else 2 / 2**6)
+    assert found.n_before.sum() == sum(len(row[1]) for row in plan())
+    layer, neuron, owners = placed(plan(), 2)[-1]
+    assert found.n_after[layer, neuron] == len(owners)
+
+
+def test_overlap_is_that_of_stability() -> None:
+    before, after = runs(plan())
+    table = compare(before, after, tau=TAU).to_pandas("overlap").set_index("language")
+    for language in LANGUAGES:
+        related = [
+            {i for i, row in enumerate(plan()) if language in row[run] and 0 < len(row[run]) < K}
+            for run in (1, 2)
+        ]
+        row, both = table.loc[language], len(related[0] & related[1])
+        assert (row["before"], row["after"], row["both"]) == (*map(len, related), both)
+        assert row["jaccard"] == pytest.approx(both / len(related[0] | related[1]))
+        assert row["jaccard_low"] == pytest.approx(row["jaccard_high"]) == row["jaccard"]
+        assert row["containment"] == both / len(related[0])
+    sets = [identify(run, tau=TAU, population="all") for run in (before, after)]
+    judged = stability(*sets)
+    order = [judged.rows.index(language) for language in LANGUAGES]
+    assert table["dice"].to_numpy() == pytest.approx(judged.overlap("dice")[order])
+    assert table["expected"].to_numpy() == pytest.approx(judged.expected[order])
+
+
+def test_one_group_says_what_all_say() -> None:
+    """Every group of the plan shows the same change: no width, and the smallest p there is."""
+    table = planted().to_pandas()
+    moved = table["change"] != 0
+    assert table["low"].tolist() == table["high"].tolist() == table["change"].tolist()
+    assert table["p"].tolist() == [2 / 2**6 if one else 1.0 for one in moved]
+
+
+def joint(before: ActivationStatistics, after: ActivationStatistics) -> ActivationStatistics:
+    """Both runs as one: the jackknife of the package then leaves a group out of both."""
+    names = (*before.languages, *(f"{k}-after" for k in before.languages))
+    counts = np.concatenate([before.grouped_counts, after.grouped_counts], axis=-1)
+    tokens = np.concatenate([before.grouped_tokens, after.grouped_tokens], axis=-1)
+    return ActivationStatistics(names, counts, tokens)
+
+
+def profile(statistics: ActivationStatistics, languages: tuple[str, ...], tau: float) -> np.ndarray:
+    return identify(statistics.select(languages), tau=tau, lambda_=0.1).layer_profile("all")
+
+
+def test_intervals_are_the_jackknife_of_identification() -> None:
+    """Everything anew, on all neurons, without each group: the pruned way gives the same."""
+    random = np.random.default_rng(0)
+    before, after = noisy(random, 0.4, groups=5, shape=(3, 50))
+    tau = identify(before).tau
+    late = tuple(f"{k}-after" for k in before.languages)
+
+    def change(statistics: ActivationStatistics) -> np.ndarray:
+        old = profile(statistics, before.languages, tau)
+        return profile(statistics, late, tau) - old
+
+    expected = jackknife(joint(before, after), change, level=0.9)
+    found = compare(before, after)
+    assert found.tau == tau
+    table = found.to_pandas("layers", level=0.9)
+    for name, values in (("change", expected.estimate), ("low", expected.low)):
+        assert table[name].to_numpy() == pytest.approx(values.ravel())
+    assert table["high"].to_numpy() == pytest.approx(expected.high.ravel())
+    assert (expected.low < expected.high).any()
+
+
+def test_p_values_are_those_of_really_swapped_groups() -> None:
+    """Every choice of groups, labels swapped in the counts, changes within groups added up."""
+    before, after = noisy(np.random.default_rng(1), 0.3, groups=4, shape=(2, 80))
+    tau = identify(before).tau
+
+    def total(swapped: tuple[bool, ...]) -> np.ndarray:
+        sums = np.zeros(5)
+        for group, swap in enumerate(swapped):
+            weights = np.eye(4, dtype=np.int64)[group]
+            ours, theirs = (run.resample(weights) for run in (before, after))
+            ours, theirs = (theirs, ours) if swap else (ours, theirs)
+            histograms = [
+                identify(r, tau=tau, lambda_=0.1).histogram("all") for r in (ours, theirs)
+            ]
+            sums += histograms[1] - histograms[0]
+        return sums
+
+    sums = np.array([total(choice) for choice in product([False, True], repeat=4)])
+    expected = (np.abs(sums) >= np.abs(sums[0])).mean(axis=0)
+    found = compare(before, after)
+    assert found.to_pandas()["p"].tolist() == expected.tolist()
+    alone = found.alone
+    assert alone is not None
+    moved = alone.histogram_change()[:, 1:3]
+    least = sums[:, 1:3].min(axis=1)
+    assert swap_p_least(moved) == ((least >= least[0]).mean(), (least <= least[0]).mean())
+
+
+def test_many_groups_are_swapped_at_random() -> None:
+    changes = np.random.default_rng(2).normal(0.5, 1, (16, 3))
+    drawn = swap_p(changes)
+    signs = np.array(list(product([1, -1], repeat=16)))
+    exact = (np.abs(signs @ changes) >= np.abs(changes.sum(0)) - 1e-9).mean(axis=0)
+    assert drawn == pytest.approx(exact, abs=4 * 0.5 / 64)
+    assert swap_p(changes, seed=1).tolist() != drawn.tolist()
+    assert (swap_p(np.full((20, 1), 3)) > 0).all()  # the labels as they are count as one pattern
+
+
+def test_the_least_of_several() -> None:
+    values = np.array([3.0, 5.0])
+    left_out = np.array([[2.0, 5.0], [4.0, 5.5], [3.0, 4.5]])
+    one, two = (jackknife_interval(values[i], left_out[:, i]) for i in (0, 1))
+    least = least_interval(values, left_out)
+    assert least.estimate == 3
+    assert least.low == one.low < two.low
+    assert least.high > one.high  # Bonferroni
+    with pytest.raises(LensNeuronsError, match=r"level=95.0: give a coverage between 0 and 1"):
+        least_interval(values, left_out, level=95.0)
+
+
+def p_values(figure: Callable[[ClassTables], np.ndarray], worlds: int, shift: float) -> np.ndarray:
+    random = np.random.default_rng(3)
+    pairs = (noisy(random, shift, shape=(2, 400)) for _ in range(worlds))
+    return np.array([compare(*pair).change(figure).p for pair in pairs])
+
+
+def memberships(tables: ClassTables) -> np.ndarray:
+    change = tables.histogram_change()
+    return change @ np.arange(change.shape[1])
+
+
+def test_chance_is_called_chance() -> None:
+    """Runs that differ by noise alone, with the bar of the one before: p-values are uniform."""
+    p = p_values(memberships, 200, 0.0)
+    for level in (0.1, 0.25, 0.5, 0.75):
+        assert np.mean(p <= level) == pytest.approx(
+            level, abs=3 * (level * (1 - level) / 200) ** 0.5
+        )
+
+
+def test_a_shift_is_found() -> None:
+    assert np.mean(p_values(memberships, 40, 0.05) <= 0.05) > 0.9
+
+
+def test_large_changes_are_found_as_well() -> None:
+    """Pools with some groups swapped would show the whole change still, and p would be near 0.4."""
+    table = planted().to_pandas()
+    assert table.loc[K, "p"] == 2 / 2**6
+
+
+def test_coverage_of_changes() -> None:
+    """95 % intervals of ten groups hold the change of a large corpus in 95 to 99.5 %."""
+    random = np.random.default_rng(4)
+    base = logits(random, (3, 150), 4)
+    shift = np.array([0.05, 0.2, 0.05, 0.2])
+    options = {"base": base}
+    truth = compare(*noisy(random, shift, groups=500, **options), tau=0.45).tables
+    held = []
+    for _ in range(60):
+        found = compare(*noisy(random, shift, groups=10, **options), tau=0.45)
+        change = found.change(lambda t: of_class(t.layer_change(), "specific + related"))
+        real = of_class(truth.layer_change(), "specific + related")[0]
+        held += [*((change.low <= real) & (real <= change.high))]
+    assert 0.95 <= np.mean(held) <= 0.995
+
+
+def test_one_bar_for_both() -> None:
+    """With each run's own percentile as many memberships pass in both, and nothing is seen."""
+    before, after = noisy(np.random.default_rng(5), 0.5)
+    own = [identify(run).above.sum() for run in (before, after)]
+    assert own[0] == own[1]
+    shared = compare(before, after)
+    assert shared.tau == identify(before).tau
+    assert shared.above[1].sum() > 1.3 * shared.above[0].sum()
+    assert "percentile 0.95 of the run before" in repr(shared)
+    assert compare(before, after, percentile=0.8).tau == identify(before, percentile=0.8).tau
+    given = compare(before, after, tau=0.3)
+    assert (given.tau, given.tau_origin) == (0.3, "given")
+
+
+def test_the_same_run_twice_did_not_change() -> None:
+    before, _ = noisy(np.random.default_rng(6))
+    table = compare(before, before).to_pandas("layers")
+    assert not table[["change", "low", "high"]].to_numpy().any()
+    assert (table["p"] == 1).all()
+
+
+def test_neurons_instead_of_statistics_have_no_intervals() -> None:
+    before, after = runs(plan())
+    shuffled = after.select(LANGUAGES[::-1])
+    full = compare(before, after, tau=TAU)
+    ours = identify(before, tau=TAU)
+    for pair in ((ours, identify(shuffled, tau=0.2)), (ours, after), (before, identify(shuffled))):
+        found = compare(*pair, tau=TAU)
+        assert found.transitions.tolist() == full.transitions.tolist()
+        assert found.tables.members.tolist() == full.tables.members.tolist()
+        assert found.to_pandas()[["low", "high", "p"]].isna().all(axis=None)
+        assert found.to_pandas("overlap")["jaccard_low"].isna().all()
+        assert found.n_groups == 1
+    assert compare(ours, after).tau == TAU
+    assert compare(ours, after).tau_origin == "of the run before"
+
+
+def test_languages_are_matched_by_name() -> None:
+    before, after = runs(plan())
+    found = compare(before, after.select(LANGUAGES[::-1]), tau=TAU)
+    assert found.to_pandas("languages").equals(planted().to_pandas("languages"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"corpora": ("b",)}, r"corpora: \('a',\) and \('b',\)"),
+        ({"scope": "prompt"}, "scope: 'response' and 'prompt'"),
+        ({"hook": "hook_post"}, "hook: 'hook_pre' and 'hook_post'"),
+        ({"tokenizer": "t"}, "tokenizer: 'unknown' and 't'"),
+    ],
+)
+@pytest.mark.parametrize("form", ["statistics", "neurons"])
+def test_other_provenance_is_refused(change: dict[str, Any], told: str, form: str) -> None:
+    origin = Provenance(corpora=("a",), scope="response", hook="hook_pre", model="m", weights="1")
+    before, after = (replace(run, provenance=origin) for run in runs(plan()))
+    trained = replace(after, provenance=replace(origin, model="n", weights="2", config="c"))
+    compare(before, trained, tau=TAU)
+    other = replace(after, provenance=replace(origin, **change))
+    pair = (before, other) if form == "statistics" else (identify(before), identify(other))
+    with pytest.raises(ProvenanceError, match=told):
+        compare(*pair, tau=TAU)
+
+
+def test_other_shapes_are_refused() -> None:
+    before, after = runs(plan())
+    fewer = after.select(LANGUAGES[:4])
+    for pair in ((before, fewer), (identify(before), identify(fewer))):
+        with pytest.raises(ProvenanceError, match="the two differ in languages: "):
+            compare(*pair)
+    half = replace(after, grouped_counts=after.grouped_counts[:, :4])
+    with pytest.raises(ProvenanceError, match="the two differ in n_layers: 8 and 4"):
+        compare(before, half)
+    with pytest.raises(ProvenanceError, match="the two differ in n_groups: 6 and 3"):
+        compare(before, runs(plan(), groups=3)[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tau": "after"}, r"tau='after' is not known; choose one of \['before'\]"),
+        ({"tau": 1.0}, r"tau=1.0 is not an activation probability in \[0, 1\)"),
+        ({"percentile": 95.0}, "percentile=95.0 is not a share between 0 and 1"),
+        ({"trained": ("xx",)}, "trained language='xx' is not known; choose one of"),
+        ({"trained": "zh"}, r"trained='zh' is one text: write \('zh',\)"),
+        ({"trained": ("en",)}, "'en' is both trained and pivot: pass pivot=None"),
+    ],
+)
+def test_senseless_options_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(LensNeuronsError, match=told):
+        inspect.unwrap(compare)(*runs(plan()), **options)
+
+
+def test_one_language_has_no_classes() -> None:
+    before, after = (run.select(("en",)) for run in runs(plan()))
+    with pytest.raises(LensNeuronsError, match=r"only \['en'\] was counted: classes need two"):
+        compare(before, after)
+
+
+def test_a_language_in_one_group_is_refused_with_a_way_out() -> None:
+    counts, tokens = np.ones((2, 1, 30, 2), np.int64), np.array([[9, 9], [9, 0]])
+    counts[1, ..., 1] = 0
+    lonely = ActivationStatistics(("en", "sw"), counts, tokens)
+    with pytest.raises(LensNeuronsError, match=r"all items of \['sw'\] fell into one group"):
+        compare(lonely, lonely)
+    pooled = lonely.resample(np.ones(2, np.int64))
+    assert compare(pooled, pooled).n_groups == 1
+
+
+def test_tables_and_parts_that_are_not_there() -> None:
+    found = planted()
+    with pytest.raises(LensNeuronsError, match="table='layer' is not known.*'layers'"):
+        inspect.unwrap(Comparison.to_pandas)(found, "layer")
+    for spans in ([(0, 3), (3, 7)], [(0, 8)], [], [(-1, 2)]):
+        with pytest.raises(LensNeuronsError, match="are not first and last layers, in order, of 8"):
+            found.part_changes(spans)
+
+
+def test_a_comparison_comes_back(tmp_path: Path) -> None:
+    for found in (planted(trained=TRAINED, flips=20), compare(*map(identify, runs(plan())))):
+        again = Comparison.load(found.save(tmp_path / "change.safetensors"))
+        for table in ("histogram", "layers", "languages", "transitions", "overlap"):
+            assert again.to_pandas(table).equals(found.to_pandas(table))
+        assert repr(again) == repr(found)
+        assert again.provenance == found.provenance
+        assert (again.sharing is None) == (found.sharing is None)
+        if again.sharing is not None and found.sharing is not None:
+            assert again.sharing.excess == found.sharing.excess
+            assert again.sharing.left_out.tolist() == found.sharing.left_out.tolist()
+    with pytest.raises(StorageError, match="holds comparison, but comparison series is wanted"):
+        ComparisonSeries.load(tmp_path / "change.safetensors")
+
+
+def test_it_shows_itself() -> None:
+    found = planted(trained=TRAINED)
+    assert repr(found).startswith(
+        "Comparison(all 1,600 neurons; tau 0.5000 (given); 6 groups of items; trained zh de; "
+        "neurons by N 0: "
+    )
+    assert "<td>8</td><td>agnostic</td>" in found._repr_html_()
+    bad = tuple("<b>" if k == "zh" else k for k in LANGUAGES)
+    hostile = compare(*runs([], languages=bad), tau=TAU, trained=("<b>",))
+    assert "<b>" not in hostile._repr_html_()
+
+
+def checkpoints() -> Iterator[tuple[str, ActivationStatistics]]:
+    rows = plan()
+    half: list[Planned] = [row if i % 2 else (row[0], row[1], row[1]) for i, row in enumerate(rows)]
+    yield "0", runs(rows)[0]
+    yield "500", runs(half)[1]
+    yield "1000", runs(rows)[1]
+
+
+def test_a_series_compares_with_the_first(tmp_path: Path) -> None:
+    series = compare_series(checkpoints(), tau=TAU, trained=TRAINED, flips=20)
+    assert (series.first, list(series), len(series)) == ("0", ["500", "1000"], 2)
+    assert series["1000"].to_pandas().equals(planted().to_pandas())
+    half = np.array([row[:2] + (row[2 if i % 2 else 1],) for i, row in enumerate(plan())], object)
+    moved = sum(len(after) - len(before) for _, before, after in half)
+    assert int(memberships(series["500"].tables)[0]) == moved
+    table = series.to_pandas("languages")
+    assert table["checkpoint"].tolist() == ["500"] * 2 * K + ["1000"] * 2 * K
+    again = ComparisonSeries.load(series.save(tmp_path / "series.safetensors"))
+    assert again.to_pandas("layers").equals(series.to_pandas("layers"))
+    assert repr(again) == repr(series)
+    assert "500 1000 against 0; all 1,600 neurons" in series._repr_html_()
+    assert compare_series(dict(checkpoints())).comparisons[1].tau == identify(runs(plan())[0]).tau
+
+
+def test_a_series_says_what_is_wrong() -> None:
+    first, *later = checkpoints()
+    with pytest.raises(LensNeuronsError, match="a series needs at least two checkpoints"):
+        compare_series([first])
+    with pytest.raises(LensNeuronsError, match="a series needs at least two checkpoints"):
+        compare_series([])
+    with pytest.raises(LensNeuronsError, match="the checkpoint '0' is named twice"):
+        compare_series([first, first])
+    with pytest.raises(LensNeuronsError, match="checkpoint='7' is not known"):
+        compare_series([first, *later])["7"]
+    wrong = ("500", later[0][1].select(LANGUAGES[:3]))
+    with pytest.raises(ProvenanceError, match="checkpoint '500' against '0': the two differ in"):
+        compare_series([first, wrong])
+    with pytest.raises(LensNeuronsError, match=r"tau='before' is not known; choose one of \['fi"):
+        inspect.unwrap(compare_series)([first, *later], tau="before")

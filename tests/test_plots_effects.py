@@ -1,0 +1,569 @@
+"""Figures of ablation, patching and steering: their numbers, true titles, size and hostile text."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from test_plots import HOSTILE, LARGEST, MANY, TEN, subtitle, title, with_parts, words
+
+from lensneurons import plots
+from lensneurons.ablation_effects import AblationMatrix, Metric
+from lensneurons.errors import LensNeuronsError
+from lensneurons.patch_pairs import OUTCOMES
+from lensneurons.patch_results import CarryOver
+from lensneurons.plots import diverging, effects, notes
+from lensneurons.plots.grids import Grid
+from lensneurons.provenance import Provenance
+from lensneurons.steering_curves import SteeringCurve
+
+CLASSES = ("specific", "related", "agnostic")
+HOSTILE_MODEL = Provenance(model="<img src=x onerror=alert(1)>")
+
+
+def make_matrix(
+    *levels: tuple[float, float, float],
+    languages: Sequence[str] = TEN,
+    rows: Sequence[str] | None = None,
+    metric: Metric = "nll",
+    items: int = 12,
+    noise: float = 0.01,
+) -> AblationMatrix:
+    """Own effect, effect on others and control of each setting, with noise, and unequal texts."""
+    random = np.random.default_rng(5)
+    rows = tuple(languages if rows is None else rows)
+    language = np.repeat(np.arange(len(languages)), items)
+    weight = random.integers(5, 90, len(language)).astype(float)
+    own = np.array(rows)[:, None] == np.array(languages)[language][None]
+    shape = (len(levels), *own.shape)
+    middle = np.stack([np.where(own, a, b) for a, b, _ in levels])
+    effect = (middle + random.normal(0, noise, shape)) * weight
+    control = np.stack([np.full(own.shape, c) for *_, c in levels])
+    control = (control + random.normal(0, noise, shape)) * weight
+    sizes = random.integers(3, 500, shape[:2])
+    ids = tuple(f"i{i}" for i in range(items)) * len(languages)
+    return AblationMatrix(
+        rows, tuple(languages), CLASSES[: len(levels)], metric, weight * 2, effect, control,
+        weight, language, ids, sizes.astype(np.int64), 20,
+    )  # fmt: skip
+
+
+def make_carry(
+    shares: np.ndarray, languages: Sequence[str] = ("de", "zh"), *, pairs: int = 6
+) -> CarryOver:
+    """Pairs whose outcomes have about these shares [layer, outcome] of unequal totals."""
+    random = np.random.default_rng(2)
+    n = pairs * len(languages)
+    odds = shares[:, None] * random.uniform(0.9, 1.1, (len(shares), n, 4))
+    p = odds / odds.sum(-1, keepdims=True) * random.uniform(0.3, 0.9, (1, n, 1))
+    rest = np.broadcast_to([0.01, 0.02, 0.07, 0.7], (n, 4)) * random.uniform(0.8, 1, (n, 1))
+    language = np.repeat(np.arange(len(languages)), pairs)
+    items = tuple(f"u{i // 2}" for i in range(pairs)) * len(languages)
+    return CarryOver(np.log(p), np.log(rest), OUTCOMES, tuple(languages), language, items)
+
+
+def make_curve(
+    alphas: Sequence[float] = (0.0, 0.5, 1.0, 2.0),
+    turned: Sequence[float] = (0, 0.2, 0.9, 0.8),
+    *,
+    items: int = 40,
+    toward: str = "zh",
+    prompts_in: str = "en",
+) -> SteeringCurve:
+    """A curve with these shares turned; of the others every fifth is undetermined."""
+    random = np.random.default_rng(1)
+    guesses = [
+        tuple(toward if i < t * items else None if i % 5 == 0 else prompts_in for i in range(items))
+        for t in turned
+    ]
+    right = np.stack([np.arange(items) < (0.8 - 0.6 * t) * items for t in turned])
+    tokens = random.integers(10, 60, (3, items)).astype(np.int64)
+    nll = random.gamma(6, 0.2, (len(alphas), 3, items)) * tokens
+    ids = tuple(f"i{i}" for i in range(items))
+    return SteeringCurve(
+        tuple(alphas), toward, prompts_in, (("",) * items,) * len(alphas), tuple(guesses), right,
+        nll, tokens, ids, "add", f"{toward} (12 neurons)",
+    )  # fmt: skip
+
+
+def turning() -> np.ndarray:
+    """Shares of 12 layers: the answer from layer 4 on, its language from layer 8 on."""
+    rows = [[0.01, 0.02, 0.02, 0.95]] * 4 + [[0.05, 0.85, 0.02, 0.08]] * 4
+    return np.array(rows + [[0.93, 0.03, 0.02, 0.02]] * 4)
+
+
+def with_alike(result: CarryOver, place: int) -> CarryOver:
+    """The answers of one language written alike."""
+    values, before = result.log_probability.copy(), result.unpatched.copy()
+    pairs = result.language == place
+    values[:, pairs, 0] = values[:, pairs, 2] = np.nan
+    before[np.ix_(pairs, [0, 2])] = np.nan
+    return replace(result, log_probability=values, unpatched=before)
+
+
+BIG = ((0.3, 0.01, 0.02), (1.2, 0.1, 0.03), (3.5, 3.1, 0.05))
+
+
+def hostile_figures() -> dict[str, go.Figure]:
+    matrix = make_matrix(*BIG, languages=HOSTILE)
+    sizes = matrix.sizes.copy()
+    sizes[0] = 0
+    classes = (HOSTILE[0], HOSTILE[2], HOSTILE[5])
+    matrix = replace(matrix, sizes=sizes, classes=classes, provenance=HOSTILE_MODEL)
+    carried = replace(make_carry(turning(), HOSTILE), provenance=HOSTILE_MODEL)
+    strange = replace(carried, outcomes=(*HOSTILE[:3], HOSTILE[5]), dropped={HOSTILE[0]: 2})
+    curve = make_curve(toward=HOSTILE[0], prompts_in=HOSTILE[1])
+    named = {"neurons": HOSTILE[5], "ablated": HOSTILE[2], "method": HOSTILE[4]}
+    return {
+        "effects": plots.ablation_effects(matrix),
+        "carried": plots.carry_over(with_alike(carried, 2)),
+        "strange": plots.carry_over(strange),
+        "curve": plots.steering_curve(replace(curve, provenance=HOSTILE_MODEL, **named)),
+    }
+
+
+def places(figure: go.Figure, axis: str) -> list[str]:
+    """The languages of an axis, in its order."""
+    ticks = figure.layout[axis].ticktext
+    return [re.sub(r"<[^>]*>|■", "", tick).strip() for tick in ticks]
+
+
+# --------------------------------------------------------------------------------- ablation
+
+
+@pytest.mark.parametrize("order", ["given", "clustered"])
+@pytest.mark.parametrize("rows", [TEN, ("th", "en", "sw"), ("zh",)])
+def test_every_cell_has_its_effect_its_control_and_their_intervals(
+    order: str, rows: tuple[str, ...]
+) -> None:
+    matrix = make_matrix(*BIG, rows=rows)
+    figure = plots.ablation_effects(matrix, order=order)
+    table = matrix.to_pandas().set_index(["removed", "row", "column"])
+    names = ["neurons", "effect", "effect_low", "effect_high"]
+    names += ["control", "control_low", "control_high"]
+    y, x = places(figure, "yaxis"), places(figure, "xaxis")
+    assert sorted(y) == sorted(rows)
+    assert sorted(x) == sorted(TEN)
+    assert x[: len(y)] == y
+    for number, trace in enumerate(figure.data):
+        setting = matrix.name_of(CLASSES[number // 2])
+        for i, row in enumerate(y):
+            expected = table.loc[[(setting, row, column) for column in x], names].to_numpy()
+            assert np.allclose(trace.customdata[i], expected, rtol=1e-5)
+            shown = expected[:, 4 if number % 2 else 1]
+            assert np.allclose(trace.z[i], np.sign(shown) * np.sqrt(np.abs(shown)), rtol=1e-4)
+            assert [*trace.text[i]] == [*map(effects._cell, shown)]
+    assert trace.hovertext[0][1].count("→") == 1
+    if order == "given":
+        assert tuple(y) == rows
+
+
+def test_own_cells_are_outlined_wherever_they_are() -> None:
+    matrix = make_matrix((1.0, 0.1, 0.0), languages=("en", "zh", "th"), rows=("th", "sw", "en"))
+    figure = plots.ablation_effects(matrix, order="given")
+    assert places(figure, "xaxis") == ["th", "en", "zh"]
+    for shape in figure.layout.shapes:
+        assert shape.path == "M-0.5,-0.5H0.5V0.5H-0.5ZM0.5,1.5H1.5V2.5H0.5Z"
+    assert len(figure.layout.shapes) == 2
+    strangers = make_matrix((1.0, 0.2, 0.0), languages=("en", "zh"), rows=("th",))
+    figure = plots.ablation_effects(strangers)
+    assert not figure.layout.shapes
+    assert title(figure).startswith(
+        "Removing specific neurons hurts other languages more than removing random ones: +0.20 "
+        "nats a token, "
+    )
+    better = make_matrix((1.0, -0.2, -0.4), languages=("en", "zh"), rows=("th",))
+    told = "Removing specific neurons does not measurably hurt other languages: −0.20 nats a token"
+    assert title(plots.ablation_effects(better)).startswith(told)
+    assert "own language not defined" in subtitle(figure)
+
+
+@pytest.mark.parametrize(
+    ("levels", "told"),
+    [
+        (((1.2, 0.1, 0.03),), "Removing specific neurons hurts their own language most: +1.20"),
+        (((0.5, 0.5, 0.03),), "hurts their own language not measurably more than others"),
+        (((0.5, 1.5, 0.03),), "hurts other languages more than their own: +0.50"),
+        (((0.1, 0.1, 0.1),), "hurts their own language not measurably more than removing random"),
+        (((0.3, 0.0, 0.9),), "hurts their own language less than removing random ones"),
+        (((-0.5, 0.0, 0.0),), "does not measurably hurt their own language: −0.50"),
+        (((-0.1, -0.4, -0.9),), "does not measurably hurt their own language: −0.09"),
+        (
+            ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2)),
+            "No setting measurably hurts the own language more than random neurons do; specific",
+        ),
+        (BIG, "Removing specific + related neurons hurts their own language most: +1.20"),
+    ],
+)
+def test_title_says_what_was_planted(levels: tuple, told: str) -> None:
+    matrix = make_matrix(*levels, noise=0.05)
+    figure = plots.ablation_effects(matrix)
+    assert told in title(figure)
+    summary = matrix.summary().set_index(["removed", "figure"])
+    for setting in map(matrix.name_of, matrix.classes):
+        line = next(s for s in figure.layout.title.subtitle.text.split("<br>")
+                    if s.lower().startswith(f"{setting}: own"))  # fmt: skip
+        for name in ("mean diagonal", "mean off-diagonal", "mean diagonal of the control"):
+            number = summary.loc[(setting, name)]
+            assert notes.with_ends(number.estimate, number.low, number.high) in line
+
+
+def test_title_of_accuracy_takes_a_loss_for_harm() -> None:
+    figure = plots.ablation_effects(make_matrix((-0.26, -0.03, -0.02), metric="accuracy"))
+    told = "Removing specific neurons hurts their own language most: −0.26 accuracy, −0.03"
+    assert title(figure).startswith(told)
+    assert "change of accuracy, negative is worse" in subtitle(figure).lower()
+    assert figure.layout.coloraxis.reversescale
+    gain = plots.ablation_effects(make_matrix((0.26, 0.0, 0.0), metric="accuracy"))
+    assert "does not measurably hurt their own language" in title(gain)
+
+
+def test_one_language_alone_and_a_set_without_neurons() -> None:
+    matrix = make_matrix((1.0, 0.0, 0.02), languages=("sw",))
+    told = title(plots.ablation_effects(matrix))
+    assert told.startswith("Removing specific neurons hurts their own language more than removing")
+    assert "others not defined" in subtitle(plots.ablation_effects(matrix))
+    matrix = make_matrix((1.0, 0.0, 0.02), languages=("en", "sw"))
+    empty = replace(matrix, sizes=np.array([[4, 0]]))
+    assert "none to remove for Swahili (sw)" in subtitle(plots.ablation_effects(empty))
+
+
+def test_all_panels_share_one_scale_around_zero() -> None:
+    matrix = make_matrix(*BIG)
+    figure = plots.ablation_effects(matrix)
+    axis = figure.layout.coloraxis
+    assert {trace.coloraxis for trace in figure.data} == {"coloraxis"}
+    most = max(np.abs(matrix.cells(setting)).max() for setting in CLASSES)
+    assert axis.cmax == -axis.cmin == pytest.approx(np.sqrt(most), rel=1e-6)
+    assert axis.autocolorscale
+    assert axis.colorbar.ticktext[3] == "0"
+    assert axis.colorbar.tickvals[-1] == pytest.approx(axis.cmax)
+    assert any("square root" in note.text for note in figure.layout.annotations)
+    even = plots.ablation_effects(make_matrix((0.5, 0.1, 0.0), (1.2, 0.2, 0.0)))
+    assert even.layout.coloraxis.cmax > 1.2
+    assert not any("square root" in note.text for note in even.layout.annotations)
+
+
+def test_effects_like_those_of_the_control_stay_pale() -> None:
+    matrix = make_matrix((0.05, 0.05, 0.05), noise=0.001)
+    end = plots.ablation_effects(matrix).layout.coloraxis.cmax
+    assert end == pytest.approx(3 * matrix.control_cells().max(), rel=1e-5)
+    assert diverging.end_of_scale([np.zeros((2, 2))], [np.full((2, 2), np.nan)]) == 1
+
+
+def test_scale_belongs_to_both_themes() -> None:
+    light = plots.ablation_effects(make_matrix(*BIG))
+    dark = plots.in_theme(light, "dark")
+    scales = [figure.layout.template.layout.colorscale.diverging for figure in (light, dark)]
+    middles = [scale[3] for scale in scales]
+    assert middles == [(0.5, "#f6f7f9"), (0.5, "#20252d")]
+    assert light.data == dark.data
+    assert light.layout.coloraxis.colorscale is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "k", "controls", "down", "numbers"),
+    [
+        (1, 10, True, 1, True), (2, 10, True, 2, True), (3, 10, True, 2, True),
+        (3, 10, False, 1, True), (3, 12, True, 3, True), (3, 26, True, 3, False),
+        (3, 26, False, 3, True), (1, 2, False, 1, True),
+    ],
+)  # fmt: skip
+def test_panels_keep_numbers_readable_or_leave_them_out(
+    settings: int, k: int, controls: bool, down: int, numbers: bool
+) -> None:
+    grid = Grid(settings, k, k, controls)
+    assert grid.down == down
+    assert grid.down * grid.across == settings * (1 + controls)
+    assert bool(grid.font_size(4)) == numbers
+    assert grid.font_size(4) * 4 * 0.58 <= grid.cell
+    layout = grid.layout({}, {})
+    assert len(layout) == grid.down + grid.across
+    for name, axis in layout.items():
+        low, high = axis["domain"]
+        assert 0 <= low < high <= 1, name
+
+
+def test_controls_can_be_left_out_but_are_told() -> None:
+    matrix = make_matrix(*BIG)
+    figure = plots.ablation_effects(matrix, controls=False)
+    assert len(figure.data) == 3
+    assert title(figure) == title(plots.ablation_effects(matrix))
+    assert "Random: mean of 20 sets" in subtitle(figure)
+
+
+def test_clustering_is_that_of_the_matrix_for_the_setting_of_the_title() -> None:
+    matrix = make_matrix(*BIG, noise=0.3)
+    rows = places(plots.ablation_effects(matrix), "yaxis")
+    assert tuple(rows) == matrix.language_order("related") != matrix.language_order()
+    assert "rows sorted by likeness" in subtitle(plots.ablation_effects(matrix))
+    assert "likeness" not in subtitle(plots.ablation_effects(matrix, order="given"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.24, "1.2"), (0.26, ".26"), (-0.034, "−.03"), (0.004, ".00"), (-0.004, ".00"), (0.0, ".00"),
+     (0.997, "1.0"), (9.97, "10"), (-12.3, "−12"), (np.nan, "–")],
+)  # fmt: skip
+def test_numbers_in_cells(value: float, text: str) -> None:
+    assert effects._cell(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.236, "+1.24"), (-0.0314, "−0.031"), (0.0, "0.00"), (-0.0001, "0.000"), (np.nan, "not def")],
+)
+def test_signed_numbers(value: float, text: str) -> None:
+    assert notes.signed(value).startswith(text)
+
+
+def test_one_item_and_unknown_orders_are_refused() -> None:
+    with pytest.raises(LensNeuronsError, match="at least two items"):
+        plots.ablation_effects(make_matrix(*BIG, items=1))
+    with pytest.raises(LensNeuronsError, match="order='size' is not known"):
+        inspect.unwrap(plots.ablation_effects)(make_matrix(*BIG), order="size")
+
+
+# ---------------------------------------------------------------------------------- patching
+
+
+def lines(figure: go.Figure) -> dict[tuple[str, str], go.Scatter]:
+    """Lines that carry numbers, by name and vertical axis."""
+    return {(t.name, t.yaxis): t for t in figure.data if t.hovertemplate is not None}
+
+
+def test_lines_are_pooled_shares_with_their_bands_and_levels() -> None:
+    result = make_carry(turning())
+    figure = plots.carry_over(result)
+    p = np.exp(result.log_probability)
+    shares = (p / p.sum(-1, keepdims=True)).mean(1)
+    before = np.exp(result.unpatched)
+    before = (before / before.sum(-1, keepdims=True)).mean(0)
+    drawn = lines(figure)
+    for place, outcome in enumerate(OUTCOMES):
+        line = drawn[outcome, "y"]
+        assert np.allclose(line.y, shares[:, place])
+        ends = result.interval(outcome, pooled=True)
+        assert np.allclose(line.customdata, np.hstack([ends.low, ends.high]))
+        band = next(t for t in figure.data if t.fill == "toself" and t.name == outcome)
+        assert np.allclose(band.y, np.concatenate([ends.high, ends.low[::-1]])[:, 0])
+        level = next(t for t in figure.data if t.name == f"{outcome} without a patch")
+        assert level.y == pytest.approx([before[place]] * 2)
+    together = drawn["probability of all together", "y"]
+    assert np.allclose(together.y, p.sum(-1).mean(1))
+    looks = [(t.line.color, t.marker.symbol) for t in drawn.values()][:4]
+    assert all(len(set(kind)) == 4 for kind in zip(*looks, strict=True))
+
+
+def test_pairs_written_alike_have_a_panel_of_their_own() -> None:
+    result = with_alike(make_carry(turning(), ("de", "en")), 1)
+    figure = plots.carry_over(result)
+    drawn = lines(figure)
+    assert {name for name, axis in drawn if axis == "y2"} == {
+        "concept", "neither", "probability of all together",
+    }  # fmt: skip
+    alone = make_carry(turning(), ("de", "en"))
+    first = alone.shares[:, :6].mean(1)
+    assert np.allclose(drawn["concept", "y"].y, first[:, 1])
+    heads = [note.text for note in figure.layout.annotations]
+    assert heads == [
+        "<b>6 pairs into German (de)</b>",
+        "<b>6 pairs into English (en), answers written alike</b>",
+    ]
+    assert "12 pairs" in subtitle(figure)
+
+
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        (
+            turning(),
+            "Patching layers 4–11 carries the source's answer over, patching layers 8–11 its "
+            "language: in layers 4–7 the answer comes alone",
+        ),
+        (
+            turning()[8:],
+            "Patching layers 0–3 carries the source's answer over, patching layers 0–3 its "
+            "language",
+        ),
+        (
+            turning()[:3],
+            "Patching no layer carries the source's answer over, patching no layer its language",
+        ),
+        (
+            turning()[[0, 4, 0, 0]],
+            "Patching layer 1 carries the source's answer over, patching no layer its language: "
+            "in layer 1 the answer comes alone",
+        ),
+    ],
+)
+def test_title_names_the_layers_that_carry(shares: np.ndarray, told: str) -> None:
+    assert title(plots.carry_over(make_carry(shares))) == told
+
+
+def test_subtitle_has_the_peak_of_the_concept_and_what_was_left_out() -> None:
+    result = replace(make_carry(turning()), dropped={"de": 3, "zh": 0})
+    found = result.interval("concept", pooled=True)
+    top = int(found.estimate.argmax())
+    told = f"layer {top}: {found.estimate[top, 0]:.2f} ({found.low[top, 0]:.2f} to "
+    figure = plots.carry_over(result)
+    assert told in subtitle(figure)
+    assert "bootstrap over 3 pairs of items" in subtitle(figure)
+    assert "begin alike: German (de) 3" in subtitle(figure)
+    assert "zh" not in subtitle(figure).split("alike")[1]
+    alike = with_alike(make_carry(turning(), ("zh",)), 0)
+    assert title(plots.carry_over(alike)).endswith("it is written alike in both languages")
+    known = np.tile([np.nan, np.log(0.99), np.nan, np.log(0.001)], (6, 1))
+    never = title(plots.carry_over(replace(alike, unpatched=known)))
+    assert never.startswith("Patching no layer carries")
+
+
+def test_parts_are_shaded_where_found_and_refused_where_they_do_not_fit() -> None:
+    _, parts = with_parts()
+    shares = np.concatenate([turning(), turning()[-2:]])
+    figure = plots.carry_over(make_carry(shares), parts)
+    spans = [(shape.x0 + 0.5, shape.x1 - 0.5) for shape in figure.layout.shapes]
+    assert spans == parts.boundaries
+    below = " ".join(note.text for note in figure.layout.annotations)
+    assert "shared semantic space reasoning: layers 3–7" in below
+    lost = plots.carry_over(make_carry(shares), replace(parts, found=False))
+    assert not lost.layout.shapes
+    assert "criteria fail" in subtitle(lost)
+    with pytest.raises(LensNeuronsError, match="of a model of 14 layers, the result of one of 12"):
+        plots.carry_over(make_carry(turning()), parts)
+
+
+def test_few_pairs_of_other_outcomes_are_counted_and_one_pair_is_refused() -> None:
+    result = make_carry(turning())
+    before = result.unpatched.copy()
+    before[0, 0] = np.nan
+    values = result.log_probability.copy()
+    values[:, 0, 0] = np.nan
+    figure = plots.carry_over(replace(result, unpatched=before, log_probability=values))
+    assert "1 other pair with other outcomes not shown" in subtitle(figure)
+    assert not [t for t in figure.data if t.yaxis == "y2"]
+    with pytest.raises(LensNeuronsError, match="at least two pairs of items"):
+        plots.carry_over(make_carry(turning(), ("de",), pairs=2))
+
+
+# ---------------------------------------------------------------------------------- steering
+
+
+def test_curve_holds_shares_and_changes_in_the_order_of_alpha() -> None:
+    curve = make_curve((1.0, 0.0, 2.0, 0.5), (0.9, 0.0, 0.8, 0.2))
+    drawn = [*lines(plots.steering_curve(curve)).values()]
+    order = [1, 3, 0, 2]
+    expected = [curve.share_in("zh"), curve.share_in("en"), curve.share_right()]
+    expected += [curve.nll_change(kind) for kind in ("own", "switched", "target")]
+    for line, found in zip(drawn, expected, strict=True):
+        assert line.x.tolist() == [0, 0.5, 1, 2]
+        assert np.array_equal(line.y, found.estimate[order])
+        assert np.array_equal(line.customdata, np.stack([found.low, found.high], 1)[order])
+    assert [line.yaxis for line in drawn] == ["y"] * 3 + ["y2"] * 3
+    assert drawn[0].line.color == drawn[4].line.color == plots.language_colour("zh")
+    assert drawn[1].line.color == drawn[3].line.color == plots.language_colour("en")
+    assert len({(line.line.dash, line.yaxis) for line in drawn}) == 6
+
+
+def test_title_of_a_curve_is_true() -> None:
+    assert title(plots.steering_curve(make_curve())) == (
+        "Steering turns 90% of the texts to Chinese (zh) at alpha 1 (0% at 0); right answers go "
+        "from 80% to 28%"
+    )
+    few = make_curve(turned=(0, 0.05, 0.1, 0.1))
+    assert title(plots.steering_curve(few)) == (
+        "Steering does not measurably turn texts to Chinese (zh): at most 10% are in it, 0% at "
+        "alpha 0"
+    )
+    some = title(plots.steering_curve(make_curve(turned=(0, 0.2, 0.3, 0.3))))
+    assert "right answers go, not measurably, from 80% to 62%" in some
+
+
+def test_without_alpha_0_the_nll_is_itself_and_one_strength_has_error_bars() -> None:
+    curve = make_curve((1.0, 2.0), (0.5, 0.6))
+    figure = plots.steering_curve(curve)
+    drawn = [*lines(figure).values()]
+    assert np.array_equal(drawn[3].y, curve.mean_nll("own").estimate)
+    assert figure.layout.yaxis2.title.text.startswith("NLL")
+    assert "Alpha 0 was not run" in subtitle(figure)
+    assert title(figure).endswith("at most 60% are in it, 50% at alpha 1")
+    single = plots.steering_curve(make_curve((1.0,), (0.5,)))
+    assert not [t for t in single.data if t.fill]
+    found = make_curve((1.0,), (0.5,)).share_in("zh")
+    assert single.data[0].error_y.array == pytest.approx(found.high - found.estimate)
+
+
+def test_subtitle_of_a_curve_has_the_price() -> None:
+    curve = replace(make_curve(), ablated="en (7 neurons)")
+    told = subtitle(plots.steering_curve(curve))
+    assert "zh (12 neurons), add, without en (7 neurons)" in told
+    for kind in ("own", "target"):
+        found = curve.nll_change(kind)
+        assert notes.with_ends(found.estimate[2], found.low[2], found.high[2]) in told
+    with pytest.raises(LensNeuronsError, match="at least two items"):
+        plots.steering_curve(make_curve(items=1))
+
+
+# -------------------------------------------------------------------------------- every figure
+
+FIGURES: dict[str, Callable[[], go.Figure]] = {
+    "effects": lambda: plots.ablation_effects(make_matrix(*BIG)),
+    "carried": lambda: plots.carry_over(with_alike(make_carry(turning(), ("de", "en")), 1)),
+    "curve": lambda: plots.steering_curve(make_curve()),
+}
+
+
+@pytest.mark.parametrize("name", ["effects", "carried", "strange", "curve"])
+def test_hostile_names_are_shown_and_do_nothing(name: str) -> None:
+    figure = hostile_figures()[name]
+    for text in words(json.loads(figure.to_json())):
+        tags = set(re.findall(r"<(/?[a-z]*)", text))
+        assert not tags - {"br", "span", "/span", "b", "/b", "extra", "/extra"}, text
+        assert not re.search("[\x00-\x1f\ud800-\udfff\u202e]", text), text
+        assert "$" not in text, text
+    fragment = plots.figure_fragment(figure)
+    assert "<script>alert" not in fragment
+    assert "<img" not in fragment
+    templates = [trace.hovertemplate or "" for trace in figure.data]
+    assert not any("%{y} %{customdata[0]}" in template for template in templates)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_both_themes_keep_the_data(name: str) -> None:
+    light = FIGURES[name]()
+    dark = plots.in_theme(light, "dark")
+    assert dark.layout.template.layout.paper_bgcolor != light.layout.template.layout.paper_bgcolor
+    assert dark.data == light.data
+    assert light.to_json() == FIGURES[name]().to_json()
+
+
+def test_large_figures_are_small() -> None:
+    many = make_matrix(*BIG, languages=MANY, items=4)
+    shares = turning()[np.minimum(np.arange(80) // 6, 11)]
+    long = with_alike(make_carry(shares, MANY), 3)
+    curve = make_curve(np.arange(60) / 10, np.linspace(0, 1, 60))
+    figures = [plots.ablation_effects(many), plots.carry_over(long), plots.steering_curve(curve)]
+    for figure in figures:
+        assert len(plots.figure_fragment(figure)) < LARGEST
+        assert len(figure.to_json()) < LARGEST
+    for k in (2, 26):
+        few = plots.ablation_effects(make_matrix(*BIG[:2], languages=MANY[:k], items=4))
+        assert (few.data[0].text is None) == (k == 26)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_figure_shares_state_with_its_input(name: str) -> None:
+    figure = FIGURES[name]()
+    matrix, carried, curve = make_matrix(*BIG), make_carry(turning()), make_curve()
+    draw = {"effects": (plots.ablation_effects, matrix), "carried": (plots.carry_over, carried),
+            "curve": (plots.steering_curve, curve)}[name]  # fmt: skip
+    figure = draw[0](draw[1])
+    before = draw[0](draw[1]).to_json()
+    figure.update_layout(title_text="changed", template_layout_font_size=40)
+    assert draw[0](draw[1]).to_json() == before

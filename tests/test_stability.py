@@ -1,0 +1,302 @@
+"""Overlap of two runs: counted by hand, and against what dealing the neurons anew gives."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import replace
+from functools import partial, reduce
+from itertools import permutations
+from operator import or_
+
+import numpy as np
+import pytest
+from real_data import real_data
+
+from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.identification import identify
+from lensneurons.neurons import LanguageNeurons
+from lensneurons.provenance import Provenance
+from lensneurons.published import read_published_counts
+from lensneurons.run_overlap import Stability, compare_halves, stability
+from lensneurons.statistics import ActivationStatistics
+
+
+def neurons_of(members, languages, selected=None, **options) -> LanguageNeurons:
+    """Neurons whose languages are given: bool [layer, neuron, language]."""
+    members = np.asarray(members, bool)
+    chosen = np.ones(members.shape[:2], bool) if selected is None else selected
+    values = {
+        "languages": tuple(languages), "probability": members * 0.8 + 0.1,
+        "score": np.zeros(members.shape[:2]), "selected": chosen, "tau": 0.5,
+        "tau_origin": "given", "lambda_": 0.1, "lambda_origin": "given", "score_name": "paper",
+        "top_rate": 0.5,
+    }  # fmt: skip
+    return LanguageNeurons(**{**values, **options})
+
+
+def one_layer(*owners: str, languages=("en", "zh", "th")) -> list[list[bool]]:
+    """The languages of each neuron, as initials: "ez" is active in en and zh."""
+    return [[language[0] in owner for language in languages] for owner in owners]
+
+
+# Two layers of five neurons. "ezt" is language-agnostic, "" active in nothing.
+FIRST = [one_layer("e", "ez", "z", "ezt", ""), one_layer("e", "e", "zt", "", "t")]
+SECOND = [one_layer("e", "z", "z", "z", ""), one_layer("", "et", "zt", "z", "e")]
+
+
+@pytest.fixture
+def compared() -> Stability:
+    a = neurons_of(FIRST, ("en", "zh", "th"), provenance=Provenance(model="one<b>"))
+    return stability(a, neurons_of(SECOND, ("en", "zh", "th"), provenance=Provenance(model="two")))
+
+
+def test_sizes_counted_by_hand(compared):
+    assert compared.rows == ("en", "zh", "th", "any language", "neuron-language pairs")
+    assert compared.first.tolist() == [4, 3, 2, 7, 9]
+    assert compared.second.tolist() == [3, 5, 2, 8, 10]
+    assert compared.shared.tolist() == [2, 3, 1, 6, 6]
+
+
+def test_measures_by_hand(compared):
+    assert compared.overlap("containment").tolist() == [2 / 4, 3 / 3, 1 / 2, 6 / 7, 6 / 9]
+    assert compared.overlap("containment_second").tolist() == [2 / 3, 3 / 5, 1 / 2, 6 / 8, 6 / 10]
+    assert compared.overlap().tolist() == [2 / 5, 3 / 5, 1 / 3, 6 / 9, 6 / 13]
+    assert compared.overlap("dice").tolist() == [4 / 7, 6 / 8, 2 / 4, 12 / 15, 12 / 19]
+
+
+def test_chance_by_hand(compared):
+    """Layer by layer: neurons of the first times neurons of the second, of five."""
+    expected = [
+        (2 * 1 + 2 * 2) / 5, (2 * 3 + 1 * 2) / 5, (0 * 0 + 2 * 2) / 5, (3 * 4 + 4 * 4) / 5,
+        18 / 5,
+    ]  # fmt: skip
+    assert compared.expected == pytest.approx(expected)
+    assert compared.by_chance("containment") == pytest.approx(np.divide(expected, [4, 3, 2, 7, 9]))
+    assert compared.by_chance("jaccard")[0] == pytest.approx(1.2 / (4 + 3 - 1.2))
+    assert compared.by_chance("dice")[3] == pytest.approx(2 * 5.6 / 15)
+
+
+def test_chance_is_every_way_to_deal_one_layer():
+    """All 5! ways to deal the second run's neurons, each with its languages."""
+    first = np.array(one_layer("e", "ez", "zt", "ez", "t"))
+    second = np.array(one_layer("ez", "z", "zt", "", "ez"))
+    languages = ("en", "zh", "th")
+    found = stability(neurons_of(first[None], languages), neurons_of(second[None], languages))
+    dealt = []
+    for order in permutations(range(5)):
+        shared = first & second[list(order)]
+        both = first.any(1) & second[list(order)].any(1)
+        dealt.append([*shared.sum(0), both.sum(), shared.sum()])
+    assert found.expected == pytest.approx(np.mean(dealt, axis=0))
+    assert found.deviation == pytest.approx(np.std(dealt, axis=0))
+    assert found.deviation[-1] > np.sqrt(np.square(found.deviation[:3]).sum())  # they go together
+
+
+def test_the_deviation_of_sets_is_the_hypergeometric_one():
+    from scipy.stats import hypergeom
+
+    random = np.random.default_rng(2)
+    first, second = (random.random((3, 40, 2)) < share for share in (0.3, [[[0.1, 0.5]]]))
+    found = stability(neurons_of(first, "ab"), neurons_of(second, "ab"))
+    alone = [members & (members.sum(-1, keepdims=True) == 1) for members in (first, second)]
+    for k in range(2):
+        pairs = [(one[..., k].sum(1), other[..., k].sum(1)) for one, other in [alone]][0]
+        assert found.expected[k] == pytest.approx(hypergeom.mean(40, *pairs).sum())
+        assert found.deviation[k] == pytest.approx(np.sqrt(hypergeom.var(40, *pairs).sum()))
+
+
+def test_random_neurons_share_what_chance_says():
+    """400 pairs of unrelated runs: z has mean 0 and spread 1, in every row."""
+    random = np.random.default_rng(0)
+    z = []
+    for _ in range(400):
+        first, second = random.random((2, 2, 30, 3)) < [0.2, 0.3, 0.5]
+        z.append(stability(neurons_of(first, "abc"), neurons_of(second, "abc")).to_pandas()["z"])
+    assert np.mean(z, axis=0) == pytest.approx(0, abs=4 / 20)
+    assert np.std(z, axis=0) == pytest.approx(1, abs=0.15)
+
+
+def test_a_run_with_itself_and_with_nothing_in_common():
+    a = neurons_of(FIRST, ("en", "zh", "th"))
+    same = stability(a, a)
+    for measure in ("containment", "containment_second", "jaccard", "dice"):
+        assert (same.overlap(measure) == 1).all()
+    assert (same.expected < same.shared).all()
+    other = stability(a, neurons_of(~np.any(FIRST, -1)[..., None] * [1, 0, 0], a.languages))
+    assert other.shared.tolist() == [0] * 5
+    assert other.overlap()[0] == 0
+    assert other.second.tolist() == [2, 0, 0, 2, 2]
+    assert other.overlap("dice")[1] == 0
+    assert math.isnan(other.overlap("containment_second")[1])
+    nothing = stability(*[neurons_of(np.zeros((2, 5, 3)), ("en", "zh", "th"))] * 2)
+    assert np.isnan(nothing.overlap()).all()
+    assert np.isnan(nothing.to_pandas()["z"]).all()
+
+
+def test_it_is_symmetric_but_for_containment(compared):
+    a, b = (neurons_of(members, ("en", "zh", "th")) for members in (FIRST, SECOND))
+    back = stability(b, a)
+    assert back.shared.tolist() == compared.shared.tolist()
+    assert back.expected == pytest.approx(compared.expected)
+    assert back.deviation == pytest.approx(compared.deviation)
+    assert back.overlap("containment").tolist() == compared.overlap("containment_second").tolist()
+    assert back.overlap("jaccard").tolist() == compared.overlap("jaccard").tolist()
+
+
+def test_languages_are_matched_by_name(compared):
+    order = ("th", "en", "zh")
+    b = neurons_of(np.array(SECOND)[..., [2, 0, 1]], order)
+    moved = stability(neurons_of(FIRST, ("en", "zh", "th")), b)
+    assert moved.languages == ("en", "zh", "th")
+    assert moved.shared.tolist() == compared.shared.tolist()
+    assert moved.expected == pytest.approx(compared.expected)
+
+
+def test_only_common_languages_are_compared():
+    """The second run knows "sw" and not "th": neurons of "th" alone are of no common language, and
+    a neuron of en and zh that is agnostic in neither run counts in both."""
+    b_members = np.zeros((2, 5, 3), bool)
+    b_members[0, 1] = [True, False, True]  # sw, en, zh: sw and zh
+    b_members[1, 0] = [True, True, False]  # sw and en
+    b = neurons_of(b_members, ("sw", "en", "zh"))
+    found = stability(neurons_of(FIRST, ("en", "zh", "th")), b)
+    assert found.languages == ("en", "zh")
+    assert found.first.tolist() == [4, 3, 6, 7]  # the "t" of layer 1 is left out
+    assert found.second.tolist() == [1, 1, 2, 2]
+    assert found.shared.tolist() == [1, 1, 2, 2]
+
+
+def test_the_population_decides():
+    chosen = np.array([[True, True, False, True, True], [False, True, True, True, True]])
+    a = neurons_of(FIRST, ("en", "zh", "th"), chosen)
+    b = neurons_of(SECOND, ("en", "zh", "th"))
+    assert stability(a, b).first.tolist() == [3, 2, 2, 5, 7]
+    everything = stability(a.with_population("all"), b.with_population("all"))
+    assert everything.first.tolist() == [4, 3, 2, 7, 9]
+    assert everything.population == "all"
+    with pytest.raises(LensNeuronsError, match="the first holds all neurons, the second selected"):
+        stability(a.with_population("all"), b)
+
+
+# --- at the door ---
+
+
+def test_what_cannot_be_compared_is_refused():
+    a = neurons_of(FIRST, ("en", "zh", "th"))
+    with pytest.raises(LensNeuronsError, match="2 layers x 5 and of 1 x 5 do not compare: "):
+        stability(a, neurons_of(SECOND[:1], ("en", "zh", "th")))
+    with pytest.raises(LensNeuronsError, match=r"no language in common: \['en', 'zh', 'th'\] a"):
+        stability(a, neurons_of(SECOND, ("sw", "de", "fr")))
+    compared = stability(a, a)
+    with pytest.raises(LensNeuronsError, match="measure='cosine' is not known; choose one of "):
+        inspect.unwrap(Stability.overlap)(compared, "cosine")
+
+
+# --- halves of a corpus ---
+
+
+def grouped(groups: int) -> ActivationStatistics:
+    random = np.random.default_rng(5)
+    rates = random.beta(0.5, 2, (3, 30, 4))
+    tokens = random.integers(50, 90, (groups, 4))
+    counts = random.binomial(tokens[:, None, None, :], rates).astype(np.int64)
+    return ActivationStatistics(("en", "zh", "th", "sw"), counts, tokens)
+
+
+WIDE = {"top_rate": 0.5, "percentile": 0.7, "lambda_": 0.05}
+
+
+def test_halves_are_halves():
+    statistics = grouped(7)
+    seen = []
+
+    def find(half):
+        seen.append(half)
+        return identify(half, **WIDE)
+
+    found = compare_halves(statistics, find=find, seed=3)
+    first, second = seen
+    assert (first.counts + second.counts == statistics.counts).all()
+    totals = sorted(
+        statistics.grouped_tokens[list(chosen)].sum(0).tolist()
+        for chosen in ([i for i in range(7) if n >> i & 1] for n in range(128))
+        if len(chosen) == 3
+    )
+    assert first.tokens.tolist() in totals
+    again = stability(identify(first, **WIDE), identify(second, **WIDE))
+    assert found.shared.tolist() == again.shared.tolist()
+    assert found.to_pandas()["z"].min() > 3
+    other = compare_halves(statistics, find=partial(identify, **WIDE), seed=4)
+    assert other.first.tolist() != found.first.tolist()
+    assert compare_halves(statistics, seed=4).first.sum() < other.first.sum()
+
+
+def test_one_group_has_no_halves():
+    with pytest.raises(LensNeuronsError, match=r"halves need .* two groups .*collect\(\.\.\., gro"):
+        compare_halves(grouped(1))
+
+
+# --- as a value ---
+
+
+def test_its_table(compared):
+    table = compared.to_pandas()
+    assert list(table.index) == list(compared.rows)
+    assert list(table.columns) == [
+        "first", "second", "shared", "expected", "deviation", "z", "containment",
+        "containment_chance", "containment_second", "containment_second_chance", "jaccard",
+        "jaccard_chance", "dice", "dice_chance",
+    ]  # fmt: skip
+    assert table.loc["zh", "jaccard"] == 3 / 5
+    assert table["z"].tolist() == pytest.approx(
+        (compared.shared - compared.expected) / compared.deviation
+    )
+
+
+def test_it_comes_back_from_its_file(compared, tmp_path):
+    path = compared.save(tmp_path / "deep" / "stability.safetensors")
+    again = Stability.load(path)
+    assert again.to_pandas().equals(compared.to_pandas())
+    assert again.provenances == compared.provenances
+    assert [one.model for one in again.provenances] == ["one<b>", "two"]
+    assert again.population == "selected"
+    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
+    with pytest.raises(StorageError, match="does not exist"):
+        Stability.load(tmp_path / "nothing")
+
+
+def test_it_shows_itself_and_cannot_be_changed(compared):
+    assert repr(compared).startswith("Stability(selected neurons; Jaccard (by chance): en 0.400 (0")
+    assert "any language 0.667 (0.596)" in repr(compared)
+    html = replace(compared, languages=("<i>", "zh", "th"))._repr_html_()
+    assert "<td>&lt;i&gt;</td><td>4</td><td>3</td><td>2</td><td>1.2</td><td>0.500 (0.30" in html
+    with pytest.raises(ValueError, match="read-only"):
+        compared.shared[0] = 9
+
+
+# --- the published counts of Mistral-7B ---
+
+AUTHORS = "en ru es fr de zh ja bn th sw".split()
+
+
+def test_lape_and_the_paper_share_2408_neurons_of_mistral():
+    statistics = read_published_counts(real_data("mistral_mgsm"), languages=AUTHORS)
+    ours, lape = identify(statistics, lambda_=0.109375), identify(statistics, score="lape")
+    found = stability(lape, ours)
+    row = found.to_pandas().loc["any language"]
+    assert (row["first"], row["second"], row["shared"]) == (4588, 3219, 2408)
+    assert found.second[:10].tolist() == [142, 556, 523, 821, 941, 412, 676, 948, 622, 666]
+    assert found.first[:10].tolist() == [52, 519, 530, 782, 996, 338, 678, 1137, 543, 774]
+    for k, language in enumerate(AUTHORS):
+        assert found.shared[k] == len(ours[language] & lape[language])
+        assert found.overlap("jaccard")[k] == ours[language].jaccard(lape[language])
+    sets = [set_of(AUTHORS, run) for run in (lape, ours)]
+    chance = (sets[0].per_layer() * sets[1].per_layer()).sum() / 14336
+    assert row["expected"] == pytest.approx(chance)
+    assert 3 * 4588 * 3219 / 458_752 < chance < 0.05 * 2408  # layers alone triple the chance
+
+
+def set_of(languages, run):
+    """The neurons of any language, by set algebra."""
+    return reduce(or_, (run[language] for language in languages))

@@ -46,7 +46,7 @@ from lensneurons.answering import answer_scorer
 from lensneurons.corpora import ParallelCorpus
 from lensneurons.encoded import EncodedCorpus, Scope
 from lensneurons.errors import LensNeuronsError, choose
-from lensneurons.evaluation import Score, fitting, text_scorer
+from lensneurons.evaluation import Score, fitting, require_predicted, text_scorer
 from lensneurons.models import original_tokenizer
 from lensneurons.neuron_sets import NeuronSet
 from lensneurons.neurons import LAYER_CLASSES, LanguageNeurons
@@ -184,6 +184,7 @@ def _scorer(
 ) -> Score:
     """The function that scores texts: sum and weight of each."""
     if metric == "nll":
+        require_predicted(encoded)
         return text_scorer(model, encoded)
     answer = answer_scorer(model, corpus, max_new_tokens=max_new_tokens)
 

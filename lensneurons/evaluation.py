@@ -224,7 +224,7 @@ def nll(
     site = neuron_site(model)
     tokenizer = tokenizer or original_tokenizer(model)
     encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
-    _require_predicted(encoded)
+    require_predicted(encoded)
     score = text_scorer(model, encoded, padding_side=padding_side)
     sums, tokens = np.zeros(len(encoded)), np.zeros(len(encoded), np.int64)
     plan = plan_batches(encoded, batch_tokens=fitting(model, batch_tokens))
@@ -276,7 +276,7 @@ def _predicted(batch: Batch) -> torch.Tensor:
     return batch.counted[:, 1:] & real[:, :-1]
 
 
-def _require_predicted(encoded: EncodedCorpus) -> None:
+def require_predicted(encoded: EncodedCorpus) -> None:
     """Raise where all counted tokens of a language are the first ones of their texts."""
     predicted = np.maximum(encoded.stop - np.maximum(encoded.start, 1), 0)
     counted = np.bincount(encoded.language, predicted, len(encoded.languages))

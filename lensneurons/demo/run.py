@@ -18,7 +18,7 @@ from lensneurons.phases import LayerParts, divide_layers
 from lensneurons.report import report
 
 SCORE: Score = "lape"
-TOP_RATE = 0.07
+TOP_RATE = 0.09
 NOTE = (
     "The model is a small one of {parameters:,} parameters that comes with this package, trained "
     "by it on word problems in ten languages, with sparse gates. It shows how the method works; it "

@@ -26,7 +26,7 @@ from lensneurons.plots.style import (
 )
 from lensneurons.shapes import LayerProfile
 
-_PART_COLOURS = ("rgba(86,180,233,.16)", "rgba(0,158,115,.12)", "rgba(230,159,0,.16)",
+PART_COLOURS = ("rgba(86,180,233,.16)", "rgba(0,158,115,.12)", "rgba(230,159,0,.16)",
                  "rgba(204,121,167,.24)")  # fmt: skip
 _DASHES = {"specific": "solid", "related": "solid", "agnostic": "dash"}
 _STRIP = 0.92  # share of the height below the strip of part numbers
@@ -58,9 +58,9 @@ def layer_profile(neurons: LanguageNeurons, parts: LayerParts | None = None) -> 
     key: list[str] = []
     if parts is not None and parts.found:
         _shade(figure, parts)
-        key = [_part_text(part, parts) for part in parts.parts]
-    _write_below(figure, key)
-    subtitle = [population_note(neurons.with_population("all")), *_evidence(parts)]
+        key = [part_text(part, parts) for part in parts.parts]
+    write_below(figure, key)
+    subtitle = [population_note(neurons.with_population("all")), *evidence_lines(parts)]
     figure.update_layout(hovermode="x unified")
     bottom = 52 + 19 * len(key)
     return frame(figure, _title(profile, parts), subtitle, bottom=bottom, legend=True)
@@ -117,7 +117,8 @@ def _layers(peak: np.ndarray) -> str:
     return f"layer{'s' if len(peak) > 1 else ''} {listing(peak)}"
 
 
-def _evidence(parts: LayerParts | None) -> list[str]:
+def evidence_lines(parts: LayerParts | None) -> list[str]:
+    """How well the parts are founded, as lines of a subtitle; none without parts."""
     if parts is None:
         return []
     total, failed = len(parts.criteria), len(parts.failed)
@@ -136,7 +137,8 @@ def _interval(part: Part, parts: LayerParts) -> tuple[int, int] | None:
     return parts.interval(part.number)
 
 
-def _part_text(part: Part, parts: LayerParts) -> str:
+def part_text(part: Part, parts: LayerParts) -> str:
+    """Number, name, layers and boundary interval of a part, in one line."""
     interval = _interval(part, parts)
     word = "layers" if part.last > part.first else "layer"
     text = f"{part.number}  {part.name}: {word} {span(part.first, part.last)}"
@@ -153,7 +155,7 @@ def _shade(figure: go.Figure, parts: LayerParts) -> None:
     )
     for part in parts.parts:
         place = {"x0": part.first - 0.5, "x1": part.last + 0.5, "y0": 0, "y1": 1}
-        colour = _PART_COLOURS[part.number - 1]
+        colour = PART_COLOURS[part.number - 1]
         figure.add_shape(
             type="rect", yref="paper", fillcolor=colour, layer="below", line_width=0, **place
         )
@@ -163,7 +165,7 @@ def _shade(figure: go.Figure, parts: LayerParts) -> None:
             y=0.5,
             yref="y2",
             showarrow=False,
-            hovertext=entities(_part_text(part, parts)),
+            hovertext=entities(part_text(part, parts)),
         )
     figure.add_trace(_boundaries(parts))
 
@@ -186,7 +188,8 @@ def _boundaries(parts: LayerParts) -> go.Scatter:
     )
 
 
-def _write_below(figure: go.Figure, key: list[str]) -> None:
+def write_below(figure: go.Figure, key: list[str]) -> None:
+    """Write lines under the axis of a figure."""
     for row, text in enumerate(key):
         figure.add_annotation(
             text=entities(text), x=0, xref="paper", xanchor="left", y=0, yref="paper",

@@ -31,7 +31,7 @@ from lensneurons.plots.labels import (
     plain,
     spans,
 )
-from lensneurons.plots.layers import _PART_COLOURS, _evidence, _part_text, _write_below
+from lensneurons.plots.layers import PART_COLOURS, evidence_lines, part_text, write_below
 from lensneurons.plots.notes import headed, share_with_ends
 from lensneurons.plots.style import frame, layer_ticks
 
@@ -84,9 +84,9 @@ def carry_over(result: CarryOver, parts: LayerParts | None = None) -> go.Figure:
     key: list[str] = []
     if parts is not None and parts.found:
         _shade(figure, parts)
-        key = [_part_text(part, parts) for part in parts.parts]
-    _write_below(figure, key)
-    told = [*_subtitle(result, groups), *_evidence(parts)]
+        key = [part_text(part, parts) for part in parts.parts]
+    write_below(figure, key)
+    told = [*_subtitle(result, groups), *evidence_lines(parts)]
     bottom = 52 + 19 * len(key)
     frame(figure, _title(groups[0]), told, plot_height=height, bottom=bottom, legend=True)
     head = _HEAD if len(groups) > 1 else 0
@@ -229,11 +229,11 @@ def _shade(figure: go.Figure, parts: LayerParts) -> None:
     for part in parts.parts:
         figure.add_shape(
             type="rect", x0=part.first - 0.5, x1=part.last + 0.5, y0=0, y1=1, yref="paper",
-            fillcolor=_PART_COLOURS[part.number - 1], layer="below", line_width=0,
+            fillcolor=PART_COLOURS[part.number - 1], layer="below", line_width=0,
         )  # fmt: skip
         figure.add_annotation(
             text=f"<b>{part.number}</b>", x=(part.first + part.last) / 2, y=1, yref="paper",
-            yanchor="top", showarrow=False, hovertext=entities(_part_text(part, parts)),
+            yanchor="top", showarrow=False, hovertext=entities(part_text(part, parts)),
         )  # fmt: skip
 
 

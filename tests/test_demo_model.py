@@ -1,0 +1,137 @@
+"""The model that comes with the package: what its card says of it holds."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+
+import lensneurons as ln
+from lensneurons.demo.recipe import RECIPES, Recipe
+from lensneurons.demo.run import SCORE, TOP_RATE, run_demo
+from lensneurons.demo.world import LANGUAGES, generate, render
+from lensneurons.errors import LensNeuronsError
+from lensneurons.models import DEMO_FOLDER
+from lensneurons.storage import load_json
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def demo() -> Any:
+    return ln.load_model("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def neurons(demo: Any) -> ln.LanguageNeurons:
+    corpus = ln.load_corpus("demo", split="validation", limit=40)
+    statistics = ln.collect(demo, corpus, progress=False)
+    return ln.identify(statistics, score=SCORE, top_rate=TOP_RATE)
+
+
+@lru_cache
+def hugging_face(attention: str) -> tuple[Any, Any]:
+    """The same folder through Hugging Face's own door."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(
+        DEMO_FOLDER, dtype=torch.float32, attn_implementation=attention
+    )
+    return model.eval(), AutoTokenizer.from_pretrained(DEMO_FOLDER)
+
+
+def test_it_is_small_and_whole() -> None:
+    files = {path.name: path.stat().st_size for path in DEMO_FOLDER.iterdir()}
+    assert sum(files.values()) < 15 * MEGABYTE
+    assert {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "recipe.json",
+        "tokenizer.json",
+    } <= set(files)
+    assert "checkpoint.safetensors" not in files
+
+
+def test_the_committed_recipe_is_the_one_that_made_it() -> None:
+    assert Recipe(**load_json(DEMO_FOLDER / "recipe.json")) == RECIPES["full"]
+
+
+def test_it_is_called_demo(demo: Any) -> None:
+    assert demo.cfg.model_name == "demo"
+    assert demo.original_model.config.hidden_act == "relu"
+    assert (demo.cfg.n_layers, demo.cfg.d_mlp) == (8, 512)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_logits_equal_hugging_face(demo: Any, language: str) -> None:
+    plain, tokenizer = hugging_face("eager")
+    problem = generate("test", 1)[0]
+    ids = torch.tensor([tokenizer("".join(render(problem, language)))["input_ids"]])
+    with torch.no_grad():
+        logits = demo(ids)
+        assert torch.equal(logits, plain(ids).logits)
+        usual = hugging_face("sdpa")[0](ids).logits
+    torch.testing.assert_close(logits, usual, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_its_tokenizer_gives_back_ten_thousand_texts(language: str) -> None:
+    _, tokenizer = hugging_face("eager")
+    texts = ["".join(render(problem, language)) for problem in generate("train", 10_000, seed=5)]
+    for start in range(0, len(texts), 1000):
+        part = texts[start : start + 1000]
+        ids = tokenizer(part, add_special_tokens=False)["input_ids"]
+        assert tokenizer.batch_decode(ids) == part
+
+
+def test_it_solves_problems_that_it_has_never_seen(demo: Any) -> None:
+    corpus = ln.load_corpus("demo", split="test", languages=["en", "de", "zh", "bn"], limit=25)
+    found = ln.accuracy(demo, corpus, max_new_tokens=80, progress=False).per_language()
+    # On 200 problems: see the card. Four standard errors of 25 are left for chance.
+    assert found.loc["en", "both"] >= 0.7
+    assert found.loc[["de", "zh"], "both"].min() >= 0.5
+    assert found.loc["bn", "both"] < found.loc["en", "both"]
+
+
+def test_its_neurons_are_needed_by_their_own_language(
+    demo: Any, neurons: ln.LanguageNeurons
+) -> None:
+    corpus = ln.load_corpus("demo", split="test", limit=4)
+    matrix = ln.ablation_matrix(
+        demo, corpus, neurons, classes=["specific", "related"], controls=20, progress=False
+    )
+    figures = matrix.summary().set_index(["removed", "figure"])["estimate"]
+    both = figures["specific + related"]
+    assert both["mean diagonal"] > 0.2
+    assert both["diagonal / off-diagonal"] > 3
+    assert both["diagonal / control"] > 3
+
+
+def test_the_card_says_what_is_asked_of_a_card() -> None:
+    card = (DEMO_FOLDER / "README.md").read_text(encoding="utf-8")
+    for heading in ("Training", "Accuracy", "What it shows", "Limits"):
+        assert f"## {heading}\n" in card
+    assert "training_curve.svg" in card
+    assert (DEMO_FOLDER / "training_curve.svg").is_file()
+    rows = re.findall(r"^\| (\w\w) \| ([\d.]+)% \| ([\d.]+)% \(", card, re.MULTILINE)
+    assert [code for code, *_ in rows] == list(LANGUAGES)
+    shares = RECIPES["full"].shares
+    assert all(abs(float(share) / 100 - shares[code]) < 0.001 for code, share, _ in rows)
+
+
+def test_the_demo_writes_its_page(tmp_path: Any) -> None:
+    said: list[str] = []
+    page = run_demo(tmp_path / "demo.html", languages=["en", "zh", "sw"], items=6, say=said.append)
+    text = page.read_text(encoding="utf-8")
+    assert "word problems in ten languages" in text
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*https?://", text)
+    assert any("neurons by the number of languages" in line for line in said)
+
+
+def test_the_demo_refuses_a_single_language(tmp_path: Any) -> None:
+    with pytest.raises(LensNeuronsError, match="language"):
+        run_demo(tmp_path / "demo.html", languages=["en"], items=3, say=print)

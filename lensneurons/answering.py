@@ -22,7 +22,6 @@ from lensneurons.answers import Accuracy, Answer
 from lensneurons.corpora import ParallelCorpus
 from lensneurons.decoding import Decoding
 from lensneurons.errors import CorpusError, ModelError
-from lensneurons.forward import attention_implementation, has_hooks
 from lensneurons.items import Item
 from lensneurons.language_identification import (
     MINIMUM_CONFIDENCE,
@@ -32,14 +31,11 @@ from lensneurons.language_identification import (
     require_identifiable,
 )
 from lensneurons.models import (
-    hash_config,
-    hash_weights,
     model_family,
     original_tokenizer,
-    revision_of,
 )
 from lensneurons.numerals import last_number
-from lensneurons.provenance import Provenance, library_versions
+from lensneurons.prepared import model_provenance
 from lensneurons.responses import (
     Response,
     encode_prompts,
@@ -47,7 +43,6 @@ from lensneurons.responses import (
     write_responses,
     write_rows,
 )
-from lensneurons.tokens import tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -105,7 +100,8 @@ def accuracy(
     for item, number, response in zip(corpus, expected, written, strict=True):
         ask = identify or _identify_for(item, corpus, ignore, minimum_confidence)
         answers.append(_judge(item, number, response, ask))
-    return Accuracy(tuple(answers), decoding, _provenance(model, corpus, tokenizer))
+    provenance = model_provenance(model, tokenizer, corpus.fingerprint)
+    return Accuracy(tuple(answers), decoding, provenance)
 
 
 def answer_scorer(
@@ -194,22 +190,4 @@ def _judge(item: Item, expected: float, response: Response, identify: Identify) 
         number=last_number(response.text),
         guess=identify(response.text),
         finished=response.finished,
-    )
-
-
-def _provenance(
-    model: Any, corpus: ParallelCorpus, tokenizer: PreTrainedTokenizerBase
-) -> Provenance:
-    """Where the answers come from; no neurons were counted, so hook and activation are unknown."""
-    return Provenance(
-        model=str(model.cfg.model_name),
-        revision=revision_of(model),
-        config=hash_config(model),
-        weights=hash_weights(model),
-        dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
-        attention=attention_implementation(model, "bridge"),
-        tokenizer=tokenizer_hash(tokenizer),
-        interventions="hooks" if has_hooks(model) else "none",
-        corpora=(corpus.fingerprint,),
-        versions=library_versions(),
     )

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
@@ -18,19 +19,16 @@ import torch
 
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation import fitting
-from lensneurons.forward import has_hooks, to_device
+from lensneurons.forward import to_device
 from lensneurons.models import (
     context_length,
-    hash_config,
-    hash_weights,
     original_tokenizer,
-    revision_of,
 )
 from lensneurons.patch_pairs import OUTCOMES, EncodedPair, PatchPair, encode_pairs
 from lensneurons.patch_results import Asked, CarryOver
 from lensneurons.patching import Put, putting, read_source, residual_name
-from lensneurons.provenance import Provenance, library_versions
-from lensneurons.seams import tokenizer_hash
+from lensneurons.prepared import model_provenance
+from lensneurons.provenance import Provenance
 from lensneurons.shapes import TokenIds
 from lensneurons.sites import NeuronSite, neuron_site
 
@@ -204,21 +202,12 @@ def _provenance(
     encoded: Sequence[EncodedPair],
 ) -> Provenance:
     """Where the result comes from; the pairs stand for the corpus."""
-    texts = json.dumps(encoded).encode()
-    return Provenance(
-        model=str(model.cfg.model_name),
-        revision=revision_of(model),
-        config=hash_config(model),
-        weights=hash_weights(model),
-        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
-        attention="eager",
-        tokenizer=tokenizer_hash(tokenizer),
+    fingerprint = hashlib.sha256(json.dumps(encoded).encode()).hexdigest()
+    return replace(
+        model_provenance(model, tokenizer, fingerprint),
         hook="hook_resid_post",
         activation=site.activation_name,
         scope="the end of each text",
-        interventions="hooks" if has_hooks(model) else "none",
-        corpora=(hashlib.sha256(texts).hexdigest(),),
-        versions=library_versions(),
     )
 
 

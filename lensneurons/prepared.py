@@ -6,6 +6,7 @@ same words, before any forward pass.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,20 +117,34 @@ def provenance_of(
     corpus: ParallelCorpus,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Provenance:
-    """Where a result comes from: model, weights, number format, tokenizer, corpus, versions."""
+    """Where counts come from: model, tokenizer, corpus, hook, activation function and scope."""
+    return replace(
+        model_provenance(model, tokenizer, corpus.fingerprint),
+        attention=attention_implementation(model),
+        hook="hook_pre",
+        activation=site.activation_name,
+        scope=_scope(encoded),
+    )
+
+
+def model_provenance(
+    model: Any, tokenizer: PreTrainedTokenizerBase, fingerprint: str
+) -> Provenance:
+    """Where a result of whole forward passes comes from: model, tokenizer, texts, versions.
+
+    Logits and residual streams come from the bridge, whose attention is eager. What was read of
+    the neurons (hook, activation function, scope) is for the caller to add.
+    """
     return Provenance(
         model=str(model.cfg.model_name),
         revision=revision_of(model),
         config=hash_config(model),
         weights=hash_weights(model),
-        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
-        attention=attention_implementation(model),
+        dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
+        attention=attention_implementation(model, "bridge"),
         tokenizer=tokenizer_hash(tokenizer),
-        hook="hook_pre",
-        activation=site.activation_name,
-        scope=_scope(encoded),
         interventions="hooks" if has_hooks(model) else "none",
-        corpora=(corpus.fingerprint,),
+        corpora=(fingerprint,),
         versions=library_versions(),
     )
 

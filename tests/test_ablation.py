@@ -24,7 +24,6 @@ from lensneurons.identification import identify
 from lensneurons.interventions import ablate
 from lensneurons.models import hash_weights, load_model
 from lensneurons.neuron_sets import NeuronSet
-from lensneurons.neurons import LanguageNeurons
 
 # --- the planted model, whose language neurons raise the words of their languages ---
 
@@ -191,27 +190,7 @@ def llama(bridge):
     return bridge("Llama")
 
 
-@cache
-def drawn_neurons(seed: int = 0, languages: tuple[str, ...] = ("en", "zh", "th")):
-    """Neurons of the tiny model, of every class, whose sets are of unequal size."""
-    random = np.random.default_rng(seed)
-    shape = (tiny.LAYERS, tiny.D_MLP, len(languages))
-    bars = np.linspace(0.75, 0.55, len(languages))
-    return LanguageNeurons(
-        languages=languages,
-        probability=np.round(random.random(shape) * 0.5 / bars, 3),
-        score=random.random(shape[:2]),
-        selected=random.random(shape[:2]) < 0.5,
-        tau=0.5,
-        tau_origin="given",
-        lambda_=0.1,
-        lambda_origin="given",
-        score_name="paper",
-        top_rate=0.5,
-    )
-
-
-NEURONS = drawn_neurons()
+NEURONS = tiny.drawn_neurons()
 
 
 @pytest.fixture(scope="module")

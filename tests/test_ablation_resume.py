@@ -22,7 +22,6 @@ from lensneurons.ablation_effects import AblationMatrix
 from lensneurons.corpora import build_corpus
 from lensneurons.errors import ProvenanceError, StorageError
 from lensneurons.models import load_model
-from lensneurons.neurons import LanguageNeurons
 
 # Python 3.12 warns of any fork beside threads; ours run nothing but the matrix and die.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -38,27 +37,7 @@ OPTIONS = {
 RESULT = "ablation.safetensors"
 CELLS = 3 * 2 * 2
 KILLED = -signal.SIGKILL
-
-
-def drawn_neurons() -> LanguageNeurons:
-    """Neurons of the tiny model whose sets are of unequal size."""
-    random = np.random.default_rng(7)
-    shape = (tiny.LAYERS, tiny.D_MLP, 3)
-    return LanguageNeurons(
-        languages=("en", "zh", "th"),
-        probability=np.round(random.random(shape) * [0.7, 0.8, 0.9], 3),
-        score=random.random(shape[:2]),
-        selected=random.random(shape[:2]) < 0.5,
-        tau=0.5,
-        tau_origin="given",
-        lambda_=0.1,
-        lambda_origin="given",
-        score_name="paper",
-        top_rate=0.5,
-    )
-
-
-NEURONS = drawn_neurons()
+NEURONS = tiny.drawn_neurons()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lensneurons.corpora import ParallelCorpus, build_corpus
@@ -175,3 +176,25 @@ def first_matrix(model: Any, architecture: str) -> list[tuple[Any, Callable[...,
         "XGLM": lambda: [layer.fc1 for layer in model.model.layers],
     }.get(architecture, lambda: [layer.mlp.gate_proj for layer in model.model.layers])
     return [(module, whole) for module in found()]
+
+
+@lru_cache
+def drawn_neurons(seed: int = 0, languages: tuple[str, ...] = ("en", "zh", "th")) -> Any:
+    """Neurons of the tiny model, of every class, whose sets are of unequal size."""
+    from lensneurons.neurons import LanguageNeurons
+
+    random = np.random.default_rng(seed)
+    shape = (LAYERS, D_MLP, len(languages))
+    bars = np.linspace(0.75, 0.55, len(languages))
+    return LanguageNeurons(
+        languages=languages,
+        probability=np.round(random.random(shape) * 0.5 / bars, 3),
+        score=random.random(shape[:2]),
+        selected=random.random(shape[:2]) < 0.5,
+        tau=0.5,
+        tau_origin="given",
+        lambda_=0.1,
+        lambda_origin="given",
+        score_name="paper",
+        top_rate=0.5,
+    )

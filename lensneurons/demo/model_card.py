@@ -124,7 +124,7 @@ def training_curve(log: Sequence[dict[str, Any]]) -> go.Figure:
     figure.update_layout(
         title="Validation NLL of the demo model's responses",
         xaxis_title="step",
-        yaxis={"title": "NLL, nats a token", "type": "log"},
+        yaxis={"title": "NLL, nats a token", "type": "log", "dtick": 1, "tickformat": "~g"},
         template="plotly_white",
     )
     return figure

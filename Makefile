@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)python -m pip install --quiet --upgrade pip
 	$(RUN)python -m pip install --quiet --constraint constraints.txt torch
-	$(RUN)python -m pip install --quiet --constraint constraints.txt --editable ".[dev,png]"
+	$(RUN)python -m pip install --quiet --constraint constraints.txt --editable ".[dev,png,align]"
 	touch $@
 
 clean:

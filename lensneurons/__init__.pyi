@@ -3,6 +3,15 @@ from . import plots as plots
 from .ablation import ablation_matrix as ablation_matrix
 from .ablation_effects import AblationMatrix as AblationMatrix
 from .activations import collect as collect
+from .alignment.alignments import Alignment as Alignment
+from .alignment.pairing import PreferencePairs as PreferencePairs
+from .alignment.pairing import preference_pairs as preference_pairs
+from .alignment.sampling import SampledResponses as SampledResponses
+from .alignment.sampling import respond as respond
+from .alignment.scoring import ScoredResponses as ScoredResponses
+from .alignment.scoring import score_responses as score_responses
+from .alignment.training import align as align
+from .alignment.translation import translation_scorer as translation_scorer
 from .answering import accuracy as accuracy
 from .answers import Accuracy as Accuracy
 from .attribution import Importance as Importance

@@ -9,8 +9,8 @@ Three settings build on each other, as in the paper: (a) the specific neurons of
 (b) its specific and related ones, (c) those and all language-agnostic neurons.
 
 A cell alone means little: removing any neurons does harm. So beside each stands a **control**, the
-mean over at least 20 random sets of the same size, with as many neurons in every layer, that are
-active about as often (on the mean over the languages). From the two come
+mean over 20 random sets or more of the same size, with as many neurons in every layer, that are
+active about as often (on the mean over the languages), or of any activity. From the two come
 
     causal ratio   effect of the set / effect of its control                   of each cell
     selectivity    effect on the own language / largest effect on another      of each row
@@ -36,7 +36,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -55,6 +55,8 @@ from lensneurons.provenance import Provenance
 from lensneurons.run_folders import open_folder
 from lensneurons.sites import NeuronSite, neuron_site
 
+Match = Literal["activity", "layer"]
+
 
 def ablation_matrix(
     model: Any,
@@ -65,6 +67,7 @@ def ablation_matrix(
     languages: Sequence[str] | None = None,
     metric: Metric = "nll",
     controls: int = 20,
+    match: Match = "activity",
     max_new_tokens: int | None = None,
     scope: Scope = "response",
     run_dir: str | Path | None = None,
@@ -82,6 +85,8 @@ def ablation_matrix(
         languages: the rows; all languages of `neurons` by default.
         metric: what a cell measures. Accuracy lets the model write, which takes much longer.
         controls: random sets a row and setting.
+        match: ``"activity"``: control neurons are of the same layers and active about as often;
+            ``"layer"``: any of the same layers, most of which hardly fire.
         max_new_tokens: for accuracy, most tokens of an answer; a model that has lost a language
             often does not stop, so give little more than the longest right answer needs.
         scope: for the NLL, whose tokens are evaluated.
@@ -104,9 +109,10 @@ def ablation_matrix(
     _check(neurons, site, controls)
     refuse_hooks(model, run_dir)
     choose(metric, get_args(Metric), "metric")
+    choose(match, get_args(Match), "match")
     encoded = encode_for(model, corpus, scope=scope)
     score = _scorer(model, corpus, encoded, metric, max_new_tokens)
-    drawn = _controls(sets, neurons, controls, seed)
+    drawn = _controls(sets, neurons, controls, match, seed)
     job = CellJob(model, encoded, score, fitting(model, batch_tokens), sets, drawn)
     provenance = provenance_of(model, site, encoded, corpus, original_tokenizer(model))
     provenance = replace(provenance, attention="eager")  # logits need the bridge
@@ -121,6 +127,7 @@ def ablation_matrix(
         "metric": metric,
         "max_new_tokens": max_new_tokens,
         "controls": controls,
+        "match": match,
         "batch_tokens": job.batch_tokens,
         "seed": seed,
     }
@@ -206,10 +213,16 @@ def _check(neurons: LanguageNeurons, site: NeuronSite, controls: int) -> None:
 
 
 def _controls(
-    sets: dict[str, dict[str, NeuronSet]], neurons: LanguageNeurons, draws: int, seed: int
+    sets: dict[str, dict[str, NeuronSet]],
+    neurons: LanguageNeurons,
+    draws: int,
+    match: Match,
+    seed: int,
 ) -> dict[str, dict[str, list[NeuronSet]]]:
-    """Random sets for every setting and row, matched by mean probability over the languages."""
+    """Random sets for every setting and row; neurons of one activity have no order to match."""
     activity = neurons.probability.mean(axis=-1)
+    if match == "layer":
+        activity = np.zeros_like(activity)
     return {
         setting: {
             row: one.random_control(activity, draws=draws, seed=seed) for row, one in rows.items()

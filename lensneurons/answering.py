@@ -90,7 +90,7 @@ def accuracy(
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
-    expected = [_expected_number(item) for item in corpus]
+    expected = [expected_number(item) for item in corpus]
     if identify is None:
         _require_identification(corpus, ignore, minimum_confidence)
     tokenizer = tokenizer or original_tokenizer(model)
@@ -125,7 +125,7 @@ def answer_scorer(
     """
     if model_family(model) == "hooked":
         raise ModelError("answers under several conditions need a TransformerBridge: load_model()")
-    expected = [_expected_number(item) for item in corpus]
+    expected = [expected_number(item) for item in corpus]
     _require_identification(corpus, (), MINIMUM_CONFIDENCE)
     tokenizer = original_tokenizer(model)
     ids = encode_prompts([item.prompt for item in corpus], tokenizer)
@@ -148,7 +148,7 @@ def _require_identification(
     _identify_for(corpus.items[0], corpus, ignore, minimum_confidence)("")
 
 
-def _expected_number(item: Item) -> float:
+def expected_number(item: Item) -> float:
     """The number that answers an item.
 
     Raises:

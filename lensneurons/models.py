@@ -40,6 +40,7 @@ def load_model(
     dtype: Dtype | torch.dtype = "float32",
     revision: str | None = None,
     local_files_only: bool = False,
+    adapter: str | Path | None = None,
 ) -> Any:
     """Load a causal language model as a TransformerLens ``TransformerBridge`` with raw weights.
 
@@ -52,19 +53,49 @@ def load_model(
             fp32 flips the sign of 0.28 % of the pre-activations.
         revision: branch, tag or commit on the hub.
         local_files_only: never ask the hub; only what is already in its cache.
+        adapter: a PEFT adapter, added to the weights: a folder (what `align` wrote, or a checkpoint
+            in it), a name on the hub, or, for ``"demo"``, one that comes with this package:
+            ``"zh-de"``, ``"sw-th"`` or ``"all"``, with a step behind it for a checkpoint
+            (``"zh-de/100"``). Needs the extra ``align``.
 
     Raises:
-        ModelError: no such model or folder, files missing in it, or an architecture without dense
-            MLP neurons (mixture of experts, state-space models).
+        ModelError: no such model, folder or adapter, files missing in it, or an architecture
+            without dense MLP neurons (mixture of experts, state-space models).
     """
     from lensneurons.sites import neuron_site
 
-    source = _find(name_or_path, local_files_only)
-    hugging_face, tokenizer = _read(source, _torch_dtype(dtype), revision, local_files_only)
-    name = DEMO if source == str(DEMO_FOLDER) else source
+    hugging_face, tokenizer, name = read_model(
+        name_or_path, dtype=dtype, revision=revision, local_files_only=local_files_only
+    )
+    if adapter is not None:
+        from lensneurons.adapters import add_adapter
+
+        hugging_face = add_adapter(hugging_face, name, adapter, local_files_only)
     model = _bridge(name, hugging_face, tokenizer, device)
     neuron_site(model)
+    if adapter is not None:
+        model.cfg.model_name = f"{name} + {adapter}"
     return model
+
+
+def read_model(
+    name_or_path: str | Path,
+    *,
+    dtype: Dtype | torch.dtype = "float32",
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> tuple[Any, PreTrainedTokenizerBase, str]:
+    """Read a causal language model as Hugging Face has it, by the rules of `load_model`.
+
+    Returns:
+        The model, in evaluation mode; its tokenizer; the name that it goes by.
+
+    Raises:
+        ModelError: no such model or folder, or files missing in it.
+    """
+    source = _find(name_or_path, local_files_only)
+    hugging_face, tokenizer = _read(source, _torch_dtype(dtype), revision, local_files_only)
+    return hugging_face, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
 
 
 def _find(name_or_path: str | Path, local_files_only: bool) -> str:

@@ -64,14 +64,25 @@ def last_number(text: str) -> float | None:
     Returns:
         The number as written, so 50 for ``"50 %"``; infinite beyond the range of a float.
     """
-    last = None
-    for last in _NUMBER.finditer(_plain_digits(text)):  # noqa: B007
-        pass
-    if last is None:
-        return None
-    whole = _digits(last["whole"]) or "0"
-    value = float(f"{whole}.{last['part'] or 0}")
-    return -value if last["minus"] else value
+    return next(reversed(numbers_in(text)), None)
+
+
+def numbers_in(text: str) -> list[float]:
+    """Return every number of a text that is written in digits, in its order.
+
+    Args:
+        text: any text.
+
+    Returns:
+        The numbers as `last_number` reads them.
+    """
+    return [_value(found) for found in _NUMBER.finditer(_plain_digits(text))]
+
+
+def _value(found: regex.Match[str]) -> float:
+    whole = _digits(found["whole"]) or "0"
+    value = float(f"{whole}.{found['part'] or 0}")
+    return -value if found["minus"] else value
 
 
 def same_number(one: float | None, other: float | None) -> bool:

@@ -87,10 +87,20 @@ def write_responses(
     prompts: Sequence[str],
     decoding: Decoding,
     *,
+    first_row: int = 0,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> list[Response]:
     """`generate`, telling also how each text ended.
+
+    Args:
+        model: a TransformerLens model. Hooks on it act.
+        prompts: what to go on from.
+        decoding: how to write.
+        first_row: the place of the first prompt in a longer list of prompts. Noise depends on the
+            place alone, so a list may be written in pieces.
+        tokenizer: encodes the prompts; by default the model's own, as it was saved.
+        progress: show one progress bar, in prompts.
 
     Raises:
         LensNeuronsError: no prompts, one without tokens, or one too long for the context.
@@ -106,7 +116,8 @@ def write_responses(
     written: dict[int, Response] = {}
     with tqdm(total=len(ids), unit="prompt", disable=not progress, desc="write") as bar:
         for rows in _plan(ids, new_tokens, decoding, same_length=hooked):
-            batch = write_rows(model, tokenizer, [ids[row] for row in rows], rows, decoding)
+            places = [first_row + row for row in rows]
+            batch = write_rows(model, tokenizer, [ids[row] for row in rows], places, decoding)
             written |= dict(zip(rows, batch, strict=True))
             bar.update(len(rows))
     return [written[row] for row in range(len(ids))]

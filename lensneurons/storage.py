@@ -1,8 +1,9 @@
-"""Files that are whole or not there: safetensors with a JSON header, written aside and renamed.
+"""Files that are whole or not there: written aside under another name, and renamed.
 
-One value is one ``.safetensors`` file. Its arrays are the value's arrays; its header carries one
-JSON text with the kind, the format version and everything that is not an array. A reader needs no
-pickle and no lensneurons: ``safetensors.safe_open(path, "np").metadata()`` shows it all.
+A value of numbers is one ``.safetensors`` file. Its arrays are the value's arrays; its header
+carries one JSON text with the kind, the format version and everything else. A reader needs no
+pickle and no lensneurons: ``safetensors.safe_open(path, "np").metadata()`` shows it all. A value of
+texts is one ``.jsonl`` file, whose first line is the header and whose other lines are its rows.
 
 A file is written under a temporary name in the same folder, flushed to the disk and renamed, so a
 crash at any moment leaves the old file or the new one, never a piece.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,41 @@ def _read_header(path: str | Path, text: str | None, kind: str) -> dict[str, Any
             f"{FORMAT_VERSION}: upgrade it"
         )
     return details
+
+
+def save_rows(
+    path: str | Path, kind: str, rows: Iterable[Mapping[str, Any]], details: Mapping[str, Any]
+) -> Path:
+    """Write rows and JSON details as JSON lines, atomically, and return the path.
+
+    Args:
+        path: the file to write.
+        kind: what the value is, such as ``"sampled responses"``; checked on loading.
+        rows: JSON objects.
+        details: everything else, as JSON values.
+    """
+    header = {HEADER: {"kind": kind, "version": FORMAT_VERSION, "details": dict(details)}}
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
+        for line in (header, *rows):
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return Path(path)
+
+
+def load_rows(path: str | Path, kind: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Read what `save_rows` wrote.
+
+    Returns:
+        The rows, and the details.
+
+    Raises:
+        StorageError: there is no such file, it is damaged, of another kind, or of a newer version.
+    """
+    if not Path(path).is_file():
+        raise StorageError(f"{path} does not exist")
+    try:
+        with Path(path).open(encoding="utf-8", newline="\n") as lines:
+            header, *rows = [json.loads(line) for line in lines]
+        text = json.dumps(header[HEADER]) if HEADER in header else None
+    except (ValueError, TypeError):
+        raise StorageError(f"{path} is damaged or no file of JSON lines") from None
+    return rows, _read_header(path, text, kind)

@@ -26,7 +26,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 # row do not know each other. New files get a place here.
 LAYERS = [
     "errors shapes display items excerpts card_html __init__",
-    "storage provenance languages numerals",
+    "storage provenance languages numerals adapters",
     "problems readers encoded language_identification demo/world",
     "sources statistics scores class_tables sharing segments seams",
     "intervals paired_counts lambda_search neuron_sets",
@@ -40,7 +40,7 @@ LAYERS = [
     "interventions ablation_effects patching",
     "ablation_cells patch_runs steering attribution comparison claims",
     "ablation plots comparison_series",
-    "distributed alignment report cards",
+    "alignment page views cards",
     "demo",
     "cli",
     "__main__",

@@ -1,0 +1,319 @@
+"""Step 4 of an alignment: direct preference optimization of a low-rank adapter.
+
+    loss = -log sigmoid(beta * (margin of the better answer - margin of the worse))
+    margin = log p_adapted(answer | prompt) - log p_base(answer | prompt)
+
+(Rafailov et al. 2023, arXiv 2305.18290.) TRL's ``DPOTrainer`` trains, PEFT's LoRA is what it
+trains; nothing of either is changed. By default the adapter is on the maps of the attention alone,
+as in the paper's code: the MLP's weights stay bitwise as they were, so neuron 17 of layer 3 is
+still the same neuron, and what changes about it is what reaches it.
+
+Every checkpoint is an adapter that `load_model` loads, so the neurons can be followed over steps.
+An interrupted call goes on at its last whole checkpoint, with the same weights at the end.
+
+>>> run = align("demo", pairs, "runs/zh-de", steps=300, learning_rate=1e-3)   # doctest: +SKIP
+>>> model = load_model("demo", adapter=run.folder)                           # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from lensneurons.adapters import quiet
+from lensneurons.alignment.alignments import FILE, Alignment, require_extra
+from lensneurons.alignment.pairing import PreferencePair, PreferencePairs
+from lensneurons.alignment.progress import progress_bar, show_progress
+from lensneurons.alignment.settings import DPOOptions, DPOSettings
+from lensneurons.errors import CorpusError, ModelError
+from lensneurons.models import Dtype, hash_weights, read_model
+from lensneurons.provenance import Provenance, library_versions
+from lensneurons.run_folders import open_folder
+from lensneurons.tokens import tokenizer_hash
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_WHOLE = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def align(
+    model: str | Path,
+    pairs: PreferencePairs,
+    run_dir: str | Path,
+    *,
+    dtype: Dtype = "float32",
+    device: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    progress: bool = True,
+    **options: Unpack[DPOOptions],
+) -> Alignment:
+    """Train an adapter to prefer the better answer of each pair, or go on where a call stopped.
+
+    Args:
+        model: what `load_model` takes: ``"demo"``, a name on the hub, or a local folder.
+        pairs: better and worse answers.
+        run_dir: new, empty, or begun by the same call. Gets the adapter, one folder
+            ``checkpoint-<step>`` for every checkpoint, and ``alignment.json`` with the log.
+        dtype: number format of the model; the adapter trains in float32.
+        device: ``"cpu"`` keeps it off a GPU; None takes the GPU where there is one.
+        revision: branch, tag or commit on the hub.
+        local_files_only: never ask the hub.
+        progress: show one progress bar, in steps.
+        **options: the attributes of `DPOSettings`, such as ``steps`` and ``learning_rate``.
+
+    Returns:
+        Folder, checkpoints and log.
+
+    Raises:
+        LensNeuronsError: an option out of its range, or the extra ``align`` is not installed.
+        CorpusError: a pair is longer than the model's context, or too few are left to train on.
+        ModelError: no such model, or none of its modules is meant.
+        StorageError: the folder holds something else, or another process works in it.
+        ProvenanceError: the folder was begun with another model, other pairs or settings.
+    """
+    settings = DPOSettings(**options)
+    require_extra()
+    hugging_face, tokenizer, name = read_model(
+        model, dtype=dtype, revision=revision, local_files_only=local_files_only
+    )
+    target = target_modules(hugging_face, settings.modules)
+    _check_lengths(pairs, tokenizer, hugging_face.config)
+    trained, held_out = split_pairs(pairs, settings.held_out, settings.seed)
+    provenance = Provenance(
+        model=name,
+        weights=hash_weights(hugging_face),
+        dtype=dtype,
+        tokenizer=tokenizer_hash(tokenizer),
+        corpora=(pairs.fingerprint,),
+        versions=library_versions(),
+    )
+    plan = {**asdict(settings), "modules": target}
+    with open_folder(run_dir, provenance, plan) as opened:
+        folder = Path(opened or run_dir)
+        if (folder / FILE).is_file():
+            return Alignment.load(folder)
+        with quiet(), progress_bar(settings.steps, progress) as bar:
+            trainer = _make_trainer(
+                hugging_face, tokenizer, trained, held_out, folder, settings, target, device
+            )
+            show_progress(trainer, bar)
+            trainer.train(resume_from_checkpoint=_last_whole(folder))
+            trainer.save_model(str(folder))
+        log = tuple(_log_rows(trainer.state.log_history))
+        done = Alignment(folder, replace(settings, modules=target), len(trained), log, provenance)
+        done.save()
+    return done
+
+
+def split_pairs(
+    pairs: PreferencePairs, share: float, seed: int
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """Divide pairs into those to train on and those held out, problem by problem.
+
+    A problem is on one side in all languages, so nothing of it is seen.
+
+    Args:
+        pairs: all of them.
+        share: share of the problems to hold out.
+        seed: of the draw.
+
+    Raises:
+        CorpusError: none is left to train on.
+    """
+    order = sorted(
+        {pair.id for pair in pairs},
+        key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest(),
+    )
+    out = set(order[: round(share * len(order))])
+    trained = [pair for pair in pairs if pair.id not in out]
+    if not trained:
+        raise CorpusError(f"{len(pairs)} pairs of {len(order)} problems: none is left to train on")
+    return trained, [pair for pair in pairs if pair.id in out]
+
+
+def target_modules(hugging_face: Any, modules: Any) -> str:
+    """A regular expression that matches the names of the modules that get an adapter, whole.
+
+    Args:
+        hugging_face: a causal language model.
+        modules: as in `DPOSettings.modules`.
+
+    Raises:
+        ModelError: there are no such modules.
+    """
+    linear = [name for name, module in hugging_face.named_modules() if _is_linear(module)]
+    if modules == "attention":
+        ends = {end for name in linear if (end := _attention_end(hugging_face, name))}
+    else:
+        named = [modules] if isinstance(modules, str) else list(modules)
+        ends = {end for end in named if any(name.split(".")[-1] == end for name in linear)}
+        if set(named) - ends:
+            known = sorted({name.split(".")[-1] for name in linear})
+            raise ModelError(
+                f"modules={named}: {type(hugging_face).__name__} has no linear map "
+                f"{min(set(named) - ends)!r}; it has {known}"
+            )
+    if not ends:
+        raise ModelError(
+            f"{type(hugging_face).__name__} has no attention that can be told by its name: give "
+            "modules=, the names of its linear maps"
+        )
+    return rf"(?:.*\.)?(?:{'|'.join(map(re.escape, sorted(ends)))})"
+
+
+def _is_linear(module: Any) -> bool:
+    """Whether a module is a linear map that LoRA knows."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Linear | Conv1D)
+
+
+def _is_transposed(hugging_face: Any, target: str) -> bool:
+    """Whether the weights of the matched modules are [input, output], as GPT-2's are."""
+    from transformers.pytorch_utils import Conv1D
+
+    matched = (m for name, m in hugging_face.named_modules() if re.fullmatch(target, name))
+    return any(isinstance(module, Conv1D) for module in matched)
+
+
+def _attention_end(hugging_face: Any, name: str) -> str | None:
+    """The end of a linear map's name from its attention module on; None where it is in none."""
+    steps = name.split(".")
+    for depth in range(1, len(steps)):
+        owner = hugging_face.get_submodule(".".join(steps[:depth]))
+        if "Attention" in type(owner).__name__:
+            return ".".join(steps[depth - 1 :])
+    return None
+
+
+def _check_lengths(pairs: PreferencePairs, tokenizer: Any, config: Any) -> None:
+    """Raise for a pair that does not fit the context: its end would be cut off.
+
+    Raises:
+        CorpusError: names the pair.
+    """
+    context = getattr(config, "max_position_embeddings", None)
+    if context is None:
+        return
+    texts = [pair.prompt + max(pair.chosen, pair.rejected, key=len) for pair in pairs]
+    for pair, ids in zip(pairs, tokenizer(texts)["input_ids"], strict=True):
+        if len(ids) >= context:
+            raise CorpusError(
+                f"a pair of {pair.id!r} ({pair.language}) has {len(ids)} tokens; the model's "
+                f"context holds {context}, the end token included: leave long answers out"
+            )
+
+
+def _make_trainer(
+    hugging_face: Any,
+    tokenizer: Any,
+    trained: list[PreferencePair],
+    held_out: list[PreferencePair],
+    folder: Path,
+    settings: DPOSettings,
+    target: str,
+    device: str | None,
+) -> Any:
+    """TRL's trainer with a LoRA of PEFT."""
+    from peft import LoraConfig
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    every = min(settings.checkpoint_every, settings.steps)
+    arguments = DPOConfig(
+        output_dir=str(folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.micro_batch,
+        per_device_eval_batch_size=settings.micro_batch,
+        gradient_accumulation_steps=settings.batch // settings.micro_batch,
+        learning_rate=settings.learning_rate,
+        warmup_steps=round(settings.warm_up * settings.steps),
+        lr_scheduler_type="cosine",
+        beta=settings.beta,
+        max_length=None,
+        save_steps=every,
+        eval_strategy="steps" if held_out else "no",
+        eval_steps=every,
+        logging_steps=max(1, min(10, every)),
+        gradient_checkpointing=settings.gradient_checkpointing,
+        bf16=False,
+        seed=settings.seed,
+        use_cpu=device == "cpu",
+        disable_tqdm=True,
+        report_to="none",
+        dataloader_pin_memory=False,
+    )
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=target,
+        fan_in_fan_out=_is_transposed(hugging_face, target),
+        task_type="CAUSAL_LM",
+    )
+    return DPOTrainer(
+        model=hugging_face,
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=_dataset(trained),
+        eval_dataset=_dataset(held_out) if held_out else None,
+        peft_config=lora,
+    )
+
+
+def _dataset(pairs: list[PreferencePair]) -> Dataset:
+    from datasets import Dataset
+
+    names = ("prompt", "chosen", "rejected")
+    return Dataset.from_dict({name: [getattr(pair, name) for pair in pairs] for name in names})
+
+
+def _last_whole(folder: Path) -> str | None:
+    """The last checkpoint that was written to its end; pieces of others are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    while found:
+        last = found.pop()
+        if all((last / name).is_file() for name in _WHOLE) and _readable(last):
+            return str(last)
+        shutil.rmtree(last)
+    return None
+
+
+def _readable(checkpoint: Path) -> bool:
+    """Whether the file that is written last is there to its end."""
+    from lensneurons.errors import StorageError
+    from lensneurons.storage import load_json
+
+    try:
+        return bool(load_json(checkpoint / "trainer_state.json"))
+    except StorageError:
+        return False
+
+
+_LOGGED = {
+    "loss": "loss",
+    "rewards/margins": "margin",
+    "rewards/accuracies": "accuracy",
+    "rewards/chosen": "reward_chosen",
+    "rewards/rejected": "reward_rejected",
+    "grad_norm": "gradient",
+    "learning_rate": "learning_rate",
+}
+
+
+def _log_rows(history: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One row a logged step, on the pairs trained on and on those held out."""
+    for entry in history:
+        held_out = "eval_loss" in entry
+        prefix = "eval_" if held_out else ""
+        row = {ours: entry.get(prefix + theirs) for theirs, ours in _LOGGED.items()}
+        if row["loss"] is not None:
+            yield {"step": entry["step"], "pairs": "held out" if held_out else "trained", **row}

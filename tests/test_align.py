@@ -1,0 +1,311 @@
+"""Preference optimization, against a loss worked out with plain Hugging Face."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from lensneurons.activations import collect
+from lensneurons.alignment import alignments, training
+from lensneurons.alignment.alignments import Alignment
+from lensneurons.alignment.pairing import PreferencePair, PreferencePairs
+from lensneurons.alignment.training import align, split_pairs, target_modules
+from lensneurons.errors import (
+    CorpusError,
+    LensNeuronsError,
+    ModelError,
+    ProvenanceError,
+    StorageError,
+)
+from lensneurons.models import load_model
+from lensneurons.provenance import Provenance
+
+TEXTS = ["the cat sat", "小明有三个苹果", "แมวนั่งบนเสื่อ", "nine apples"]
+PAIRS = PreferencePairs(
+    tuple(
+        PreferencePair(f"i{n}", ("en", "zh", "th")[n % 3], f"{TEXTS[n % 4]} {n}\n",
+                       f"twice {n}", f"before dinner {n + 1}", 1.0, 0.0)
+        for n in range(20)
+    ),
+    "en", "hand", Provenance(model="hand"),
+)  # fmt: skip
+OPTIONS = {
+    "steps": 6, "batch": 4, "micro_batch": 2, "learning_rate": 1e-2, "rank": 3, "alpha": 6,
+    "checkpoint_every": 2, "held_out": 0.2, "device": "cpu", "progress": False,
+}  # fmt: skip
+# The linear maps of each family's attention, written down here from Hugging Face's code.
+FAMILIES = {
+    "Llama": ("self_attn.", ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "Gemma2": ("self_attn.", ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "Qwen3": ("self_attn.", ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "Phi3": ("self_attn.", ["qkv_proj", "o_proj"]),
+    "Phi": ("self_attn.", ["q_proj", "k_proj", "v_proj", "dense"]),
+    "GPT2": ("attn.", ["c_attn", "c_proj"]),
+    "GPTNeoX": ("attention.", ["query_key_value", "dense"]),
+    "Bloom": ("self_attention.", ["query_key_value", "dense"]),
+    "Falcon": ("self_attention.", ["query_key_value", "dense"]),
+    "OPT": ("self_attn.", ["q_proj", "k_proj", "v_proj", "out_proj"]),
+    "XGLM": ("self_attn.", ["q_proj", "k_proj", "v_proj", "out_proj"]),
+    "GPTJ": ("attn.", ["q_proj", "k_proj", "v_proj", "out_proj"]),
+}
+
+
+@pytest.fixture(scope="module")
+def run(model_folder, tmp_path_factory) -> Alignment:
+    return align(model_folder("Llama"), PAIRS, tmp_path_factory.mktemp("runs") / "run", **OPTIONS)
+
+
+def adapter(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def answer_likelihood(model, tokenizer, prompt: str, answer: str) -> float:
+    """Sum of the log likelihoods of an answer and the end token after it."""
+    asked = tokenizer(prompt)["input_ids"]
+    ids = tokenizer(prompt + answer + tokenizer.eos_token)["input_ids"]
+    assert ids[: len(asked)] == asked
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    return logits[range(len(ids) - 1), ids[1:]][len(asked) - 1 :].sum().item()
+
+
+# --- which modules ---
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_adapter_is_on_the_attention_alone(family):
+    model = tiny.random_model(family)
+    expression = re.compile(target_modules(model, "attention"))
+    owner, names = FAMILIES[family]
+    matched = [name for name, _ in model.named_modules() if expression.fullmatch(name)]
+    assert len(matched) == tiny.LAYERS * len(names)
+    assert all(name.endswith(tuple(owner + one for one in names)) for name in matched)
+
+
+def test_modules_can_be_named_and_unknown_ones_are_refused():
+    model = tiny.random_model("Llama")
+    expression = re.compile(target_modules(model, ["down_proj", "q_proj"]))
+    matched = {n.split(".")[-1] for n, _ in model.named_modules() if expression.fullmatch(n)}
+    assert matched == {"down_proj", "q_proj"}
+    with pytest.raises(ModelError, match="LlamaForCausalLM has no linear map 'c_attn'; it has"):
+        target_modules(model, "c_attn")
+
+
+# --- what is trained ---
+
+
+def test_the_log_tells_the_loss_of_the_adapter_on_pairs_it_never_saw(run, model_folder):
+    """Margin, accuracy and loss of the last checkpoint, pair by pair, by plain Hugging Face."""
+    folder = model_folder("Llama")
+    base = AutoModelForCausalLM.from_pretrained(folder).eval()
+    adapted = load_model(folder, adapter=run.folder, device="cpu").original_model
+    tokenizer = tiny.byte_tokenizer(bos=True)
+    _, held_out = split_pairs(PAIRS, 0.2, 0)
+    assert len(held_out) == 4
+    margins = []
+    for pair in held_out:
+        chosen, rejected = (
+            answer_likelihood(adapted, tokenizer, pair.prompt, text)
+            - answer_likelihood(base, tokenizer, pair.prompt, text)
+            for text in (pair.chosen, pair.rejected)
+        )
+        margins.append(0.1 * (chosen - rejected))
+    last = run.to_pandas().query("pairs == 'held out'").iloc[-1]
+    assert last["step"] == 6
+    assert np.isclose(last["margin"], np.mean(margins), atol=1e-4)
+    assert np.isclose(last["accuracy"], np.mean(np.array(margins) > 0))
+    assert np.isclose(last["loss"], np.mean(np.log1p(np.exp(-np.array(margins)))), atol=1e-4)
+
+
+def test_training_raises_the_margin(run):
+    trained = run.to_pandas().query("pairs == 'trained'")
+    assert trained["step"].tolist() == [2, 4, 6]
+    # The rate of the first step is 0, so both rows of its margin are those of the base model.
+    assert trained["margin"].iloc[0] == 0
+    assert np.isclose(trained["loss"].iloc[0], np.log(2))
+    assert trained["margin"].is_monotonic_increasing
+    assert trained["loss"].is_monotonic_decreasing
+    assert list(run.checkpoints) == [2, 4, 6]
+    assert run.n_pairs == 16
+
+
+def test_no_weight_of_a_neuron_changes(run, model_folder):
+    before = dict(AutoModelForCausalLM.from_pretrained(model_folder("Llama")).named_parameters())
+    model = load_model(model_folder("Llama"), adapter=run.folder, device="cpu")
+    after = dict(AutoModelForCausalLM.from_pretrained(model_folder("Llama")).named_parameters()) | {
+        name: w for name, w in _plain_weights(model)
+    }
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert len(changed) == tiny.LAYERS * 4
+    assert all(".self_attn." in name for name in changed)
+
+
+def _plain_weights(model):
+    """The parameters of a bridge under Hugging Face's names."""
+    for name, weight in model.original_model.named_parameters():
+        yield name.replace("._original_component", ""), weight
+
+
+def test_every_checkpoint_is_an_adapter(run, model_folder, bridge):
+    tokens = torch.tensor([[0, 40, 41, 42, 43]])
+    folder = model_folder("Llama")
+    logits = [bridge("Llama")(tokens)]
+    for path in run.checkpoints.values():
+        logits.append(load_model(folder, adapter=path, device="cpu")(tokens))
+    assert all(not torch.equal(one, other) for one, other in zip(logits, logits[1:], strict=False))
+    last = load_model(folder, adapter=run.folder, device="cpu")
+    assert torch.equal(last(tokens), logits[-1])
+    assert last.cfg.model_name == f"{folder} + {run.folder}"
+
+
+def test_an_adapter_that_counts_nothing_leaves_the_neurons_bitwise(model_folder, bridge, tmp_path):
+    run = align(model_folder("Llama"), PAIRS, tmp_path / "run", **OPTIONS | {"alpha": 0})
+    assert set(run.to_pandas()["margin"]) == {0.0}
+    model = load_model(model_folder("Llama"), adapter=run.folder, device="cpu")
+    corpus = tiny.tiny_corpus()
+    before, after = (collect(m, corpus, progress=False) for m in (bridge("Llama"), model))
+    assert np.array_equal(before.counts, after.counts)
+    tokens = torch.tensor([[0, 40, 41, 42, 43]])
+    assert torch.equal(model(tokens), bridge("Llama")(tokens))
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Gemma2", "GPT2"])
+def test_other_architectures_run_through(model_folder, tmp_path, family):
+    run = align(model_folder(family), PAIRS, tmp_path / "run", **OPTIONS | {"steps": 2})
+    model = load_model(model_folder(family), adapter=run.folder, device="cpu")
+    corpus = tiny.tiny_corpus()
+    counts = collect(model, corpus, progress=False).counts
+    base = collect(load_model(model_folder(family), device="cpu"), corpus, progress=False).counts
+    assert not np.array_equal(counts, base)
+
+
+# --- interruption ---
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_an_interrupted_training_ends_with_the_same_weights(
+    run, model_folder, tmp_path, monkeypatch, step
+):
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    real, calls = DPOTrainer.training_step, []
+
+    def failing(self, *arguments, **options):
+        calls.append(self.state.global_step)
+        if self.state.global_step == step and len(calls) < 2 * OPTIONS["steps"]:
+            raise KeyboardInterrupt
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(DPOTrainer, "training_step", failing)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
+    with pytest.raises(StorageError, match="align\\(\\) did not finish there"):
+        Alignment.load(folder)
+    monkeypatch.setattr(DPOTrainer, "training_step", real)
+    resumed = align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
+    ours, theirs = adapter(resumed.folder), adapter(run.folder)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert (
+        resumed.to_pandas()
+        .drop(columns="gradient")
+        .equals(run.to_pandas().drop(columns="gradient"))
+    )
+
+
+def test_a_checkpoint_that_was_half_written_is_left_out(run, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    for path, broken in (("checkpoint-6/trainer_state.json", '{"global_st'), ("checkpoint-4", "")):
+        if broken:
+            (folder / path).write_text(broken)
+        else:
+            (folder / path / "optimizer.pt").unlink()
+    assert training._last_whole(folder) == str(folder / "checkpoint-2")
+    assert not (folder / "checkpoint-6").exists()
+
+
+def test_a_finished_folder_is_read_and_another_plan_refused(run, model_folder, monkeypatch):
+    monkeypatch.setattr(training, "_make_trainer", None)
+    again = align(model_folder("Llama"), PAIRS, run.folder, **OPTIONS)
+    assert (again.log, again.n_pairs, again.provenance) == (run.log, 16, run.provenance)
+    with pytest.raises(ProvenanceError, match="rank: 3, now 4"):
+        align(model_folder("Llama"), PAIRS, run.folder, **OPTIONS | {"rank": 4})
+    with pytest.raises(ProvenanceError, match="corpora: "):
+        align(model_folder("Llama"), PAIRS.shuffled(), run.folder, **OPTIONS)
+    with pytest.raises(ProvenanceError, match="weights: "):
+        align(model_folder("Llama", 1), PAIRS, run.folder, **OPTIONS)
+
+
+def test_the_folder_is_plain_json(run):
+    kept = json.loads((run.folder / "alignment.json").read_text())
+    assert kept["settings"]["steps"] == 6
+    assert "Alignment(" in repr(run)
+    assert "held out" in run._repr_html_()
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"steps": 0}, "steps=0: give 1 or more"),
+        ({"batch": 5}, "micro_batch=2 does not divide batch=5"),
+        ({"learning_rate": 0.0}, "rate and beta are above 0"),
+        ({"held_out": 1.0}, "held_out=1.0: give a share from 0 below 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(model_folder, tmp_path, wrong, told):
+    with pytest.raises(LensNeuronsError, match=re.escape(told)):
+        align(model_folder("Llama"), PAIRS, tmp_path / "run", **OPTIONS | wrong)
+
+
+def test_pairs_beyond_the_context_are_refused(model_folder, tmp_path):
+    long = PreferencePair("long", "th", "แมว" * 80, "yes", "no", 1.0, 0.0)
+    pairs = PreferencePairs((*PAIRS.pairs, long), "en", "hand", PAIRS.provenance)
+    with pytest.raises(CorpusError, match=r"a pair of 'long' \(th\) has \d+ tokens"):
+        align(model_folder("Llama"), pairs, tmp_path / "run", **OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr(alignments, "find_spec", lambda name: None)
+    with pytest.raises(LensNeuronsError, match=r"pip install 'lensneurons\[align\]'"):
+        alignments.require_extra()
+
+
+def test_pairs_are_held_out_problem_by_problem():
+    doubled = tuple(p for pair in PAIRS for p in (pair, pair))
+    trained, held_out = split_pairs(
+        PreferencePairs(doubled, "en", "hand", PAIRS.provenance), 0.25, 0
+    )
+    assert len(held_out) == 10
+    assert not {p.id for p in trained} & {p.id for p in held_out}
+    with pytest.raises(CorpusError, match="none is left to train on"):
+        split_pairs(PreferencePairs(PAIRS.pairs[:1], "en", "hand", PAIRS.provenance), 0.9, 0)
+
+
+# --- adapters ---
+
+
+def test_adapters_that_do_not_fit_are_refused(run, model_folder, tmp_path):
+    with pytest.raises(ModelError, match="does not fit .* or could not be read"):
+        load_model(model_folder("GPT2"), adapter=run.folder)
+    with pytest.raises(ModelError, match="holds no adapter_config.json"):
+        load_model(model_folder("Llama"), adapter=tmp_path)
+    with pytest.raises(ModelError, match="is not a folder"):
+        load_model(model_folder("Llama"), adapter=tmp_path / "none")
+    with pytest.raises(LensNeuronsError, match="adapter='zh-dd' is not known"):
+        load_model("demo", adapter="zh-dd")
+    broken = shutil.copytree(run.folder, tmp_path / "broken")
+    (broken / "adapter_model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="could not be read"):
+        load_model(model_folder("Llama"), adapter=broken)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 
 Array = np.ndarray
 Tensor = torch.Tensor
@@ -128,6 +128,19 @@ DrawnSharing = Float64[Array, "draw 2"]
 # Overlap of the neurons of two runs; a row is a language, or all of them
 OverlapCounts = Int64[Array, "overlaps"]
 OverlapValues = Float64[Array, "overlaps"]
+
+# The residual stream after each layer, read as a next token
+LensMass = Float64[Array, "layer texts token_kind"]
+LensValues = Float64[Array, "layer texts"]
+LensMeans = Float64[Array, "layer language kind"]
+KindSizes = Int64[Array, "token_kind"]
+TokenKinds = Int64[Array, "vocabulary"]
+KindMembers = Float[Tensor, "vocabulary token_kind"]
+Readout = Float[Tensor, "token vocabulary"]
+
+# One text, looked at
+TokenValues = Float64[Array, "token"]
+AttentionPattern = Float32[Array, "head destination source"]
 
 
 @runtime_checkable

@@ -1,0 +1,20 @@
+"""Views of single texts: what a neuron does on every character, and where a layer looks.
+
+>>> ln.views.tokens(model, ["She has 3 apples.", "小明有3个苹果。"], "L3N17")   # doctest: +SKIP
+>>> ln.views.attention(model, "She has 3 apples.", 2)                      # doctest: +SKIP
+"""
+
+from lensneurons.views.attention_view import AttentionView, attention
+from lensneurons.views.characters import Span, TextTokens, group_tokens, token_labels
+from lensneurons.views.token_view import TokenView, tokens
+
+__all__ = [
+    "AttentionView",
+    "Span",
+    "TextTokens",
+    "TokenView",
+    "attention",
+    "group_tokens",
+    "token_labels",
+    "tokens",
+]

@@ -1,0 +1,239 @@
+"""Where the heads of one layer look, token by token, drawn by the library CircuitsVis.
+
+For every head h of a layer and every pair of tokens
+
+    A[h, i, j] = softmax over j <= i of (q_i . k_j / scale)        hook_pattern
+
+A row is the token that looks (destination), a column the token that is looked at (source); a row
+adds up to 1. The tokens are named by the whole characters that they touch (`characters`).
+
+>>> import lensneurons as ln
+>>> ln.views.attention(model, "She has 3 apples.", 2)                     # doctest: +SKIP
+>>> texts = ["She has 3 apples.", "小明有3个苹果。"]                        # doctest: +SKIP
+>>> ln.views.attention(model, texts, 2, labels=["en", "zh"]).save("a.html")   # doctest: +SKIP
+
+CircuitsVis comes with its JavaScript (1.3 MB), which is put into the page once: nothing is loaded
+from anywhere. Paper: Vig 2019 (arXiv 1906.05714) for the kind of view.
+
+What this does not show: what the model uses. A large weight on a token is no proof that the token
+matters (Jain and Wallace 2019, arXiv 1902.10186); the first token often gets what a head has left
+over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.forward import to_device
+from lensneurons.models import model_family
+from lensneurons.shapes import AttentionPattern
+from lensneurons.storage import replacing
+from lensneurons.views.characters import TextTokens, token_labels
+from lensneurons.views.inputs import label_texts, read_texts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+# A number takes about 7 bytes of the page, and a browser draws each as a rectangle.
+MOST_NUMBERS = 500_000
+# Rows of random scores over 32 to 2048 tokens add up to 1 within 0.0025 in bf16, 0.0004 in fp16.
+_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class TextAttention:
+    """One text of a view.
+
+    Attributes:
+        label: what stands above it; a BCP-47 tag such as ``"th"`` is taken for its language.
+        read: the text and its tokens.
+        pattern: float32 [head, destination, source], the heads that are shown.
+    """
+
+    label: str
+    read: TextTokens
+    pattern: AttentionPattern
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The names of the tokens; see `characters.token_labels`."""
+        return token_labels(self.read)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttentionView:
+    """The attention patterns of one layer, over one or more texts.
+
+    Attributes:
+        texts: the texts and their patterns.
+        layer: the layer.
+        heads: the heads that are shown.
+        model: name of the model.
+    """
+
+    texts: tuple[TextAttention, ...]
+    layer: int
+    heads: tuple[int, ...]
+    model: str
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a head and pair of tokens; sources behind their destination are left out."""
+        import pandas as pd
+
+        tables = [self._table(number) for number in range(len(self.texts))]
+        return pd.concat(tables, ignore_index=True)
+
+    def _table(self, number: int) -> pd.DataFrame:
+        import pandas as pd
+
+        text = self.texts[number]
+        names = np.array(text.tokens, object)
+        later, earlier = np.tril_indices(len(names))
+        part = {
+            "head": np.repeat(self.heads, len(later)),
+            "destination": np.tile(later, len(self.heads)),
+            "source": np.tile(earlier, len(self.heads)),
+            "destination_token": np.tile(names[later], len(self.heads)),
+            "source_token": np.tile(names[earlier], len(self.heads)),
+            "attention": text.pattern[:, later, earlier].ravel(),
+        }
+        return pd.DataFrame({"text": number, "label": text.label, **part})
+
+    def html(self) -> str:
+        """A whole page with the JavaScript inside; it needs no network."""
+        from lensneurons.views.attention_html import attention_page
+
+        return attention_page(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page, whole or not at all, and return its path."""
+        with replacing(path) as temporary:
+            temporary.write_text(self.html(), encoding="utf-8")
+        return Path(path)
+
+    def __repr__(self) -> str:
+        lengths = ", ".join(str(len(text.read.ids)) for text in self.texts)
+        return (
+            f"AttentionView(layer {self.layer}, {len(self.heads)} heads; texts of {lengths} tokens)"
+        )
+
+    def _repr_html_(self) -> str:
+        from lensneurons.views.attention_html import attention_fragment
+
+        return attention_fragment(self)
+
+
+def attention(
+    model: Any,
+    texts: str | Sequence[str],
+    layer: int,
+    *,
+    heads: Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    most_numbers: int = MOST_NUMBERS,
+) -> AttentionView:
+    """Look at the attention patterns of a layer.
+
+    Args:
+        model: a TransformerLens model; it is not changed, and hooks that are on it act.
+        texts: a text, or several to show side by side.
+        layer: which block.
+        heads: which heads; None takes all.
+        labels: a label for each text; language tags are best.
+        tokenizer: by default the model's own, as it was saved.
+        most_numbers: largest view: the sum over the texts of heads x tokens x tokens.
+
+    Returns:
+        The view; a notebook shows it.
+
+    Raises:
+        ModelError: no TransformerLens model, or one without attention patterns in this layer.
+        CorpusError: a text is longer than the model's context.
+        LensNeuronsError: no such layer or head, no text, an empty text, or a view larger than
+            `most_numbers`.
+    """
+    model_family(model)
+    name = _hook_name(model, layer)
+    chosen = _heads(model, heads)
+    read = read_texts(model, texts, tokenizer)
+    names = label_texts(labels, len(read))
+    _check_size(read, chosen, most_numbers)
+    patterns = [_pattern(model, name, one)[list(chosen)] for one in read]
+    shown = (TextAttention(*parts) for parts in zip(names, read, patterns, strict=True))
+    return AttentionView(tuple(shown), layer, chosen, str(model.cfg.model_name))
+
+
+def _hook_name(model: Any, layer: int) -> str:
+    """The hook of a layer's patterns, once there is one."""
+    n_layers = int(model.cfg.n_layers)
+    if not 0 <= layer < n_layers:
+        raise LensNeuronsError(f"layer {layer}: the model has layers 0 to {n_layers - 1}")
+    name = f"blocks.{layer}.attn.hook_pattern"
+    if name not in model.hook_dict:
+        raise ModelError(
+            f"the model has no {name}: its layer {layer} has no attention that TransformerLens "
+            "hooks; choose another layer or model"
+        )
+    return name
+
+
+def _heads(model: Any, heads: Sequence[int] | None) -> tuple[int, ...]:
+    number = int(model.cfg.n_heads)
+    if heads is None:
+        return tuple(range(number))
+    wrong = [head for head in heads if not 0 <= head < number]
+    if wrong or not len(heads) or len(set(heads)) < len(heads):
+        raise LensNeuronsError(
+            f"heads={list(heads)}: give each of the heads 0 to {number - 1} once, at least one"
+        )
+    return tuple(heads)
+
+
+def _check_size(read: Sequence[TextTokens], heads: Sequence[int], most: int) -> None:
+    lengths = [len(one.ids) for one in read]
+    numbers = len(heads) * sum(length**2 for length in lengths)
+    if numbers > most:
+        raise LensNeuronsError(
+            f"{len(heads)} heads x texts of {', '.join(map(str, lengths))} tokens are {numbers:,} "
+            f"numbers to draw, but most_numbers={most:,}: shorten the texts, choose heads=[...], "
+            "or raise most_numbers"
+        )
+
+
+def _pattern(model: Any, name: str, read: TextTokens) -> np.ndarray:
+    """float32 [head, destination, source] of one text, once it is sure that it is a pattern."""
+    seen: list[torch.Tensor] = []
+    options = {"logits_to_keep": 1} if model_family(model) == "bridge" else {"return_type": None}
+    keep = [(name, lambda tensor, hook: seen.append(tensor.detach()))]
+    with model.hooks(fwd_hooks=keep), torch.inference_mode():
+        model(to_device(model, torch.tensor([read.ids])), **options)
+    shape = (1, int(model.cfg.n_heads), len(read.ids), len(read.ids))
+    if len(seen) != 1 or seen[0].shape != shape:
+        raise ModelError(
+            f"{name} fired {len(seen)} times, with shapes {[tuple(s.shape) for s in seen]}; once "
+            f"with {shape} is expected"
+        )
+    pattern = seen[0][0].float().cpu().numpy()
+    _require_pattern(name, pattern)
+    return pattern
+
+
+def _require_pattern(name: str, pattern: np.ndarray) -> None:
+    """Raise where the hook holds something else, such as scores before the softmax."""
+    ahead = float(np.abs(np.triu(pattern, 1)).max())
+    rows = pattern.sum(-1)
+    if pattern.min() < 0 or ahead > 0 or np.abs(rows - 1).max() > _TOLERANCE:
+        raise ModelError(
+            f"{name} holds no causal attention: rows add up to {rows.min():.3g} to "
+            f"{rows.max():.3g}, the smallest entry is {pattern.min():.3g} and the largest on a "
+            f"later token {ahead:.3g}; remove other hooks, or report the architecture"
+        )

@@ -1,0 +1,635 @@
+"""The token view and the attention view: characters whole, numbers right, hostile text inert.
+
+What a token touches is computed apart from the tokenizers' offsets: from the bytes that its piece
+stands for, laid end to end. Activations and patterns are those of a plain Hugging Face forward.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from html.parser import HTMLParser
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import regex
+import torch
+from tiny import D_MLP, LAYERS, byte_tokenizer, first_matrix
+
+from lensneurons import views
+from lensneurons.demo.world import LANGUAGES, generate, render
+from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
+from lensneurons.forward import has_hooks
+from lensneurons.models import DEMO_FOLDER
+from lensneurons.neuron_sets import NeuronSet
+from lensneurons.plots.style import TEMPLATES
+from lensneurons.views import attention_html, attention_view, token_html, token_view
+from lensneurons.views.characters import visible
+
+TEXTS = ["the cat sat on a mat", "小明有三个苹果", "แมวนั่งบนเสื่อ 9"]
+HOSTILE = (
+    "<script>alert(1)</script> </div></section><img src=x onerror='x()'> \"'`& <s> &amp; "
+    "a\u202eb e\u0301 \u0301 👨‍👩‍👧 \0 \x07 \ud800 مرحبا שלום ক্ষ ห้า \ufeff\u2028 <!-- ]]>"
+)
+
+
+# --- tokenizers -----------------------------------------------------------------------------------
+
+
+@lru_cache
+def world(number: int = 200) -> dict[str, list[str]]:
+    problems = generate("test", number)
+    return {k: [render(problem, k)[0] for problem in problems] for k in LANGUAGES}
+
+
+def fast(backend: Any, **special: str) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+@lru_cache
+def tokenizer(kind: str) -> Any:
+    """Tokenizers of four kinds; all but the demo's are trained on few texts of three languages."""
+    from transformers import AutoTokenizer
+
+    if kind == "demo":
+        return AutoTokenizer.from_pretrained(DEMO_FOLDER)
+    return {"bytes": byte_level, "fallback": byte_fallback, "unigram": unigram}[kind]()
+
+
+def training_texts() -> list[str]:
+    return [text for k in ("en", "th", "zh") for text in world()[k][:40]]
+
+
+def byte_level() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(training_texts(), trainer)
+    return fast(backend)
+
+
+BYTES = [f"<0x{value:02X}>" for value in range(256)]
+
+
+def byte_fallback() -> Any:
+    """Like Llama 2: a marker in front, spaces as ▁, unknown characters as bytes."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+
+    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback()])
+    special = ["<unk>", *BYTES]
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False)
+    backend.train_from_iterator(training_texts(), trainer)
+    return fast(backend, unk_token="<unk>")
+
+
+def unigram() -> Any:
+    """Like a SentencePiece unigram model: NFKC and byte fallback; no known Bengali, no emoji."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.Unigram())
+    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=700, special_tokens=["<unk>", *BYTES], unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator(training_texts(), trainer)
+    state = json.loads(backend.to_str())
+    state["model"]["byte_fallback"] = True
+    return fast(Tokenizer.from_str(json.dumps(state)), unk_token="<unk>")
+
+
+# --- characters: an oracle from bytes alone -------------------------------------------------------
+
+
+def lengths_in_bytes(kind: str, ids: tuple[int, ...]) -> list[int]:
+    """How many bytes of (marked) text each token stands for."""
+    pieces = tokenizer(kind).convert_ids_to_tokens(list(ids))
+    if kind == "demo":
+        return [0 if piece == "<s>" else len(piece) for piece in pieces]
+    if kind == "bytes":
+        return [len(piece) for piece in pieces]  # one letter of its alphabet a byte
+    return [1 if piece in BYTES else len(piece.replace("▁", " ").encode()) for piece in pieces]
+
+
+def touched_by_bytes(kind: str, text: str, ids: tuple[int, ...]) -> list[set[int]]:
+    """The tokens that touch each character, from where their bytes fall."""
+    marker = "" if kind == "demo" else " "
+    owner = [t for t, length in enumerate(lengths_in_bytes(kind, ids)) for _ in range(length)]
+    assert len(owner) == len((marker + text).encode())
+    found, at = [], len(marker)
+    for character in regex.findall(r"\X", text):
+        size = len(character.encode())
+        found.append(set(owner[at : at + size]))
+        at += size
+    if marker:  # the marker belongs to the first character, which its offsets say
+        found[0] |= {owner[0]}
+    return found
+
+
+@pytest.mark.parametrize("kind", ["demo", "bytes", "fallback", "unigram"])
+def test_the_shown_text_is_the_text_and_no_character_is_cut(kind: str) -> None:
+    texts = [text for language in world().values() for text in language]
+    assert len(texts) == 2000
+    for text, read in zip(texts, views.group_tokens(tokenizer(kind), texts), strict=True):
+        assert "".join(span.text for span in read.spans) == read.text == text
+        ends = {0} | {found.end() for found in regex.finditer(r"\X", text)}
+        assert {*accumulate(len(span.text) for span in read.spans)} <= ends
+        members = [span.tokens for span in read.spans]
+        assert all(one != next_ for one, next_ in zip(members, members[1:], strict=False))
+        assert {t for m in members for t in m} | {*read.added} == {*range(len(read.ids))}
+
+
+@pytest.mark.parametrize("kind", ["demo", "bytes", "fallback"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_span_names_the_tokens_whose_bytes_it_holds(kind: str, language: str) -> None:
+    texts = [*world()[language][:5], "é👍🏽 ক্ষ ห้ำ 👨‍👩‍👧."]
+    for text, read in zip(texts, views.group_tokens(tokenizer(kind), texts), strict=True):
+        ours = [set(s.tokens) for s in read.spans for _ in regex.findall(r"\X", s.text)]
+        assert ours == touched_by_bytes(kind, text, read.ids)
+
+
+def test_bytes_of_a_run_of_unknown_characters_go_to_their_own_characters() -> None:
+    """Unigram gives each byte of the run the offsets of the whole run."""
+    read = views.group_tokens(tokenizer("unigram"), ["ক খ😀গ"])[0]
+    spans = [(span.text, len(span.tokens)) for span in read.spans]
+    assert spans[-3:] == [("খ", 3), ("😀", 4), ("গ", 3)]
+    normalised = views.group_tokens(tokenizer("unigram"), ["Ａé①ﬁ\ufdfa"])[0]
+    assert "".join(span.text for span in normalised.spans) == "Ａé①ﬁ\ufdfa"
+    assert {t for s in normalised.spans for t in s.tokens} == {*range(len(normalised.ids))}
+
+
+def test_what_the_tokenizer_drops_is_shown_without_a_token() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    backend = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    read = views.group_tokens(fast(backend, unk_token="[UNK]"), ["a  b\n"])[0]
+    spans = [(span.text, span.tokens) for span in read.spans]
+    assert spans == [("a", (0,)), ("  ", ()), ("b", (1,)), ("\n", ())]
+
+
+def test_labels_are_whole_characters_with_an_ellipsis_inside_them() -> None:
+    read = views.group_tokens(byte_tokenizer(bos=True), ["é X\0", "\U00013000"])
+    assert views.token_labels(read[0]) == ("<s>", "é…", "…é", "␣", "X", "␀")
+    assert views.token_labels(read[1])[1:] == ("𓀀…", "…𓀀…", "…𓀀…", "…𓀀")
+    assert read[0].pieces[:3] == ("<s>", "<C3>", "<A9>")
+    assert read[0].added == (0,)
+
+
+def test_a_lone_surrogate_is_read_as_the_replacement_character() -> None:
+    bad, good = views.group_tokens(tokenizer("demo"), ["a\ud800b", "a\ufffdb"])
+    assert bad.ids == good.ids
+    assert "".join(span.text for span in bad.spans) == "a\ud800b"
+
+
+@pytest.mark.parametrize("text", [text for texts in world(3).values() for text in texts])
+def test_ordinary_text_is_visible_as_it_is(text: str) -> None:
+    assert visible(text) == text
+    assert visible(text + "\0\u202e\ud800\r") == text + "␀\\u202e\\ud800␍"
+
+
+# --- token view: numbers --------------------------------------------------------------------------
+
+
+def hugging_face(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+
+
+def pre_activations(folder: Path, architecture: str, ids: list[int]) -> np.ndarray:
+    """hook_pre [layer, token, neuron] by forward hooks on the Hugging Face model."""
+    model, seen = hugging_face(folder), []
+    for module, read in first_matrix(model, architecture):
+        module.register_forward_hook(lambda m, i, o, read=read: seen.append(read(o)))
+    with torch.no_grad():
+        model(torch.tensor([ids]))
+    return np.stack([pre.reshape(len(ids), -1).double().numpy() for pre in seen])
+
+
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Llama": lambda x: x / (1 + np.exp(-x)),
+    "GPT2": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "OPT": lambda x: np.maximum(x, 0),
+}
+
+
+@pytest.mark.parametrize("architecture", list(ACTIVATIONS))
+def test_values_are_those_of_a_plain_forward(
+    architecture: str, bridge: Callable[..., Any], model_folder: Callable[..., Path]
+) -> None:
+    model = bridge(architecture)
+    chosen = NeuronSet(np.array([3, 17, D_MLP + 5, 3 * D_MLP - 1]), LAYERS, D_MLP, "four")
+    one = views.tokens(model, TEXTS, (1, 5))
+    mean = views.tokens(model, TEXTS, chosen)
+    assert not has_hooks(model)
+    for text, single, several in zip(TEXTS, one.texts, mean.texts, strict=True):
+        ids = list(single.read.ids)
+        assert ids == byte_tokenizer(bos=architecture != "GPT2")(text)["input_ids"]
+        pre = pre_activations(model_folder(architecture), architecture, ids)
+        acts = ACTIVATIONS[architecture](pre)
+        np.testing.assert_allclose(single.activations, acts[1, :, 5], atol=2e-5)
+        wanted = (acts[0, :, 3] + acts[0, :, 17] + acts[1, :, 5] + acts[2, :, D_MLP - 1]) / 4
+        np.testing.assert_allclose(several.activations, wanted, atol=2e-5)
+
+
+def test_names_and_pairs_are_the_same_neuron(bridge: Callable[..., Any]) -> None:
+    named = views.tokens(bridge("Llama"), TEXTS[0], "L2N17")
+    paired = views.tokens(bridge("Llama"), TEXTS[0], (2, 17))
+    assert named.neurons == paired.neurons
+    assert np.array_equal(named.texts[0].activations, paired.texts[0].activations)
+    assert repr(named).startswith("TokenView(activation of L2N17; 1 texts, ")
+
+
+def test_hooks_that_are_on_the_model_act(bridge: Callable[..., Any]) -> None:
+    model = bridge("Llama")
+    plain = [views.tokens(model, TEXTS[0], (layer, 5)).texts[0].activations for layer in (0, 1)]
+    with model.hooks(fwd_hooks=[("blocks.0.hook_resid_post", lambda t, hook: t.flip(-1))]):
+        changed = [views.tokens(model, TEXTS[0], (k, 5)).texts[0].activations for k in (0, 1)]
+    np.testing.assert_allclose(changed[0], plain[0], atol=2e-5)
+    assert np.abs(changed[1] - plain[1]).max() > 0.01
+
+
+def test_a_span_has_its_largest_magnitude_and_the_scale_leaves_out_bos(view: Any) -> None:
+    text = view.texts[1]
+    signed = np.random.default_rng(1).normal(size=len(text.read.ids))
+    text = replace(text, activations=signed)
+    for span, value in zip(text.read.spans, text.values, strict=True):
+        members = [text.activations[place] for place in span.tokens]
+        assert value in members
+        assert abs(value) == max(map(abs, members))
+    assert min(text.values) < 0
+    assert text.read.added == (0,)
+    shown = [np.delete(t.activations, t.read.added) for t in view.texts]
+    assert view.end == max(np.abs(np.concatenate(shown)))
+    loud = replace(text, activations=np.where(np.arange(len(text.read.ids)) == 0, 1e6, 0.5))
+    assert replace(view, texts=(loud,)).end == 0.5
+
+
+def test_the_table_has_every_token(view: Any) -> None:
+    table = view.to_pandas()
+    assert list(table.columns) == list(token_view.COLUMNS)
+    assert len(table) == sum(len(text.read.ids) for text in view.texts)
+    second = table[table.text == 1]
+    assert second.label.tolist() == ["zh"] * len(second)
+    assert second.activation.tolist() == view.texts[1].activations.tolist()
+    held = [TEXTS[1][b:e] for b, e in zip(second.begin, second.end, strict=True)]
+    assert held == second.characters.tolist()  # no combining marks here
+
+
+@pytest.fixture(scope="module")
+def view(bridge: Callable[..., Any]) -> Any:
+    return views.tokens(bridge("Llama"), TEXTS, "L1N5", labels=["en", "zh", "th"])
+
+
+# --- token view: refusals -------------------------------------------------------------------------
+
+
+def refused(function: Callable[..., Any], *args: Any, **options: Any) -> str:
+    with pytest.raises(LensNeuronsError) as error:
+        inspect.unwrap(function)(*args, **options)
+    return str(error.value)
+
+
+def test_bad_input_is_refused_before_any_forward_pass(
+    bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = bridge("Llama")
+    monkeypatch.setattr(token_view, "watching", None)  # a pass would now be a TypeError
+    other = NeuronSet(np.array([1]), LAYERS, D_MLP + 1, "other")
+    empty = NeuronSet(np.array([], np.int64), LAYERS, D_MLP)
+    assert "L9N0 is outside a model of 3 layers" in refused(views.tokens, model, "a", "L9N0")
+    assert "write 'L12N3456'" in refused(views.tokens, model, "a", "layer 3")
+    assert f"of a model of 3 x {D_MLP + 1}" in refused(views.tokens, model, "a", other)
+    assert "holds no neurons" in refused(views.tokens, model, "a", empty)
+    assert "no text: give a text" in refused(views.tokens, model, [], "L0N0")
+    assert "text 2 of 2 is empty" in refused(views.tokens, model, ["a", ""], "L0N0")
+    assert "1 labels for 2 texts" in refused(views.tokens, model, ["a", "b"], "L0N0", labels=["en"])
+    assert "text 1 of 1 has 1,"[:15] in refused(views.tokens, model, "x y" * 400, "L0N0")
+    long = refused(views.tokens, model, ["a b c"] * 3, "L0N0", most_tokens=10)
+    assert "18 tokens to show, but most_tokens=10" in long
+    assert "pass the tokenizer that belongs" in refused(
+        views.tokens, model, world(3)["en"][0][:60], "L0N0", tokenizer=tokenizer("demo")
+    )
+
+
+def test_texts_without_tokens_are_refused(bridge: Callable[..., Any]) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    backend = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    bare = fast(backend, unk_token="[UNK]")
+    with pytest.raises(CorpusError, match="text 1 of 1 has no tokens"):
+        views.tokens(bridge("Llama"), "  ", "L0N0", tokenizer=bare)
+
+
+def test_a_hook_that_does_not_fire_is_seen(
+    bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = token_view.watching
+    monkeypatch.setattr(
+        token_view,
+        "watching",
+        lambda model, site, watch: real(model, site, lambda layer, pre: None),
+    )
+    with pytest.raises(ModelError, match="hook_pre of 1 layers fired 0 times"):
+        views.tokens(bridge("Llama"), "a", "L1N5")
+
+
+# --- token view: HTML -----------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Tags, attributes, and the text content of every element of class "text"."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.inside = False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if dict(attrs).get("class") == "text":
+            self.inside = True
+            self.texts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "div"
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.texts[-1] += data
+
+    def spans(self) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.tags if tag == "span" and "title" in attrs]
+
+
+def shown(kind: str, texts: list[str], labels: list[str], seed: int = 0) -> Any:
+    """A view with drawn values: what is written depends on no model."""
+    random = np.random.default_rng(seed)
+    read = views.group_tokens(tokenizer(kind), texts)
+    parts = [
+        token_view.ColouredText(label, one, random.normal(size=len(one.ids)))
+        for label, one in zip(labels, read, strict=True)
+    ]
+    return token_view.TokenView(tuple(parts), NeuronSet(np.array([7]), 2, 8), "demo")
+
+
+@pytest.mark.parametrize("kind", ["demo", "bytes", "fallback", "unigram"])
+def test_a_reader_of_the_page_gets_the_text_back(kind: str) -> None:
+    texts = [world()[k][place] for place, k in enumerate(LANGUAGES)]
+    drawn = shown(kind, texts, list(LANGUAGES))
+    page = Page(drawn.html())
+    assert page.texts == texts
+    named = [attrs["lang"] for _, attrs in page.tags if attrs.get("class") == "text"]
+    assert named == list(LANGUAGES)
+    assert all(a["dir"] == "auto" for _, a in page.tags if a.get("class") == "text")
+    assert "Thai (th)" in drawn.html()
+
+
+def test_hostile_text_is_inert_and_visible() -> None:
+    labels = ["<b onclick='x'>", 'en" onload="x']
+    tame, page = (Page(shown("demo", t, k).html()) for t, k in (
+        (["one", "two"], ["a b", "c d"]), ([HOSTILE, HOSTILE[::-1]], labels),
+    ))  # fmt: skip
+    assert {tag for tag, _ in page.tags} == {tag for tag, _ in tame.tags}
+    assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.texts[0] == visible(HOSTILE)
+    for trace in ("<script>alert(1)</script>", "\\u202e", "␀", "␇", "\\ud800", "\\ufeff\\u2028"):
+        assert trace in page.texts[0]
+    shown("demo", [HOSTILE], ["\ud800"]).html().encode("utf-8")
+    assert "\\ud800" in "".join(shown("demo", [HOSTILE], [""]).to_pandas().characters)
+
+
+def test_the_page_loads_and_runs_nothing(view: Any, tmp_path: Path) -> None:
+    html = view.html()
+    assert "default-src 'none'; style-src 'unsafe-inline'\"" in html
+    assert re.findall(r"https?:|url\(|@import|<script|<link| src=", html) == []
+    assert view.save(tmp_path / "new" / "a.html") == tmp_path / "new" / "a.html"
+    assert (tmp_path / "new" / "a.html").read_text(encoding="utf-8") == html
+    assert view._repr_html_() in html
+    rules = re.search(r"<div class=\"lensneurons-tokens\".*?<style>(.*?)</style>", html, re.DOTALL)
+    assert rules is not None
+    for rule in rules[1].strip().splitlines():
+        assert rule.startswith(".lensneurons-tokens ")
+
+
+def test_a_page_that_cannot_be_made_leaves_the_old_one(
+    view: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view.save(tmp_path / "a.html")
+    before = (tmp_path / "a.html").read_bytes()
+    monkeypatch.setattr(token_html, "render", None)
+    with pytest.raises(TypeError):
+        view.save(tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_a_tooltip_names_every_token_of_its_span() -> None:
+    read = views.group_tokens(byte_tokenizer(bos=True), ["é<\0"])
+    text = token_view.ColouredText("fr", read[0], np.array([9.0, 0.25, -0.5, 0.0, 0.1234]))
+    drawn = token_view.TokenView((text,), NeuronSet(np.array([7]), 2, 8), "m")
+    spans = Page(drawn.html()).spans()
+    first, second = (read[0].ids[place] for place in (1, 2))
+    assert spans[0]["title"] == f"−0.5\ntoken {first} “<C3>” +0.25\ntoken {second} “<A9>” −0.5"
+    assert "rgba(42,112,174,0.550)" in str(spans[0]["style"])
+    assert "dotted" in str(spans[0]["style"])
+    assert "style" not in spans[1]  # zero has no colour
+    assert str(spans[2]["title"]).startswith("+0.123\ntoken ")
+    assert "solid" in str(spans[2]["style"])
+    assert "&lt;s&gt; +9" in drawn.html()
+    assert "strongest −0.5 at “é”" in drawn.html()
+
+
+def test_all_texts_share_one_scale_and_its_legend() -> None:
+    one, two = views.group_tokens(byte_tokenizer(bos=False), ["ab", "cd"])
+    texts = (
+        token_view.ColouredText("en", one, np.array([1.0, 2.0])),
+        token_view.ColouredText("de", two, np.array([4.0, 1.0])),
+    )
+    drawn = token_view.TokenView(texts, NeuronSet(np.array([7]), 2, 8), "m")
+    styles = [attrs["style"] for attrs in Page(drawn.html()).spans()]
+    assert styles[0] == styles[3]
+    assert [float(re.findall(r"[\d.]+", str(s))[3]) for s in styles] == [0.138, 0.275, 0.55, 0.138]
+    assert "<span>0</span><span>+1</span><span>+2</span><span>+3</span><span>+4</span>" in (
+        drawn.html()
+    )
+    mixed = replace(texts[0], activations=np.array([-8.0, 2.0]))
+    both = replace(drawn, texts=(mixed, texts[1]))
+    assert "<span>−8</span><span>−4</span><span>0</span><span>+4</span><span>+8</span>" in (
+        both.html()
+    )
+    quiet = replace(drawn, texts=(replace(texts[0], activations=np.zeros(2)),))
+    assert "0 everywhere" in quiet.html()
+    assert all("style" not in attrs for attrs in Page(quiet.html()).spans())
+
+
+def luminance(colour: tuple[float, ...]) -> float:
+    parts = [c / 255 for c in colour]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+# Ground and text of JupyterLab, VS Code, Colab and our own pages.
+GROUNDS = {
+    "light": [("#ffffff", "#212121"), ("#ffffff", "#3b3b3b"), ("#ffffff", "#1f2430")],
+    "dark": [("#111111", "#e0e0e0"), ("#1f1f1f", "#cccccc"), ("#1e1e1e", "#d4d4d4"),
+             ("#383838", "#e3e3e3"), ("#15181d", "#e8eaed")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("colour", [token_html.ABOVE, token_html.BELOW])
+@pytest.mark.parametrize("pair", GROUNDS["light"] + GROUNDS["dark"])
+def test_text_keeps_its_contrast_at_the_ends_of_the_scale(
+    colour: tuple[int, int, int], pair: tuple[str, str]
+) -> None:
+    ground, ink = (tuple(bytes.fromhex(code[1:])) for code in pair)
+    a = token_html.OPACITY
+    mixed = tuple(a * c + (1 - a) * g for c, g in zip(colour, ground, strict=True))
+    high, low = sorted([luminance(mixed), luminance(ink)], reverse=True)
+    assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_colours_are_those_of_changes_in_figures() -> None:
+    scale = [colour for _, colour in TEMPLATES["light"].layout.colorscale.diverging]
+    ours = ["#" + bytes(colour).hex() for colour in (token_html.BELOW, token_html.ABOVE)]
+    assert [scale.index(colour) for colour in ours] == [1, 5]  # blue below, orange above
+
+
+# --- attention view -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen3", "Gemma2", "GPT2", "Bloom", "Mistral"])
+def test_patterns_are_those_of_hugging_face(
+    architecture: str, bridge: Callable[..., Any], model_folder: Callable[..., Path]
+) -> None:
+    looked = views.attention(bridge(architecture), TEXTS, 1)
+    assert not has_hooks(bridge(architecture))
+    plain = hugging_face(model_folder(architecture))
+    for text in looked.texts:
+        with torch.no_grad():
+            ids = torch.tensor([text.read.ids])
+            theirs = plain(ids, output_attentions=True).attentions[1][0].numpy()
+        np.testing.assert_allclose(text.pattern, theirs, atol=2e-6)
+
+
+def test_heads_can_be_chosen_and_the_table_is_the_pattern(bridge: Callable[..., Any]) -> None:
+    whole = views.attention(bridge("Llama"), TEXTS[:2], 2, labels=["en", "zh"])
+    part = views.attention(bridge("Llama"), TEXTS[:2], 2, heads=[3, 1], labels=["en", "zh"])
+    assert np.array_equal(part.texts[1].pattern, whole.texts[1].pattern[[3, 1]])
+    table = part.to_pandas()
+    names = "text label head destination source destination_token source_token attention"
+    assert list(table.columns) == names.split()
+    row = table[(table.text == 1) & (table["head"] == 3)].set_index(["destination", "source"])
+    assert row.attention[4, 2] == whole.texts[1].pattern[3, 4, 2]
+    assert row.source_token[4, 2] == whole.texts[1].tokens[2]
+    sizes = [len(text.read.ids) for text in part.texts]
+    assert len(table) == sum(2 * n * (n + 1) // 2 for n in sizes)
+    assert repr(part) == f"AttentionView(layer 2, 2 heads; texts of {sizes[0]}, {sizes[1]} tokens)"
+
+
+def test_bad_attention_input_is_refused_before_any_forward_pass(
+    bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = bridge("Llama")
+    monkeypatch.setattr(attention_view, "_pattern", None)
+    assert "layers 0 to 2" in refused(views.attention, model, "a", 3)
+    assert "layers 0 to 2" in refused(views.attention, model, "a", -1)
+    assert "heads 0 to 3 once" in refused(views.attention, model, "a", 0, heads=[4])
+    assert "heads 0 to 3 once" in refused(views.attention, model, "a", 0, heads=[1, 1])
+    assert "at least one" in refused(views.attention, model, "a", 0, heads=[])
+    assert "text 1 of 1 is empty" in refused(views.attention, model, "", 0)
+    large = refused(views.attention, model, ["abc", "b"], 0, most_numbers=50)
+    assert "numbers to draw, but most_numbers=50: shorten the texts, choose heads=" in large
+    with pytest.raises(ModelError, match="not a TransformerLens model"):
+        inspect.unwrap(views.attention)(object(), "a", 0)
+
+
+def test_a_hook_that_holds_no_pattern_is_seen(bridge: Callable[..., Any]) -> None:
+    model, name = bridge("Llama"), "blocks.0.attn.hook_pattern"
+    for change, told in ((lambda t, hook: t * 2, "add up to 2 to 2"),
+                         (lambda t, hook: t.flip(-1), "later token")):  # fmt: skip
+        with model.hooks(fwd_hooks=[(name, change)]):
+            with pytest.raises(ModelError, match=told):
+                views.attention(model, "abc", 0)
+    with pytest.raises(ModelError, match=r"has no blocks\.0\.attn\.hook_pattern"):
+        attention_view._hook_name(Hookless(), 0)
+
+
+class Hookless:
+    """A model whose layer has no attention."""
+
+    class cfg:
+        n_layers = 2
+
+    hook_dict: dict[str, Any] = {}
+
+
+def test_the_page_draws_every_text_from_one_local_bundle(
+    bridge: Callable[..., Any], tmp_path: Path
+) -> None:
+    looked = views.attention(bridge("Llama"), [HOSTILE, "小明"], 0, labels=["</script><b>", "zh"])
+    path = looked.save(tmp_path / "a.html")
+    html = path.read_text(encoding="utf-8")
+    assert html.count('<script type="module">') == html.lower().count("</script") == 1
+    assert "var CircuitsVis=" in html
+    assert not [a for _, attrs in Page(html).tags for a in attrs if a in ("src", "href")]
+    assert "unpkg" not in html
+    assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'" in html
+    drawn = re.findall(
+        r'CircuitsVis\.render\("([\w-]+)", CircuitsVis\.AttentionHeads, (.*)\);', html
+    )
+    assert [html.count(f'id="{element}"') for element, _ in drawn] == [1, 1]
+    assert "<" not in drawn[0][1]
+    for (_, properties), text in zip(drawn, looked.texts, strict=True):
+        given = json.loads(properties)
+        np.testing.assert_allclose(given["attention"], text.pattern, atol=6e-5)
+        assert given["tokens"] == list(text.tokens)
+        assert given["attentionHeadNames"] == ["H0", "H1", "H2", "H3"]
+    assert {tag for tag, _ in Page(html).tags} == {
+        "html", "head", "meta", "title", "style", "body", "div", "b", "span", "section", "bdi",
+        "script",
+    }  # fmt: skip
+    assert looked._repr_html_().count("<section>") == 2
+    assert "circuitsvis" not in sys.modules  # its import takes seconds and asks for nothing here
+
+
+def test_circuitsvis_that_is_not_there_is_named(
+    bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = views.attention(bridge("Llama"), "ab", 0)
+    attention_html._bundle.cache_clear()
+    monkeypatch.setattr(attention_html, "find_spec", lambda name: None)
+    with pytest.raises(LensNeuronsError, match="pip install 'circuitsvis>=1.43'"):
+        looked.html()
+    attention_html._bundle.cache_clear()
+
+
+def test_nothing_that_could_end_the_script_is_left_in_the_bundle() -> None:
+    code = attention_html._bundle()
+    assert len(code) > 1_000_000
+    assert not re.search(r"</script|<!--", code, re.IGNORECASE)
+    for name in ("AttentionHeads", "render", "maskUpperTri", "attentionHeadNames"):
+        assert name in code

@@ -26,6 +26,7 @@ from lensneurons.errors import (
     StorageError,
 )
 from lensneurons.models import load_model
+from lensneurons.plots import alignment_curves
 from lensneurons.provenance import Provenance
 
 TEXTS = ["the cat sat", "小明有三个苹果", "แมวนั่งบนเสื่อ", "nine apples"]
@@ -309,3 +310,23 @@ def test_adapters_that_do_not_fit_are_refused(run, model_folder, tmp_path):
     (broken / "adapter_model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="could not be read"):
         load_model(model_folder("Llama"), adapter=broken)
+
+
+# --- the figure ---
+
+
+def test_the_figure_shows_the_log(run, tmp_path):
+    figure = alignment_curves(run, control=run)
+    log = run.to_pandas()
+    drawn = {(trace.name, trace.yaxis): trace for trace in figure.data}
+    assert len(drawn) == len(figure.data) == 12
+    for kind, told in (("trained", "pairs trained on"), ("held out", "pairs held out")):
+        own = log[log["pairs"] == kind]
+        for axis, column in (("y", "accuracy"), ("y2", "margin"), ("y3", "loss")):
+            for name in (told, f"shuffled preferences, {told}"):
+                assert list(drawn[name, axis].x) == own["step"].tolist()
+                assert np.allclose(drawn[name, axis].y, own[column])
+    last = log[log["pairs"] == "held out"].iloc[-1]
+    assert f"{last['accuracy']:.0%} of the pairs held out" in figure.layout.title.text
+    assert len(figure.to_json()) < 30_000
+    assert "Grey" not in str(alignment_curves(run).layout.title.subtitle.text)

@@ -152,11 +152,6 @@ def test_drills_begin_late_and_weigh_only_results(tokenizer: Any) -> None:
         assert tokenizer.decode(weighed) == results
 
 
-def test_the_penalty_falls_when_the_drills_begin() -> None:
-    recipe = replace(TINY, drills_from=3, sparsity=2.0, late_sparsity=0.5)
-    assert [recipe.sparsity_at(step) for step in (0, 2, 3, 9)] == [2.0, 2.0, 0.5, 0.5]
-
-
 def test_batches_hold_every_text_once_with_its_weights(tokenizer: Any) -> None:
     recipe = replace(TINY, items=40, micro_tokens=500)
     texts = draw_step(recipe, tokenizer, 0)

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 from lensneurons.ablation import ablation_matrix
 from lensneurons.activations import collect
 from lensneurons.answering import accuracy
+from lensneurons.answers import Accuracy
 from lensneurons.corpora import load_corpus
 from lensneurons.demo.recipe import Recipe
 from lensneurons.demo.run import SCORE, TOP_RATE
 from lensneurons.demo.training import LOG, RECIPE
 from lensneurons.demo.world import LANGUAGES
+from lensneurons.errors import ProvenanceError
 from lensneurons.identification import identify
-from lensneurons.models import load_model
+from lensneurons.models import hash_weights, load_model
 from lensneurons.phases import divide_layers
 from lensneurons.plots import language_colour, save_figure
 from lensneurons.storage import load_json, replacing
@@ -37,13 +39,20 @@ LONGEST = 100
 SHOWN_LINES = 12
 
 
-def write_card(folder: str | Path, *, problems: int = 200, matrix_items: int = 40) -> Path:
+def write_card(
+    folder: str | Path,
+    *,
+    problems: int = 200,
+    matrix_items: int = 20,
+    answers: Accuracy | None = None,
+) -> Path:
     """Measure a demo model and write its card and training curve into its folder.
 
     Args:
         folder: what `train` made.
         problems: test problems a language, for the accuracy.
         matrix_items: test problems a language, for the deactivation matrix.
+        answers: its accuracy on the test problems where it was measured before.
 
     Returns:
         The path of the card, ``README.md``.
@@ -55,6 +64,9 @@ def write_card(folder: str | Path, *, problems: int = 200, matrix_items: int = 4
     recipe = Recipe(**load_json(path / RECIPE))
     log = [json.loads(line) for line in (path / LOG).read_text(encoding="utf-8").splitlines()]
     model = load_model(path, device="cpu")
+    corpus = load_corpus("demo", split="test", limit=problems)
+    answers = answers or accuracy(model, corpus, max_new_tokens=LONGEST)
+    _check_answers(answers, model)
     save_figure(training_curve(log), path / "training_curve.svg")
     facts = {
         "recipe": recipe,
@@ -64,8 +76,8 @@ def write_card(folder: str | Path, *, problems: int = 200, matrix_items: int = 4
         "steps": log[-1]["step"],
         "tokens": log[-1]["tokens"],
         "hours": f"{log[-1]['seconds'] / 3600:.1f}",
-        "problems": problems,
-        "accuracy": list(_accuracy(model, recipe, problems)),
+        "problems": len(answers) // len(LANGUAGES),
+        "accuracy": list(_accuracy_rows(answers, recipe)),
         **_neurons(model, matrix_items),
     }
     card = path / "README.md"
@@ -74,12 +86,19 @@ def write_card(folder: str | Path, *, problems: int = 200, matrix_items: int = 4
     return card
 
 
-def _accuracy(model: Any, recipe: Recipe, problems: int) -> Iterator[dict[str, Any]]:
+def _check_answers(answers: Accuracy, model: Any) -> None:
+    """Raise where the answers are of other weights.
+
+    Raises:
+        ProvenanceError: they are.
+    """
+    if answers.provenance.weights != hash_weights(model):
+        raise ProvenanceError("the answers are of a model with other weights: measure them anew")
+
+
+def _accuracy_rows(answers: Accuracy, recipe: Recipe) -> Iterator[dict[str, Any]]:
     """Rows of the accuracy table."""
-    found = accuracy(
-        model, load_corpus("demo", split="test", limit=problems), max_new_tokens=LONGEST
-    ).per_language()
-    for language, row in found.iterrows():
+    for language, row in answers.per_language().iterrows():
         told = {
             part: f"{row[part]:.1%} ({row[f'{part}_low']:.1%} to {row[f'{part}_high']:.1%})"
             for part in ("right_answer", "right_language", "both")
@@ -154,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="what lensneurons.demo.train made")
     parser.add_argument("--problems", type=int, default=200, help="for the accuracy")
-    parser.add_argument("--items", type=int, default=40, help="for the deactivation matrix")
+    parser.add_argument("--items", type=int, default=20, help="for the deactivation matrix")
     options = parser.parse_args(arguments)
     card = write_card(options.folder, problems=options.problems, matrix_items=options.items)
     sys.stdout.write(f"{card}\n")

@@ -62,8 +62,6 @@ class Recipe:
             digits, of no language. Before it the languages are learned.
         drill_texts: drills a step.
         drill_equations: equations in each.
-        late_sparsity: stands in for `sparsity` from `drills_from` on: arithmetic needs more neurons
-            at a time than reading and writing.
         sparsity_balance: 0 charges every token the same; 1 charges every language the same, so
             that scarce languages cannot be dense for free.
         validate_every: steps between two validations and checkpoints.
@@ -82,19 +80,18 @@ class Recipe:
     shares: Mapping[str, float] = field(
         default_factory=lambda: divide_shares({"bn": 0.02, "th": 0.015, "sw": 0.008})
     )
-    steps: int = 3400
+    steps: int = 2400
     items: int = 48
     micro_tokens: int = 2048
     learning_rate: float = 3e-3
     warm_up: int = 100
-    fall: float = 0.4
+    fall: float = 0.375
     weight_decay: float = 0.1
     prompt_weight: float = 0.2
     sparsity: float = 1.5
     drills_from: int = 1500
     drill_texts: int = 12
     drill_equations: int = 16
-    late_sparsity: float = 0.4
     sparsity_balance: float = 0.5
     validate_every: int = 100
     validation_items: int = 20
@@ -126,10 +123,6 @@ class Recipe:
         rise = (step + 1) / self.warm_up if self.warm_up else 1.0
         left = (self.steps - step) / max(1.0, self.fall * self.steps)
         return self.learning_rate * min(1.0, rise, left)
-
-    def sparsity_at(self, step: int) -> float:
-        """Weight of the sparsity penalty in a step, counted from 0."""
-        return self.sparsity if step < self.drills_from else self.late_sparsity
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:

@@ -158,7 +158,7 @@ def _accumulate(run: _Run, batch: TextBatch, weight: float, charge: float) -> _L
     nll = token_nll(run.model, passed.hidden, batch)
     nll = (nll * torch.from_numpy(batch.weight[:, 1:])).sum() / weight
     gate = (passed.gate * torch.from_numpy(batch.charge)).sum() / charge
-    (nll + run.recipe.sparsity_at(run.step) * gate).backward()
+    (nll + run.recipe.sparsity * gate).backward()
     return _Loss(nll.item(), gate.item(), int((batch.charge > 0).sum()))
 
 

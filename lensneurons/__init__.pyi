@@ -1,5 +1,6 @@
 from . import intervals as intervals
 from . import plots as plots
+from . import views as views
 from .ablation import ablation_matrix as ablation_matrix
 from .ablation_effects import AblationMatrix as AblationMatrix
 from .activations import collect as collect
@@ -43,6 +44,8 @@ from .interventions import ablate as ablate
 from .interventions import scale as scale
 from .interventions import steer as steer
 from .language_identification import identify_language as identify_language
+from .lens import logit_lens as logit_lens
+from .lens_curves import LensCurves as LensCurves
 from .models import load_model as load_model
 from .neuron_sets import NeuronSet as NeuronSet
 from .neurons import LanguageNeurons as LanguageNeurons

@@ -1,0 +1,444 @@
+"""The logit lens: Hugging Face with the norm written out, planted tokens, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from inspect import unwrap
+from pathlib import Path
+
+import numpy as np
+import planted
+import pytest
+import tiny
+import torch
+from transformers import AutoModelForCausalLM
+
+from lensneurons import lens
+from lensneurons.corpora import build_corpus
+from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, StorageError
+from lensneurons.evaluation import CorpusNLL
+from lensneurons.interventions import ablate
+from lensneurons.item_intervals import expanded_tail
+from lensneurons.lens import logit_lens, read_next, token_kinds
+from lensneurons.lens_curves import KINDS, LensCurves
+from lensneurons.models import load_model, original_tokenizer
+from lensneurons.neuron_sets import NeuronSet
+from lensneurons.prepared import encode_for
+
+OPTIONS = {"least": 1, "share": 0.8}
+
+
+def rms(x: torch.Tensor, gain: torch.Tensor, eps: float) -> torch.Tensor:
+    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * gain
+
+
+def layer_norm(x: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return (centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()) * norm.weight + (
+        norm.bias
+    )
+
+
+def by_hand(folder: Path, architecture: str, ids: torch.Tensor, norms: int = 1) -> np.ndarray:
+    """float64 [layer, pos, vocabulary]: Hugging Face's blocks, norm and unembedding written out."""
+    hf = AutoModelForCausalLM.from_pretrained(folder).double()
+    if architecture == "GPT2":
+        blocks, norm = hf.transformer.h, hf.transformer.ln_f
+    else:
+        blocks, norm = hf.model.layers, hf.model.norm
+    kept: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, given: object, output: object) -> None:
+        kept.append(output[0] if isinstance(output, tuple) else output)
+
+    for block in blocks:
+        block.register_forward_hook(keep)
+    with torch.no_grad():
+        hf(ids[None], use_cache=False)
+        stream = torch.stack([one.reshape(-1, one.shape[-1]) for one in kept])
+        for _ in range(norms):
+            if architecture == "GPT2":
+                stream = layer_norm(stream, norm)
+            else:
+                more = 1 if architecture.startswith("Gemma") else 0
+                eps = getattr(norm, "variance_epsilon", None) or norm.eps
+                stream = rms(stream, norm.weight + more, eps)
+        logits = stream @ hf.get_output_embeddings().weight.T
+        if cap := getattr(hf.config, "final_logit_softcapping", None):
+            logits = (logits / cap).tanh() * cap
+    return logits.softmax(-1).numpy()
+
+
+def oracle(
+    folder: Path, architecture: str, encoded, kinds: np.ndarray, norms: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mass [layer, text, kind] and truth [layer, text], text by text, with loops."""
+    n = len(encoded.languages) + 2
+    mass = np.zeros((tiny.LAYERS, len(encoded), n))
+    true = np.zeros((tiny.LAYERS, len(encoded)))
+    for text in range(len(encoded)):
+        ids = encoded.ids[encoded.offsets[text] : encoded.offsets[text + 1]].astype(np.int64)
+        said = by_hand(folder, architecture, torch.from_numpy(ids), norms)
+        for place in range(max(1, encoded.start[text]), encoded.stop[text]):
+            before = said[:, place - 1]
+            true[:, text] += before[:, ids[place]]
+            for kind in range(n):
+                mass[:, text, kind] += before[:, kinds == kind].sum(axis=1)
+    return mass, true
+
+
+def prepared(model, corpus):
+    encoded = encode_for(model, corpus)
+    backend = original_tokenizer(model).backend_tokenizer
+    return encoded, token_kinds(encoded, backend, int(model.cfg.d_vocab), **OPTIONS)
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "Gemma2", "GPT2", "Qwen2"])
+def test_every_layer_equals_hugging_face_by_hand(architecture, bridge, model_folder):
+    model, corpus = bridge(architecture), tiny.tiny_corpus()
+    found = logit_lens(model, corpus, batch_tokens=300, **OPTIONS)
+    encoded, kinds = prepared(model, corpus)
+    mass, true = oracle(model_folder(architecture), architecture, encoded, kinds)
+    np.testing.assert_allclose(found.mass, mass, atol=2e-5 * found.tokens.max())
+    np.testing.assert_allclose(found.true, true, atol=2e-5)
+    predicted = encoded.stop - np.maximum(encoded.start, 1)
+    assert found.tokens.tolist() == predicted.tolist()
+    assert found.mass.sum(-1) == pytest.approx(np.tile(predicted, (tiny.LAYERS, 1)), rel=1e-5)
+    assert np.unique(mass.round(3)).size > 50
+
+
+def test_a_norm_applied_twice_is_another_result(bridge, model_folder, monkeypatch):
+    """Sabotage: the oracle tells once from twice, and so does the probe before every run."""
+    model, corpus = bridge("Llama"), tiny.tiny_corpus()
+    encoded, kinds = prepared(model, corpus)
+    once = logit_lens(model, corpus, **OPTIONS)
+    mass, true = oracle(model_folder("Llama"), "Llama", encoded, kinds, norms=2)
+    assert np.abs(once.true - true).max() > 0.05
+    read = lens.read_next
+
+    def twice(model, vectors):
+        return read(model, model.ln_final(vectors[None])[0])
+
+    monkeypatch.setattr(lens, "read_next", twice)
+    with pytest.raises(ModelError, match="in the last layer the lens differs from the model by"):
+        logit_lens(model, corpus, **OPTIONS)
+    monkeypatch.setattr(lens, "_require_readable", lambda model: None)
+    sabotaged = logit_lens(model, corpus, **OPTIONS)
+    np.testing.assert_allclose(sabotaged.true, true, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", list(tiny.ARCHITECTURES))
+def test_the_last_layer_is_the_model(architecture, bridge):
+    model = bridge(architecture)
+    tokens = torch.tensor([[5, 17, 300, 42, 8, 8, 211]])
+    last = []
+    name = f"blocks.{tiny.LAYERS - 1}.hook_resid_post"
+    with torch.inference_mode(), model.hooks(fwd_hooks=[(name, lambda t, hook: last.append(t[0]))]):
+        theirs = model(tokens, return_type="logits")[0].softmax(-1)
+    ours = read_next(model, last[0])
+    torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-4)
+    lens._require_readable(model)
+
+
+def test_batches_and_padding_change_nothing(bridge, monkeypatch):
+    model, corpus = bridge("Mistral"), tiny.tiny_corpus()
+    whole = logit_lens(model, corpus, batch_tokens=100_000, **OPTIONS)
+    single = logit_lens(model, corpus, batch_tokens=1, **OPTIONS)
+    monkeypatch.setattr(lens, "LOGITS", 8 * tiny.VOCABULARY * 3)  # three positions at once
+    parts = logit_lens(model, corpus, batch_tokens=500, **OPTIONS)
+    for other in (single, parts):
+        np.testing.assert_allclose(other.mass, whole.mass, atol=3e-5)
+        np.testing.assert_allclose(other.true, whole.true, atol=3e-5)
+        assert np.array_equal(other.tokens, whole.tokens)
+
+
+def test_memory_is_bounded(bridge, monkeypatch):
+    """No more positions are read at once than fit, and no more than one layer of them."""
+    sizes, read = [], lens.read_next
+    monkeypatch.setattr(lens, "LOGITS", 8 * tiny.VOCABULARY * 5)
+    monkeypatch.setattr(lens, "read_next", lambda m, v: sizes.append(len(v)) or read(m, v))
+    logit_lens(bridge("Llama"), tiny.tiny_corpus(), **OPTIONS)
+    assert max(sizes[1:]) == 5  # the first is the probe
+
+
+def test_hooks_of_others_act_stay_and_are_left_alone(bridge):
+    model, corpus = bridge("Llama"), tiny.tiny_corpus()
+    plain = logit_lens(model, corpus, **OPTIONS)
+    size = {"n_layers": tiny.LAYERS, "d_mlp": tiny.D_MLP}
+    some = NeuronSet.from_names(["L1N3", "L1N4", "L1N5"], **size)
+    with ablate(model, some):
+        changed = logit_lens(model, corpus, **OPTIONS)
+    np.testing.assert_allclose(changed.mass[0], plain.mass[0], atol=1e-6)
+    assert np.abs(changed.mass[1] - plain.mass[1]).max() > 1e-3
+    assert (plain.provenance.interventions, changed.provenance.interventions) == ("none", "hooks")
+    again = logit_lens(model, corpus, **OPTIONS)
+    assert np.array_equal(again.mass, plain.mass)
+    with (
+        model.hooks(fwd_hooks=[("unembed.hook_out", lambda t, hook: t * 3)]),
+        pytest.raises(ModelError, match="a hook of yours there"),
+    ):
+        logit_lens(model, corpus, **OPTIONS)
+
+
+# A planted model: every token is of one language, and every layer says "the same again"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = planted.save_model(tmp_path_factory.mktemp("planted"))
+    rows = [
+        {"id": f"i{number}", "language": language, "prompt": prompt, "response": response}
+        for language, pairs in planted.texts().items()
+        for number, (prompt, response) in enumerate(pairs)
+    ]
+    return load_model(folder, device="cpu"), build_corpus(rows, name="planted")
+
+
+def planted_p() -> tuple[float, float]:
+    """Probability of the token that was just read, and of every other token."""
+    # RMSNorm makes a unit vector `stretch` long; the unembedding is the identity.
+    top = np.exp(planted.stretch())
+    total = top + len(planted.VOCABULARY) - 1
+    return top / total, 1 / total
+
+
+def test_planted_mass_is_counted(world):
+    model, corpus = world
+    found = logit_lens(model, corpus, least=1)
+    same, other = planted_p()
+    assert found.owners == planted.LANGUAGES
+    assert found.vocabulary.tolist() == [10, 10, 10, 10, 0, 2]
+    own = same + 9 * other
+    means = found.means
+    for place, language in enumerate(planted.LANGUAGES):
+        pairs = planted.texts()[language]
+        follows = Counter()
+        for prompt, response in pairs:
+            words = prompt.split() + response.split()
+            first = len(prompt.split())
+            for i in range(first, len(words)):
+                follows[words[i] == words[i - 1]] += 1
+        n = follows.total()
+        true = (follows[True] * same + follows[False] * other) / n
+        pivot = 10 * other if language != "en" else np.nan
+        others = (20 if language != "en" else 30) * other
+        expected = [own, pivot, others, 0, 2 * other, true]
+        for layer in range(len(planted.PROFILE)):
+            assert means[layer, place] == pytest.approx(expected, abs=2e-6, nan_ok=True)
+    assert found.mass_on("sw")[0] == pytest.approx(
+        [10 * other] * 2 + [own] + [10 * other], abs=2e-6
+    )
+    lead = found.pivot_lead()
+    assert lead.estimate[3] == pytest.approx([np.nan, 0, 0, 0], abs=1e-6, nan_ok=True)
+
+
+def test_intervals_are_those_of_the_means(world):
+    model, corpus = world
+    found = logit_lens(model, corpus, least=1)
+    for kind in KINDS:
+        ends = found.interval(kind, draws=200)
+        np.testing.assert_allclose(ends.estimate, found.means[..., KINDS.index(kind)])
+        known = ~np.isnan(ends.estimate)
+        assert np.array_equal(known, ~np.isnan(ends.low))
+        assert (ends.low[known] <= ends.estimate[known] + 1e-9).all()
+        assert (ends.estimate[known] <= ends.high[known] + 1e-9).all()
+        pooled = found.interval(kind, pooled=True, draws=200)
+        np.testing.assert_allclose(pooled.estimate, ends.estimate[:, 1:].mean(axis=1))
+    true = found.interval("true")
+    # One language by hand: a ratio of sums over drawn items, with the widened percentiles.
+    chosen = found.language == 2
+    items = list(dict.fromkeys(found.item_ids))
+    order = [items.index(name) for name, one in zip(found.item_ids, chosen, strict=True) if one]
+    times = np.random.default_rng(0).multinomial(len(items), [1 / len(items)] * len(items), 1000)
+    sums, weights = found.true[4][chosen], found.tokens[chosen]
+    drawn = (times[:, order] @ sums) / (times[:, order] @ weights)
+    tail = expanded_tail(len(items), 0.95)
+    assert true.low[4, 2] == pytest.approx(np.quantile(drawn, tail))
+    assert true.high[4, 2] == pytest.approx(np.quantile(drawn, 1 - tail))
+    assert true.high[4, 2] - true.low[4, 2] > 0.01
+    # Pooled: in every drawn corpus the mean over the languages but the pivot.
+    by_language = []
+    for place in range(1, len(found.languages)):
+        at = found.language == place
+        order = [items.index(name) for name, one in zip(found.item_ids, at, strict=True) if one]
+        weights = times[:, order]
+        by_language.append((weights @ found.true[4][at]) / (weights @ found.tokens[at]))
+    pooled = found.interval("true", pooled=True)
+    drawn = np.mean(by_language, axis=0)
+    assert pooled.low[4] == pytest.approx(np.quantile(drawn, tail))
+    assert pooled.high[4] == pytest.approx(np.quantile(drawn, 1 - tail))
+    gap = found.difference("own", "pivot", draws=50)
+    np.testing.assert_allclose(gap.estimate, found.means[..., 0] - found.means[..., 1], atol=1e-12)
+
+
+# Which tokens belong to a language
+
+
+def texts(**by_language: list[str]):
+    rows = [
+        {"id": f"i{i}", "language": language, "prompt": "?", "response": response}
+        for language, responses in by_language.items()
+        for i, response in enumerate(responses)
+    ]
+    return build_corpus(rows, name="words")
+
+
+def kinds_of(corpus, **options) -> dict[str, str]:
+    """Kind of every token of a tokenizer of words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from lensneurons.tokens import encode
+
+    words = ["[UNK]", "?", "one", "uno", "drei", "no", "die", "7", ".", "ไ", "never"]
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="?")
+    encoded = encode(corpus, tokenizer)
+    found = token_kinds(encoded, tokenizer.backend_tokenizer, len(words) + 3, **options)
+    names = [*encoded.languages, "shared", "rare"]
+    assert [names[kind] for kind in found[len(words) :]] == ["rare"] * 3  # padding
+    return {word: names[kind] for word, kind in zip(words, found, strict=False)}
+
+
+def test_tokens_belong_to_the_language_that_uses_them():
+    corpus = texts(
+        en=["one one no die 7", "one no no ."],
+        es=["uno uno no no 7", "uno uno no ."],
+        de=["drei die die die 7 die die", "drei die die die die . ไ"],
+    )
+    found = kinds_of(corpus, share=0.8, least=2)
+    assert found == {
+        "[UNK]": "rare", "?": "rare", "one": "en", "uno": "es", "drei": "de", "no": "shared",
+        "die": "de", "7": "shared", ".": "shared", "ไ": "rare", "never": "rare",
+    }  # fmt: skip
+    strict = kinds_of(corpus, share=0.9, least=1)
+    # "die": 1 of 9 English tokens, 9 of 14 German ones: 85 % of its relative use.
+    assert (strict["die"], strict["ไ"], strict["7"]) == ("shared", "de", "shared")
+
+
+def test_languages_with_more_tokens_do_not_own_more():
+    """Relative frequencies count: 20 uses among 400 are no more than one among 20."""
+    corpus = texts(en=["one no " + "one " * 18], es=["uno no " * 20 + "uno " * 360])
+    assert kinds_of(corpus, share=0.9, least=2)["no"] == "shared"
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [("the", True), (" 的", True), ("ี", True), ("<E0 B8>", True), ("<0x80>", True),
+     ("<99>", True), ("7", False), ("、", False), (" ", False), ("๙", False), ("\n\n", False),
+     ("+", False), ("x2", True)],
+)  # fmt: skip
+def test_letters(text, letter):
+    assert lens._has_letter(text) == letter
+
+
+def test_another_reference_tells_the_tokens(bridge):
+    model, corpus = bridge("Llama"), tiny.tiny_corpus(("zh", "th"))
+    wide = logit_lens(model, corpus, reference=tiny.tiny_corpus(), **OPTIONS)
+    own = logit_lens(model, corpus, pivot="th", **OPTIONS)
+    assert (wide.owners, wide.languages, wide.pivot) == (("en", "zh", "th"), ("zh", "th"), "en")
+    assert wide.mass.shape[-1] == 5
+    assert np.isfinite(wide.means).all()
+    assert np.array_equal(wide.true, own.true)
+    assert wide.vocabulary.sum() == tiny.VOCABULARY
+    assert np.isnan(own.means[:, 1, 1]).all()
+    assert len(wide.provenance.corpora) == 2
+    assert wide.provenance.hook == "hook_resid_post"
+    missing = logit_lens(model, corpus, **OPTIONS)  # no English anywhere: no pivot
+    assert missing.pivot is None
+    assert "pivot" not in missing.kinds
+    assert np.isnan(missing.means[..., 1]).all()
+
+
+# The value
+
+
+def small() -> LensCurves:
+    random = np.random.default_rng(3)
+    tokens = random.integers(3, 30, 8)
+    mass = random.dirichlet(np.ones(5), (4, 8)) * tokens[:, None]
+    return LensCurves(
+        mass, mass[..., 0] / 2, tokens, np.repeat([0, 1], 4), ("a", "b", "c", "d") * 2,
+        ("zh", "en"), ("en", "zh", "de"), np.array([5, 6, 7, 8, 9]),
+    )  # fmt: skip
+
+
+def test_the_value_shows_itself_and_comes_back(tmp_path):
+    curves = small()
+    table = curves.to_pandas()
+    assert list(table) == ["layer", "language", "kind", "probability", "low", "high"]
+    assert len(table) == 4 * 2 * 6
+    row = table[(table.layer == 2) & (table.language == "zh") & (table.kind == "others")].iloc[0]
+    at = curves.language == 0
+    assert row.probability == pytest.approx(curves.mass[2, at, 2].sum() / curves.tokens[at].sum())
+    assert row.low < row.probability < row.high
+    unknown = table[(table.language == "en") & (table.kind == "pivot")]
+    assert unknown[["probability", "low", "high"]].isna().all(axis=None)
+    loaded = LensCurves.load(curves.save(tmp_path / "curves.safetensors"))
+    assert loaded.to_pandas().equals(table)
+    assert (loaded.share, loaded.least, loaded.pivot, loaded.item_ids) == (
+        curves.share, curves.least, curves.pivot, curves.item_ids,
+    )  # fmt: skip
+    assert repr(loaded) == repr(curves)
+    assert repr(curves).startswith("LensCurves(4 layers; zh en; ")
+    html = curves._repr_html_()
+    assert html.count("<tr>") == 5
+    assert f"{curves.means[1, 0, 0]:.3f}" in html
+    json.dumps(curves.provenance.to_dict())
+    with pytest.raises(StorageError, match="holds logit-lens curves"):
+        CorpusNLL.load(tmp_path / "curves.safetensors")
+    with pytest.raises(ValueError, match="read-only"):
+        curves.mass[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda c: unwrap(LensCurves.interval)(c, "englsh"), "kind='englsh' is not known"),
+        (lambda c: c.mass_on("fr"), r"language='fr' is not known; choose one of \['en', 'zh'"),
+        (lambda c: c.interval("own", level=1.5), "give a coverage between 0 and 1"),
+        (lambda c: c.interval("own", draws=0), "draws=0: give 1 or more"),
+    ],
+)
+def test_the_value_refuses(ask, message):
+    with pytest.raises(LensNeuronsError, match=message):
+        ask(small())
+
+
+def test_a_lead_needs_a_third_language(bridge):
+    curves = logit_lens(bridge("Llama"), tiny.tiny_corpus(("en", "zh")), **OPTIONS)
+    with pytest.raises(LensNeuronsError, match="needs three; give reference= more languages"):
+        curves.pivot_lead()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"share": 0.5}, LensNeuronsError, "share=0.5: a token belongs to one language alone only"),
+        ({"share": 1.1}, LensNeuronsError, "give up to 1"),
+        ({"least": 0}, LensNeuronsError, "least=0: tokens that are used never"),
+        ({"pivot": "englisch"}, LensNeuronsError, "pivot='englisch' is not known; choose one of"),
+        ({"batch_tokens": 0}, LensNeuronsError, "batch_tokens=0 holds nothing"),
+        ({"reference": tiny.tiny_corpus(("en",))}, CorpusError, r"no texts in \['zh', 'th'\]"),
+    ],
+)
+def test_bad_input_is_refused_before_any_pass(options, error, message, bridge):
+    model, passes = bridge("Llama"), []
+    with (
+        model.hooks(fwd_hooks=[("hook_embed", lambda t, hook: passes.append(1))]),
+        pytest.raises(error, match=message),
+    ):
+        logit_lens(model, tiny.tiny_corpus(), **options)
+    assert passes == []
+
+
+def test_other_models_are_refused(model_folder):
+    hf = AutoModelForCausalLM.from_pretrained(model_folder("Llama"))
+    with pytest.raises(ModelError, match="not a TransformerLens model"):
+        logit_lens(hf, tiny.tiny_corpus())
+    model = load_model(model_folder("Llama"), device="cpu")
+    model.train()
+    with pytest.raises(ModelError, match="cannot read this model's layers: .* evaluation"):
+        logit_lens(model, tiny.tiny_corpus())

@@ -260,7 +260,7 @@ def test_the_folder_is_plain_json(run):
     [
         ({"steps": 0}, "steps=0: give 1 or more"),
         ({"batch": 5}, "micro_batch=2 does not divide batch=5"),
-        ({"learning_rate": 0.0}, "rate and beta are above 0"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0, beta=0.1: both are above 0"),
         ({"held_out": 1.0}, "held_out=1.0: give a share from 0 below 1"),
     ],
 )

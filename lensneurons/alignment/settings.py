@@ -22,6 +22,9 @@ class DPOSettings:
         learning_rate: peak of AdamW's rate, after `warm_up` and before a cosine to zero.
         warm_up: share of the steps in which the rate rises.
         beta: how dearly a step away from the model's own answers is paid.
+        nll_weight: weight of the mean NLL of the better answer's tokens, added to the loss (Pang
+            et al. 2024, arXiv 2404.19733). The preference alone is content with making both answers
+            less likely, the worse one more so, which can undo a small model; 0 for plain DPO.
         rank: of the adapter.
         alpha: the adapter counts ``alpha / rank``; 0 leaves the model as it is.
         dropout: of the adapter's input while it trains.
@@ -40,6 +43,7 @@ class DPOSettings:
     learning_rate: float = 1e-6
     warm_up: float = 0.1
     beta: float = 0.1
+    nll_weight: float = 0.0
     rank: int = 64
     alpha: int = 128
     dropout: float = 0.05
@@ -57,10 +61,13 @@ class DPOSettings:
             raise LensNeuronsError(
                 f"micro_batch={self.micro_batch} does not divide batch={self.batch}"
             )
-        if not self.learning_rate > 0 or not self.beta > 0 or self.alpha < 0:
+        if not self.learning_rate > 0 or not self.beta > 0:
             raise LensNeuronsError(
-                f"learning_rate={self.learning_rate}, beta={self.beta}, alpha={self.alpha}: rate "
-                "and beta are above 0, alpha is 0 or more"
+                f"learning_rate={self.learning_rate}, beta={self.beta}: both are above 0"
+            )
+        if self.alpha < 0 or self.nll_weight < 0:
+            raise LensNeuronsError(
+                f"alpha={self.alpha}, nll_weight={self.nll_weight}: give 0 or more"
             )
         for name in ("warm_up", "dropout", "held_out"):
             if not 0 <= getattr(self, name) < 1:
@@ -76,6 +83,7 @@ class DPOOptions(TypedDict, total=False):
     learning_rate: float
     warm_up: float
     beta: float
+    nll_weight: float
     rank: int
     alpha: int
     dropout: float

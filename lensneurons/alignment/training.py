@@ -238,6 +238,8 @@ def _make_trainer(
         warmup_steps=round(settings.warm_up * settings.steps),
         lr_scheduler_type="cosine",
         beta=settings.beta,
+        loss_type=["sigmoid", "sft"] if settings.nll_weight else ["sigmoid"],
+        loss_weights=[1.0, settings.nll_weight] if settings.nll_weight else None,
         max_length=None,
         save_steps=every,
         eval_strategy="steps" if held_out else "no",

@@ -170,7 +170,7 @@ def respond(
         ProvenanceError: the folder was begun with another model, corpus or plan.
     """
     decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
-    _check(corpus, samples, temperature)
+    require_answerable(corpus, samples, temperature)
     tokenizer = tokenizer or original_tokenizer(model)
     ids = encode_prompts([item.prompt for item in corpus], tokenizer)
     fit_context(model, [len(row) for row in ids], max_new_tokens)
@@ -201,8 +201,13 @@ def respond(
     return responses
 
 
-def _check(corpus: ParallelCorpus, samples: int, temperature: float) -> None:
-    """Raise for a request that could not give different answers to problems."""
+def require_answerable(corpus: ParallelCorpus, samples: int, temperature: float) -> None:
+    """Raise for a request that could not give different answers to problems.
+
+    Raises:
+        LensNeuronsError: one answer a problem, or all of them the same.
+        CorpusError: an item without a prompt.
+    """
     if samples < 2 or not temperature:
         raise LensNeuronsError(
             f"samples={samples}, temperature={temperature}: pairs are made of different answers to "

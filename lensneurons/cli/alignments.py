@@ -22,7 +22,7 @@ def align(options: Namespace) -> None:
     """Sample, score, pair and train, each step in a folder of its own under ``--out``."""
     from lensneurons.alignment.alignments import require_extra
     from lensneurons.alignment.pairing import preference_pairs
-    from lensneurons.alignment.sampling import respond
+    from lensneurons.alignment.sampling import require_answerable, respond
     from lensneurons.alignment.scoring import score_responses
     from lensneurons.alignment.settings import DPOSettings
     from lensneurons.alignment.training import align
@@ -34,6 +34,7 @@ def align(options: Namespace) -> None:
     DPOSettings(**settings)
     pivot = language_code(options.pivot)
     corpus = open_corpus(options, list(dict.fromkeys([*options.languages, pivot])))
+    require_answerable(corpus, options.samples, options.temperature)
     scorer = _scorer(options.scorer, pivot)
     responses = respond(
         open_model(options, options.dtype),

@@ -37,10 +37,11 @@ SETTINGS: DPOOptions = {
     "steps": 100,
     "batch": 16,
     "micro_batch": 16,
-    "learning_rate": 5e-4,
+    "learning_rate": 1e-4,
     "rank": 8,
     "alpha": 16,
     "checkpoint_every": 25,
+    "held_out": 0.1,
 }
 
 

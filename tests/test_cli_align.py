@@ -1,0 +1,112 @@
+"""The commands `align` and `compare`: what they write and print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import before_after
+import pandas as pd
+import pytest
+
+from lensneurons.alignment.alignments import Alignment
+from lensneurons.alignment.pairing import PreferencePairs
+from lensneurons.alignment.sampling import SampledResponses
+from lensneurons.alignment.scoring import ScoredResponses
+from lensneurons.claim_rows import Claims
+from lensneurons.class_changes import Comparison
+from lensneurons.cli import main
+from lensneurons.comparison import compare
+
+ALIGN = [
+    "align", "demo", "--corpus", "demo", "--split", "train", "--limit", "5", "--languages", "th",
+    "--samples", "4", "--max-new-tokens", "60", "--steps", "2", "--batch", "4", "--rank", "2",
+    "--alpha", "4", "--learning-rate", "1e-4", "--checkpoint-every", "1", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("align") / "run"
+    assert main([*ALIGN, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_align_leaves_a_file_for_every_step(aligned):
+    responses = SampledResponses.load(aligned / "responses")
+    scored = ScoredResponses.load(aligned / "scores")
+    pairs = PreferencePairs.load(aligned / "pairs.jsonl")
+    run = Alignment.load(aligned / "adapter")
+    assert len(responses) == len(scored) == 20
+    assert responses.languages == pairs.languages == ("th",)
+    assert (run.settings.steps, run.settings.rank, list(run.checkpoints)) == (2, 2, [1, 2])
+
+
+def test_align_again_takes_up_what_is_there(aligned, capsys):
+    before = {path: path.stat().st_mtime_ns for path in aligned.rglob("checkpoint-*/*")}
+    assert main([*ALIGN, "--out", str(aligned)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in aligned.rglob("checkpoint-*/*")} == before
+    assert f"adapter: {aligned / 'adapter'}" in capsys.readouterr().out
+
+
+def test_another_plan_is_refused(aligned, tmp_path, capsys):
+    folder = shutil.copytree(aligned, tmp_path / "run")
+    assert main([*ALIGN, "--out", str(folder), "--rank", "3"]) == 2
+    assert "rank: 2, now 3" in capsys.readouterr().err
+    assert main([*ALIGN, "--out", str(folder), "--temperature", "0.9"]) == 2
+    assert "temperature: 1.0, now 0.9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["--languages", "xx"], "is not a language code"),
+        (["--batch", "6"], "micro_batch=4 does not divide batch=6"),
+        (["--samples", "1"], "at least 2 samples"),
+        (["--scorer", "/nowhere"], "could not be loaded"),
+    ],
+)
+def test_align_refuses_in_one_line(tmp_path, capsys, wrong, told):
+    assert main([*ALIGN, "--out", str(tmp_path / "run"), *wrong]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    pair = before_after.runs(before_after.plan())
+    first, second = (
+        run.save(folder / f"{n}.safetensors") for n, run in zip("ab", pair, strict=True)
+    )
+    return first, second
+
+
+def test_compare_prints_and_writes_what_the_functions_give(planned, tmp_path, capsys):
+    out = tmp_path / "out"
+    asked = ["compare", *map(str, planned), "--trained", "zh,de", "--tau", "0.5"]
+    assert main([*asked, "--out", str(out)]) == 0
+    pair = before_after.runs(before_after.plan())
+    found = compare(*pair, tau=0.5, trained=["zh", "de"])
+    assert repr(found) in capsys.readouterr().out
+    kept = Comparison.load(out / "comparison.safetensors")
+    assert kept.transitions.tolist() == found.transitions.tolist()
+    assert len(Claims.load(out / "claims.json")) > 10
+    table = pd.read_csv(out / "histogram.csv")
+    assert table["before"].tolist() == found.to_pandas("histogram")["before"].tolist()
+    assert main([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["claim"] for row in told["claims"]} == {
+        claim.claim for claim in Claims.load(out / "claims.json")
+    }
+
+
+def test_compare_names_what_differs(planned, tmp_path, capsys):
+    five = before_after.LANGUAGES[:5]
+    rows = [row for row in before_after.plan() if {*row[1], *row[2]} <= set(five)]
+    other = before_after.runs(rows, languages=five)[1]
+    path = other.save(tmp_path / "other.safetensors")
+    assert main(["compare", str(planned[0]), str(path)]) == 2
+    assert "languages" in capsys.readouterr().err

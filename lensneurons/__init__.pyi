@@ -13,6 +13,8 @@ from .alignment.scoring import ScoredResponses as ScoredResponses
 from .alignment.scoring import score_responses as score_responses
 from .alignment.training import align as align
 from .alignment.translation import translation_scorer as translation_scorer
+from .answer_changes import accuracy_change as accuracy_change
+from .answer_changes import mean_change as mean_change
 from .answering import accuracy as accuracy
 from .answers import Accuracy as Accuracy
 from .attribution import Importance as Importance

@@ -34,7 +34,7 @@ LAYERS = [
     "tokens models identification",
     "sites decoding",
     "forward reduction phases run_overlap changes vocabulary responses answers patch_pairs",
-    "run_folders class_changes prepared patch_results steering_curves lens_curves",
+    "run_folders class_changes answer_changes prepared patch_results steering_curves lens_curves",
     "runs comparison_tables claim_rows answering",
     "recording activations evaluation contexts",
     "interventions ablation_effects patching",

@@ -116,7 +116,7 @@ def _paired(
     return found
 
 
-def _row(before: np.ndarray, after: np.ndarray, level: float) -> dict[str, float]:
+def _row(before: np.ndarray, after: np.ndarray, level: float) -> dict[str, int | float]:
     """One row of `accuracy_change`."""
     from scipy.stats import binomtest
 

@@ -51,6 +51,7 @@ from .lens_curves import LensCurves as LensCurves
 from .models import load_model as load_model
 from .neuron_sets import NeuronSet as NeuronSet
 from .neurons import LanguageNeurons as LanguageNeurons
+from .page import report as report
 from .patch_pairs import PatchPair as PatchPair
 from .patch_pairs import answer_pairs as answer_pairs
 from .patch_results import CarryOver as CarryOver

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import pandas as pd
 import planted
 import pytest
@@ -25,6 +28,7 @@ from lensneurons.corpora import load_corpus
 from lensneurons.identification import identify
 from lensneurons.models import load_model
 from lensneurons.neurons import LanguageNeurons
+from lensneurons.page import compose
 from lensneurons.statistics import ActivationStatistics
 
 KEYS = {
@@ -570,7 +574,75 @@ def test_describe_refuses_before_the_model_is_loaded(
     assert text in refused(capsys, "describe", model, folder, *given, "--corpus", texts)
 
 
-COMMANDS = ("demo", "collect", "identify", "phases", "ablate", "describe")
+def page_of(folder: Path, name: str = "page.html") -> str:
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def test_report_is_the_page_of_a_run(
+    run_folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose, "get_plotlyjs", lambda: "")
+    options = ["--top-rate", planted.TOP_RATE, "--percentile", planted.PERCENTILE]
+    out = printed(capsys, "report", run_folder, "--out", tmp_path / "page.html", *options)
+    assert out == f"page: {tmp_path / 'page.html'}\n"
+    page = page_of(tmp_path)
+    assert "The layers show the four parts of the paper: 0–2, 3–6, 7–10 and 11." in page
+    assert f"{len(planted.PROFILE) * planted.D_MLP} neurons" in page
+    assert 'id="change"' not in page
+    again = ["report", run_folder, "--out", tmp_path / "new" / "page.html", "--json", *options]
+    found = json.loads(printed(capsys, *again, "--title", "A <b>"))
+    assert found == {"page": str(tmp_path / "new" / "page.html")}
+    assert '<h1 dir="auto">A &lt;b&gt;</h1>' in page_of(tmp_path / "new")
+
+
+def test_report_takes_what_the_other_commands_left(
+    run_folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later run makes a comparison, two make a series; values are known by their kind."""
+    monkeypatch.setattr(compose, "get_plotlyjs", lambda: "")
+    matrix = pages.matrix().save(tmp_path / "out" / "nll" / "ablation.safetensors")
+    accuracy = pages.accuracy().save(tmp_path / "accuracy.safetensors")
+    later = [shutil.copytree(run_folder, tmp_path / name) for name in ("b", "c")]
+    command = ["report", run_folder, tmp_path / "out", accuracy, *later, "--trained", "de"]
+    printed(capsys, *command, "--out", tmp_path / "page.html")
+    page = page_of(tmp_path)
+    headings = re.findall("<h3>(.*?)</h3>", page)
+    for heading in (
+        "What removing them does", "Right answers, in the right language",
+        "The claims of the paper, tested", "From where to where", "Along the training",
+    ):  # fmt: skip
+        assert heading in headings
+    assert "0 neurons changed" in page or "no neurons changed" in page
+    printed(capsys, "report", run_folder, matrix, later[0], "--out", tmp_path / "page.html")
+    headings = re.findall("<h3>(.*?)</h3>", page_of(tmp_path))
+    assert "From where to where" in headings
+    assert "Along the training" not in headings
+
+
+@pytest.mark.parametrize(
+    ("others", "text"),
+    [
+        (["{empty}"], "is no run folder, no folder of ablate, and no saved value: nothing to show"),
+        (["{file}"], "is no value that lensneurons saved"),
+        (["{neurons}"], "holds language neurons; a page shows activation statistics, ablation"),
+        (["{accuracy}", "{accuracy}"], "holds a second accuracy: a page shows one"),
+    ],
+)
+def test_report_refuses_what_it_cannot_show(
+    others: list[str], text: str, run_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    paths = {name: tmp_path / name for name in ("empty", "file", "neurons", "accuracy")}
+    pages.neurons().save(paths["neurons"])
+    pages.accuracy().save(paths["accuracy"])
+    given = [other.format(**paths) for other in others]
+    command = ["report", run_folder, *given, "--out", tmp_path / "page.html"]
+    assert text in refused(capsys, *command)
+    assert not (tmp_path / "page.html").exists()
+
+
+COMMANDS = ("demo", "collect", "identify", "phases", "ablate", "describe", "report")
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

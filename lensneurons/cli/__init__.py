@@ -1,4 +1,4 @@
-"""The command line: `lensneurons demo | collect | identify | phases | ablate | describe`.
+"""The command line: one command for each step, from `demo` and `collect` to `report`.
 
 Each command is the function of the same name with its options as flags. Bad input, and a file or
 folder that cannot be read or written, end with one line on stderr and exit code 2. Nothing heavy is

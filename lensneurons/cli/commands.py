@@ -152,10 +152,10 @@ def _parts(neurons: LanguageNeurons) -> LayerParts | None:
 
 def _write(folder: Path, neurons: LanguageNeurons, parts: LayerParts | None) -> None:
     """Neurons, table and page of one identification."""
-    from lensneurons.report import report
+    from lensneurons.page import report
     from lensneurons.storage import replacing
 
     neurons.save(folder / "neurons.safetensors")
     with replacing(folder / "neurons.csv") as path:
         neurons.to_pandas().to_csv(path, index=False)
-    report(folder / "neurons.html", neurons, parts)
+    report(folder / "neurons.html", neurons, parts=parts)

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lensneurons.cli import commands, experiments
+from lensneurons.cli import alignments, commands, experiments, pages
 
 SCOPES = ("response", "prompt", "all")
 
@@ -23,6 +23,9 @@ def add_commands(parsers: Any) -> None:
     _add_phases(parsers)
     _add_ablate(parsers)
     _add_describe(parsers)
+    _add_align(parsers)
+    _add_compare(parsers)
+    _add_report(parsers)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -111,6 +114,65 @@ def _add_describe(parsers: Any) -> None:
     command.add_argument("--out", type=Path, help="page with the card")
     command.add_argument("--languages", type=_names, help="of the corpus (default: all of RUN)")
     command.add_argument("--scope", default="response", choices=SCOPES, help="tokens that count")
+
+
+def _add_align(parsers: Any) -> None:
+    text = "teach a model to answer in some languages as it answers in one"
+    command = _command(parsers, "align", alignments.align, text)
+    _add_model(command, dtype="float32")
+    _add_corpus(command)
+    command.add_argument("--out", required=True, type=Path, help="folder; resumed if begun")
+    command.add_argument("--languages", required=True, type=_names, help="to train, such as zh,de")
+    command.add_argument("--pivot", default="en", help="language that they are aligned to")
+    command.add_argument("--samples", type=_positive, default=8, help="answers a problem")
+    command.add_argument("--temperature", type=float, default=1.0, help="of the answers")
+    command.add_argument("--max-new-tokens", type=_positive, help="of an answer")
+    command.add_argument(
+        "--scorer", default="consistency", help="or a translation model, on the hub or in a folder"
+    )
+    command.add_argument("--per-item", type=_positive, default=4, help="pairs a problem")
+    command.add_argument("--per-language", type=_positive, default=10_000, help="pairs a language")
+    command.add_argument("--shuffled", action="store_true", help="turn pairs at random: a control")
+    command.add_argument("--steps", type=_positive, default=1000, help="of training")
+    command.add_argument("--batch", type=_positive, default=16, help="pairs a step")
+    command.add_argument("--micro-batch", type=_positive, default=4, help="pairs at once")
+    command.add_argument("--learning-rate", type=float, default=1e-6, help="peak, of AdamW")
+    command.add_argument("--beta", type=float, default=0.1, help="price of a step from the model")
+    command.add_argument("--rank", type=_positive, default=64, help="of the adapter")
+    command.add_argument("--alpha", type=_number, default=128, help="the adapter counts alpha/rank")
+    command.add_argument("--checkpoint-every", type=_positive, default=250, help="steps")
+    command.add_argument("--seed", type=_number, default=0, help="of everything that is drawn")
+
+
+def _add_compare(parsers: Any) -> None:
+    text = "say what changed between two runs, and which claims of the paper hold"
+    command = _command(parsers, "compare", alignments.compare, text)
+    command.add_argument("before", metavar="RUN_A", type=Path, help="run folder of collect")
+    command.add_argument("after", metavar="RUN_B", type=Path, help="the same of the other model")
+    command.add_argument("--trained", type=_names, default=[], help="languages that RUN_B learned")
+    command.add_argument("--pivot", default="en", help="language that they were aligned to")
+    command.add_argument("--tau", type=float, help="one bar for both (default: that of RUN_A)")
+    command.add_argument("--percentile", type=float, default=0.95, help="of tau")
+    command.add_argument("--out", type=Path, help="folder for the tables")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_report(parsers: Any) -> None:
+    text = "put everything that was found on one page that needs no network"
+    command = _command(parsers, "report", pages.report, text)
+    command.add_argument(
+        "folders", metavar="RUN", nargs="+", type=Path,
+        help="a run folder of collect; then any later runs, folders of ablate, and saved values",
+    )  # fmt: skip
+    command.add_argument("--out", type=Path, default=Path("lensneurons-report.html"), help="page")
+    command.add_argument("--title", default="Language neurons", help="heading of the page")
+    command.add_argument(
+        "--trained",
+        type=_names,
+        default=[],
+        help="languages trained after the first run",
+    )
+    _add_identification(command)
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:

@@ -1,6 +1,9 @@
 """`lensneurons demo`: everything, on the model that comes with the package, without a network.
 
-load -> collect on held-out problems -> identify -> four parts -> one page
+load -> collect on held-out problems -> identify -> four parts -> remove them -> look closer -> page
+
+Counting reads many problems, for it is fast; the matrix of effects and the texts of the cards make
+do with few, so that the whole takes about a minute. What is measured on few items says so.
 """
 
 from __future__ import annotations
@@ -8,17 +11,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from lensneurons.ablation import ablation_matrix
+from lensneurons.ablation_effects import AblationMatrix
 from lensneurons.activations import collect
-from lensneurons.corpora import load_corpus
+from lensneurons.cards import NeuronCard, look_up
+from lensneurons.contexts import top_contexts
+from lensneurons.corpora import ParallelCorpus, load_corpus
 from lensneurons.identification import Score, identify
 from lensneurons.models import load_model
+from lensneurons.neuron_sets import NeuronSet
 from lensneurons.neurons import LanguageNeurons
+from lensneurons.page import report
 from lensneurons.phases import LayerParts, divide_layers
-from lensneurons.report import report
+from lensneurons.statistics import ActivationStatistics
+from lensneurons.vocabulary import promoted_tokens
 
 SCORE: Score = "lape"
 TOP_RATE = 0.09
+MATRIX_ITEMS = 3  # a minute of one busy core with ten languages
+CONTEXT_ITEMS = 20
+CARDS = 2  # a language
 NOTE = (
     "The model is a small one of {parameters:,} parameters that comes with this package, trained "
     "by it on word problems in ten languages, with sparse gates. It shows how the method works; it "
@@ -56,19 +70,74 @@ def run_demo(
     say("3. identifying language neurons and looking for the four parts")
     neurons = identify(statistics, score=SCORE, top_rate=TOP_RATE)
     parts = divide_layers(neurons, statistics)
+    say(f"4. removing them, language by language, on {min(items, MATRIX_ITEMS)} problems each")
+    effects = _remove(model, corpus, neurons)
+    say("5. looking closer at some of them")
+    cards = _look_closer(model, corpus, neurons, statistics)
     parameters = sum(weight.numel() for weight in model.original_model.parameters())
     note = NOTE.format(parameters=parameters)
-    page = report(out, neurons, parts, title="Language neurons of a small model", notes=[note])
-    for line in _summary(neurons, parts):
+    title = "Language neurons of a small model"
+    page = report(
+        out, neurons, parts=parts, cards=cards, effects=effects, title=title, notes=[note]
+    )
+    for line in _summary(neurons, parts, effects):
         say(line)
     say(f"\n{note}\n\npage: {page} ({time.perf_counter() - start:.0f} s)")
     return page
 
 
-def _summary(neurons: LanguageNeurons, parts: LayerParts) -> Iterator[str]:
+def _remove(
+    model: Any, corpus: ParallelCorpus, neurons: LanguageNeurons
+) -> tuple[AblationMatrix, ...]:
+    """The matrix of effects on few problems; none on a single one, which has no interval."""
+    few = corpus.head(MATRIX_ITEMS)
+    if len(few.ids) < 2:
+        return ()
+    return (ablation_matrix(model, few, neurons, classes=("specific", "related")),)
+
+
+def _look_closer(
+    model: Any, corpus: ParallelCorpus, neurons: LanguageNeurons, statistics: ActivationStatistics
+) -> list[NeuronCard]:
+    """Cards of the best specific neurons of each language, from one pass over few problems.
+
+    `cards.describe` measures more, neuron by neuron; that takes longer.
+    """
+    names = list(_best(neurons))
+    if not names:
+        return []
+    few = corpus.head(CONTEXT_ITEMS)
+    chosen = NeuronSet.from_names(names, n_layers=neurons.n_layers, d_mlp=neurons.d_mlp)
+    contexts = top_contexts(model, few, chosen, k=2)
+    return [
+        NeuronCard(
+            record=look_up(neurons, name, statistics=statistics),
+            contexts=contexts.of(name),
+            vocabulary=promoted_tokens(model, name, k=8),
+            importance={},
+            effect=None,
+            effect_interval=None,
+            n_neurons=neurons.score.size,
+            source=f"{len(few.ids)} held-out problems a language, response tokens",
+        )
+        for name in names
+    ]
+
+
+def _best(neurons: LanguageNeurons) -> Iterator[str]:
+    """Names of the specific neurons with the lowest scores, some of each language."""
+    table = neurons.to_pandas()
+    table = table[table["class"] == "specific"]
+    yield from table.groupby("languages", sort=False).head(CARDS)["name"]
+
+
+def _summary(
+    neurons: LanguageNeurons, parts: LayerParts, effects: Sequence[AblationMatrix]
+) -> Iterator[str]:
     yield f"\n{neurons.description}\n"
     yield neurons.per_language().to_string()
     histogram = neurons.histogram("all")
     yield "\nneurons by the number of languages they are active in, N = 0, 1, ...:"
     yield "  " + "  ".join(f"{count}" for count in histogram)
     yield f"\n{parts!r}"
+    yield from (f"\n{matrix!r}" for matrix in effects)

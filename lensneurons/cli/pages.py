@@ -1,0 +1,162 @@
+"""What the command `report` does: one page of everything that other commands left in folders.
+
+The first folder is a run of `collect`; its neurons are identified as the options say. What follows
+is recognised by its kind: later runs (the model after training, or its checkpoints in order),
+folders of `ablate`, and files that the `save` of a value wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensneurons.cli.commands import find_neurons, require_writable, say
+
+if TYPE_CHECKING:
+    from lensneurons.phases import LayerParts
+    from lensneurons.statistics import ActivationStatistics
+
+MATRIX = "ablation.safetensors"
+
+
+def report(options: Namespace) -> None:
+    """Write the page, and say where it is."""
+    from lensneurons.page import report
+    from lensneurons.phases import FEWEST_LAYERS, divide_layers
+    from lensneurons.statistics import ActivationStatistics
+
+    require_writable(options.out.parent)
+    first, *others = options.folders
+    statistics = ActivationStatistics.load(first)
+    neurons = find_neurons(options, statistics)
+    grouped = statistics if statistics.n_groups > 1 else None
+    many = neurons.n_layers >= FEWEST_LAYERS
+    parts = divide_layers(neurons, grouped) if many else None
+    found = _gather(others)
+    later = found.pop("runs", {})
+    if later:
+        found |= _compare(statistics, first, later, options.trained, parts)
+    page = report(options.out, neurons, parts=parts, title=options.title, **found)
+    say(json.dumps({"page": str(page)}) if options.json else f"page: {page}")
+
+
+def _gather(paths: Sequence[Path]) -> dict[str, Any]:
+    """What lies at some paths, by the argument of `page.report` that takes it.
+
+    Raises:
+        StorageError: a path that holds nothing a page can show.
+        LensNeuronsError: two values where a page shows one.
+    """
+    from lensneurons.errors import LensNeuronsError
+
+    found: dict[str, Any] = {}
+    for path in paths:
+        for argument, value in _values(path):
+            if argument == "effects":
+                found.setdefault("effects", []).append(value)
+            elif argument == "runs":
+                found.setdefault("runs", {})[path] = value
+            elif argument in found:
+                raise LensNeuronsError(f"{path} holds a second {argument}: a page shows one")
+            else:
+                found[argument] = value
+    return found
+
+
+def _values(path: Path) -> Iterator[tuple[str, Any]]:
+    """Arguments and values of a file, a run folder, or a folder of `ablate`."""
+    from lensneurons.claim_rows import Claims
+    from lensneurons.errors import StorageError
+    from lensneurons.statistics import ActivationStatistics
+
+    if path.is_file() and path.suffix == ".json":
+        yield "claims", Claims.load(path)
+    elif path.is_file():
+        yield _value(path)
+    elif (path / "statistics.safetensors").is_file():
+        yield "runs", ActivationStatistics.load(path)
+    elif files := [*path.glob(MATRIX), *sorted(path.glob(f"*/{MATRIX}"))]:
+        yield from map(_value, files)
+    else:
+        raise StorageError(
+            f"{path} is no run folder, no folder of ablate, and no saved value: nothing to show"
+        )
+
+
+def _value(path: Path) -> tuple[str, Any]:
+    """A saved value and the argument that takes it.
+
+    Raises:
+        StorageError: of another kind; those that a page can show are listed.
+    """
+    from lensneurons.errors import StorageError
+
+    kind, loaders = _kind(path), _loaders()
+    if kind not in loaders:
+        raise StorageError(f"{path} holds {kind}; a page shows {', '.join(loaders)}, and claims")
+    argument, load = loaders[kind]
+    return argument, load(path)
+
+
+def _kind(path: Path) -> str:
+    """What a saved value is, by its header."""
+    from safetensors import SafetensorError, safe_open
+
+    from lensneurons.errors import StorageError
+    from lensneurons.storage import HEADER
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return json.loads((file.metadata() or {})[HEADER])["kind"]
+    except (SafetensorError, KeyError, ValueError):
+        raise StorageError(f"{path} is no value that lensneurons saved") from None
+
+
+def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
+    """The kinds of values that a page can show: the argument that takes each, and its loader."""
+    from lensneurons import (
+        ablation_effects,
+        answers,
+        class_changes,
+        comparison_series,
+        lens_curves,
+        patch_results,
+        statistics,
+        steering_curves,
+    )
+
+    return {
+        statistics.KIND: ("runs", statistics.ActivationStatistics.load),
+        ablation_effects.KIND: ("effects", ablation_effects.AblationMatrix.load),
+        answers.KIND: ("accuracy", answers.Accuracy.load),
+        class_changes.KIND: ("comparison", class_changes.Comparison.load),
+        comparison_series.KIND: ("series", comparison_series.ComparisonSeries.load),
+        lens_curves.KIND: ("lens", lens_curves.LensCurves.load),
+        patch_results.KIND: ("carry_over", patch_results.CarryOver.load),
+        steering_curves.KIND: ("steering", steering_curves.SteeringCurve.load),
+    }
+
+
+def _compare(
+    before: ActivationStatistics,
+    first: Path,
+    later: dict[Path, ActivationStatistics],
+    trained: Sequence[str],
+    parts: LayerParts | None,
+) -> dict[str, Any]:
+    """The last run against the first, the claims about it, and a series where there are several."""
+    from lensneurons.claims import claims
+    from lensneurons.comparison import compare
+    from lensneurons.comparison_series import compare_series
+
+    *_, last = later.values()
+    change = compare(before, last, trained=trained)
+    four = parts if parts is not None and parts.found else None
+    found: dict[str, Any] = {"comparison": change, "claims": claims(change, parts=four)}
+    if len(later) > 1:
+        runs = {str(path): run for path, run in {first: before, **later}.items()}
+        found["series"] = compare_series(runs, trained=trained)
+    return found

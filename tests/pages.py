@@ -1,0 +1,183 @@
+"""Values for a whole page, made up: every kind that a page can show, in ten scripts."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import before_after
+import numpy as np
+
+from lensneurons.ablation_effects import AblationMatrix
+from lensneurons.answers import Accuracy, Answer
+from lensneurons.cards import NeuronCard, Weight, look_up
+from lensneurons.claims import claims
+from lensneurons.comparison import compare
+from lensneurons.comparison_series import compare_series
+from lensneurons.contexts import Context
+from lensneurons.decoding import Decoding
+from lensneurons.language_identification import LanguageGuess
+from lensneurons.lens_curves import LensCurves
+from lensneurons.neurons import LanguageNeurons
+from lensneurons.patch_pairs import OUTCOMES
+from lensneurons.patch_results import CarryOver
+from lensneurons.phases import divide_layers
+from lensneurons.provenance import Provenance
+from lensneurons.steering_curves import SteeringCurve
+from lensneurons.vocabulary import TokenValue, VocabularyEffect
+
+LANGUAGES = ("en", "ru", "zh", "ja", "bn", "th", "ar", "he", "hi", "ko")
+# Before, token, after; as they have to be read on the page.
+TEXTS = {
+    "en": ("Abigail has thirteen ", "stones", " and “two” more."),
+    "ru": ("У Людмилы тринадцать ", "камней", " и ещё два."),
+    "zh": ("小明有十三个", "苹果", "和两个梨。"),
+    "ja": ("太郎さんは", "りんご", "を十三個持っています。"),
+    "bn": ("রহিমের কাছে তেরোটি ", "আপেল", " আছে।"),
+    "th": ("สมชายมี", "แอปเปิล", "สิบสามผล"),
+    "ar": ("لدى ليلى ثلاث عشرة ", "تفاحة", " واثنتان."),
+    "he": ("לדנה יש שלושה עשר ", "תפוחים", " ועוד שניים."),
+    "hi": ("राम के पास तेरह ", "सेब", " हैं।"),
+    "ko": ("민수는 ", "사과", " 열세 개를 가지고 있다."),
+}
+N_LAYERS, D_MLP = 8, 40
+
+
+@cache
+def neurons(languages: tuple[str, ...] = LANGUAGES, d_mlp: int = D_MLP) -> LanguageNeurons:
+    """Neurons of every class, most of them selected."""
+    random = np.random.default_rng(3)
+    shape = (N_LAYERS, d_mlp, len(languages))
+    often = random.choice([0.05, 0.2, 0.95], (*shape[:2], 1), p=[0.5, 0.4, 0.1])
+    high = random.random(shape) < often
+    p = np.where(high, random.uniform(0.5, 1, shape), random.uniform(0, 0.2, shape))
+    return LanguageNeurons(
+        languages=languages,
+        probability=p,
+        score=random.random(shape[:2]),
+        selected=high.any(-1) & (random.random(shape[:2]) < 0.8),
+        tau=0.4,
+        tau_origin="given",
+        lambda_=None,
+        lambda_origin="none",
+        score_name="lape",
+        top_rate=0.5,
+        provenance=Provenance(model="made/up-model", weights="w1", versions={"torch": "2.13"}),
+    )
+
+
+def card(found: LanguageNeurons, name: str, texts: dict[str, tuple[str, str, str]]) -> NeuronCard:
+    """A card with one text a language, and every token of the texts among those promoted."""
+    contexts = [Context(name, k, "item-1", 3, 1.5, *texts[k]) for k in texts]
+    tokens = tuple(
+        TokenValue(i, text[1], 2.0, 5.0 - i / 10) for i, text in enumerate(texts.values())
+    )
+    return NeuronCard(
+        record=look_up(found, name),
+        contexts=tuple(contexts),
+        vocabulary=VocabularyEffect(name, tokens, tokens[:2], tokens[2:4], 5000),
+        importance={"plnd": {k: Weight(0.25, 1 + i) for i, k in enumerate(found.languages)}},
+        effect=dict.fromkeys(found.languages, 0.125),
+        effect_interval=dict.fromkeys(found.languages, (0.0625, 0.25)),
+        n_neurons=found.score.size,
+        source="made up, response tokens",
+    )
+
+
+def best(found: LanguageNeurons, number: int) -> list[str]:
+    """Names of the neurons at the head of the table."""
+    listed = np.argwhere(found.selected & (found.n_above > 0))
+    order = np.argsort(found.score[tuple(listed.T)], kind="stable")[:number]
+    return [f"L{layer}N{neuron}" for layer, neuron in listed[order].tolist()]
+
+
+def matrix(languages: tuple[str, ...] = LANGUAGES, *, items: int = 4) -> AblationMatrix:
+    """Every language hurts itself by about 1, others by about 0.1; random neurons do 0.05."""
+    random = np.random.default_rng(5)
+    k = len(languages)
+    language = np.repeat(np.arange(k), items)
+    own = np.arange(k)[:, None] == language
+    effect = np.where(own, 1.0, 0.1) * random.uniform(0.8, 1.2, (2, k, k * items))
+    effect[0] /= 4
+    return AblationMatrix(
+        rows=languages,
+        languages=languages,
+        classes=("specific", "related"),
+        metric="nll",
+        base=np.ones(k * items),
+        effect=effect,
+        control=np.full_like(effect, 0.05),
+        weight=np.ones(k * items),
+        language=language,
+        item_ids=tuple(f"i{i}" for i in range(items)) * k,
+        sizes=random.integers(3, 50, (2, k)),
+        draws=20,
+        provenance=Provenance(model="made/up-model", weights="w1"),
+    )
+
+
+def accuracy() -> Accuracy:
+    """Three answers a language: one right, one in another language, one wrong."""
+    answers = []
+    for k in ("en", "th"):
+        for number, spoken in ((7.0, k), (7.0, "fr"), (8.0, k)):
+            guess = LanguageGuess(spoken, 0.9, "Latn")
+            answers.append(Answer(f"i{len(answers)}", k, "…", 7.0, number, guess, True))
+    return Accuracy(tuple(answers), Decoding(), Provenance(model="another", weights="w2"))
+
+
+def steering() -> SteeringCurve:
+    """Texts turn to Chinese as the strength rises."""
+    random = np.random.default_rng(1)
+    alphas, n = (0.0, 1.0, 2.0), 12
+    guesses = tuple(tuple("zh" if i < 6 * a else "en" for i in range(n)) for a in alphas)
+    return SteeringCurve(
+        alphas, "zh", "en", (("",) * n,) * 3, guesses, random.random((3, n)) < 0.6,
+        random.gamma(6, 5, (3, 3, n)), np.full((3, n), 20), tuple(f"i{i}" for i in range(n)),
+        "add", "zh (12 neurons)",
+    )  # fmt: skip
+
+
+def carried() -> CarryOver:
+    """Eight layers, six pairs into two languages."""
+    random = np.random.default_rng(2)
+    p = random.dirichlet(np.ones(4), (N_LAYERS, 12)) * 0.8
+    items = tuple(f"u{i // 2}" for i in range(6)) * 2
+    language = np.repeat(np.arange(2), 6)
+    return CarryOver(np.log(p), np.log(p[0]), OUTCOMES, ("ja", "th"), language, items)
+
+
+def lens() -> LensCurves:
+    """Three languages, four texts each."""
+    random = np.random.default_rng(4)
+    tokens = random.integers(10, 30, 12)
+    mass = random.dirichlet(np.ones(5), (N_LAYERS, 12)) * tokens[:, None]
+    true = random.random((N_LAYERS, 12)) * tokens * 0.2
+    language = np.repeat(np.arange(3), 4)
+    ids = tuple(f"i{i}" for i in range(4)) * 3
+    codes = ("en", "zh", "th")
+    return LensCurves(mass, true, tokens, language, ids, codes, codes, np.array([9, 8, 7, 6, 5]))
+
+
+@cache
+def everything() -> dict[str, Any]:
+    """The arguments of `report`, all of them; treat as read-only."""
+    found = neurons()
+    before, after = before_after.runs(before_after.plan())
+    change = compare(before, after, trained=before_after.TRAINED, tau=before_after.TAU)
+    runs = {"0": before, "500": after, "1000": after}
+    return {
+        "neurons": found,
+        "parts": divide_layers(found),
+        "cards": [card(found, name, TEXTS) for name in best(found, 2)],
+        "effects": [matrix()],
+        "comparison": change,
+        "claims": claims(change, parts=before_after.PARTS),
+        "series": compare_series(runs, trained=before_after.TRAINED, tau=before_after.TAU),
+        "accuracy": accuracy(),
+        "steering": steering(),
+        "carry_over": carried(),
+        "lens": lens(),
+        "title": "Everything at once",
+        "notes": ["Nothing here was measured."],
+    }

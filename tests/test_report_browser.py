@@ -1,0 +1,308 @@
+"""The report page in a browser: it asks the network for nothing, and works by mouse and by key.
+
+Runs in the Chromium of the system; where there is none, or no playwright, the tests are skipped
+with that reason. Playwright talks to the browser through pipes, so the sockets stay blocked.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pages
+import pytest
+
+from lensneurons.page import report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+if CHROMIUM is None:
+    pytest.skip("no chromium on the path: the page is not tested in a browser", True)
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+TABS = ("layers", "languages", "neurons", "effects", "change", "about")
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    arguments = dict(pages.everything())
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    return report(path, arguments.pop("neurons"), **arguments)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium: Any, file: Path) -> Iterator[Open]:
+    """Opens the page; at the end nothing may have gone wrong, and nothing have been asked for."""
+    contexts, wrong = [], []
+
+    def open_page(tab: str = "", *, path: Path = file, told: list[str] = wrong, **how: Any) -> Any:
+        context = chromium.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **how})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: told.append(f"error: {error}"))
+        page.on("request", lambda r: r.url.startswith(("file:", "data:")) or told.append(r.url))
+        page.goto(f"{path.as_uri()}#{tab}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def names(page: Any) -> list[str]:
+    """The neurons in the table, as they stand there."""
+    return page.locator("#neuron-table .open").all_inner_texts()
+
+
+def ranges(page: Any, plot: Any) -> list[list[float]]:
+    """The axes of a figure."""
+    return plot.evaluate("p => [p._fullLayout.xaxis.range, p._fullLayout.yaxis.range]")
+
+
+def focused(page: Any) -> str:
+    """What has the focus: its id, or its text."""
+    return page.evaluate("document.activeElement.id || document.activeElement.innerText")
+
+
+def test_a_page_that_asks_for_something_is_noticed(opened: Open, file: Path) -> None:
+    """The guard of all other tests, and the policy of the page: neither image nor request."""
+    bad = file.with_name("bad.html")
+    foreign = '<img src="https://example.org/x.png"></body>'
+    bad.write_text(file.read_text("utf-8").replace("</body>", foreign), encoding="utf-8")
+    told: list[str] = []
+    page = opened(path=bad, told=told)
+    page.wait_for_timeout(200)
+    assert any("Content Security Policy" in line for line in told)
+    assert page.evaluate("document.images[0].naturalWidth") == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"]
+)
+def test_every_tab_is_drawn_and_fits(
+    opened: Open, size: dict[str, int], scheme: str, tmp_path: Path
+) -> None:
+    phone = size is PHONE
+    page = opened(viewport=size, color_scheme=scheme, is_mobile=phone, has_touch=phone)
+    for tab in TABS:
+        page.locator(f"#tab-{tab}").click()
+        panel = page.locator(f"#{tab}")
+        playwright.expect(panel).to_be_visible()
+        for plot in panel.locator(".plot").all():
+            playwright.expect(plot.locator("svg.main-svg").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
+        shot = page.screenshot(path=tmp_path / f"{tab}.png", full_page=True)
+        assert len(shot) > 20_000
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(253, 252, 250)", "dark": "rgb(21, 23, 27)"}[scheme]
+
+
+def test_figures_follow_the_ground(opened: Open) -> None:
+    page = opened("layers", color_scheme="light")
+    plot = page.locator("#layers .plot").first
+    colour = "p => p._fullLayout.font.color"
+    assert plot.evaluate(colour) == "#1f2430"
+    page.emulate_media(color_scheme="dark")
+    assert plot.evaluate(colour) == "#e8eaed"
+    assert plot.evaluate("p => p._fullLayout.paper_bgcolor") == "rgba(0,0,0,0)"
+
+
+def test_tabs_by_mouse_and_by_key(opened: Open) -> None:
+    page = opened()
+    chosen = page.locator('[role="tab"][aria-selected="true"]')
+    assert chosen.inner_text() == "Layers"
+    page.locator("#tab-effects").click()
+    assert page.locator('[role="tabpanel"]:visible').get_attribute("id") == "effects"
+    assert page.url.endswith("#effects")
+    for key, tab in {
+        "ArrowRight": "change", "End": "about", "ArrowRight ": "layers", "ArrowLeft": "about",
+        "Home": "layers",
+    }.items():  # fmt: skip
+        page.keyboard.press(key.strip())
+        assert focused(page) == f"tab-{tab}"
+        assert chosen.get_attribute("aria-controls") == tab
+        assert page.locator('[role="tabpanel"]:visible').get_attribute("id") == tab
+    assert page.locator('[role="tab"][tabindex="0"]').count() == 1
+
+
+def test_the_table_is_searched(opened: Open) -> None:
+    page, frame = opened("neurons"), pages.neurons().to_pandas()
+    status, query = page.locator("#status"), page.get_by_label("Search")
+    assert names(page) == frame["name"].head(25).tolist()
+    assert status.inner_text() == f"{len(frame)} of {len(frame)} neurons, the first 25 shown"
+    for words, kept in {
+        "l3n": frame["layer"] == 3,
+        "Thai": frame["p_th"] > 0.4,
+        "th specific": (frame["p_th"] > 0.4) & (frame["class"] == "specific"),
+        "苹果": frame["name"].isin(frame["name"].head(2)),
+        "no such thing": frame["layer"] == 99,
+    }.items():
+        query.fill(words)
+        assert names(page) == frame["name"][kept].head(25).tolist(), words
+        assert status.inner_text().startswith(f"{kept.sum()} of {len(frame)} neurons")
+    query.fill("")
+    page.get_by_label("Language", exact=True).select_option(label="Korean (ko)")
+    page.get_by_label("Class", exact=True).select_option("related")
+    kept = (frame["p_ko"] > 0.4) & (frame["class"] == "related")
+    assert names(page) == frame["name"][kept].head(25).tolist()
+    page.get_by_label("Class", exact=True).select_option("")
+    page.get_by_label("Language", exact=True).select_option("")
+    page.get_by_label("with texts").check()
+    assert names(page) == frame["name"].head(2).tolist()
+    page.get_by_label("with texts").uncheck()
+    page.get_by_role("button", name="Show 100 more").click()
+    assert names(page) == frame["name"].head(125).tolist()
+
+
+def test_the_table_is_sorted(opened: Open) -> None:
+    page, frame = opened("neurons"), pages.neurons().to_pandas()
+    head = page.locator("th[aria-sort]")
+    assert (head.inner_text().strip(), head.get_attribute("aria-sort")) == ("score", "ascending")
+    page.get_by_role("button", name="score").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert names(page) == frame["name"].iloc[::-1].head(25).tolist()
+    page.get_by_role("button", name="neuron", exact=True).focus()
+    page.keyboard.press("Enter")
+    ordered = frame.sort_values(["layer", "neuron"])["name"]
+    assert names(page) == ordered.head(25).tolist()
+    assert focused(page).startswith("neuron")
+    page.keyboard.press("Space")
+    assert names(page) == ordered.iloc[::-1].head(25).tolist()
+    page.get_by_role("button", name="peak p").click()
+    shown = page.locator("#neuron-table tbody td:nth-child(5)").all_inner_texts()
+    assert shown == [f"{p:.3f}" for p in sorted(frame["p_max"])[:25]]
+
+
+def test_a_card_opens_by_key_and_gives_the_focus_back(opened: Open) -> None:
+    page, found = opened("neurons"), pages.neurons()
+    first, second, third = pages.best(found, 3)
+    dialog = page.get_by_role("dialog")
+    page.get_by_role("button", name=second, exact=True).focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#card-name").inner_text() == second
+    assert focused(page) == "close"
+    assert page.url.endswith(f"#{second}")
+    page.locator("#next").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#card-name").inner_text() == third
+    assert "Texts and tokens were not gathered" in dialog.inner_text()
+    page.locator("#previous").click()
+    page.locator("#previous").click()
+    assert page.locator("#card-name").inner_text() == first
+    assert page.locator("#previous").is_disabled()
+    page.keyboard.press("Escape")
+    playwright.expect(dialog).to_be_hidden()
+    assert focused(page) == first
+    assert page.url.endswith("#neurons")
+
+
+def test_a_card_opens_by_mouse_and_shows_the_probabilities(opened: Open) -> None:
+    page, found = opened("neurons"), pages.neurons()
+    name = pages.best(found, 3)[2]
+    page.locator("#neuron-table tbody tr").nth(2).locator("td").nth(3).click()
+    rows = page.locator(".bars tr")
+    layer, neuron = (int(part) for part in name[1:].split("N"))
+    p = found.probability[layer, neuron]
+    assert rows.locator("td:last-child").all_inner_texts() == [f"{value:.3f}" for value in p]
+    bold = rows.locator("td.above").all_inner_texts()
+    assert bold == [f"{value:.3f}" for value in p if value > 0.4]
+    width = rows.nth(0).locator(".track i").evaluate("i => i.style.width")
+    assert float(width.rstrip("%")) == pytest.approx(100 * p[0], abs=0.06)
+    page.mouse.click(5, 5)  # beside the card
+    playwright.expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_ten_scripts_are_shown_as_they_were_written(opened: Open) -> None:
+    name = pages.best(pages.neurons(), 1)[0]
+    page = opened(name)  # the address of a card opens it
+    assert page.locator("#card-name").inner_text() == name
+    page.locator("#card details summary").click()
+    for language, parts in pages.TEXTS.items():
+        text = page.locator(f'#card .text[lang="{language}"]')
+        assert text.inner_text() == "".join(parts)
+        assert text.locator("mark").inner_text() == parts[1]
+    tokens = page.locator("#card .tokens").first.locator("bdi").all_inner_texts()
+    words = [parts[1] for parts in pages.TEXTS.values()]
+    assert [token.strip("\u2068\u2069") for token in tokens] == words
+
+
+def test_a_figure_is_zoomed_by_key_button_and_mouse(opened: Open) -> None:
+    page = opened("layers")
+    plot = page.locator("#layers .plot").first
+    (low, high), upright = ranges(page, plot)
+    plot.focus()
+    page.keyboard.press("+")
+    (near, far), after = ranges(page, plot)
+    assert (far - near) == pytest.approx((high - low) * 2 / 3)
+    assert after == upright
+    page.keyboard.press("ArrowRight")
+    assert ranges(page, plot)[0][0] == pytest.approx(near + (far - near) / 5)
+    page.keyboard.press("0")
+    assert ranges(page, plot) == [[low, high], upright]
+    tools = page.locator("#layers figure").first
+    tools.get_by_role("button", name="zoom out").click()
+    assert ranges(page, plot)[0] == pytest.approx([low - (high - low) / 4, high + (high - low) / 4])
+    tools.get_by_role("button", name="whole").click()
+    box = plot.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 3 / 4, box["y"] + box["height"] - 20, steps=5)
+    page.mouse.up()
+    page.wait_for_function("([p, high]) => p._fullLayout.xaxis.range[1] < high",
+                           arg=[plot.element_handle(), high])  # fmt: skip
+    heat = page.locator("#languages .plot").nth(1)
+    page.locator("#tab-languages").click()
+    across, up = ranges(page, heat)
+    heat.focus()
+    page.keyboard.press("+")
+    assert abs(ranges(page, heat)[1][1] - ranges(page, heat)[1][0]) < abs(up[1] - up[0])
+    assert ranges(page, heat)[0] != across
+
+
+def test_all_tabs_are_printed_on_white(opened: Open, tmp_path: Path) -> None:
+    page = opened(color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator('[role="tabpanel"]:visible').count() == len(TABS)
+    assert page.locator('[role="tab"]:visible').count() == 0
+    plots = page.locator(".plot")
+    drawn = plots.evaluate_all("ps => ps.map(p => p._fullLayout && p._fullLayout.font.color)")
+    assert set(drawn) == {"#1f2430"}
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator('[role="tabpanel"]:visible').count() == 1
+    assert len(page.pdf(path=tmp_path / "page.pdf")) > 100_000
+
+
+def test_every_control_has_a_name_and_figures_have_numbers(opened: Open) -> None:
+    page = opened()
+    for tab in TABS:
+        page.locator(f"#tab-{tab}").click()
+        for control in page.locator(f"#{tab}").locator("button:visible, input, select").all():
+            named = control.evaluate(
+                "c => (c.getAttribute('aria-label') || c.innerText || "
+                "(c.labels && c.labels[0] && c.labels[0].innerText) || '').trim()"
+            )
+            assert named
+    page.locator("#tab-layers").click()
+    details = page.locator("#layers details").first
+    details.locator("summary").focus()
+    page.keyboard.press("Enter")
+    counts = pages.neurons().layer_profile("all")
+    cells = details.locator("tbody tr").first.locator("td").all_inner_texts()
+    assert cells == [str(count) for count in counts[0]]

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "alignment.json"
+COLUMNS = (
+    "step", "pairs", "loss", "margin", "accuracy", "reward_chosen", "reward_rejected", "gradient",
+    "learning_rate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +56,7 @@ class Alignment:
         """
         import pandas as pd
 
-        return pd.DataFrame(list(self.log))
+        return pd.DataFrame(list(self.log), columns=list(COLUMNS))
 
     def save(self) -> Path:
         """Write ``alignment.json`` into the folder, atomically, and return its path."""

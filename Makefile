@@ -4,7 +4,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 RUN    := $(VENV)/bin/
 
-.PHONY: demo test lint benchmarks compatibility clean
+.PHONY: demo test lint docs benchmarks compatibility clean
 
 demo: $(VENV)/.installed
 	$(RUN)lensneurons demo
@@ -20,6 +20,9 @@ lint: $(VENV)/.installed
 	$(RUN)ruff format .
 	$(RUN)basedpyright
 
+docs: $(VENV)/.installed
+	$(RUN)python docs/make.py build/docs
+
 benchmarks: $(VENV)/.installed
 	$(RUN)python tests/benchmarks
 
@@ -34,4 +37,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis dist

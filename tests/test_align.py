@@ -320,10 +320,10 @@ def test_the_figure_shows_the_log(run, tmp_path):
     log = run.to_pandas()
     drawn = {(trace.name, trace.yaxis): trace for trace in figure.data}
     assert len(drawn) == len(figure.data) == 12
-    for kind, told in (("trained", "pairs trained on"), ("held out", "pairs held out")):
+    for kind, told in (("trained", "trained on"), ("held out", "held out")):
         own = log[log["pairs"] == kind]
         for axis, column in (("y", "accuracy"), ("y2", "margin"), ("y3", "loss")):
-            for name in (told, f"shuffled preferences, {told}"):
+            for name in (told, f"shuffled, {told}"):
                 assert list(drawn[name, axis].x) == own["step"].tolist()
                 assert np.allclose(drawn[name, axis].y, own[column])
     last = log[log["pairs"] == "held out"].iloc[-1]

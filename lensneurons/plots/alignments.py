@@ -67,7 +67,7 @@ def alignment_curves(run: Alignment, *, control: Alignment | None = None) -> go.
         )  # fmt: skip
         for name, one, colour in (
             ("", run, _RUN),
-            ("shuffled preferences, ", control, _CONTROL),
+            ("shuffled, ", control, _CONTROL),
         ):
             if one is not None:
                 figure.add_traces(_lines(one.to_pandas(), panel, name, colour, where, number == 0))
@@ -88,7 +88,7 @@ def _lines(
         own = log[log["pairs"] == pairs]
         if own.empty:
             continue
-        told = f"{name}pairs {'trained on' if pairs == 'trained' else 'held out'}"
+        told = f"{name}{'trained on' if pairs == 'trained' else 'held out'}"
         drawn.append(
             go.Scatter(
                 x=own["step"],

@@ -1,0 +1,184 @@
+"""The table of verified architectures: ``python tests/architectures.py > docs/architectures.md``.
+
+Every row is measured on a tiny random model of its architecture, with three languages, against a
+plain Hugging Face model: the counts of `collect` against PyTorch hooks on one text at a time, an
+ablation against zeroed rows of W_out. A row that does not hold is written as "no", never left out.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny
+import torch
+from edited import draw_set, logits_of, zero_rows
+from oracle import count_by_hand
+from transformers import AutoModelForCausalLM
+
+from lensneurons.activations import collect
+from lensneurons.alignment.training import target_modules
+from lensneurons.errors import ModelError
+from lensneurons.forward import attention_implementation, forward_path
+from lensneurons.interventions import ablate
+from lensneurons.models import load_model
+from lensneurons.sites import NeuronSite, neuron_site
+
+HEADER = """\
+# Verified architectures
+
+Made by `python tests/architectures.py > docs/architectures.md`; do not edit. Measured with
+{versions}.
+
+Each row is a model of three layers with random weights, made from its Hugging Face configuration.
+The texts are of three languages, and their lengths very unequal.
+
+* **gated**: whether `hook_post` is `act_fn(hook_pre)` times a linear branch.
+* **activation**: the class of the module's own activation function.
+* **first matrix**: the Hugging Face module whose output is `hook_pre`.
+* **width**: the entry of the configuration that says how many neurons a layer has.
+* **path**: how `collect` runs the model, and its attention kernel. *view* is the plain Hugging Face
+  model on the same weights, with the kernel that Hugging Face chooses; *bridge* is the forward pass
+  of TransformerLens.
+* **counts**: how many of the counts [layer, neuron, language] equal those of PyTorch hooks on the
+  plain Hugging Face model, one text at a time, without batch or padding.
+* **ablation**: whether `ablate` gives the logits of a plain Hugging Face model whose rows of W_out
+  are zero, to 2e-6 of the largest logit.
+* **adapter**: the linear maps that `align` adapts by default.
+* **difference**: the largest of a logit after the ablation, as a share of the largest logit; 0 is
+  bitwise equality.
+"""
+COLUMNS = (
+    *("architecture", "gated", "activation", "first matrix", "width", "path", "counts"),
+    *("ablation", "adapter", "difference"),
+)
+ALLOWED = 2e-6  # of the largest logit, in fp32; tests/test_interventions.py allows the same
+IDS = torch.randint(3, 340, (3, 11), generator=torch.Generator().manual_seed(1))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one architecture; the fields are the columns of the table."""
+
+    architecture: str
+    gated: str
+    activation: str
+    first_matrix: str
+    width: str
+    path: str
+    counts: str
+    ablation: str
+    adapter: str
+    difference: str
+
+
+def measure(architecture: str, folder: Path) -> Row:
+    """The row of an architecture, from a model saved in a folder."""
+    model = load_model(folder, device="cpu")
+    site, path = neuron_site(model), forward_path(model)
+    plain = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    difference, effect = compare_ablation(architecture, model, plain, site)
+    way = "view" if path == "native" else "bridge"
+    return Row(
+        architecture=architecture,
+        gated="yes" if site.gated else "no",
+        activation=site.activation_name,
+        first_matrix=first_matrix(architecture, plain),
+        width=f"`{width_entry(plain.config, site)}`",
+        path=f"{way}, {attention_implementation(model, path)}",
+        counts=compare_counts(architecture, model, folder),
+        ablation="equal" if difference <= ALLOWED < effect else "no",
+        adapter=adapter_targets(plain),
+        difference=f"{difference:.0e}" if difference else "0",
+    )
+
+
+def first_matrix(architecture: str, plain: Any) -> str:
+    """Where in a layer the module of the oracle stands, such as ``mlp.gate_proj``."""
+    module, read = tiny.first_matrix(plain, architecture)[0]
+    name = next(name for name, other in plain.named_modules() if other is module)
+    part = "first half of " if read(torch.zeros(1, 2)).shape[-1] == 1 else ""
+    return f"{part}`{re.split(r'[.][0-9]+[.]', name)[-1]}`"
+
+
+def width_entry(config: Any, site: NeuronSite) -> str:
+    """The entry of the configuration that holds the width, or how the width follows from it."""
+    entries = [name for name, value in config.to_dict().items() if value == site.d_mlp]
+    return entries[0] if entries else f"{site.d_mlp // config.hidden_size} * hidden_size"
+
+
+def compare_counts(architecture: str, model: Any, folder: Path) -> str:
+    """How many counts are those of the oracle, of how many."""
+    corpus = tiny.tiny_corpus()
+    ours, oracle = (
+        collect(model, corpus, progress=False),
+        count_by_hand(folder, architecture, corpus),
+    )
+    same = int(np.sum(ours.counts == oracle.counts))
+    return f"{same} of {oracle.counts.size}"
+
+
+@torch.no_grad()
+def compare_ablation(
+    architecture: str, model: Any, plain: Any, site: NeuronSite
+) -> tuple[float, float]:
+    """Largest differences of a logit, as shares of the largest one; rows of `plain` become zero.
+
+    Returns:
+        Between `ablate` and the zeroed rows; between the zeroed rows and the model as it was.
+    """
+    neurons, whole = draw_set(d_mlp=site.d_mlp), logits_of(plain, IDS)
+    zeroed = logits_of(zero_rows(plain, architecture, neurons.by_layer()), IDS)
+    with ablate(model, neurons):
+        ours = logits_of(model, IDS)
+    differences = [(other - zeroed).abs().max() / zeroed.abs().max() for other in (ours, whole)]
+    return float(differences[0]), float(differences[1])
+
+
+def adapter_targets(plain: Any) -> str:
+    """The names of the linear maps that `align` adapts, under the name of their module."""
+    target = target_modules(plain, "attention")
+    found = [name for name, _ in plain.named_modules() if re.fullmatch(target, name)]
+    owner = found[0].split(".")[-2]
+    ends = sorted({f"`{name.split('.')[-1]}`" for name in found})
+    return f"`{owner}`: {', '.join(ends)}"
+
+
+def row_of(row: Row) -> str:
+    """A line of the table."""
+    return f"| {' | '.join(vars(row).values())} |"
+
+
+def refusal_of(architecture: str, folder: Path) -> str:
+    """Why an architecture is refused, as the error says it."""
+    try:
+        load_model(folder, device="cpu")
+    except ModelError as error:
+        return re.split(r"\. Supported are", str(error))[0]
+    return "not refused"
+
+
+def write_table() -> str:
+    """The whole page, measured now."""
+    names = ("torch", "transformers", "transformer-lens")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    lines = [HEADER.format(versions=versions), f"| {' | '.join(COLUMNS)} |"]
+    lines.append("|" + " --- |" * len(COLUMNS))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in tiny.ARCHITECTURES:
+            lines.append(row_of(measure(name, tiny.save_model(name, Path(folder) / name))))
+        lines += ["", "Refused, with the reason:", ""]
+        for name in tiny.UNSUPPORTED:
+            told = refusal_of(name, tiny.save_model(name, Path(folder) / name))
+            lines.append(f"* {name}: {told}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(write_table())

@@ -65,7 +65,10 @@ def load_model(
     from lensneurons.sites import neuron_site
 
     hugging_face, tokenizer, name = read_model(
-        name_or_path, dtype=dtype, revision=revision, local_files_only=local_files_only
+        name_or_path,
+        dtype=_torch_dtype(dtype),
+        revision=revision,
+        local_files_only=local_files_only,
     )
     if adapter is not None:
         from lensneurons.adapters import add_adapter

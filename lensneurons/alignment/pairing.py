@@ -9,7 +9,7 @@ language keep easy problems and plentiful languages from filling the data: pairs
 item in turn, so a cap takes the same from all of them.
 
 >>> pairs = preference_pairs(scored, languages=["zh", "de"], per_language=500)   # doctest: +SKIP
->>> control = pairs.shuffled(seed=0)           # better and worse by the toss of a coin
+>>> control = pairs.shuffled(seed=0)   # better and worse by the toss of a coin   # doctest: +SKIP
 """
 
 from __future__ import annotations

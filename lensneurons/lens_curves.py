@@ -272,8 +272,9 @@ class LensCurves:
         """Texts and tokens in one line, for the subtitle of every figure."""
         tokens = f"{int(self.tokens.sum()):,} {self.provenance.scope} tokens"
         return (
-            f"{tokens} of {len(set(self.item_ids))} items in {len(self.languages)} languages; a "
-            f"token is of the language with {self.share:.0%} of its use, rare below {self.least} uses"
+            f"{tokens} of {len(set(self.item_ids))} items in {len(self.languages)} languages; "
+            f"a token is of the language with {self.share:.0%} of its use, rare below "
+            f"{self.least} uses"
         )
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +17,13 @@ from transformers import AutoModelForCausalLM
 from lensneurons.activations import collect
 from lensneurons.alignment import alignments, training
 from lensneurons.alignment.alignments import Alignment
-from lensneurons.alignment.pairing import PreferencePair, PreferencePairs
+from lensneurons.alignment.pairing import PreferencePair, PreferencePairs, preference_pairs
+from lensneurons.alignment.sampling import respond
+from lensneurons.alignment.scoring import score_responses
 from lensneurons.alignment.training import align, split_pairs, target_modules
+from lensneurons.claims import claims
+from lensneurons.comparison import compare
+from lensneurons.corpora import build_corpus
 from lensneurons.errors import (
     CorpusError,
     LensNeuronsError,
@@ -330,3 +336,42 @@ def test_the_figure_shows_the_log(run, tmp_path):
     assert f"{last['accuracy']:.0%} of the pairs held out" in figure.layout.title.text
     assert len(figure.to_json()) < 30_000
     assert "Grey" not in str(alignment_curves(run).layout.title.subtitle.text)
+
+
+# --- the whole way on another architecture ---
+
+
+def test_every_step_runs_on_a_model_of_another_family(bridge, model_folder, tmp_path):
+    """A random model is never right, so its longest answers are called right by hand."""
+    corpus = tiny.tiny_corpus()
+    numbered = build_corpus(
+        [
+            {"id": item.id, "language": item.language, "prompt": item.prompt, "response": "9"}
+            for item in corpus
+        ]
+    )
+    responses = respond(
+        bridge("Qwen3"), numbered.select(["zh", "th"]), samples=3, max_new_tokens=8,
+        run_dir=tmp_path / "responses", progress=False,
+    )  # fmt: skip
+
+    def length(parallels):
+        return [float(len(parallel.text)) for parallel in parallels]
+
+    scored = score_responses(responses, numbered, scorer=length, progress=False)
+    longest = {row.id + row.language: row for row in sorted(scored, key=lambda row: row.score)}
+    best = {id(row) for row in longest.values()}
+    rows = tuple(
+        replace(row, right_answer=id(row) in best, right_language=True, finished=True)
+        for row in scored
+    )
+    pairs = preference_pairs(replace(scored, rows=rows))
+    assert pairs.languages == ("zh", "th")
+    run = align(model_folder("Qwen3"), pairs, tmp_path / "run", **OPTIONS | {"steps": 2})
+    aligned = load_model(model_folder("Qwen3"), adapter=run.folder, device="cpu")
+    before, after = (
+        collect(model, corpus, groups=2, progress=False) for model in (bridge("Qwen3"), aligned)
+    )
+    change = compare(before, after, trained=["zh", "th"])
+    assert change.n_before.shape == (tiny.LAYERS, before.d_mlp)
+    assert {row.verdict for row in claims(change)} <= {"holds", "does not hold", "undecided"}

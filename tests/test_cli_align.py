@@ -110,3 +110,16 @@ def test_compare_names_what_differs(planned, tmp_path, capsys):
     path = other.save(tmp_path / "other.safetensors")
     assert main(["compare", str(planned[0]), str(path)]) == 2
     assert "languages" in capsys.readouterr().err
+
+
+def test_an_adapter_is_collected_and_compared(tmp_path, capsys):
+    """The way of a user: two runs of one corpus, one with an adapter, and what changed."""
+    runs = [tmp_path / name for name in ("base", "aligned")]
+    asked = ["collect", "demo", "--corpus", "demo", "--limit", "6", "--languages", "en,th,sw"]
+    for run, more in zip(runs, ([], ["--adapter", "sw-th"]), strict=True):
+        assert main([*asked, "--device", "cpu", "--groups", "3", "--out", str(run), *more]) == 0
+    assert main(["compare", *map(str, runs), "--trained", "th,sw", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert any("trained" in row["claim"] for row in told["claims"])
+    assert main([*asked, "--out", str(tmp_path / "x"), "--adapter", "sw-tt"]) == 2
+    assert "Did you mean 'sw-th'" in capsys.readouterr().err

@@ -115,6 +115,7 @@ def open_model(options: Namespace, dtype: Any) -> Any:
         dtype=dtype,
         revision=options.revision,
         local_files_only=options.offline,
+        adapter=options.adapter,
     )
 
 

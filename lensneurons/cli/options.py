@@ -119,7 +119,7 @@ def _add_describe(parsers: Any) -> None:
 def _add_align(parsers: Any) -> None:
     text = "teach a model to answer in some languages as it answers in one"
     command = _command(parsers, "align", alignments.align, text)
-    _add_model(command, dtype="float32")
+    _add_model(command, dtype="float32", adapter=False)
     _add_corpus(command)
     command.add_argument("--out", required=True, type=Path, help="folder; resumed if begun")
     command.add_argument("--languages", required=True, type=_names, help="to train, such as zh,de")
@@ -214,7 +214,9 @@ def _add_corpus(command: argparse.ArgumentParser, *, limit: int | None = None) -
     command.add_argument("--split", help="split of a corpus that has several")
 
 
-def _add_model(command: argparse.ArgumentParser, *, dtype: str | None = None) -> None:
+def _add_model(
+    command: argparse.ArgumentParser, *, dtype: str | None = None, adapter: bool = True
+) -> None:
     command.add_argument("model", metavar="MODEL", help="name on the hub, local folder, or 'demo'")
     command.add_argument(
         "--dtype", default=dtype, choices=("float32", "float16", "bfloat16"),
@@ -223,6 +225,10 @@ def _add_model(command: argparse.ArgumentParser, *, dtype: str | None = None) ->
     command.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
     command.add_argument("--revision", help="branch, tag or commit on the hub")
     command.add_argument("--offline", action="store_true", help="never ask the hub")
+    if adapter:
+        command.add_argument("--adapter", help="of the model: a folder, what align wrote, say")
+    else:
+        command.set_defaults(adapter=None)
 
 
 def _names(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from lensneurons.alignment.pairing import PreferencePairs
 from lensneurons.alignment.sampling import SampledResponses
 from lensneurons.alignment.scoring import ScoredResponses
 from lensneurons.claim_rows import Claims
+from lensneurons.claims import claims
 from lensneurons.class_changes import Comparison
 from lensneurons.cli import main
 from lensneurons.comparison import compare
@@ -90,7 +91,9 @@ def test_compare_prints_and_writes_what_the_functions_give(planned, tmp_path, ca
     assert main([*asked, "--out", str(out)]) == 0
     pair = before_after.runs(before_after.plan())
     found = compare(*pair, tau=0.5, trained=["zh", "de"])
-    assert repr(found) in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert repr(found) in printed
+    assert all(claim.claim in printed for claim in claims(found))
     kept = Comparison.load(out / "comparison.safetensors")
     assert kept.transitions.tolist() == found.transitions.tolist()
     assert len(Claims.load(out / "claims.json")) > 10

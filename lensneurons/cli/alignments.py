@@ -106,7 +106,10 @@ def compare(options: Namespace) -> None:
         table = judged.to_pandas().to_dict("records")
         say(json.dumps({"comparison": found.description, "claims": table}, default=str))
     else:
-        say(f"{found!r}\n\n{judged!r}")
+        columns = ["claim", "expected", "measured", "low", "high", "p", "verdict"]
+        rows = judged.to_pandas()[columns].round(4)
+        table = rows.to_string(index=False, na_rep="")
+        say(f"{found!r}\n\n{judged!r}\n\n{table}")
 
 
 def _scorer(name: str, pivot: str) -> Scorer | str:

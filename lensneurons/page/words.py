@@ -143,8 +143,13 @@ def summarise_comparison(comparison: Comparison) -> str:
 def summarise_claims(claims: Claims) -> str:
     """How many claims of the paper hold."""
     verdicts = [row.verdict for row in claims]
-    told = {"holds": "hold", "does not hold": "do not hold", "undecided": "are undecided"}
-    counts = [f"{verdicts.count(name)} {told[name]}" for name in told if name in verdicts]
+    told = {
+        "holds": ("holds", "hold"),
+        "does not hold": ("does not hold", "do not hold"),
+        "undecided": ("is undecided", "are undecided"),
+    }
+    numbers = {name: verdicts.count(name) for name in told if name in verdicts}
+    counts = [f"{number} {told[name][number > 1]}" for name, number in numbers.items()]
     return f"Of the {counted(len(claims), 'claim')} about alignment, {listing(counts)}."
 
 

@@ -277,7 +277,7 @@ def test_settings_out_of_range_are_refused(model_folder, tmp_path, wrong, told):
 
 def test_pairs_beyond_the_context_are_refused(model_folder, tmp_path):
     long = PreferencePair("long", "th", "แมว" * 80, "yes", "no", 1.0, 0.0)
-    pairs = PreferencePairs((*PAIRS.pairs, long), "en", "hand", PAIRS.provenance)
+    pairs = PreferencePairs((*PAIRS.rows, long), "en", "hand", PAIRS.provenance)
     with pytest.raises(CorpusError, match=r"a pair of 'long' \(th\) has \d+ tokens"):
         align(model_folder("Llama"), pairs, tmp_path / "run", **OPTIONS)
     assert not (tmp_path / "run").exists()
@@ -297,7 +297,7 @@ def test_pairs_are_held_out_problem_by_problem():
     assert len(held_out) == 10
     assert not {p.id for p in trained} & {p.id for p in held_out}
     with pytest.raises(CorpusError, match="none is left to train on"):
-        split_pairs(PreferencePairs(PAIRS.pairs[:1], "en", "hand", PAIRS.provenance), 0.9, 0)
+        split_pairs(PreferencePairs(PAIRS.rows[:1], "en", "hand", PAIRS.provenance), 0.9, 0)
 
 
 # --- adapters ---

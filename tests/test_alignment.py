@@ -332,7 +332,7 @@ def test_caps_take_from_every_item_alike():
     assert counts["i0"] == 1
     assert sorted(counts.values()) == [1, 2, 2, 2, 2, 2]
     assert sum(counts.values()) == 11
-    drawn = [preference_pairs(scored(*rows), per_item=1, seed=seed).pairs for seed in (0, 0, 1)]
+    drawn = [preference_pairs(scored(*rows), per_item=1, seed=seed).rows for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -354,7 +354,7 @@ def test_shuffled_pairs_are_the_same_texts_half_of_them_turned():
 def test_pairs_keep_themselves(tmp_path):
     pairs = preference_pairs(HAND).shuffled(seed=4)
     loaded = PreferencePairs.load(pairs.save(tmp_path / "pairs.jsonl"))
-    assert loaded.pairs == pairs.pairs
+    assert loaded.rows == pairs.rows
     assert (loaded.shuffle_seed, loaded.provenance) == (4, pairs.provenance)
     assert pairs.select(["th"]).languages == ("th",)
     with pytest.raises(CorpusError, match=r"no pairs in \['bn'\]"):

@@ -14,25 +14,20 @@ item in turn, so a cap takes the same from all of them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lensneurons.alignment.scoring import ScoredResponse, ScoredResponses
+from lensneurons.alignment.tables import TextTable
 from lensneurons.corpora import wanted_languages
 from lensneurons.display import html_table
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.languages import language_name
 from lensneurons.provenance import Provenance
 from lensneurons.storage import load_rows, save_rows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 KIND = "preference pairs"
 
@@ -61,43 +56,21 @@ class PreferencePair:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PreferencePairs:
+class PreferencePairs(TextTable[PreferencePair]):
     """Pairs of answers for `align`. Made by `preference_pairs`.
 
     Attributes:
-        pairs: the pairs, language by language.
+        rows: the pairs, language by language.
         pivot: the language whose responses were the measure.
         scorer: name of the measure.
         provenance: of the model that answered.
         shuffle_seed: of the coin that turned pairs around; None where nobody did.
     """
 
-    pairs: tuple[PreferencePair, ...]
     pivot: str
     scorer: str
     provenance: Provenance
     shuffle_seed: int | None = None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of all pairs in their order."""
-        digest = hashlib.sha256()
-        for pair in self.pairs:
-            digest.update(repr(pair).encode("utf-8", "backslashreplace"))
-        return digest.hexdigest()
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages that have pairs."""
-        return tuple(dict.fromkeys(pair.language for pair in self.pairs))
-
-    def __len__(self) -> int:
-        """The number of pairs."""
-        return len(self.pairs)
-
-    def __iter__(self) -> Iterator[PreferencePair]:
-        """All pairs, language by language."""
-        return iter(self.pairs)
 
     def shuffled(self, *, seed: int = 0) -> PreferencePairs:
         """The same pairs, each turned around by the toss of a coin: a control for `align`.
@@ -108,8 +81,8 @@ class PreferencePairs:
             seed: of the coin.
         """
         turned = np.random.default_rng(seed).random(len(self)) < 0.5
-        pairs = [_turn(p) if t else p for p, t in zip(self.pairs, turned, strict=True)]
-        return replace(self, pairs=tuple(pairs), shuffle_seed=seed)
+        pairs = [_turn(p) if t else p for p, t in zip(self.rows, turned, strict=True)]
+        return replace(self, rows=tuple(pairs), shuffle_seed=seed)
 
     def select(self, languages: Sequence[str]) -> PreferencePairs:
         """The pairs of some languages.
@@ -120,13 +93,7 @@ class PreferencePairs:
         wanted = wanted_languages(languages)
         if lacking := [tag for tag in wanted if tag not in self.languages]:
             raise CorpusError(f"no pairs in {lacking}; there are some in {list(self.languages)}")
-        return replace(self, pairs=tuple(pair for pair in self.pairs if pair.language in wanted))
-
-    def to_pandas(self) -> pd.DataFrame:
-        """One row a pair, with the attributes of `PreferencePair` as columns."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(pair) for pair in self.pairs])
+        return replace(self, rows=tuple(pair for pair in self.rows if pair.language in wanted))
 
     def save(self, path: str | Path) -> Path:
         """Write JSON lines, atomically, and return the path."""
@@ -136,7 +103,7 @@ class PreferencePairs:
             "provenance": self.provenance.to_dict(),
             "shuffle_seed": self.shuffle_seed,
         }
-        return save_rows(path, KIND, map(asdict, self.pairs), details)
+        return save_rows(path, KIND, map(asdict, self.rows), details)
 
     @classmethod
     def load(cls, path: str | Path) -> PreferencePairs:
@@ -164,7 +131,7 @@ class PreferencePairs:
     def _repr_html_(self) -> str:
         rows = []
         for tag in self.languages:
-            own = [pair for pair in self.pairs if pair.language == tag]
+            own = [pair for pair in self.rows if pair.language == tag]
             gap = np.mean([pair.chosen_score - pair.rejected_score for pair in own])
             items = len({pair.id for pair in own})
             rows.append((tag, language_name(tag), items, len(own), f"{gap:.3f}"))

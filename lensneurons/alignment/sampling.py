@@ -12,14 +12,13 @@ batches and however often it was interrupted.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lensneurons.alignment.steps import Row, work_in_blocks
+from lensneurons.alignment.tables import TextTable
 from lensneurons.corpora import ParallelCorpus
 from lensneurons.decoding import Decoding
 from lensneurons.display import html_table
@@ -32,7 +31,6 @@ from lensneurons.responses import encode_prompts, fit_context, write_responses
 from lensneurons.storage import load_rows, save_rows
 
 if TYPE_CHECKING:
-    import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
 KIND = "sampled responses"
@@ -63,7 +61,7 @@ class SampledResponse:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SampledResponses:
+class SampledResponses(TextTable[SampledResponse]):
     """Several answers to every item. Made by `respond`.
 
     Attributes:
@@ -72,36 +70,8 @@ class SampledResponses:
         provenance: of the model and the corpus.
     """
 
-    rows: tuple[SampledResponse, ...]
     decoding: Decoding
     provenance: Provenance
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of all texts in their order."""
-        digest = hashlib.sha256()
-        for row in self.rows:
-            digest.update(repr(row).encode("utf-8", "backslashreplace"))
-        return digest.hexdigest()
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages, in the order of the corpus."""
-        return tuple(dict.fromkeys(row.language for row in self.rows))
-
-    def __len__(self) -> int:
-        """The number of texts."""
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[SampledResponse]:
-        """All texts, item by item."""
-        return iter(self.rows)
-
-    def to_pandas(self) -> pd.DataFrame:
-        """One row a text: id, language, sample, prompt, text, finished."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(row) for row in self.rows])
 
     def save(self, path: str | Path) -> Path:
         """Write JSON lines, atomically, and return the path."""

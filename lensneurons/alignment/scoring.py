@@ -19,16 +19,15 @@ What it does not show: whether a step of the reasoning is right; whether the lan
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from lensneurons.alignment.sampling import SampledResponse, SampledResponses
 from lensneurons.alignment.steps import Row, work_in_blocks
+from lensneurons.alignment.tables import TextTable
 from lensneurons.answering import expected_number
 from lensneurons.corpora import ParallelCorpus
 from lensneurons.display import html_table
@@ -43,9 +42,6 @@ from lensneurons.languages import language_code, language_name
 from lensneurons.numerals import last_number, numbers_in, same_number
 from lensneurons.provenance import Provenance
 from lensneurons.storage import load_rows, save_rows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 KIND = "scored responses"
 FILE = "scores.jsonl"
@@ -92,7 +88,7 @@ class ScoredResponse:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ScoredResponses:
+class ScoredResponses(TextTable[ScoredResponse]):
     """Sampled answers with their scores. Made by `score_responses`.
 
     Attributes:
@@ -102,37 +98,9 @@ class ScoredResponses:
         provenance: of the model that answered, and of the corpus that it was judged by.
     """
 
-    rows: tuple[ScoredResponse, ...]
     pivot: str
     scorer: str
     provenance: Provenance
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of all rows in their order."""
-        digest = hashlib.sha256(f"{self.pivot} {self.scorer}".encode())
-        for row in self.rows:
-            digest.update(repr(row).encode("utf-8", "backslashreplace"))
-        return digest.hexdigest()
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages, in the order of the responses."""
-        return tuple(dict.fromkeys(row.language for row in self.rows))
-
-    def __len__(self) -> int:
-        """The number of texts."""
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[ScoredResponse]:
-        """All texts, item by item."""
-        return iter(self.rows)
-
-    def to_pandas(self) -> pd.DataFrame:
-        """One row a text, with the attributes of `ScoredResponse` as columns."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(row) for row in self.rows])
 
     def save(self, path: str | Path) -> Path:
         """Write JSON lines, atomically, and return the path."""

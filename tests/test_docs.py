@@ -507,7 +507,6 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference, built in a process of its own, so that no checked annotations get into it."""
-    pytest.importorskip("pdoc")
     folder = tmp_path_factory.mktemp("reference")
     command = [sys.executable, "-W", "error", str(DOCS / "make.py"), str(folder)]
     subprocess.run(command, check=True, capture_output=True)

@@ -67,6 +67,7 @@ class PreferencePairs(TextTable[PreferencePair]):
         shuffle_seed: of the coin that turned pairs around; None where nobody did.
     """
 
+    rows: tuple[PreferencePair, ...]
     pivot: str
     scorer: str
     provenance: Provenance

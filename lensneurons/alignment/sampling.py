@@ -70,6 +70,7 @@ class SampledResponses(TextTable[SampledResponse]):
         provenance: of the model and the corpus.
     """
 
+    rows: tuple[SampledResponse, ...]
     decoding: Decoding
     provenance: Provenance
 

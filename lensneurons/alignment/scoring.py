@@ -98,6 +98,7 @@ class ScoredResponses(TextTable[ScoredResponse]):
         provenance: of the model that answered, and of the corpus that it was judged by.
     """
 
+    rows: tuple[ScoredResponse, ...]
     pivot: str
     scorer: str
     provenance: Provenance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -14,13 +14,8 @@ if TYPE_CHECKING:
 Entry = TypeVar("Entry")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class TextTable(Generic[Entry]):
-    """Rows that are dataclasses with an ``id`` and a ``language``.
-
-    Attributes:
-        rows: the rows, in their order.
-    """
+    """What a table can do with its ``rows``: dataclasses with an ``id`` and a ``language``."""
 
     rows: tuple[Entry, ...]
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
 
-from lensneurons import storage
+from lensneurons import ablation_cells, storage
 from lensneurons.ablation import ablation_matrix
 from lensneurons.ablation_effects import AblationMatrix
 from lensneurons.corpora import build_corpus
@@ -102,8 +99,6 @@ def test_there_are_no_other_renames(llama, tmp_path):
 
 def test_cells_that_are_done_are_not_run_again(llama, whole, tmp_path, monkeypatch):
     """Of 12 cells 7 are there: beside the untouched texts, the passes of 5 cells are run."""
-    from lensneurons import ablation_cells
-
     assert killed_before_replace(9, llama, tmp_path) == KILLED
     ran, plain = [], ablation_cells._run_cell
 
@@ -119,43 +114,26 @@ def test_cells_that_are_done_are_not_run_again(llama, whole, tmp_path, monkeypat
     assert (tmp_path / RESULT).read_bytes() == (whole / RESULT).read_bytes()
 
 
-SCRIPT = """
-import os, sys, time
-os.environ["OMP_NUM_THREADS"] = "1"
-sys.path[:0] = [{root!r}, {tests!r}]
-import tiny
-from lensneurons import ablation_cells
-from lensneurons.ablation import ablation_matrix
-from lensneurons.models import load_model
-from lensneurons.neurons import LanguageNeurons
-save = ablation_cells.save_arrays
-ablation_cells.save_arrays = lambda *a: (time.sleep(0.05), save(*a), time.sleep(0.05))
-model = load_model({model!r}, device="cpu")
-neurons = LanguageNeurons.load({neurons!r})
-ablation_matrix(model, tiny.tiny_corpus(), neurons, run_dir={run!r}, **{options!r})
-"""
-
-
-def test_a_process_killed_at_a_random_moment(model_folder, llama, whole, tmp_path):
-    """A real process, killed once some cells are done; this one goes on."""
-    tests, folder = Path(__file__).parent, tmp_path / "run"
-    values = {"root": str(tests.parent), "tests": str(tests), "run": str(folder)}
-    values |= {"model": str(model_folder("Llama")), "options": OPTIONS}
-    values |= {"neurons": str(NEURONS.save(tmp_path / "neurons"))}
-    command = [sys.executable, "-c", SCRIPT.format(**values)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while len(list(folder.glob("cells/*.safetensors"))) < 3:
-        assert child.poll() is None, child.stderr.read().decode()
+def test_killed_at_a_random_moment_from_outside(llama, whole, tmp_path):
+    """A child that writes slowly, killed once some cells are done; this process goes on."""
+    child = os.fork()
+    if child == 0:
+        save = ablation_cells.save_arrays
+        ablation_cells.save_arrays = lambda *a: (time.sleep(0.05), save(*a), time.sleep(0.05))
+        try:
+            run(llama, tmp_path)
+        finally:
+            os._exit(1)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("cells/*.safetensors"))) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(float(np.random.default_rng().uniform(0, 0.2)))
-    child.kill()
-    assert child.wait() == KILLED
-    child.stderr.close()
-    assert not (folder / RESULT).exists()
-    run(llama, folder)
-    assert (folder / RESULT).read_bytes() == (whole / RESULT).read_bytes()
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
+    assert not (tmp_path / RESULT).exists()
+    run(llama, tmp_path)
+    assert (tmp_path / RESULT).read_bytes() == (whole / RESULT).read_bytes()
 
 
 def test_without_a_folder_the_result_is_the_same(llama, whole, tmp_path):

@@ -209,8 +209,10 @@ def test_phases_of_published_counts_have_no_intervals(published: Path, capsys: C
     assert found["intervals"] == {}
 
 
-def test_collect_and_resume(model_and_corpus: tuple[str, str], tmp_path: Path) -> None:
-    """In processes of their own: the second finds the run finished, and changes nothing."""
+def test_collect_and_resume(
+    model_and_corpus: tuple[str, str], tmp_path: Path, capsys: Capture
+) -> None:
+    """A process of its own collects; the command finds the run finished, and changes nothing."""
     model, corpus = model_and_corpus
     arguments = ["collect", model, "--corpus", corpus, "--out", tmp_path / "run", "--device", "cpu"]
     first = run(*arguments, "--groups", "3")
@@ -222,13 +224,13 @@ def test_collect_and_resume(model_and_corpus: tuple[str, str], tmp_path: Path) -
     file = tmp_path / "run" / "statistics.safetensors"
     written = file.read_bytes(), file.stat().st_mtime_ns
     assert ActivationStatistics.load(tmp_path / "run").n_groups == 3
-    again = run(*arguments, "--groups", "3")
-    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert main([*map(str, arguments), "--groups", "3"]) == 0
+    assert capsys.readouterr().out == first.stdout
     assert (file.read_bytes(), file.stat().st_mtime_ns) == written
-    other = run(*arguments, "--groups", "4")
-    assert other.returncode == 2
-    assert "another plan (groups: 3, now 4)" in other.stderr.splitlines()[-1]
-    assert other.stdout == ""
+    assert main([*map(str, arguments), "--groups", "4"]) == 2
+    told = capsys.readouterr()
+    assert "another plan (groups: 3, now 4)" in told.err.splitlines()[-1]
+    assert told.out == ""
 
 
 BAD: list[tuple[list[str], str]] = [

@@ -103,7 +103,13 @@ def test_its_neurons_are_needed_by_their_own_language(
     some = ["en", "ru", "zh", "th", "sw"]
     corpus = ln.load_corpus("demo", split="test", limit=6, languages=some)
     matrix = ln.ablation_matrix(
-        demo, corpus, neurons, classes=["specific", "related"], languages=some, progress=False
+        demo,
+        corpus,
+        neurons,
+        classes=["specific", "related"],
+        languages=some,
+        controls=6,
+        progress=False,
     )
     figures = matrix.summary().set_index(["removed", "figure"])["estimate"]
     both = figures["specific + related"]

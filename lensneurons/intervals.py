@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lensneurons.activations.statistics import ActivationStatistics, require_comparable
 from lensneurons.errors import LensNeuronsError
 from lensneurons.shapes import GroupWeights
-from lensneurons.statistics import ActivationStatistics, require_comparable
 
 Measure = Callable[[ActivationStatistics], np.ndarray | float]
 

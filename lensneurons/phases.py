@@ -30,13 +30,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.display import html_table
 from lensneurons.errors import LensNeuronsError
+from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.intervals import resamples
-from lensneurons.neurons import LanguageNeurons
 from lensneurons.segments import best_segments, explained
 from lensneurons.shapes import BoundaryDraws, LayerFeatures, LayerProfile
-from lensneurons.statistics import ActivationStatistics
 
 NAMES = (
     "multilingual understanding",

@@ -22,13 +22,13 @@ from edited import draw_set, logits_of, zero_rows
 from oracle import count_by_hand
 from transformers import AutoModelForCausalLM
 
-from lensneurons.activations import collect
+from lensneurons.activations.collection import collect
 from lensneurons.alignment.training import target_modules
 from lensneurons.errors import ModelError
-from lensneurons.forward import attention_implementation, forward_path
-from lensneurons.interventions import ablate
-from lensneurons.models import load_model
-from lensneurons.sites import NeuronSite, neuron_site
+from lensneurons.interventions.neurons import ablate
+from lensneurons.models.forward import attention_implementation, forward_path
+from lensneurons.models.loading import load_model
+from lensneurons.models.sites import NeuronSite, neuron_site
 
 HEADER = """\
 # Verified architectures

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lensneurons.statistics import ActivationStatistics
+from lensneurons.activations.statistics import ActivationStatistics
 
 LANGUAGES = ("en", "zh", "de", "sw", "th", "fr", "ru", "ja")
 TRAINED = ("zh", "de")

@@ -47,6 +47,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 @pytest.fixture(scope="session")
 def bridge(model_folder: Callable[..., Path]) -> Callable[..., Any]:
     """``bridge("Llama")``: the same model loaded once; no test may leave it changed."""
-    from lensneurons.models import load_model
+    from lensneurons.models.loading import load_model
 
     return lru_cache(lambda architecture: load_model(model_folder(architecture), device="cpu"))

@@ -15,8 +15,8 @@ import tiny
 import torch
 from torch.nn import functional
 
-from lensneurons.neuron_sets import NeuronSet
-from lensneurons.statistics import ActivationStatistics
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.identification.neuron_sets import NeuronSet
 
 IDS = torch.randint(3, 340, (3, 11), generator=torch.Generator().manual_seed(1))
 

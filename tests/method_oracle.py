@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.provenance import Provenance
-from lensneurons.statistics import ActivationStatistics
 
 Shares = Sequence[float]
 Line = tuple[Fraction, Fraction]

@@ -8,23 +8,23 @@ from typing import Any
 import before_after
 import numpy as np
 
-from lensneurons.ablation_effects import AblationMatrix
-from lensneurons.answers import Accuracy, Answer
-from lensneurons.cards import NeuronCard, Weight, look_up
-from lensneurons.claims import claims
-from lensneurons.comparison import compare
-from lensneurons.comparison_series import compare_series
-from lensneurons.contexts import Context
-from lensneurons.decoding import Decoding
+from lensneurons.cards.card import NeuronCard, Weight, look_up
+from lensneurons.cards.contexts import Context
+from lensneurons.cards.vocabulary import TokenValue, VocabularyEffect
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.claims import claims
+from lensneurons.comparison.series import compare_series
+from lensneurons.evaluation.answers import Accuracy, Answer
+from lensneurons.evaluation.decoding import Decoding
+from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.lens_curves import LensCurves
+from lensneurons.experiments.patch_pairs import OUTCOMES
+from lensneurons.experiments.patch_results import CarryOver
+from lensneurons.experiments.steering_curves import SteeringCurve
+from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.language_identification import LanguageGuess
-from lensneurons.lens_curves import LensCurves
-from lensneurons.neurons import LanguageNeurons
-from lensneurons.patch_pairs import OUTCOMES
-from lensneurons.patch_results import CarryOver
 from lensneurons.phases import divide_layers
 from lensneurons.provenance import Provenance
-from lensneurons.steering_curves import SteeringCurve
-from lensneurons.vocabulary import TokenValue, VocabularyEffect
 
 LANGUAGES = ("en", "ru", "zh", "ja", "bn", "th", "ar", "he", "hi", "ko")
 # Before, token, after; as they have to be read on the page.

@@ -13,17 +13,17 @@ import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
-from lensneurons import ablation_cells
-from lensneurons.ablation import ablation_matrix, ablation_sets
-from lensneurons.activations import collect
-from lensneurons.corpora import build_corpus, load_corpus
+from lensneurons.activations.collection import collect
+from lensneurons.corpora.parallel import build_corpus, load_corpus
 from lensneurons.errors import LensNeuronsError
-from lensneurons.evaluation import nll
-from lensneurons.forward import has_hooks
-from lensneurons.identification import identify
-from lensneurons.interventions import ablate
-from lensneurons.models import hash_weights, load_model
-from lensneurons.neuron_sets import NeuronSet
+from lensneurons.evaluation.likelihood import nll
+from lensneurons.experiments import ablation_cells
+from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
+from lensneurons.identification.classification import identify
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.interventions.neurons import ablate
+from lensneurons.models.forward import has_hooks
+from lensneurons.models.loading import hash_weights, load_model
 
 # --- the planted model, whose language neurons raise the words of their languages ---
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from lensneurons import answering
-from lensneurons.ablation import ablation_matrix, ablation_sets
-from lensneurons.ablation_effects import AblationMatrix
-from lensneurons.answering import accuracy
-from lensneurons.corpora import build_corpus
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions import ablate
-from lensneurons.models import load_model
-from lensneurons.neurons import LanguageNeurons
+from lensneurons.evaluation import answering
+from lensneurons.evaluation.answering import accuracy
+from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
+from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.interventions.neurons import ablate
+from lensneurons.models.loading import load_model
 
 # item, language, right number, layer and index of its neuron, sentences with and without it, and
 # whether each is right and in the right language

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lensneurons.ablation_effects import AblationMatrix, _row_distances
 from lensneurons.errors import LensNeuronsError, StorageError
-from lensneurons.item_intervals import expanded_tail
+from lensneurons.evaluation.item_intervals import expanded_tail
+from lensneurons.experiments.ablation_effects import AblationMatrix, _row_distances
 from lensneurons.provenance import Provenance
 
 # Two rows, three columns, two settings; five texts of three items. Item "c" lacks zh, "b" th.

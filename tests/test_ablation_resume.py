@@ -13,12 +13,13 @@ import pytest
 import tiny
 import torch
 
-from lensneurons import ablation_cells, storage
-from lensneurons.ablation import ablation_matrix
-from lensneurons.ablation_effects import AblationMatrix
-from lensneurons.corpora import build_corpus
+from lensneurons import storage
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import ProvenanceError, StorageError
-from lensneurons.models import load_model
+from lensneurons.experiments import ablation_cells
+from lensneurons.experiments.ablation import ablation_matrix
+from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.models.loading import load_model
 
 # Python 3.12 warns of any fork beside threads; ours run nothing but the matrix and die.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -212,7 +213,7 @@ def test_changed_weights_are_refused(model_folder, finished):
 
 
 def test_a_folder_of_another_job_is_refused(llama, finished, tmp_path):
-    from lensneurons.activations import collect
+    from lensneurons.activations.collection import collect
 
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")

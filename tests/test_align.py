@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from lensneurons.activations import collect
+from lensneurons.activations.collection import collect
 from lensneurons.alignment import alignments, training
 from lensneurons.alignment.alignments import Alignment
 from lensneurons.alignment.pairing import PreferencePair, PreferencePairs, preference_pairs
 from lensneurons.alignment.sampling import respond
 from lensneurons.alignment.scoring import score_responses
 from lensneurons.alignment.training import align, split_pairs, target_modules
-from lensneurons.claims import claims
-from lensneurons.comparison import compare
-from lensneurons.corpora import build_corpus
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.claims import claims
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import (
     CorpusError,
     LensNeuronsError,
@@ -31,7 +31,7 @@ from lensneurons.errors import (
     ProvenanceError,
     StorageError,
 )
-from lensneurons.models import load_model
+from lensneurons.models.loading import load_model
 from lensneurons.plots import alignment_curves
 from lensneurons.provenance import Provenance
 

@@ -19,8 +19,7 @@ from lensneurons.alignment.scoring import (
     score_responses,
 )
 from lensneurons.alignment.translation import translation_scorer
-from lensneurons.corpora import build_corpus
-from lensneurons.decoding import Decoding
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import (
     CorpusError,
     LensNeuronsError,
@@ -28,6 +27,7 @@ from lensneurons.errors import (
     ProvenanceError,
     StorageError,
 )
+from lensneurons.evaluation.decoding import Decoding
 from lensneurons.provenance import Provenance
 
 ROWS = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lensneurons.answer_changes import accuracy_change, mean_change, paired_interval
-from lensneurons.answers import Accuracy, Answer
-from lensneurons.decoding import Decoding
 from lensneurons.errors import CorpusError, LensNeuronsError
+from lensneurons.evaluation.answer_changes import accuracy_change, mean_change, paired_interval
+from lensneurons.evaluation.answers import Accuracy, Answer
+from lensneurons.evaluation.decoding import Decoding
 from lensneurons.language_identification import LanguageGuess
 from lensneurons.provenance import Provenance
 

@@ -12,14 +12,14 @@ import torch
 from oracle import encode_by_hand
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lensneurons.activations import collect
-from lensneurons.attribution import Importance, importance
-from lensneurons.corpora import build_corpus
+from lensneurons.activations.collection import collect
+from lensneurons.cards.attribution import Importance, importance
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
-from lensneurons.forward import has_hooks
-from lensneurons.interventions import scale
-from lensneurons.models import load_model
-from lensneurons.neuron_sets import NeuronSet
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.interventions.neurons import scale
+from lensneurons.models.forward import has_hooks
+from lensneurons.models.loading import load_model
 
 CORPUS = tiny.tiny_corpus().head(5)
 ARCHITECTURES = ("Llama", "Gemma2", "Phi3", "GPT2", "OPT", "Bloom")
@@ -137,7 +137,7 @@ def test_gradient_equals_a_finite_difference(architecture, model_folder):
 
 def test_gradient_predicts_a_small_scaling_by_interventions(model_folder):
     """The NLL under `scale` on every token changes by the sum over every token."""
-    from lensneurons.evaluation import nll
+    from lensneurons.evaluation.likelihood import nll
 
     model = load_model(model_folder("GPT2"), device="cpu", dtype="float64")
     english = build_corpus(
@@ -184,7 +184,7 @@ def test_hooks_are_gone_after_an_error(bridge, monkeypatch):
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("lensneurons.attribution._summed_nll", fail)
+    monkeypatch.setattr("lensneurons.cards.attribution._summed_nll", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         importance(bridge("Llama"), CORPUS, method="activation_gradient")
     assert not has_hooks(bridge("Llama"))
@@ -225,7 +225,7 @@ def test_hooks_of_others_act(method, bridge):
 
 @pytest.mark.parametrize("method", ["plnd", "activation_gradient"])
 def test_a_hook_that_does_not_fire_is_noticed(method, bridge, monkeypatch):
-    import lensneurons.attribution as module
+    import lensneurons.cards.attribution as module
 
     whole = module._on_post
     monkeypatch.setattr(module, "_on_post", lambda site, act: whole(site, act)[:-1])
@@ -234,7 +234,7 @@ def test_a_hook_that_does_not_fire_is_noticed(method, bridge, monkeypatch):
 
 
 def test_a_hook_on_a_copy_is_noticed(bridge, monkeypatch):
-    import lensneurons.attribution as module
+    import lensneurons.cards.attribution as module
 
     whole = module._on_post
 

@@ -15,16 +15,16 @@ import torch
 from oracle import encode_by_hand
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import lensneurons.cards as cards
-from lensneurons.activations import collect
-from lensneurons.attribution import Importance, importance
-from lensneurons.cards import Weight, describe, look_up
-from lensneurons.contexts import Context, top_contexts
+import lensneurons.cards.card as cards
+from lensneurons.activations.collection import collect
+from lensneurons.cards.attribution import Importance, importance
+from lensneurons.cards.card import Weight, describe, look_up
+from lensneurons.cards.contexts import Context, top_contexts
+from lensneurons.cards.vocabulary import TokenValue, promoted_tokens
 from lensneurons.errors import LensNeuronsError, ProvenanceError
-from lensneurons.forward import has_hooks
-from lensneurons.identification import identify
-from lensneurons.neuron_sets import NeuronSet
-from lensneurons.vocabulary import TokenValue, promoted_tokens
+from lensneurons.identification.classification import identify
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.models.forward import has_hooks
 
 CORPUS = tiny.tiny_corpus().head(4)
 LANGUAGES = ("zh", "ja", "en")
@@ -294,7 +294,7 @@ def test_statistics_of_something_else_are_refused(statistics, neurons):
     ],
 )
 def test_refusals(name, options, message, llama, neurons, monkeypatch):
-    monkeypatch.setattr("lensneurons.contexts.watching", None)
+    monkeypatch.setattr("lensneurons.cards.contexts.watching", None)
     with pytest.raises(LensNeuronsError, match=message):
         unwrap(describe)(llama, neurons, name, corpus=CORPUS, **options)
 

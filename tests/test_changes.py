@@ -10,10 +10,10 @@ import tiny
 import torch
 from edited import IDS, draw_set, draw_statistics, logits_of, post_of
 
-from lensneurons.changes import _Edit, _place
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions import ablate, scale, steer
-from lensneurons.models import load_model
+from lensneurons.interventions.changes import _Edit, _place
+from lensneurons.interventions.neurons import ablate, scale, steer
+from lensneurons.models.loading import load_model
 
 
 @pytest.fixture(scope="module")

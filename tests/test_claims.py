@@ -23,15 +23,15 @@ from before_after import (
 )
 from real_data import real_data
 
-from lensneurons import comparison
-from lensneurons.claim_rows import Claims, judged
-from lensneurons.claims import claims
-from lensneurons.class_changes import Comparison
-from lensneurons.comparison import compare
+from lensneurons.activations.published import read_published_counts
+from lensneurons.comparison import before_after
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.claim_rows import Claims, judged
+from lensneurons.comparison.claims import claims
+from lensneurons.comparison.class_changes import Comparison
+from lensneurons.comparison.group_tests import jackknife_interval, swap_p_least
 from lensneurons.errors import LensNeuronsError
-from lensneurons.group_tests import jackknife_interval, swap_p_least
 from lensneurons.phases import Part, divide_layers
-from lensneurons.published import read_published_counts
 
 K = len(LANGUAGES)
 SHARED = "neurons newly related to untouched languages are shared with trained ones"
@@ -189,7 +189,7 @@ def test_parts_as_they_were_found() -> None:
 
 def english(rows: list[Planned], monkeypatch: pytest.MonkeyPatch) -> Claims:
     """Claims where all neurons count as selected."""
-    monkeypatch.setattr(comparison, "_selected", lambda run, _: np.ones((8, 200), bool))
+    monkeypatch.setattr(before_after, "_selected", lambda run, _: np.ones((8, 200), bool))
     before, after = runs(rows)
     return claims(compare(before, after, tau=TAU))
 

@@ -20,16 +20,16 @@ import pytest
 import tiny
 import torch
 
-from lensneurons.ablation import ablation_matrix
-from lensneurons.activations import collect
-from lensneurons.cards import describe
+from lensneurons.activations.collection import collect
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.cards.card import describe
 from lensneurons.cli import main
-from lensneurons.corpora import load_corpus
-from lensneurons.identification import identify
-from lensneurons.models import load_model
-from lensneurons.neurons import LanguageNeurons
+from lensneurons.corpora.parallel import load_corpus
+from lensneurons.experiments.ablation import ablation_matrix
+from lensneurons.identification.classification import identify
+from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.models.loading import load_model
 from lensneurons.page import compose
-from lensneurons.statistics import ActivationStatistics
 
 KEYS = {
     "lambda", "lambda_origin", "tau", "selected", "histogram", "histogram_all", "per_language",
@@ -105,7 +105,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def expected(folder: Path, **options: Any) -> dict[str, Any]:
     """The object, put together here from the functions of the package."""
-    from lensneurons.published import read_published_counts
+    from lensneurons.activations.published import read_published_counts
 
     neurons = identify(read_published_counts(folder), **options)
     everything = neurons.with_population("all")
@@ -295,7 +295,7 @@ def test_a_bug_is_not_bad_input(monkeypatch: pytest.MonkeyPatch, published: Path
     def broken(*_: object, **__: object) -> Callable[..., None]:
         raise ValueError("a bug")
 
-    monkeypatch.setattr("lensneurons.identification.identify", broken)
+    monkeypatch.setattr("lensneurons.identification.classification.identify", broken)
     with pytest.raises(ValueError, match="a bug"):
         main(["identify", str(published)])
 
@@ -318,7 +318,7 @@ def test_a_file_that_cannot_be_written_is_one_line(
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("lensneurons.neurons.LanguageNeurons.save", full)
+    monkeypatch.setattr("lensneurons.identification.neurons.LanguageNeurons.save", full)
     line = refused(capsys, "identify", published, "--out", tmp_path / "found")
     assert line.startswith(f"lensneurons identify: {told}")
 
@@ -337,7 +337,7 @@ def test_an_interruption_is_one_line(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lensneurons.identification.identify", interrupted)
+    monkeypatch.setattr("lensneurons.identification.classification.identify", interrupted)
     assert main(["identify", str(published)]) == 130
     assert capsys.readouterr().err == "lensneurons identify: interrupted\n"
 
@@ -368,7 +368,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("lensneurons.models.load_model", loaded)
+    monkeypatch.setattr("lensneurons.models.loading.load_model", loaded)
 
 
 def found_by_hand(llama: tuple[str, Path, Path]) -> tuple[Any, Any, LanguageNeurons]:
@@ -432,7 +432,7 @@ def test_ablate_goes_on_where_it_stopped(
     def ran(*_: object) -> None:
         raise AssertionError("a cell ran again")
 
-    monkeypatch.setattr("lensneurons.ablation.run_cells", ran)
+    monkeypatch.setattr("lensneurons.experiments.ablation.run_cells", ran)
     assert out_of(capsys, *command) == first
     line = refused_at_last(capsys, *command, "--seed", "1")
     assert line.startswith("lensneurons ablate: ")

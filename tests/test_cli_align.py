@@ -14,11 +14,11 @@ from lensneurons.alignment.alignments import Alignment
 from lensneurons.alignment.pairing import PreferencePairs
 from lensneurons.alignment.sampling import SampledResponses
 from lensneurons.alignment.scoring import ScoredResponses
-from lensneurons.claim_rows import Claims
-from lensneurons.claims import claims
-from lensneurons.class_changes import Comparison
 from lensneurons.cli import main
-from lensneurons.comparison import compare
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.claim_rows import Claims
+from lensneurons.comparison.claims import claims
+from lensneurons.comparison.class_changes import Comparison
 
 ALIGN = [
     "align", "demo", "--corpus", "demo", "--split", "train", "--limit", "5", "--languages", "th",

@@ -14,16 +14,16 @@ from real_data import real_data
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from lensneurons.activations import collect
-from lensneurons.batches import item_groups, make_batch
-from lensneurons.corpora import ParallelCorpus, build_corpus
+from lensneurons.activations.collection import collect
+from lensneurons.activations.reduction import reduce_batch, reduce_on_device
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.corpora.parallel import ParallelCorpus, build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, ProvenanceError
-from lensneurons.models import load_model, original_tokenizer
-from lensneurons.prepared import encode_for
-from lensneurons.reduction import reduce_batch, reduce_on_device
-from lensneurons.sites import neuron_site
-from lensneurons.statistics import ActivationStatistics
-from lensneurons.tokens import encode
+from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.models.sites import neuron_site
+from lensneurons.tokens.batches import item_groups, make_batch
+from lensneurons.tokens.encoding import encode
+from lensneurons.tokens.prepared import encode_for
 
 CORPUS = tiny.tiny_corpus()
 BITWISE = ("grouped_counts", "grouped_tokens", "sums", "squares")
@@ -320,7 +320,7 @@ def test_long_sums_do_not_saturate():
 
 
 def test_a_batch_too_large_to_count_exactly_is_refused(monkeypatch):
-    monkeypatch.setattr("lensneurons.reduction.EXACT_FLOAT32", 10)
+    monkeypatch.setattr("lensneurons.activations.reduction.EXACT_FLOAT32", 10)
     counted = torch.ones(2, 5, dtype=torch.bool)
     with pytest.raises(
         LensNeuronsError, match="a batch of 10 tokens is too large: lower batch_tok"
@@ -460,8 +460,8 @@ def test_texts_without_counted_tokens_are_refused(no_forward):
     ],
 )
 def test_options_are_checked_at_the_door(option, message, no_forward, monkeypatch):
-    monkeypatch.setattr("lensneurons.activations.encode_for", unwrap(encode_for))
-    monkeypatch.setattr("lensneurons.prepared.encode", unwrap(encode))
+    monkeypatch.setattr("lensneurons.activations.collection.encode_for", unwrap(encode_for))
+    monkeypatch.setattr("lensneurons.tokens.prepared.encode", unwrap(encode))
     with pytest.raises(LensNeuronsError, match=message):
         unwrap(collect)(no_forward, CORPUS, progress=False, **option)
 

@@ -27,17 +27,22 @@ from before_after import (
     runs,
 )
 
-from lensneurons.class_changes import Comparison
-from lensneurons.class_tables import ClassTables, of_class
-from lensneurons.comparison import compare
-from lensneurons.comparison_series import ComparisonSeries, compare_series
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.class_changes import Comparison
+from lensneurons.comparison.class_tables import ClassTables, of_class
+from lensneurons.comparison.group_tests import (
+    jackknife_interval,
+    least_interval,
+    swap_p,
+    swap_p_least,
+)
+from lensneurons.comparison.run_overlap import stability
+from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
-from lensneurons.group_tests import jackknife_interval, least_interval, swap_p, swap_p_least
-from lensneurons.identification import identify
+from lensneurons.identification.classification import identify
 from lensneurons.intervals import jackknife
 from lensneurons.provenance import Provenance
-from lensneurons.run_overlap import stability
-from lensneurons.statistics import ActivationStatistics
 
 K = len(LANGUAGES)
 COUNTS = ["before", "after", "change"]

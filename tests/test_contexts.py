@@ -13,13 +13,13 @@ from oracle import ACTIVATIONS, encode_by_hand, pre_of
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lensneurons.contexts import Contexts, top_contexts
-from lensneurons.corpora import build_corpus
+from lensneurons.cards.contexts import Contexts, top_contexts
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, StorageError
-from lensneurons.excerpts import character_starts, cut_token, excerpt_html
-from lensneurons.models import load_model
-from lensneurons.neuron_sets import NeuronSet
-from lensneurons.sites import neuron_site
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.models.loading import load_model
+from lensneurons.models.sites import neuron_site
+from lensneurons.tokens.excerpts import character_starts, cut_token, excerpt_html
 
 CORPUS = tiny.tiny_corpus()
 NAMES = ["L0N3", "L0N40", "L1N17", "L2N0", "L2N51"]
@@ -140,7 +140,7 @@ def test_a_layer_that_does_not_pass_is_noticed(bridge, monkeypatch):
     def blind(model, site, watch):
         yield lambda tokens, mask: watch(0, __import__("torch").zeros(*tokens.shape, site.d_mlp))
 
-    monkeypatch.setattr("lensneurons.contexts.watching", blind)
+    monkeypatch.setattr("lensneurons.cards.contexts.watching", blind)
     with pytest.raises(LensNeuronsError, match="hook_pre of 3 layers fired 3 times in 3 batches"):
         top_contexts(bridge("Llama"), CORPUS, chosen(bridge("Llama")), batch_tokens=10**6)
 
@@ -251,7 +251,7 @@ def test_a_foreign_file_is_refused(tmp_path):
     ],
 )
 def test_refused_options(options, message, bridge, monkeypatch):
-    monkeypatch.setattr("lensneurons.contexts.watching", None)
+    monkeypatch.setattr("lensneurons.cards.contexts.watching", None)
     with pytest.raises(LensNeuronsError, match=message):
         unwrap(top_contexts)(bridge("Llama"), CORPUS, chosen(bridge("Llama")), **options)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensneurons.controls import NEIGHBOURS
 from lensneurons.errors import LensNeuronsError
-from lensneurons.neuron_sets import NeuronSet
+from lensneurons.identification.controls import NEIGHBOURS
+from lensneurons.identification.neuron_sets import NeuronSet
 
 LAYERS, WIDTH = 4, 300
 

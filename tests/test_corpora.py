@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_data import real_data
 
-from lensneurons.corpora import CorpusWarning, Item, ParallelCorpus, build_corpus, load_corpus
+from lensneurons.corpora.parallel import (
+    CorpusWarning,
+    Item,
+    ParallelCorpus,
+    build_corpus,
+    load_corpus,
+)
 from lensneurons.errors import CorpusError
 
 TEN = {"bn", "de", "en", "es", "fr", "ja", "ru", "sw", "th", "zh"}

@@ -14,7 +14,7 @@ from lensneurons.demo.recipe import RECIPES, Recipe
 from lensneurons.demo.run import SCORE, TOP_RATE, run_demo
 from lensneurons.demo.world import LANGUAGES, generate, render
 from lensneurons.errors import LensNeuronsError
-from lensneurons.models import DEMO_FOLDER
+from lensneurons.models.loading import DEMO_FOLDER
 from lensneurons.storage import load_json
 
 MEGABYTE = 2**20

@@ -21,9 +21,9 @@ from lensneurons.demo.train import PRESETS, main
 from lensneurons.demo.training import CHECKPOINT, LOG, train
 from lensneurons.demo.world import LANGUAGES, generate, render
 from lensneurons.errors import LensNeuronsError, StorageError
-from lensneurons.models import load_model
+from lensneurons.models.loading import load_model
 from lensneurons.storage import load_arrays
-from lensneurons.tokens import encode
+from lensneurons.tokens.encoding import encode
 
 TINY = replace(
     SECONDS, n_layers=2, width=32, d_mlp=48, vocabulary=600, tokenizer_items=30, steps=3,
@@ -265,7 +265,7 @@ def test_a_trained_folder_loads_as_hugging_face_and_as_transformer_lens(trained:
 def test_the_corpus_of_the_world_is_encoded_by_it(trained: Path) -> None:
     from transformers import AutoTokenizer
 
-    from lensneurons.corpora import load_corpus
+    from lensneurons.corpora.parallel import load_corpus
 
     corpus = load_corpus("demo", split="test", limit=3)
     encoded = encode(corpus, AutoTokenizer.from_pretrained(trained), max_length=256)

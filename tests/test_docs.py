@@ -26,24 +26,24 @@ import torch
 from edited import draw_set, draw_statistics
 
 from lensneurons import errors, storage
-from lensneurons.activations import collect
-from lensneurons.comparison import compare
-from lensneurons.corpora import build_corpus, load_corpus
-from lensneurons.evaluation import CorpusNLL
-from lensneurons.identification import identify
+from lensneurons.activations.collection import collect
+from lensneurons.activations.published import read_published_counts
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.comparison.before_after import compare
+from lensneurons.corpora.parallel import build_corpus, load_corpus
+from lensneurons.corpora.problems import CorpusWarning
+from lensneurons.evaluation.likelihood import CorpusNLL
+from lensneurons.identification.classification import identify
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.intervals import bootstrap
-from lensneurons.interventions import ablate
-from lensneurons.models import load_model, original_tokenizer
-from lensneurons.neuron_sets import NeuronSet
-from lensneurons.neurons import LanguageNeurons
+from lensneurons.interventions.neurons import ablate
+from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.models.sites import neuron_site, verify_neuron_hooks
 from lensneurons.phases import divide_layers
-from lensneurons.problems import CorpusWarning
 from lensneurons.provenance import Provenance
-from lensneurons.published import read_published_counts
 from lensneurons.run_folders import open_folder
-from lensneurons.sites import neuron_site, verify_neuron_hooks
-from lensneurons.statistics import ActivationStatistics
-from lensneurons.tokens import encode
+from lensneurons.tokens.encoding import encode
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

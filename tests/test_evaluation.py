@@ -14,8 +14,7 @@ from edited import draw_set, losses_by_hand, zero_rows
 from oracle import encode_by_hand
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lensneurons.batches import make_batch
-from lensneurons.corpora import build_corpus
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import (
     CorpusError,
     LensNeuronsError,
@@ -23,12 +22,13 @@ from lensneurons.errors import (
     ProvenanceError,
     StorageError,
 )
-from lensneurons.evaluation import CorpusNLL, fitting, nll, text_scorer, token_nll
-from lensneurons.interventions import ablate
-from lensneurons.models import load_model
-from lensneurons.prepared import encode_for
+from lensneurons.evaluation.likelihood import CorpusNLL, fitting, nll, text_scorer, token_nll
+from lensneurons.interventions.neurons import ablate
+from lensneurons.models.loading import load_model
 from lensneurons.provenance import Provenance
-from lensneurons.tokens import encode, tokenizer_hash
+from lensneurons.tokens.batches import make_batch
+from lensneurons.tokens.encoding import encode, tokenizer_hash
+from lensneurons.tokens.prepared import encode_for
 
 CORPUS = tiny.tiny_corpus()
 
@@ -324,10 +324,10 @@ def no_forward(model_folder, monkeypatch):
     ],
 )
 def test_options_are_checked_at_the_door(options, message, no_forward, monkeypatch):
-    monkeypatch.setattr("lensneurons.evaluation.encode_for", unwrap(encode_for))
-    monkeypatch.setattr("lensneurons.prepared.encode", unwrap(encode))
-    monkeypatch.setattr("lensneurons.evaluation.text_scorer", unwrap(text_scorer))
-    monkeypatch.setattr("lensneurons.evaluation.make_batch", unwrap(make_batch))
+    monkeypatch.setattr("lensneurons.evaluation.likelihood.encode_for", unwrap(encode_for))
+    monkeypatch.setattr("lensneurons.tokens.prepared.encode", unwrap(encode))
+    monkeypatch.setattr("lensneurons.evaluation.likelihood.text_scorer", unwrap(text_scorer))
+    monkeypatch.setattr("lensneurons.evaluation.likelihood.make_batch", unwrap(make_batch))
     with pytest.raises(LensNeuronsError, match=message):
         unwrap(nll)(no_forward, CORPUS, **options)
     with pytest.raises(AssertionError, match="a forward pass ran"):
@@ -358,7 +358,7 @@ def test_a_hugging_face_model_is_refused(plain):
 
 def test_large_vocabularies_get_small_batches(llama, monkeypatch):
     assert fitting(llama, 4096) == 4096
-    monkeypatch.setattr("lensneurons.evaluation.LOGITS", 35_000)
+    monkeypatch.setattr("lensneurons.evaluation.likelihood.LOGITS", 35_000)
     assert fitting(llama, 4096) == 100
 
 

@@ -10,17 +10,17 @@ import pytest
 import tiny
 import torch
 
-from lensneurons.activations import collect
+from lensneurons.activations.collection import collect
 from lensneurons.errors import ModelError
-from lensneurons.forward import (
+from lensneurons.models.forward import (
     attention_implementation,
     forward_path,
     has_hooks,
     require_same_neurons,
     watching,
 )
-from lensneurons.models import load_model
-from lensneurons.sites import neuron_site
+from lensneurons.models.loading import load_model
+from lensneurons.models.sites import neuron_site
 
 IDS = torch.randint(3, 340, (3, 31), generator=torch.Generator().manual_seed(1))
 LEFT = torch.ones_like(IDS)
@@ -223,7 +223,7 @@ def test_a_replaced_forward_takes_the_bridge(own):
 
 def test_a_fast_way_that_sees_something_else_is_refused(own, monkeypatch):
     monkeypatch.setattr(
-        "lensneurons.forward.first_projection", lambda mlp: getattr(mlp, "in", None)
+        "lensneurons.models.forward.first_projection", lambda mlp: getattr(mlp, "in", None)
     )
     with pytest.raises(ModelError, match=r"the fast path and the bridge disagree by [1-9]"):
         require_same_neurons(own, neuron_site(own))

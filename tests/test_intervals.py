@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, ProvenanceError
 from lensneurons.intervals import (
     Interval,
@@ -17,7 +18,6 @@ from lensneurons.intervals import (
     resamples,
 )
 from lensneurons.provenance import Provenance
-from lensneurons.statistics import ActivationStatistics
 
 GROUPS = 10
 TRUTH = 0.3

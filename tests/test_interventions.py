@@ -23,13 +23,13 @@ from edited import (
 from oracle import count_by_hand
 from transformers import AutoModelForCausalLM
 
-from lensneurons.activations import collect
+from lensneurons.activations.collection import collect
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions import ablate, scale, steer
-from lensneurons.models import load_model
-from lensneurons.neuron_sets import NeuronSet
-from lensneurons.sites import neuron_site
-from lensneurons.statistics import ActivationStatistics
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.interventions.neurons import ablate, scale, steer
+from lensneurons.models.loading import load_model
+from lensneurons.models.sites import neuron_site
 
 ANY = draw_statistics()
 

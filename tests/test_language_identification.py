@@ -9,7 +9,7 @@ from inspect import unwrap
 import pytest
 from real_data import real_data
 
-from lensneurons.corpora import load_corpus
+from lensneurons.corpora.parallel import load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.language_identification import (
     LanguageGuess,

@@ -14,17 +14,17 @@ import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
-from lensneurons import lens
-from lensneurons.corpora import build_corpus
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, StorageError
-from lensneurons.evaluation import CorpusNLL
-from lensneurons.interventions import ablate
-from lensneurons.item_intervals import expanded_tail
-from lensneurons.lens import logit_lens, read_next, token_kinds
-from lensneurons.lens_curves import KINDS, LensCurves
-from lensneurons.models import load_model, original_tokenizer
-from lensneurons.neuron_sets import NeuronSet
-from lensneurons.prepared import encode_for
+from lensneurons.evaluation.item_intervals import expanded_tail
+from lensneurons.evaluation.likelihood import CorpusNLL
+from lensneurons.experiments import lens
+from lensneurons.experiments.lens import logit_lens, read_next, token_kinds
+from lensneurons.experiments.lens_curves import KINDS, LensCurves
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.interventions.neurons import ablate
+from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.tokens.prepared import encode_for
 
 OPTIONS = {"least": 1, "share": 0.8}
 
@@ -289,7 +289,7 @@ def kinds_of(corpus, **options) -> dict[str, str]:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from lensneurons.tokens import encode
+    from lensneurons.tokens.encoding import encode
 
     words = ["[UNK]", "?", "one", "uno", "drei", "no", "die", "7", ".", "ไ", "never"]
     backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lensneurons.errors import ModelError
-from lensneurons.models import (
+from lensneurons.models.loading import (
     context_length,
     hash_config,
     hash_weights,

@@ -12,9 +12,9 @@ import pytest
 import tiny
 
 from lensneurons.errors import LensNeuronsError, StorageError
-from lensneurons.identification import identify
-from lensneurons.neuron_sets import NeuronSet
-from lensneurons.neurons import LanguageNeurons
+from lensneurons.identification.classification import identify
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.identification.neurons import LanguageNeurons
 
 LANGUAGES = ("zh", "ja", "en", "sw")
 # One row a neuron, the languages it is often active in; nine in ten tokens, else one in twenty.
@@ -94,7 +94,7 @@ def test_one_neuron() -> None:
 
 
 def test_a_neuron_is_looked_up() -> None:
-    from lensneurons.cards import look_up
+    from lensneurons.cards.card import look_up
 
     neurons = result()
     record = neurons.describe("L0N2")
@@ -114,8 +114,8 @@ def test_a_card_needs_a_model_and_a_corpus(bridge: Callable[..., Any]) -> None:
 
 
 def test_a_card_is_that_of_cards(bridge: Callable[..., Any]) -> None:
-    from lensneurons.activations import collect
-    from lensneurons.cards import describe
+    from lensneurons.activations.collection import collect
+    from lensneurons.cards.card import describe
 
     model, corpus = bridge("Llama"), tiny.tiny_corpus().head(3)
     statistics = collect(model, corpus, progress=False, groups=3)

@@ -27,10 +27,10 @@ from lensneurons.alignment.pairing import preference_pairs
 from lensneurons.alignment.sampling import SampledResponse, SampledResponses
 from lensneurons.alignment.scoring import ScoredResponse, ScoredResponses
 from lensneurons.alignment.settings import DPOSettings
-from lensneurons.decoding import Decoding
-from lensneurons.models import original_tokenizer
+from lensneurons.evaluation.decoding import Decoding
+from lensneurons.models.loading import original_tokenizer
 from lensneurons.provenance import Provenance
-from lensneurons.tokens import encode
+from lensneurons.tokens.encoding import encode
 
 NAMES = [path.stem for path in tools.PATHS]
 # Exercise -> (what stands in the place of the answer, words of the reply to it).

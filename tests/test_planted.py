@@ -12,13 +12,13 @@ import numpy as np
 import planted
 import pytest
 
-from lensneurons.activations import collect
-from lensneurons.corpora import load_corpus
-from lensneurons.identification import identify
-from lensneurons.models import load_model
-from lensneurons.neurons import LanguageNeurons
+from lensneurons.activations.collection import collect
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.corpora.parallel import load_corpus
+from lensneurons.identification.classification import identify
+from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.models.loading import load_model
 from lensneurons.phases import divide_layers
-from lensneurons.statistics import ActivationStatistics
 
 K = len(planted.LANGUAGES)
 

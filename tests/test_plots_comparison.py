@@ -27,13 +27,13 @@ from before_after import (
 from test_plots import HOSTILE, LARGEST, MANY, TEN, subtitle, title, with_parts, words
 
 from lensneurons import plots
-from lensneurons.claim_rows import NAN, Claim, Claims
-from lensneurons.claims import claims
-from lensneurons.class_changes import CLASSES, Comparison
-from lensneurons.comparison import compare
-from lensneurons.comparison_series import ComparisonSeries, compare_series
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.claim_rows import NAN, Claim, Claims
+from lensneurons.comparison.claims import claims
+from lensneurons.comparison.class_changes import CLASSES, Comparison
+from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.errors import LensNeuronsError
-from lensneurons.lens_curves import LensCurves
+from lensneurons.experiments.lens_curves import LensCurves
 from lensneurons.plots import comparison as words_of
 from lensneurons.plots.style import CLASS_COLOURS, language_colour
 from lensneurons.provenance import Provenance

@@ -14,14 +14,14 @@ import pytest
 from test_plots import HOSTILE, LARGEST, MANY, TEN, subtitle, title, with_parts, words
 
 from lensneurons import plots
-from lensneurons.ablation_effects import AblationMatrix, Metric
 from lensneurons.errors import LensNeuronsError
-from lensneurons.patch_pairs import OUTCOMES
-from lensneurons.patch_results import CarryOver
+from lensneurons.experiments.ablation_effects import AblationMatrix, Metric
+from lensneurons.experiments.patch_pairs import OUTCOMES
+from lensneurons.experiments.patch_results import CarryOver
+from lensneurons.experiments.steering_curves import SteeringCurve
 from lensneurons.plots import diverging, effects, notes
 from lensneurons.plots.grids import Grid
 from lensneurons.provenance import Provenance
-from lensneurons.steering_curves import SteeringCurve
 
 CLASSES = ("specific", "related", "agnostic")
 HOSTILE_MODEL = Provenance(model="<img src=x onerror=alert(1)>")

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from corpus_data import ROWS
 
-from lensneurons.corpora import load_corpus
+from lensneurons.corpora.items import Record
+from lensneurons.corpora.parallel import load_corpus
+from lensneurons.corpora.readers import read_jsonl, read_lines, read_parquet, rename_columns
 from lensneurons.errors import CorpusError
-from lensneurons.items import Record
-from lensneurons.readers import read_jsonl, read_lines, read_parquet, rename_columns
 
 
 def write(folder: Path, **files: str | bytes) -> Path:

@@ -11,10 +11,10 @@ from oracle import ACTIVATIONS, encode_by_hand, pre_of
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lensneurons.changes import members_by_layer
+from lensneurons.activations.recording import ActivationDraws, record_activations
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
-from lensneurons.interventions import ablate
-from lensneurons.recording import ActivationDraws, record_activations
+from lensneurons.interventions.changes import members_by_layer
+from lensneurons.interventions.neurons import ablate
 
 CORPUS = tiny.tiny_corpus(("en", "th"))
 LAYERS = (0, 2)

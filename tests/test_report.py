@@ -16,7 +16,7 @@ import pages
 import pytest
 
 from lensneurons import plots
-from lensneurons.cards import NeuronCard
+from lensneurons.cards.card import NeuronCard
 from lensneurons.errors import LensNeuronsError
 from lensneurons.page import compose, neuron_rows, report
 from lensneurons.page.contents import Table, table_of, write_cell
@@ -390,6 +390,6 @@ def test_a_long_table_says_what_it_leaves_out() -> None:
 
 
 def test_the_templates_hold_no_address() -> None:
-    folder = Path(compose.__file__).parents[1] / "templates"
+    folder = Path(compose.__file__).parent / "templates"
     for name in ("page.html.jinja", "page.css", "page.js"):
         assert not re.search(r"https?://|url\(|import\s", (folder / name).read_text("utf-8"))

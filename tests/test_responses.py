@@ -14,10 +14,10 @@ import torch
 from corpus_data import llama_like
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from lensneurons.decoding import Decoding, write_batch
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.models import original_tokenizer
-from lensneurons.responses import encode_prompts, fit_context, generate, write_responses
+from lensneurons.evaluation.decoding import Decoding, write_batch
+from lensneurons.evaluation.responses import encode_prompts, fit_context, generate, write_responses
+from lensneurons.models.loading import original_tokenizer
 
 # Unequal lengths; the second is the longest, the last the shortest.
 PROMPTS = ["the cat sat on", "小明有三个苹果他又买了九个", "แมวนั่งบน", "a", "counted nine"]
@@ -101,7 +101,7 @@ def test_the_habits_of_a_model_are_left_out_and_left_alone(
     model_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     """A generation_config such as chat models have: sampling, penalties, a short length."""
-    from lensneurons.models import load_model
+    from lensneurons.models.loading import load_model
 
     model = load_model(tiny.save_model("Llama", tmp_path), device="cpu")
     habits = GenerationConfig(

@@ -17,14 +17,15 @@ import safetensors.numpy
 import tiny
 import torch
 
-from lensneurons import runs, storage
-from lensneurons.activations import collect
-from lensneurons.corpora import build_corpus
+from lensneurons import storage
+from lensneurons.activations import runs
+from lensneurons.activations.collection import collect
+from lensneurons.activations.runs import LanguageTotals, open_run
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
-from lensneurons.models import load_model
+from lensneurons.models.loading import load_model
 from lensneurons.provenance import Provenance
-from lensneurons.runs import LanguageTotals, open_run
-from lensneurons.statistics import ActivationStatistics
 
 # Python 3.12 warns of any fork beside threads; ours run nothing but the collection and die.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -172,8 +173,8 @@ import os, sys
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path[:0] = [{root!r}, {tests!r}]
 import tiny
-from lensneurons.activations import collect
-from lensneurons.models import load_model
+from lensneurons.activations.collection import collect
+from lensneurons.models.loading import load_model
 collect(load_model({model!r}, device="cpu"), tiny.tiny_corpus(), run_dir={run!r}, **{options!r})
 """
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from before_after import LANGUAGES, TAU, TRAINED, Planned, placed, plan, runs
 
-from lensneurons.comparison import compare
-from lensneurons.sharing import Sharing, measure_sharing
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.sharing import Sharing, measure_sharing
 
 K = len(LANGUAGES)
 

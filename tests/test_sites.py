@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from lensneurons.errors import ModelError
-from lensneurons.models import load_model
-from lensneurons.sites import neuron_site, probe_tokens, verify_neuron_hooks
+from lensneurons.models.loading import load_model
+from lensneurons.models.sites import neuron_site, probe_tokens, verify_neuron_hooks
 
 NAMES = {"GPT2": "NewGELUActivation", "GPTJ": "NewGELUActivation", "Phi": "NewGELUActivation"}
 NAMES |= {"Bloom": "BloomGelu", "OPT": "ReLU", "Gemma2": "GELUTanh", "Gemma3": "GELUTanh"}

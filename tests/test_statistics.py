@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lensneurons.activations.statistics import ActivationStatistics, _check, require_comparable
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.provenance import Provenance
-from lensneurons.statistics import ActivationStatistics, _check, require_comparable
 
 GROUPS, LAYERS, WIDTH = 4, 2, 5
 

@@ -24,17 +24,17 @@ import numpy as np
 import pytest
 import torch
 
-from lensneurons.answers import wilson_interval
-from lensneurons.corpora import build_corpus
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.corpora.parallel import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
-from lensneurons.evaluation import nll
-from lensneurons.item_intervals import item_bootstrap
-from lensneurons.models import load_model
-from lensneurons.neuron_sets import NeuronSet
-from lensneurons.responses import generate
-from lensneurons.statistics import ActivationStatistics
-from lensneurons.steering import steering_curve
-from lensneurons.steering_curves import KINDS, SteeringCurve
+from lensneurons.evaluation.answers import wilson_interval
+from lensneurons.evaluation.item_intervals import item_bootstrap
+from lensneurons.evaluation.likelihood import nll
+from lensneurons.evaluation.responses import generate
+from lensneurons.experiments.steering import steering_curve
+from lensneurons.experiments.steering_curves import KINDS, SteeringCurve
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.models.loading import load_model
 
 WORDS = ("[UNK]", "[PAD]", "আম", "苹果", "7", "9")
 D, EPS = 16, 1e-6

@@ -25,23 +25,28 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 # Who may import whom: a file imports, at its top, only from the rows above its own. Files of one
 # row do not know each other. New files get a place here.
 LAYERS = [
-    "errors shapes display items excerpts card_html __init__",
-    "storage provenance languages numerals adapters",
-    "problems readers encoded language_identification demo/world",
-    "sources statistics scores class_tables sharing segments seams",
-    "intervals paired_counts lambda_search neuron_sets",
-    "corpora controls published neurons batches item_intervals group_tests",
-    "tokens models identification",
-    "sites decoding",
-    "forward reduction phases run_overlap changes vocabulary responses answers patch_pairs",
-    "run_folders class_changes answer_changes prepared patch_results steering_curves lens_curves",
-    "runs comparison_tables claim_rows answering",
-    "recording activations evaluation contexts",
-    "interventions ablation_effects patching",
-    "ablation_cells patch_runs steering attribution comparison claims lens",
-    "ablation comparison_series",
+    "errors shapes display corpora/items tokens/excerpts cards/html __init__",
+    "storage provenance languages evaluation/numerals models/adapters",
+    "corpora/problems corpora/readers tokens/encoded language_identification demo/world",
+    "corpora/sources activations/statistics identification/scores comparison/class_tables "
+    "comparison/sharing segments tokens/seams",
+    "intervals comparison/paired_counts identification/lambda_search identification/neuron_sets",
+    "corpora/parallel identification/controls activations/published identification/neurons "
+    "tokens/batches evaluation/item_intervals comparison/group_tests",
+    "tokens/encoding models/loading identification/classification",
+    "models/sites evaluation/decoding",
+    "models/forward activations/reduction phases comparison/run_overlap interventions/changes "
+    "cards/vocabulary evaluation/responses evaluation/answers experiments/patch_pairs",
+    "run_folders comparison/class_changes evaluation/answer_changes tokens/prepared "
+    "experiments/patch_results experiments/steering_curves experiments/lens_curves",
+    "activations/runs comparison/tables comparison/claim_rows evaluation/answering",
+    "activations/recording activations/collection evaluation/likelihood cards/contexts",
+    "interventions/neurons experiments/ablation_effects interventions/patching",
+    "experiments/ablation_cells experiments/patch_runs experiments/steering cards/attribution "
+    "comparison/before_after comparison/claims experiments/lens",
+    "experiments/ablation comparison/series",
     "plots",
-    "cards",
+    "cards/card",
     "alignment page views",
     "demo",
     "cli",
@@ -50,11 +55,11 @@ LAYERS = [
 # Imports inside functions may also point down where a method hands its work to the file that does
 # it, so that the object in the user's hand has the verb: `from_cache`, `random_control`.
 DOWNWARD = {
-    ("statistics", "reduction"),
-    ("neuron_sets", "controls"),
-    ("models", "sites"),
-    ("neurons", "cards"),
-    ("class_changes", "comparison_tables"),
+    ("activations/statistics", "activations/reduction"),
+    ("identification/neuron_sets", "identification/controls"),
+    ("models/loading", "models/sites"),
+    ("identification/neurons", "cards/card"),
+    ("comparison/class_changes", "comparison/tables"),
 }
 
 
@@ -147,7 +152,7 @@ def test_options_after_the_second_argument_are_keywords() -> None:
     }
     wordy = []
     for name, module in exported.items():
-        path = ROOT / f"{module}.py"
+        path = ROOT / f"{(module or '').replace('.', '/')}.py"
         if path.is_file():
             wordy += [
                 name
@@ -157,16 +162,26 @@ def test_options_after_the_second_argument_are_keywords() -> None:
     assert wordy == []
 
 
-def place_of(module: str) -> str:
-    """The name of a module in `LAYERS`: ``demo.world.thai`` counts as ``demo/world``."""
-    parts = module.split(".")
-    if parts[0] != "demo":
-        return parts[0]
-    return "demo/world" if parts[1:2] == ["world"] else "demo"
+def place_of(name: str) -> str | None:
+    """Where in `LAYERS` a name of the package stands: the longest part of it that is there.
+
+    ``demo.world.thai`` counts as ``demo/world``, ``plots.maps`` as ``plots``, and
+    ``models.loading.load_model`` as ``models/loading``.
+    """
+    parts = name.split(".")
+    heads = ("/".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((head for head in heads if head in RANK), None)
+
+
+def dotted(path: Path) -> str:
+    """The name of a file in the package; a package with nothing but a docstring is ``__init__``."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    empty = path.stem == "__init__" and len(tree(path).body) == 1
+    return "__init__" if empty else name
 
 
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row.split()}
-MODULES = {path: place_of(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in FILES}
+MODULES = {path: place_of(dotted(path)) or dotted(path) for path in FILES}
 
 
 def imports(path: Path, *, at_top: bool) -> Iterator[str]:
@@ -184,10 +199,9 @@ def imports(path: Path, *, at_top: bool) -> Iterator[str]:
     for node in ast.walk(module):
         if id(node) in typing or (id(node) in inside) == at_top:
             continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lensneurons."):
-            yield place_of((node.module or "").removeprefix("lensneurons."))
-        elif isinstance(node, ast.ImportFrom) and node.module == "lensneurons":
-            yield from (place_of(alias.name) for alias in node.names if alias.name in RANK)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lensneurons":
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from filter(None, (place_of(n.removeprefix("lensneurons.")) for n in names))
 
 
 def test_every_file_has_its_place() -> None:

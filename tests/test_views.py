@@ -27,9 +27,9 @@ from tiny import D_MLP, LAYERS, byte_tokenizer, first_matrix
 from lensneurons import views
 from lensneurons.demo.world import LANGUAGES, generate, render
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
-from lensneurons.forward import has_hooks
-from lensneurons.models import DEMO_FOLDER
-from lensneurons.neuron_sets import NeuronSet
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.models.forward import has_hooks
+from lensneurons.models.loading import DEMO_FOLDER
 from lensneurons.plots.style import TEMPLATES
 from lensneurons.views import attention_html, attention_view, token_html, token_view
 from lensneurons.views.characters import visible

@@ -11,14 +11,14 @@ import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
-from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.models import load_model, original_tokenizer
-from lensneurons.vocabulary import (
+from lensneurons.cards.vocabulary import (
     heard_tokens,
     promoted_tokens,
     token_texts,
     written_logits,
 )
+from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.models.loading import load_model, original_tokenizer
 
 LAYER, NEURON, NAME = 1, 17, "L1N17"
 
@@ -108,7 +108,7 @@ def test_hears_equals_hugging_face(architecture, bridge, model_folder):
 
 def test_large_vocabularies_go_in_parts(bridge, monkeypatch):
     whole = [f(bridge("Llama"), LAYER, NEURON) for f in (written_logits, heard_tokens)]
-    monkeypatch.setattr("lensneurons.vocabulary._ROWS", 13)
+    monkeypatch.setattr("lensneurons.cards.vocabulary._ROWS", 13)
     parts = [f(bridge("Llama"), LAYER, NEURON) for f in (written_logits, heard_tokens)]
     np.testing.assert_allclose(parts, whole, rtol=1e-6, atol=1e-7)
 

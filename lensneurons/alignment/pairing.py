@@ -22,7 +22,7 @@ import numpy as np
 
 from lensneurons.alignment.scoring import ScoredResponse, ScoredResponses
 from lensneurons.alignment.tables import TextTable
-from lensneurons.corpora import wanted_languages
+from lensneurons.corpora.parallel import wanted_languages
 from lensneurons.display import html_table
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.languages import language_name

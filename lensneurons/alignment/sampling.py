@@ -4,8 +4,8 @@
 
 A model whose answers to one problem differ shows by itself what it could do better; the later steps
 only have to tell the better answers from the worse. Texts are drawn at a temperature, each from a
-noise of its own (`lensneurons.decoding`), so the same call writes the same texts, whatever the
-batches and however often it was interrupted.
+noise of its own (`lensneurons.evaluation.decoding`), so the same call writes the same texts,
+whatever the batches and however often it was interrupted.
 
 >>> responses = respond(model, corpus, samples=8, run_dir="runs/zh-de/responses")  # doctest: +SKIP
 """
@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from lensneurons.alignment.steps import Row, work_in_blocks
 from lensneurons.alignment.tables import TextTable
-from lensneurons.corpora import ParallelCorpus
-from lensneurons.decoding import Decoding
+from lensneurons.corpora.parallel import ParallelCorpus
 from lensneurons.display import html_table
 from lensneurons.errors import CorpusError, LensNeuronsError
+from lensneurons.evaluation.decoding import Decoding
+from lensneurons.evaluation.responses import encode_prompts, fit_context, write_responses
 from lensneurons.languages import language_name
-from lensneurons.models import original_tokenizer
-from lensneurons.prepared import model_provenance
+from lensneurons.models.loading import original_tokenizer
 from lensneurons.provenance import Provenance
-from lensneurons.responses import encode_prompts, fit_context, write_responses
 from lensneurons.storage import load_rows, save_rows
+from lensneurons.tokens.prepared import model_provenance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -28,18 +28,18 @@ from typing import NamedTuple
 from lensneurons.alignment.sampling import SampledResponse, SampledResponses
 from lensneurons.alignment.steps import Row, work_in_blocks
 from lensneurons.alignment.tables import TextTable
-from lensneurons.answering import expected_number
-from lensneurons.corpora import ParallelCorpus
+from lensneurons.corpora.items import Item
+from lensneurons.corpora.parallel import ParallelCorpus
 from lensneurons.display import html_table
 from lensneurons.errors import CorpusError, choose
-from lensneurons.items import Item
+from lensneurons.evaluation.answering import expected_number
+from lensneurons.evaluation.numerals import last_number, numbers_in, same_number
 from lensneurons.language_identification import (
     identify_language,
     names_in,
     require_identifiable,
 )
 from lensneurons.languages import language_code, language_name
-from lensneurons.numerals import last_number, numbers_in, same_number
 from lensneurons.provenance import Provenance
 from lensneurons.storage import load_rows, save_rows
 

@@ -25,16 +25,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from lensneurons.adapters import quiet
 from lensneurons.alignment.alignments import FILE, Alignment, require_extra
 from lensneurons.alignment.pairing import PreferencePair, PreferencePairs
 from lensneurons.alignment.progress import progress_bar, show_progress
 from lensneurons.alignment.settings import DPOOptions, DPOSettings
 from lensneurons.errors import CorpusError, ModelError
-from lensneurons.models import Dtype, hash_weights, read_model
+from lensneurons.models.adapters import quiet
+from lensneurons.models.loading import Dtype, hash_weights, read_model
 from lensneurons.provenance import Provenance, library_versions
 from lensneurons.run_folders import open_folder
-from lensneurons.tokens import tokenizer_hash
+from lensneurons.tokens.encoding import tokenizer_hash
 
 if TYPE_CHECKING:
     from datasets import Dataset

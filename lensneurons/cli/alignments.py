@@ -10,7 +10,7 @@ from lensneurons.cli.commands import open_corpus, open_model, require_writable, 
 
 if TYPE_CHECKING:
     from lensneurons.alignment.scoring import Scorer
-    from lensneurons.class_changes import Comparison
+    from lensneurons.comparison.class_changes import Comparison
 
 SETTINGS = (
     "steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha",
@@ -75,11 +75,11 @@ def align(options: Namespace) -> None:
 
 def compare(options: Namespace) -> None:
     """Print what changed between two runs, and every claim of the paper with its verdict."""
-    from lensneurons.claims import claims
-    from lensneurons.comparison import compare
-    from lensneurons.identification import identify
+    from lensneurons.activations.statistics import ActivationStatistics
+    from lensneurons.comparison.before_after import compare
+    from lensneurons.comparison.claims import claims
+    from lensneurons.identification.classification import identify
     from lensneurons.phases import divide_layers
-    from lensneurons.statistics import ActivationStatistics
 
     if options.out is not None:
         require_writable(options.out)
@@ -121,7 +121,7 @@ def _scorer(name: str, pivot: str) -> Scorer | str:
 
 def _write_tables(found: Comparison, options: Namespace) -> None:
     """Every table of a comparison."""
-    from lensneurons.class_changes import TABLES
+    from lensneurons.comparison.class_changes import TABLES
     from lensneurons.storage import replacing
 
     for table in TABLES:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from lensneurons.cli import summaries
 
 if TYPE_CHECKING:
-    from lensneurons.corpora import ParallelCorpus
-    from lensneurons.neurons import LanguageNeurons
+    from lensneurons.activations.statistics import ActivationStatistics
+    from lensneurons.corpora.parallel import ParallelCorpus
+    from lensneurons.identification.neurons import LanguageNeurons
     from lensneurons.phases import LayerParts
-    from lensneurons.statistics import ActivationStatistics
 
 
 def demo(options: Namespace) -> None:
@@ -32,7 +32,7 @@ def demo(options: Namespace) -> None:
 
 def collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
-    from lensneurons.activations import collect
+    from lensneurons.activations.collection import collect
 
     require_writable(options.out)
     corpus = open_corpus(options, options.languages)
@@ -98,7 +98,7 @@ def require_writable(folder: Path) -> None:
 
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
     """Read the corpus that the options name, in some languages or in all."""
-    from lensneurons.corpora import load_corpus
+    from lensneurons.corpora.parallel import load_corpus
 
     return load_corpus(
         options.corpus, languages=languages, split=options.split, limit=options.limit
@@ -107,7 +107,7 @@ def open_corpus(options: Namespace, languages: Sequence[str] | None) -> Parallel
 
 def open_model(options: Namespace, dtype: Any) -> Any:
     """Load the model that the options name."""
-    from lensneurons.models import load_model
+    from lensneurons.models.loading import load_model
 
     return load_model(
         options.model,
@@ -121,7 +121,7 @@ def open_model(options: Namespace, dtype: Any) -> Any:
 
 def find_neurons(options: Namespace, statistics: ActivationStatistics) -> LanguageNeurons:
     """Identify the neurons of some statistics as the options say."""
-    from lensneurons.identification import identify
+    from lensneurons.identification.classification import identify
 
     return identify(
         statistics,
@@ -135,8 +135,8 @@ def find_neurons(options: Namespace, statistics: ActivationStatistics) -> Langua
 
 def _read(options: Namespace) -> ActivationStatistics:
     """Statistics of a run folder, or of published counts."""
-    from lensneurons.published import holds_published_counts, read_published_counts
-    from lensneurons.statistics import ActivationStatistics
+    from lensneurons.activations.published import holds_published_counts, read_published_counts
+    from lensneurons.activations.statistics import ActivationStatistics
 
     if options.published or holds_published_counts(options.folder):
         return read_published_counts(options.folder, languages=options.languages)

@@ -16,11 +16,11 @@ from lensneurons.cli import summaries
 from lensneurons.cli.commands import find_neurons, open_corpus, open_model, require_writable, say
 
 if TYPE_CHECKING:
-    from lensneurons.ablation_effects import AblationMatrix
-    from lensneurons.cards import NeuronCard
-    from lensneurons.corpora import ParallelCorpus
-    from lensneurons.neurons import LanguageNeurons
-    from lensneurons.statistics import ActivationStatistics
+    from lensneurons.activations.statistics import ActivationStatistics
+    from lensneurons.cards.card import NeuronCard
+    from lensneurons.corpora.parallel import ParallelCorpus
+    from lensneurons.experiments.ablation_effects import AblationMatrix
+    from lensneurons.identification.neurons import LanguageNeurons
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -32,9 +32,9 @@ PAGE = """<!doctype html>
 
 def ablate(options: Namespace) -> None:
     """Make a deactivation matrix for each metric, in a folder of its own, and print its summary."""
-    from lensneurons.ablation import ablation_sets
-    from lensneurons.corpora import wanted_languages
-    from lensneurons.statistics import ActivationStatistics
+    from lensneurons.activations.statistics import ActivationStatistics
+    from lensneurons.corpora.parallel import wanted_languages
+    from lensneurons.experiments.ablation import ablation_sets
 
     require_writable(options.out)
     _check_metrics(options.metric)
@@ -59,8 +59,8 @@ def ablate(options: Namespace) -> None:
 
 def describe(options: Namespace) -> None:
     """Print the card of one neuron, and write it as a page if asked."""
-    from lensneurons.cards import describe, look_up
-    from lensneurons.statistics import ActivationStatistics
+    from lensneurons.activations.statistics import ActivationStatistics
+    from lensneurons.cards.card import describe, look_up
 
     if options.out is not None:
         require_writable(options.out.parent)
@@ -89,7 +89,7 @@ def _open_same_model(options: Namespace, statistics: ActivationStatistics) -> An
         ProvenanceError: its weights are others, and nobody said that they may be.
     """
     from lensneurons.errors import ProvenanceError
-    from lensneurons.models import hash_weights
+    from lensneurons.models.loading import hash_weights
     from lensneurons.provenance import UNKNOWN
 
     origin = statistics.provenance
@@ -106,8 +106,8 @@ def _open_same_model(options: Namespace, statistics: ActivationStatistics) -> An
 
 
 def _check_metrics(metrics: list[str]) -> None:
-    from lensneurons.ablation_effects import Metric
     from lensneurons.errors import LensNeuronsError, choose
+    from lensneurons.experiments.ablation_effects import Metric
 
     for metric in metrics:
         choose(metric, get_args(Metric), "metric")
@@ -133,7 +133,7 @@ def _check_columns(rows: tuple[str, ...], corpus: ParallelCorpus, metrics: list[
 
 def _check_answers(model: Any, corpus: ParallelCorpus, options: Namespace) -> None:
     """Raise for texts that accuracy cannot judge, before another metric runs for hours."""
-    from lensneurons.answering import answer_scorer
+    from lensneurons.evaluation.answering import answer_scorer
 
     if "accuracy" in options.metric:
         answer_scorer(model, corpus, max_new_tokens=options.max_new_tokens)
@@ -148,7 +148,7 @@ def _make_matrix(
     options: Namespace,
 ) -> AblationMatrix:
     """The matrix of one metric, from its folder as far as it is there."""
-    from lensneurons.ablation import ablation_matrix
+    from lensneurons.experiments.ablation import ablation_matrix
 
     return ablation_matrix(
         model,
@@ -176,7 +176,7 @@ def _write_table(matrix: AblationMatrix, options: Namespace, metric: str) -> Non
 
 def _write_page(card: NeuronCard, options: Namespace) -> None:
     """The card, as a page that needs nothing else."""
-    from lensneurons.card_html import card_html
+    from lensneurons.cards.html import card_html
     from lensneurons.storage import replacing
 
     page = PAGE.format(title=escape(card.record.name), card=card_html(card))

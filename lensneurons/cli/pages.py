@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 from lensneurons.cli.commands import find_neurons, require_writable, say
 
 if TYPE_CHECKING:
+    from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.phases import LayerParts
-    from lensneurons.statistics import ActivationStatistics
 
 MATRIX = "ablation.safetensors"
 
 
 def report(options: Namespace) -> None:
     """Write the page, and say where it is."""
+    from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.page import report
     from lensneurons.phases import FEWEST_LAYERS, divide_layers
-    from lensneurons.statistics import ActivationStatistics
 
     require_writable(options.out.parent)
     first, *others = options.folders
@@ -68,9 +68,9 @@ def _gather(paths: Sequence[Path]) -> dict[str, Any]:
 
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
     """Arguments and values of a file, a run folder, or a folder of `ablate`."""
-    from lensneurons.claim_rows import Claims
+    from lensneurons.activations.statistics import ActivationStatistics
+    from lensneurons.comparison.claim_rows import Claims
     from lensneurons.errors import StorageError
-    from lensneurons.statistics import ActivationStatistics
 
     if path.is_file() and path.suffix == ".json":
         yield "claims", Claims.load(path)
@@ -117,14 +117,13 @@ def _kind(path: Path) -> str:
 
 def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     """The kinds of values that a page can show: the argument that takes each, and its loader."""
-    from lensneurons import (
+    from lensneurons.activations import statistics
+    from lensneurons.comparison import class_changes, series
+    from lensneurons.evaluation import answers
+    from lensneurons.experiments import (
         ablation_effects,
-        answers,
-        class_changes,
-        comparison_series,
         lens_curves,
         patch_results,
-        statistics,
         steering_curves,
     )
 
@@ -133,7 +132,7 @@ def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
         ablation_effects.KIND: ("effects", ablation_effects.AblationMatrix.load),
         answers.KIND: ("accuracy", answers.Accuracy.load),
         class_changes.KIND: ("comparison", class_changes.Comparison.load),
-        comparison_series.KIND: ("series", comparison_series.ComparisonSeries.load),
+        series.KIND: ("series", series.ComparisonSeries.load),
         lens_curves.KIND: ("lens", lens_curves.LensCurves.load),
         patch_results.KIND: ("carry_over", patch_results.CarryOver.load),
         steering_curves.KIND: ("steering", steering_curves.SteeringCurve.load),
@@ -148,9 +147,9 @@ def _compare(
     parts: LayerParts | None,
 ) -> dict[str, Any]:
     """The last run against the first, the claims about it, and a series where there are several."""
-    from lensneurons.claims import claims
-    from lensneurons.comparison import compare
-    from lensneurons.comparison_series import compare_series
+    from lensneurons.comparison.before_after import compare
+    from lensneurons.comparison.claims import claims
+    from lensneurons.comparison.series import compare_series
 
     *_, last = later.values()
     change = compare(before, last, trained=trained)

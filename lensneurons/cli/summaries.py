@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lensneurons.ablation_effects import AblationMatrix
-    from lensneurons.neurons import LanguageNeurons
+    from lensneurons.experiments.ablation_effects import AblationMatrix
+    from lensneurons.identification.neurons import LanguageNeurons
     from lensneurons.phases import LayerParts
 
 
@@ -117,7 +117,7 @@ def _is_meaningless(value: object) -> bool:
 
 def describe_matrix(matrix: AblationMatrix, table: Path) -> str:
     """The summary of a deactivation matrix as a short text."""
-    from lensneurons.ablation_effects import UNITS
+    from lensneurons.experiments.ablation_effects import UNITS
 
     head = f"{UNITS[matrix.metric]}; {matrix.draws} random sets a control; cells: {table}"
     rows = matrix.summary().to_string(index=False, float_format="{:.4f}".format)

@@ -23,8 +23,8 @@ from lensneurons.alignment.sampling import respond
 from lensneurons.alignment.scoring import ScoredResponses, score_responses
 from lensneurons.alignment.settings import DPOOptions
 from lensneurons.alignment.training import align
-from lensneurons.corpora import load_corpus
-from lensneurons.models import DEMO, load_model
+from lensneurons.corpora.parallel import load_corpus
+from lensneurons.models.loading import DEMO, load_model
 from lensneurons.storage import load_json, replacing, save_json
 
 PIVOT = "en"

@@ -14,18 +14,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensneurons.ablation import ablation_matrix
-from lensneurons.activations import collect
-from lensneurons.answering import accuracy
-from lensneurons.answers import Accuracy
-from lensneurons.corpora import load_corpus
+from lensneurons.activations.collection import collect
+from lensneurons.corpora.parallel import load_corpus
 from lensneurons.demo.recipe import Recipe
 from lensneurons.demo.run import SCORE, TOP_RATE
 from lensneurons.demo.training import LOG, RECIPE
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import ProvenanceError
-from lensneurons.identification import identify
-from lensneurons.models import hash_weights, load_model
+from lensneurons.evaluation.answering import accuracy
+from lensneurons.evaluation.answers import Accuracy
+from lensneurons.experiments.ablation import ablation_matrix
+from lensneurons.identification.classification import identify
+from lensneurons.models.loading import hash_weights, load_model
 from lensneurons.phases import divide_layers
 from lensneurons.plots import language_colour, save_figure
 from lensneurons.storage import load_json, replacing
@@ -154,7 +154,7 @@ def _template() -> Any:
 
     options: Any = {"undefined": StrictUndefined, "keep_trailing_newline": True}
     environment = Environment(
-        loader=PackageLoader("lensneurons"), trim_blocks=True, lstrip_blocks=True, **options
+        loader=PackageLoader("lensneurons.demo"), trim_blocks=True, lstrip_blocks=True, **options
     )
     return environment.get_template("model_card.md.jinja")
 

@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lensneurons.ablation import ablation_matrix
-from lensneurons.ablation_effects import AblationMatrix
-from lensneurons.activations import collect
-from lensneurons.cards import NeuronCard, look_up
-from lensneurons.contexts import top_contexts
-from lensneurons.corpora import ParallelCorpus, load_corpus
-from lensneurons.identification import Score, identify
-from lensneurons.models import load_model
-from lensneurons.neuron_sets import NeuronSet
-from lensneurons.neurons import LanguageNeurons
+from lensneurons.activations.collection import collect
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.cards.card import NeuronCard, look_up
+from lensneurons.cards.contexts import top_contexts
+from lensneurons.cards.vocabulary import promoted_tokens
+from lensneurons.corpora.parallel import ParallelCorpus, load_corpus
+from lensneurons.experiments.ablation import ablation_matrix
+from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.identification.classification import Score, identify
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.models.loading import load_model
 from lensneurons.page import report
 from lensneurons.phases import LayerParts, divide_layers
-from lensneurons.statistics import ActivationStatistics
-from lensneurons.vocabulary import promoted_tokens
 
 SCORE: Score = "lape"
 TOP_RATE = 0.09

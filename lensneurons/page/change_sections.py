@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lensneurons import plots
-from lensneurons.claim_rows import Claim, Claims
-from lensneurons.class_changes import Comparison, p_text
+from lensneurons.comparison.claim_rows import Claim, Claims
+from lensneurons.comparison.class_changes import Comparison, p_text
 from lensneurons.page.contents import Section, Table, table_of
 from lensneurons.page.findings import Findings
 from lensneurons.phases import LayerParts

@@ -21,14 +21,16 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from lensneurons import __version__
-from lensneurons.ablation_effects import AblationMatrix
-from lensneurons.answers import Accuracy
-from lensneurons.cards import NeuronCard
-from lensneurons.claim_rows import Claims
-from lensneurons.class_changes import Comparison
-from lensneurons.comparison_series import ComparisonSeries
-from lensneurons.lens_curves import LensCurves
-from lensneurons.neurons import LanguageNeurons
+from lensneurons.cards.card import NeuronCard
+from lensneurons.comparison.claim_rows import Claims
+from lensneurons.comparison.class_changes import Comparison
+from lensneurons.comparison.series import ComparisonSeries
+from lensneurons.evaluation.answers import Accuracy
+from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.lens_curves import LensCurves
+from lensneurons.experiments.patch_results import CarryOver
+from lensneurons.experiments.steering_curves import SteeringCurve
+from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.page import words
 from lensneurons.page.contents import write_cell
 from lensneurons.page.figures import take_apart, themes
@@ -37,9 +39,7 @@ from lensneurons.page.neuron_cards import page_cards
 from lensneurons.page.neuron_rows import table_data, told_table
 from lensneurons.page.sections import make_tabs
 from lensneurons.page.visible import visible
-from lensneurons.patch_results import CarryOver
 from lensneurons.phases import LayerParts
-from lensneurons.steering_curves import SteeringCurve
 from lensneurons.storage import replacing
 
 
@@ -98,7 +98,7 @@ def report(
 
 def _render(findings: Findings, title: str, notes: Sequence[str]) -> str:
     environment = Environment(
-        loader=PackageLoader("lensneurons"),
+        loader=PackageLoader("lensneurons.page"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,

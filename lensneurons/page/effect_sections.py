@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lensneurons import plots
-from lensneurons.ablation_effects import UNITS, AblationMatrix
-from lensneurons.answers import PARTS, Accuracy
+from lensneurons.evaluation.answers import PARTS, Accuracy
+from lensneurons.experiments.ablation_effects import UNITS, AblationMatrix
+from lensneurons.experiments.steering_curves import SteeringCurve
 from lensneurons.page.contents import Section, Table, table_of
 from lensneurons.page.findings import Findings
 from lensneurons.page.words import other_model
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.notes import share_with_ends, signed, with_ends
-from lensneurons.steering_curves import SteeringCurve
 
 _MATRIX_WIDTH = 640  # narrower, the numbers in the cells of ten languages do not fit
 

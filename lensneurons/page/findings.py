@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lensneurons.ablation_effects import AblationMatrix
-from lensneurons.answers import Accuracy
-from lensneurons.cards import NeuronCard, look_up
-from lensneurons.claim_rows import Claims
-from lensneurons.class_changes import Comparison
-from lensneurons.comparison_series import ComparisonSeries
+from lensneurons.cards.card import NeuronCard, look_up
+from lensneurons.comparison.claim_rows import Claims
+from lensneurons.comparison.class_changes import Comparison
+from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.errors import LensNeuronsError
-from lensneurons.lens_curves import LensCurves
-from lensneurons.neurons import LanguageNeurons
-from lensneurons.patch_results import CarryOver
+from lensneurons.evaluation.answers import Accuracy
+from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.lens_curves import LensCurves
+from lensneurons.experiments.patch_results import CarryOver
+from lensneurons.experiments.steering_curves import SteeringCurve
+from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.phases import LayerParts
-from lensneurons.steering_curves import SteeringCurve
 
 
 @dataclass(frozen=True)

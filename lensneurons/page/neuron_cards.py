@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from lensneurons.cards import NeuronCard
-from lensneurons.contexts import Context
-from lensneurons.excerpts import excerpt_html
+from lensneurons.cards.card import NeuronCard
+from lensneurons.cards.contexts import Context
 from lensneurons.page.contents import Table
 from lensneurons.page.visible import visible
 from lensneurons.plots.labels import full_name, plain
 from lensneurons.plots.notes import signed
+from lensneurons.tokens.excerpts import excerpt_html
 
 Group = tuple[str, str, tuple[tuple[float, Markup], ...]]
 _METHODS = {"plnd": "length written", "activation_gradient": "activation x gradient"}

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lensneurons.cards import NeuronCard
-from lensneurons.neuron_sets import flat_index
-from lensneurons.neurons import CLASSES, LanguageNeurons
+from lensneurons.cards.card import NeuronCard
+from lensneurons.identification.neuron_sets import flat_index
+from lensneurons.identification.neurons import CLASSES, LanguageNeurons
 from lensneurons.page.findings import Findings
 from lensneurons.plots.labels import full_name, plain
 from lensneurons.plots.style import language_colour

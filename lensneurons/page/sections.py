@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from lensneurons import plots
-from lensneurons.lens_curves import KINDS, LensCurves
-from lensneurons.neurons import LAYER_CLASSES, LanguageNeurons
+from lensneurons.experiments.lens_curves import KINDS, LensCurves
+from lensneurons.experiments.patch_results import CarryOver
+from lensneurons.identification.neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.page.change_sections import change_sections
 from lensneurons.page.contents import Section, Tab, Table
 from lensneurons.page.effect_sections import effect_sections
 from lensneurons.page.findings import Findings
 from lensneurons.page.words import names_of, other_model
-from lensneurons.patch_results import CarryOver
 from lensneurons.phases import LayerParts
 from lensneurons.plots.labels import listing, span
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lensneurons.ablation_effects import AblationMatrix
-from lensneurons.answers import Accuracy
-from lensneurons.claim_rows import Claims
-from lensneurons.class_changes import Comparison
-from lensneurons.neurons import LanguageNeurons
+from lensneurons.comparison.claim_rows import Claims
+from lensneurons.comparison.class_changes import Comparison
+from lensneurons.evaluation.answers import Accuracy
+from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.page.contents import Table
 from lensneurons.phases import LayerParts
 from lensneurons.plots.labels import counted, full_name, listing, span

@@ -13,9 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.class_changes import CLASSES, Boundaries, Change, Comparison, Figure, boundaries_of
-from lensneurons.class_tables import ClassTables, of_class
-from lensneurons.comparison_series import ComparisonSeries
+from lensneurons.comparison.class_changes import (
+    CLASSES,
+    Boundaries,
+    Change,
+    Comparison,
+    Figure,
+    boundaries_of,
+)
+from lensneurons.comparison.class_tables import ClassTables, of_class
+from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.errors import LensNeuronsError
 from lensneurons.intervals import Interval
 from lensneurons.phases import LayerParts

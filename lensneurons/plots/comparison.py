@@ -1,8 +1,8 @@
 """Before and after: how many neurons have which N, and from which N they go to which.
 
-All neurons count, at one bar for both runs (`lensneurons.comparison`). Changes have jackknife
-intervals over groups of items where there are groups; a change is called measurable where its
-interval leaves out 0.
+All neurons count, at one bar for both runs (`lensneurons.comparison.before_after`). Changes have
+jackknife intervals over groups of items where there are groups; a change is called measurable where
+its interval leaves out 0.
 
 What these do not show: that the training between the runs caused a change; nor, of many intervals
 of 95% side by side, which of them leave out 0 by chance.
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.class_changes import Change, Comparison, p_text
-from lensneurons.class_tables import ClassTables
+from lensneurons.comparison.class_changes import Change, Comparison, p_text
+from lensneurons.comparison.class_tables import ClassTables
 from lensneurons.plots.axes import count_axis, on_axis
 from lensneurons.plots.labels import counted, plain, short_number
 from lensneurons.plots.notes import MINUS, capital

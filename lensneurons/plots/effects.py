@@ -19,8 +19,8 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Int
 
-from lensneurons.ablation_effects import UNITS, AblationMatrix
 from lensneurons.errors import choose
+from lensneurons.experiments.ablation_effects import UNITS, AblationMatrix
 from lensneurons.plots.diverging import colour_changes, end_of_scale, needs_root, on_scale
 from lensneurons.plots.findings import (
     find,

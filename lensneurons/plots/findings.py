@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lensneurons.ablation_effects import AblationMatrix
+from lensneurons.evaluation.item_intervals import ItemDraws
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.intervals import Interval
-from lensneurons.item_intervals import ItemDraws
 from lensneurons.plots.labels import counted, full_name, listing
 from lensneurons.plots.notes import capital, signed, with_ends
 

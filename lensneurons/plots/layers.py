@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.neurons import LAYER_CLASSES, LanguageNeurons
+from lensneurons.identification.neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.phases import LayerParts, Part
 from lensneurons.plots.axes import count_axis, on_axis
 from lensneurons.plots.labels import entities, listing, plain, span

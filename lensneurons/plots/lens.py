@@ -1,9 +1,9 @@
 """In which language each layer would go on: the logit lens, along the layers.
 
-Lines are the probability of tokens of one kind (`lensneurons.lens_curves`), pooled over the
-languages but the pivot or of one language; below them, one kind of tokens language by language.
+Lines are the probability of tokens of one kind (`lensneurons.experiments.lens_curves`), pooled over
+the languages but the pivot or of one language; below them, one kind of tokens language by language.
 
-What this does not show: that a model thinks in the pivot; see `lensneurons.lens`.
+What this does not show: that a model thinks in the pivot; see `lensneurons.experiments.lens`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.experiments.lens_curves import LensCurves, LensKind
+from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.intervals import Interval
-from lensneurons.lens_curves import LensCurves, LensKind
-from lensneurons.neurons import LanguageNeurons
 from lensneurons.phases import LayerParts
 from lensneurons.plots.bands import Look, line_with_band
 from lensneurons.plots.class_lines import axis_name, panel_head, shade_parts, stack_panels

@@ -1,9 +1,9 @@
 """What patching carries from one language into another, layer by layer.
 
-Lines are the shares of the outcomes among each other (`lensneurons.patch_results`), pooled over all
-pairs that have the same outcomes: pairs whose answer is written alike in both languages can show
-the answer travel and not its language, so they have a panel of their own. Patching within one
-language is such a case, and the control of patching across.
+Lines are the shares of the outcomes among each other (`lensneurons.experiments.patch_results`),
+pooled over all pairs that have the same outcomes: pairs whose answer is written alike in both
+languages can show the answer travel and not its language, so they have a panel of their own.
+Patching within one language is such a case, and the control of patching across.
 
 What this does not show: that the model itself carries an answer this way.
 """
@@ -17,9 +17,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError
+from lensneurons.experiments.patch_pairs import OUTCOMES
+from lensneurons.experiments.patch_results import CarryOver
 from lensneurons.intervals import Interval
-from lensneurons.patch_pairs import OUTCOMES
-from lensneurons.patch_results import CarryOver
 from lensneurons.phases import LayerParts
 from lensneurons.plots.bands import Look, line_with_band
 from lensneurons.plots.labels import (

@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import plotly.graph_objects as go
 
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
+from lensneurons.identification.neuron_sets import flat_index
+from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.intervals import Interval, jackknife
-from lensneurons.neuron_sets import flat_index
-from lensneurons.neurons import LanguageNeurons
 from lensneurons.plots.labels import entities, full_name, listing, plain
 from lensneurons.plots.style import frame, language_colour, language_ticks, population_note
-from lensneurons.statistics import ActivationStatistics
 
 
 def neuron_probabilities(

@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 import plotly.io
 
 from lensneurons.errors import choose
-from lensneurons.neurons import LanguageNeurons
+from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.plots.labels import entities, escape_label, lines, plain
 from lensneurons.provenance import UNKNOWN
 

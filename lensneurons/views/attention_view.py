@@ -31,8 +31,8 @@ import numpy as np
 import torch
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.forward import to_device
-from lensneurons.models import model_family
+from lensneurons.models.forward import to_device
+from lensneurons.models.loading import model_family
 from lensneurons.shapes import AttentionPattern
 from lensneurons.storage import replacing
 from lensneurons.views.characters import TextTokens, token_labels

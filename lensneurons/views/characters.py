@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from lensneurons.excerpts import character_starts
+from lensneurons.cards.vocabulary import token_texts
 from lensneurons.plots.labels import plain
-from lensneurons.seams import exact_backend
-from lensneurons.vocabulary import token_texts
+from lensneurons.tokens.excerpts import character_starts
+from lensneurons.tokens.seams import exact_backend
 
 if TYPE_CHECKING:
     import tokenizers

@@ -44,7 +44,7 @@ def _environment() -> jinja2.Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("lensneurons", "views/templates"),
+        loader=PackageLoader("lensneurons.views"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

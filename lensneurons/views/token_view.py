@@ -29,10 +29,10 @@ import numpy as np
 import torch
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.forward import to_device, watching
-from lensneurons.neuron_sets import NeuronSet
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.models.forward import to_device, watching
+from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.shapes import TokenValues
-from lensneurons.sites import NeuronSite, neuron_site
 from lensneurons.storage import replacing
 from lensneurons.views.characters import Span, TextTokens
 from lensneurons.views.inputs import label_texts, read_texts

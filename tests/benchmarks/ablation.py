@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lensneurons.ablation import ablation_matrix, ablation_sets
-from lensneurons.batches import plan_batches
-from lensneurons.corpora import ParallelCorpus, build_corpus
-from lensneurons.evaluation import text_scorer
-from lensneurons.interventions import ablate
-from lensneurons.models import load_model
-from lensneurons.neurons import LanguageNeurons
-from lensneurons.prepared import encode_for
+from lensneurons.corpora.parallel import ParallelCorpus, build_corpus
+from lensneurons.evaluation.likelihood import text_scorer
+from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
+from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.interventions.neurons import ablate
+from lensneurons.models.loading import load_model
+from lensneurons.tokens.batches import plan_batches
+from lensneurons.tokens.prepared import encode_for
 
 LANGUAGES = ("en", "ru", "es", "fr", "de", "zh", "ja", "bn", "th", "sw")
 LAYERS, D_MODEL, WIDTH, WORDS = 8, 128, 512, 600

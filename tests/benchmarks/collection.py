@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from timing import ratio, take_turns
 
-from lensneurons.activations import collect
-from lensneurons.corpora import ParallelCorpus, build_corpus
+from lensneurons.activations.collection import collect
+from lensneurons.corpora.parallel import ParallelCorpus, build_corpus
 
 SHAPES = [(8, 128), (1, 1024)]
 BATCHES, CACHED = 12, 3

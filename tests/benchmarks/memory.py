@@ -25,7 +25,7 @@ if __name__ == "__main__":
     import torch
     from collection import build_model, word_corpus
 
-    from lensneurons.activations import collect
+    from lensneurons.activations.collection import collect
 
     torch.set_num_threads(1)
     _, bridge = build_model()

@@ -24,15 +24,15 @@ if not INSTALLED.startswith("3."):
 
 import transformer_lens  # noqa: E402
 
-from lensneurons.activations import collect  # noqa: E402
+from lensneurons.activations.collection import collect  # noqa: E402
+from lensneurons.activations.statistics import ActivationStatistics  # noqa: E402
 from lensneurons.errors import LensNeuronsError, ModelError  # noqa: E402
-from lensneurons.evaluation import nll  # noqa: E402
-from lensneurons.forward import forward_path, has_hooks  # noqa: E402
-from lensneurons.interventions import ablate, scale, steer  # noqa: E402
-from lensneurons.models import context_length, hash_config, hash_weights, model_family  # noqa: E402
-from lensneurons.sites import neuron_site, verify_neuron_hooks  # noqa: E402
-from lensneurons.statistics import ActivationStatistics  # noqa: E402
-from lensneurons.tokens import encode  # noqa: E402
+from lensneurons.evaluation.likelihood import nll  # noqa: E402
+from lensneurons.interventions.neurons import ablate, scale, steer  # noqa: E402
+from lensneurons.models.forward import forward_path, has_hooks  # noqa: E402
+from lensneurons.models.loading import context_length, hash_config, hash_weights, model_family  # noqa: E402
+from lensneurons.models.sites import neuron_site, verify_neuron_hooks  # noqa: E402
+from lensneurons.tokens.encoding import encode  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:HookedTransformer is deprecated and will be removed:DeprecationWarning"

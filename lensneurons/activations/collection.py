@@ -1,0 +1,233 @@
+"""From a model and a corpus to activation statistics, in one pass and constant memory.
+
+    encode -> plan batches -> forward without logits -> reduce inside the hook -> add integers
+
+Every counted token is read once: the response mask says what counts, so no prompt-only run has to
+be subtracted (which, in the published code, leaks at the seam and gives probabilities up to
+1.001). Activations are never stored: memory is the counts, the token ids of the corpus (4 bytes a
+token) and one layer of one batch.
+
+Counts are integers and do not depend on batch size, padding or order; the float64 sums beside them
+are added up in the order of the plan, so the same call gives the same bits, interrupted or not.
+
+>>> statistics = ln.collect(model, corpus, run_dir="runs/base")          # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+
+from lensneurons.activations.reduction import Reduced, reduce_batch
+from lensneurons.activations.runs import LanguageTotals, open_run
+from lensneurons.activations.runs import Run as RunFolder
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.corpora.parallel import ParallelCorpus
+from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.models.forward import (
+    Run,
+    Watch,
+    has_hooks,
+    require_same_neurons,
+    to_device,
+    watching,
+)
+from lensneurons.models.loading import original_tokenizer
+from lensneurons.models.sites import NeuronSite, neuron_site, verify_neuron_hooks
+from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch, plan_batches
+from lensneurons.tokens.encoded import EncodedCorpus, Scope
+from lensneurons.tokens.encoding import Overlong
+from lensneurons.tokens.prepared import encode_for, longest_text, provenance_of, refuse_hooks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def collect(
+    model: Any,
+    corpus: ParallelCorpus,
+    *,
+    scope: Scope = "response",
+    run_dir: str | Path | None = None,
+    groups: int = 10,
+    batch_tokens: int = 4096,
+    max_length: int | None = None,
+    overlong: Overlong = "refuse",
+    padding_side: PaddingSide = "right",
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    checkpoint_seconds: float = 30.0,
+    progress: bool = True,
+) -> ActivationStatistics:
+    """Count on how many tokens of each language every neuron of a model is active.
+
+    Args:
+        model: what `load_model` returns, or any TransformerLens model; it is not changed. Hooks
+            that are on it (an ablation, say) act while the statistics are collected.
+        corpus: parallel items; each language needs at least one counted token.
+        scope: which tokens count: those of the response (the paper's choice), of the prompt, or
+            all. BOS, other special tokens and padding never count.
+        run_dir: a folder for the result. What was done is saved there every `checkpoint_seconds`,
+            and the same call goes on where it stopped; a finished run is only read.
+        groups: number of groups of parallel items whose counts are kept apart for intervals; costs
+            8 bytes a group, neuron and language.
+        batch_tokens: most tokens in a batch, padding included.
+        max_length: longest text in tokens; the model's context length by default.
+        overlong: whether longer texts are refused or cut at `max_length`.
+        padding_side: where short texts of a batch are padded; the counts do not depend on it.
+        tokenizer: encodes the corpus; by default the model's own, as it was saved.
+        checkpoint_seconds: how often the state is written to `run_dir`.
+        progress: show one progress bar, in tokens.
+
+    Returns:
+        The statistics, int64 counts and float64 sums [layer, neuron, language].
+
+    Raises:
+        ModelError: the model has no dense MLP neurons, or its hooks do not hold what they name.
+        CorpusError: texts without counted tokens, too long, or ids outside the vocabulary.
+        LensNeuronsError: `run_dir` is given while hooks are on the model.
+        StorageError: `run_dir` holds something else, or another process works in it.
+        ProvenanceError: `run_dir` was begun with another model, corpus or plan; says which.
+    """
+    if groups < 1:
+        raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
+    choose(padding_side, get_args(PaddingSide), "padding_side")
+    site = neuron_site(model)
+    tokenizer = tokenizer or original_tokenizer(model)
+    max_length = longest_text(model, max_length)
+    encoded = encode_for(
+        model, corpus, scope=scope, max_length=max_length, overlong=overlong, tokenizer=tokenizer
+    )
+    batches = plan_batches(encoded, batch_tokens=batch_tokens)
+    refuse_hooks(model, run_dir)
+    plan = {
+        "groups": groups,
+        "batch_tokens": batch_tokens,
+        "padding_side": padding_side,
+        "overlong": overlong,
+        "max_length": max_length,
+        "languages": list(encoded.languages),
+        "counted_tokens": encoded.report.total.counted,
+    }
+    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
+    with open_run(run_dir, provenance, plan, checkpoint_seconds) as run:
+        if run.finished is not None:
+            return run.finished
+        if not has_hooks(model):
+            verify_neuron_hooks(model)
+            require_same_neurons(model, site)
+        pass_over = _Pass(model, site, encoded, batches, groups, padding_side, progress)
+        return run.finish(_collect_languages(pass_over, run), provenance)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one pass over a corpus needs to know."""
+
+    model: Any
+    site: NeuronSite
+    encoded: EncodedCorpus
+    batches: list[np.ndarray]
+    groups: int
+    padding_side: PaddingSide
+    progress: bool
+
+
+def _collect_languages(over: _Pass, run: RunFolder) -> Iterator[LanguageTotals]:
+    """Run every language that the run folder does not have yet, and yield the totals in order."""
+    groups = item_groups(over.encoded.item_ids, over.groups)
+    collector = _Collector(over.site)
+    with (
+        _progress_bar(over) as bar,
+        watching(over.model, over.site, collector.watch) as forward,
+    ):
+        for k, language in enumerate(over.encoded.languages):
+            rows = [batch for batch in over.batches if over.encoded.language[batch[0]] == k]
+            yield _collect_language(over, language, rows, groups, collector, forward, run, bar)
+
+
+def _collect_language(
+    over: _Pass,
+    language: str,
+    batches: list[np.ndarray],
+    groups: np.ndarray,
+    collector: _Collector,
+    forward: Run,
+    run: RunFolder,
+    bar: Any,
+) -> LanguageTotals:
+    """Run the batches of one language from where its saved totals end."""
+    totals = run.load(language) or LanguageTotals.zeros(
+        language, over.groups, over.site.n_layers, over.site.d_mlp
+    )
+    done = totals.batches_done
+    bar.set_postfix_str(language)
+    for number, rows in enumerate(batches):
+        batch = make_batch(over.encoded, rows, padding_side=over.padding_side)
+        if number >= done:
+            collector.run(forward, over.model, batch)
+            totals.add(collector.reduced, groups[rows], batch.counted.sum(1).numpy())
+            run.checkpoint(totals)
+        bar.update(batch.n_counted)
+    if totals.batches_done > done:
+        run.save(totals)
+    return totals
+
+
+class _Collector:
+    """Reduces each layer as it passes, and makes sure that every layer passed exactly once."""
+
+    def __init__(self, site: NeuronSite) -> None:
+        self.site = site
+        self.counted = torch.zeros((0, 0), dtype=torch.bool)
+        self.reduced: list[Reduced] = []
+
+    def run(self, forward: Run, model: Any, batch: Batch) -> None:
+        """Run one batch; `reduced` then holds one entry a layer, in order."""
+        self.counted, self.reduced = batch.counted, []
+        mask = batch.attention_mask if _needs_mask(batch) else None
+        forward(to_device(model, batch.tokens), None if mask is None else to_device(model, mask))
+        if len(self.reduced) != self.site.n_layers:
+            raise LensNeuronsError(
+                f"hook_pre fired {len(self.reduced)} times in a forward pass of "
+                f"{self.site.n_layers} layers: the counts would be wrong"
+            )
+
+    @property
+    def watch(self) -> Watch:
+        """The watcher to hand to `watching`."""
+
+        def seen(layer: int, pre: torch.Tensor) -> None:
+            if layer != len(self.reduced) or pre.shape[-1] != self.site.d_mlp:
+                raise LensNeuronsError(
+                    f"hook_pre of layer {layer} came as number {len(self.reduced)} and "
+                    f"{pre.shape[-1]} wide (d_mlp is {self.site.d_mlp}): the counts would be wrong"
+                )
+            self.reduced.append(reduce_batch(pre, self.counted, self.site.activation))
+
+        return seen
+
+
+def _needs_mask(batch: Batch) -> bool:
+    """Only padding on the left needs a mask: a causal model never looks at what is on the right."""
+    return bool((batch.attention_mask[:, 0] == 0).any())
+
+
+@contextmanager
+def _progress_bar(over: _Pass) -> Iterator[Any]:
+    """One bar over all counted tokens of all languages."""
+    from tqdm.auto import tqdm
+
+    with tqdm(
+        total=over.encoded.report.total.counted,
+        unit="token",
+        unit_scale=True,
+        desc="collect",
+        disable=not over.progress,
+    ) as bar:
+        yield bar

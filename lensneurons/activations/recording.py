@@ -1,0 +1,100 @@
+"""Activations of chosen neurons on the counted tokens of a corpus, kept whole: for resampling.
+
+Everything else in the package reduces activations inside the hook. Resampling needs the values
+themselves, so this keeps ``tokens x neurons`` numbers of the neurons asked for: 10,000 tokens and
+1,000 neurons take 40 MB. Give it a part of a large corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lensneurons.errors import LensNeuronsError
+from lensneurons.models.forward import to_device, watching
+from lensneurons.models.sites import neuron_site
+from lensneurons.shapes import NeuronIndices, RecordedActivation
+from lensneurons.tokens.encoding import make_batch, plan_batches
+from lensneurons.tokens.prepared import encode_for
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lensneurons.corpora.parallel import ParallelCorpus
+
+
+def record_activations(
+    model: Any,
+    corpus: ParallelCorpus,
+    layers: Mapping[int, NeuronIndices],
+    *,
+    batch_tokens: int = 4096,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> dict[int, RecordedActivation]:
+    """Run a corpus and keep ``act_fn(hook_pre)`` of some neurons on its response tokens.
+
+    Args:
+        model: a TransformerLens model; hooks that are on it act.
+        corpus: the texts.
+        layers: layer to int64 indices of the neurons in it.
+        batch_tokens: most tokens in a batch.
+        tokenizer: encodes the corpus; by default the model's own, as it was saved.
+
+    Returns:
+        Layer to the activations [token, neuron]; the tokens are the same ones, in the same order,
+        in every layer.
+
+    Raises:
+        CorpusError: a text is longer than the model's context.
+        ModelError: not a TransformerLens model, or its tokenizer cannot be read.
+    """
+    site = neuron_site(model)
+    encoded = encode_for(model, corpus, tokenizer=tokenizer)
+    kept: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
+    counted = torch.zeros((0, 0), dtype=torch.bool)
+
+    def watch(layer: int, pre: torch.Tensor) -> None:
+        if layer in layers:
+            chosen = pre[counted.to(pre.device)][:, layers[layer].to(pre.device)]
+            kept[layer].append(site.activation(chosen))
+
+    with watching(model, site, watch) as run:
+        for rows in plan_batches(encoded, batch_tokens=batch_tokens):
+            batch = make_batch(encoded, rows)
+            counted = batch.counted
+            run(to_device(model, batch.tokens), None)
+    return {layer: torch.cat(parts) for layer, parts in kept.items()}
+
+
+class ActivationDraws:
+    """Recorded activations of random tokens, the same token for all neurons of a position.
+
+    Args:
+        recorded: what `record_activations` gives.
+        seed: the same seed and the same passes give the same draws.
+    """
+
+    def __init__(self, recorded: Mapping[int, RecordedActivation], seed: int) -> None:
+        self.recorded = dict(recorded)
+        self.random = torch.Generator().manual_seed(seed)
+        self.first = min(self.recorded, default=0)
+        self.drawn = torch.zeros((0, 0), dtype=torch.int64)
+
+    def like(self, here: torch.Tensor, layer: int) -> torch.Tensor:
+        """Activations for the positions of a pass.
+
+        Args:
+            here: [batch, pos, neurons], what they stand in for.
+            layer: whose neurons; the first layer of a pass draws, the others follow.
+
+        Returns:
+            Activations of the shape, dtype and device of `here`.
+        """
+        values = self.recorded[layer]
+        if layer == self.first:
+            self.drawn = torch.randint(len(values), here.shape[:2], generator=self.random)
+        if self.drawn.shape != here.shape[:2]:
+            raise LensNeuronsError("the layers of one pass differ in batch or position")
+        return values[self.drawn.to(values.device)].to(here)

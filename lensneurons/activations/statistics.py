@@ -1,0 +1,342 @@
+"""How often, and how strongly, every neuron is active in every language.
+
+The activation probability of neuron j of layer l in language k (arXiv 2505.21505, section 3;
+arXiv 2402.16438, equation 3) is
+
+    p[l, j, k] = (counted tokens of language k with hook_pre > 0) / (counted tokens of language k)
+
+`ActivationStatistics` keeps the numerator and the denominator as integers, not the quotient, so
+statistics of shards, batches and workers add up to the same bits in any order. Sums and sums of
+squares of the activation give its mean and spread, for mean ablation and steering.
+
+Counts may be kept apart for G groups of parallel items (``collect(..., groups=G)``): resampling
+the groups gives intervals for everything downstream without another forward pass. That costs
+``8 * G`` bytes a neuron and language: 37 MB a group for the 458,752 neurons of Mistral-7B in ten
+languages.
+
+What this does not show: a probability says how often a neuron is active, not what its activity
+does (that needs an intervention), and it depends on the tokens that were counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lensneurons.display import html_table
+from lensneurons.errors import LensNeuronsError, ProvenanceError, choose
+from lensneurons.provenance import Provenance, require_same
+from lensneurons.shapes import (
+    Cache,
+    CountedMask,
+    Counts,
+    GroupedCounts,
+    GroupedTokens,
+    GroupWeights,
+    Probabilities,
+    Sums,
+    Tokens,
+)
+from lensneurons.storage import load_arrays, save_arrays
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "activation statistics"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ActivationStatistics:
+    """Activation counts of every neuron in every language; immutable.
+
+    Attributes:
+        languages: codes, in the order of the last axis of every array.
+        grouped_counts: int64 [group, layer, neuron, language], counted tokens with hook_pre > 0.
+        grouped_tokens: int64 [group, language], counted tokens.
+        sums: float64 [layer, neuron, language], sum of the activation ``act_fn(hook_pre)`` over
+            the counted tokens; None where only counts are known.
+        squares: the same for the square of the activation.
+        provenance: where the counts come from.
+
+    Raises:
+        LensNeuronsError: shapes that do not fit each other, a language named twice, a negative
+            count, or a language without a counted token.
+    """
+
+    languages: tuple[str, ...]
+    grouped_counts: GroupedCounts
+    grouped_tokens: GroupedTokens
+    sums: Sums | None = None
+    squares: Sums | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        _check(self)
+        for name in ("grouped_counts", "grouped_tokens", "sums", "squares"):
+            if getattr(self, name) is not None:
+                view = getattr(self, name).view()  # the caller's own array stays writable
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of resampling groups, G."""
+        return self.grouped_counts.shape[0]
+
+    @property
+    def n_layers(self) -> int:
+        """Number of transformer blocks."""
+        return self.grouped_counts.shape[1]
+
+    @property
+    def d_mlp(self) -> int:
+        """Neurons a layer."""
+        return self.grouped_counts.shape[2]
+
+    @cached_property
+    def counts(self) -> Counts:
+        """int64 [layer, neuron, language]: counted tokens on which the neuron is active."""
+        return self.grouped_counts[0] if self.n_groups == 1 else self.grouped_counts.sum(axis=0)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """int64 [language]: counted tokens."""
+        return self.grouped_tokens.sum(axis=0)
+
+    @cached_property
+    def probability(self) -> Probabilities:
+        """float64 [layer, neuron, language]: activation probability, in [0, 1]."""
+        return self.counts / self.tokens
+
+    @cached_property
+    def mean(self) -> Sums:
+        """float64 [layer, neuron, language]: mean activation over the counted tokens.
+
+        Raises:
+            LensNeuronsError: only counts are known, as for published counts.
+        """
+        return self._moment("sums") / self.tokens
+
+    @cached_property
+    def standard_deviation(self) -> Sums:
+        """float64 [layer, neuron, language]: standard deviation of the activation over tokens."""
+        return np.sqrt(np.maximum(self._moment("squares") / self.tokens - self.mean**2, 0.0))
+
+    def _moment(self, name: str) -> Sums:
+        moment = getattr(self, name)
+        if moment is None:
+            raise LensNeuronsError(
+                f"these statistics hold counts without {name} (published counts never have them): "
+                "run collect() on the model to get them"
+            )
+        return moment
+
+    def update(
+        self,
+        cache: Cache,
+        model: Any,
+        *,
+        languages: Sequence[str],
+        counted: CountedMask,
+    ) -> ActivationStatistics:
+        """These statistics with one more batch of a TransformerLens cache added (group 0).
+
+        Args and errors are those of `from_cache`; meant for interactive work, since every call
+        copies the counts. `collect` is the way for a corpus.
+        """
+        batch = ActivationStatistics.from_cache(cache, model, languages=languages, counted=counted)
+        return _add(self, replace(batch, provenance=self.provenance), self.provenance)
+
+    @classmethod
+    def from_cache(
+        cls,
+        cache: Cache,
+        model: Any,
+        *,
+        languages: Sequence[str],
+        counted: CountedMask,
+    ) -> ActivationStatistics:
+        """Statistics of one batch that was run with ``model.run_with_cache``.
+
+        Args:
+            cache: an `ActivationCache` (or dict) that holds every ``blocks.{l}.mlp.hook_pre``
+                [batch, pos, d_mlp].
+            model: the model that filled it, for its activation function.
+            languages: language of each row of the batch.
+            counted: bool [batch, pos]: which tokens count; padding and BOS never should.
+
+        Raises:
+            LensNeuronsError: a layer is missing in the cache, or shapes do not fit.
+        """
+        from lensneurons.activations.reduction import statistics_from_cache
+
+        return statistics_from_cache(cache, model, languages=languages, counted=counted)
+
+    def merge(self, other: ActivationStatistics) -> ActivationStatistics:
+        """The statistics of both corpora together; languages are matched by name.
+
+        Raises:
+            ProvenanceError: the two differ in model, dtype, attention, tokenizer, hook or scope
+                (each difference is named), or counted the same corpus.
+            LensNeuronsError: the two differ in layers, width or number of groups.
+        """
+        return _add(self, other, self.provenance.merge(other.provenance))
+
+    def select(self, languages: Sequence[str]) -> ActivationStatistics:
+        """The same statistics for some languages, in the given order.
+
+        Raises:
+            LensNeuronsError: a language is not there; those that are get listed.
+        """
+        places = [self.languages.index(choose(k, self.languages, "language")) for k in languages]
+        return replace(
+            self,
+            languages=tuple(languages),
+            grouped_counts=self.grouped_counts[..., places],
+            grouped_tokens=self.grouped_tokens[..., places],
+            sums=None if self.sums is None else self.sums[..., places],
+            squares=None if self.squares is None else self.squares[..., places],
+        )
+
+    def resample(self, weights: GroupWeights) -> ActivationStatistics:
+        """The statistics of a corpus in which group g stands ``weights[g]`` times (counts only).
+
+        Args:
+            weights: int64 [group], how often each group of parallel items is drawn.
+        """
+        return ActivationStatistics(
+            languages=self.languages,
+            grouped_counts=np.tensordot(weights, self.grouped_counts, axes=1)[None],
+            grouped_tokens=(weights @ self.grouped_tokens)[None],
+            provenance=self.provenance,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, atomically, and return its path."""
+        arrays = {"counts": self.grouped_counts, "tokens": self.grouped_tokens}
+        arrays |= {
+            n: a for n, a in (("sums", self.sums), ("squares", self.squares)) if a is not None
+        }
+        details = {"languages": self.languages, "provenance": self.provenance.to_dict()}
+        return save_arrays(path, KIND, arrays, details)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ActivationStatistics:
+        """Read what `save` wrote; a run folder of `collect` is accepted as well.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        file = Path(path) / "statistics.safetensors" if Path(path).is_dir() else Path(path)
+        arrays, details = load_arrays(file, KIND)
+        return cls(
+            languages=tuple(details["languages"]),
+            grouped_counts=arrays["counts"],
+            grouped_tokens=arrays["tokens"],
+            sums=arrays.get("sums"),
+            squares=arrays.get("squares"),
+            provenance=Provenance.from_dict(details["provenance"]),
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a neuron and language: layer, neuron, language, active, tokens, probability."""
+        import pandas as pd
+
+        index = pd.MultiIndex.from_product(
+            [range(self.n_layers), range(self.d_mlp), self.languages],
+            names=["layer", "neuron", "language"],
+        )
+        table = pd.DataFrame({"active": self.counts.ravel()}, index=index).reset_index()
+        table["tokens"] = np.tile(self.tokens, self.n_layers * self.d_mlp)
+        table["probability"] = table["active"] / table["tokens"]
+        return table
+
+    def __repr__(self) -> str:
+        tokens = ", ".join(f"{k} {n:,}" for k, n in zip(self.languages, self.tokens, strict=True))
+        return (
+            f"ActivationStatistics({self.n_layers} layers x {self.d_mlp} neurons, "
+            f"{self.provenance.scope} tokens: {tokens}; {self.n_groups} groups)"
+        )
+
+    def _repr_html_(self) -> str:
+        share = self.probability.mean(axis=(0, 1))
+        rows = [
+            (language, f"{tokens:,}", f"{active:.4f}")
+            for language, tokens, active in zip(self.languages, self.tokens, share, strict=True)
+        ]
+        title = f"ActivationStatistics: {self.n_layers} layers x {self.d_mlp} neurons"
+        return html_table(
+            title, ("language", "counted tokens", "mean activation probability"), rows
+        )
+
+
+def _check(statistics: ActivationStatistics) -> None:
+    """Raise unless the arrays of the statistics fit each other."""
+    languages, counts = statistics.languages, statistics.grouped_counts
+    if len(set(languages)) != len(languages):
+        raise LensNeuronsError(f"a language is named twice in {list(languages)}")
+    groups, n = counts.shape[0], counts.shape[-1]
+    if statistics.grouped_tokens.shape != (groups, n) or len(languages) != n:
+        raise LensNeuronsError(
+            f"counts {counts.shape}, tokens {statistics.grouped_tokens.shape} and "
+            f"{len(languages)} languages do not fit: want [group, layer, neuron, language], "
+            "[group, language] and one name a language"
+        )
+    for name, moment in (("sums", statistics.sums), ("squares", statistics.squares)):
+        if moment is not None and moment.shape != counts.shape[1:]:
+            raise LensNeuronsError(f"{name} {moment.shape} do not fit counts {counts.shape}")
+    if counts.size and counts.min() < 0:
+        raise LensNeuronsError("an activation count is negative: the counter overflowed")
+    if empty := [
+        k for k, t in zip(languages, statistics.grouped_tokens.sum(0), strict=True) if t < 1
+    ]:
+        raise LensNeuronsError(f"no token was counted in {empty}: leave these languages out")
+
+
+def _add(
+    ours: ActivationStatistics, theirs: ActivationStatistics, provenance: Provenance
+) -> ActivationStatistics:
+    """Sum of two statistics over the union of their languages, ours first."""
+    if ours.grouped_counts.shape[:-1] != theirs.grouped_counts.shape[:-1]:
+        raise LensNeuronsError(
+            "cannot add statistics of [group, layer, neuron] "
+            f"{list(ours.grouped_counts.shape[:-1])} and {list(theirs.grouped_counts.shape[:-1])}"
+        )
+    languages = ours.languages + tuple(k for k in theirs.languages if k not in ours.languages)
+
+    def add(name: str) -> Any:
+        parts = [(s.languages, getattr(s, name)) for s in (ours, theirs)]
+        if any(array is None for _, array in parts):
+            return None
+        total = np.zeros((*parts[0][1].shape[:-1], len(languages)), parts[0][1].dtype)
+        for names, array in parts:
+            total[..., [languages.index(k) for k in names]] += array
+        return total
+
+    return ActivationStatistics(
+        languages=languages,
+        grouped_counts=add("grouped_counts"),
+        grouped_tokens=add("grouped_tokens"),
+        sums=add("sums"),
+        squares=add("squares"),
+        provenance=provenance,
+    )
+
+
+def require_comparable(before: ActivationStatistics, after: ActivationStatistics) -> None:
+    """Raise unless two statistics may be compared: same corpus, languages, scope, hook and shape.
+
+    Raises:
+        ProvenanceError: what differs, by name. The model and what was done to it may differ.
+    """
+    changed = ("model", "revision", "weights", "config", "interventions")
+    require_same(before.provenance, after.provenance, ignoring=changed)
+    for name in ("languages", "n_layers", "d_mlp", "n_groups"):
+        ours, theirs = getattr(before, name), getattr(after, name)
+        if ours != theirs:
+            raise ProvenanceError(f"the two differ in {name}: {ours} and {theirs}")

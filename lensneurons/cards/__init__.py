@@ -1,0 +1,1 @@
+"""One neuron looked at closely: its texts, its words, its importance, on one card."""

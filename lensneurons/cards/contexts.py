@@ -1,0 +1,347 @@
+"""The texts that excite a neuron most, in every language.
+
+For each neuron and language the k counted tokens with the largest activation
+
+    act_fn(hook_pre) > 0
+
+with the text around them. While the corpus streams through the model only k values and their
+places are kept a neuron, 24 bytes each; the text is cut out at the end. At most one token of each
+item and language is taken (`per_item`), so that one text cannot fill the list.
+
+>>> contexts = top_contexts(model, corpus, neurons["zh"], k=3)          # doctest: +SKIP
+>>> contexts.of("L12N345", "zh")[0]                                     # doctest: +SKIP
+Context(L12N345 zh item-7 @31 2.410: '小明有3个' >苹果< '。他又买了')
+
+What this does not show: what the neuron does on usual text. The strongest activations are the tip,
+and a neuron that seems to mean one thing there may mean another where it is weakly active
+(Bolukbasi et al. 2021, arXiv 2104.07143). Only what the corpus says can be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+
+from lensneurons.corpora.parallel import ParallelCorpus
+from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.models.forward import to_device, watching
+from lensneurons.models.loading import original_tokenizer
+from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.provenance import Provenance
+from lensneurons.shapes import TopPlaces, TopValues
+from lensneurons.storage import load_arrays, save_arrays
+from lensneurons.tokens.batches import Batch, make_batch, plan_batches
+from lensneurons.tokens.encoded import Scope
+from lensneurons.tokens.excerpts import Excerpts, excerpt_html
+from lensneurons.tokens.prepared import encode_for, provenance_of
+from lensneurons.tokens.seams import exact_backend
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+KIND = "contexts"
+COLUMNS = ("neuron", "language", "item", "position", "activation", "before", "token", "after")
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Context:
+    """One token that excites a neuron, with the text around it.
+
+    Attributes:
+        neuron: name of the neuron.
+        language: language of the text.
+        item: id of the item.
+        position: place of the token in its text, special tokens included.
+        activation: ``act_fn(hook_pre)`` there, to 13 bits (four digits).
+        before: the characters in front of the token, at most `window`.
+        token: the characters that the token holds, or is a part of.
+        after: the characters behind it.
+    """
+
+    neuron: str
+    language: str
+    item: str
+    position: int
+    activation: float
+    before: str
+    token: str
+    after: str
+
+    def __repr__(self) -> str:
+        text = f"{self.before[-12:]!r} >{self.token}< {self.after[:12]!r}"
+        where = f"{self.neuron} {self.language} {self.item} @{self.position}"
+        return f"Context({where} {self.activation:.3f}: {text})"
+
+    def to_html(self) -> str:
+        """The text with its token marked, escaped; see `excerpts.excerpt_html`."""
+        return excerpt_html(self.before, self.token, self.after, language=self.language)
+
+
+@dataclass(frozen=True, repr=False)
+class Contexts:
+    """The strongest contexts of some neurons, in every language of a corpus.
+
+    Attributes:
+        rows: neuron by neuron, language by language, the strongest first. A neuron that is not
+            active on k items of a language has fewer there, or none.
+        neurons: the neurons that were looked at.
+        languages: the languages of the corpus.
+        k: most contexts of a neuron and language.
+        provenance: where they come from.
+    """
+
+    rows: tuple[Context, ...]
+    neurons: NeuronSet
+    languages: tuple[str, ...]
+    k: int
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def of(self, neuron: str, language: str | None = None) -> tuple[Context, ...]:
+        """The contexts of one neuron, in one language or in all, the strongest first.
+
+        Raises:
+            LensNeuronsError: the neuron was not looked at, or the language is not there.
+        """
+        if neuron not in self.neurons:
+            raise LensNeuronsError(f"{neuron} is not among the {len(self.neurons)} neurons here")
+        wanted = (
+            self.languages if language is None else (choose(language, self.languages, "language"),)
+        )
+        return tuple(r for r in self.rows if r.neuron == neuron and r.language in wanted)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a context, with the columns of `Context`."""
+        import pandas as pd
+
+        rows = [[getattr(row, name) for name in COLUMNS] for row in self.rows]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, atomically, and return its path."""
+        arrays = {
+            "flat": self.neurons.flat,
+            "position": np.array([row.position for row in self.rows], np.int64),
+            "activation": np.array([row.activation for row in self.rows], np.float64),
+        }
+        texts = {n: [getattr(r, n) for r in self.rows] for n in COLUMNS if n not in arrays}
+        model = [self.neurons.n_layers, self.neurons.d_mlp, self.neurons.label]
+        details = {"texts": texts, "model": model, "languages": self.languages, "k": self.k}
+        details["provenance"] = self.provenance.to_dict()
+        return save_arrays(path, KIND, arrays, details)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Contexts:
+        """Read what `save` wrote.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        arrays, details = load_arrays(path, KIND)
+        columns = details["texts"] | {n: arrays[n].tolist() for n in ("position", "activation")}
+        return cls(
+            rows=tuple(Context(*row) for row in zip(*(columns[n] for n in COLUMNS), strict=True)),
+            neurons=NeuronSet(arrays["flat"], *details["model"]),
+            languages=tuple(details["languages"]),
+            k=details["k"],
+            provenance=Provenance.from_dict(details["provenance"]),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Contexts({len(self.rows)} of {len(self.neurons)} neurons in {len(self.languages)} "
+            f"languages, {self.k} each at most)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(row.neuron)}</td><td>{escape(row.language)}</td>"
+            f"<td>{row.activation:.3f}</td><td style='text-align:left'>{row.to_html()}</td></tr>"
+            for row in self.rows[:_SHOWN]
+        )
+        more = f"; the first {_SHOWN} are shown" if len(self.rows) > _SHOWN else ""
+        head = "".join(f"<th>{name}</th>" for name in ("neuron", "language", "activation", "text"))
+        return (
+            f"<table><caption>{escape(repr(self) + more)}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
+
+
+def top_contexts(
+    model: Any,
+    corpus: ParallelCorpus,
+    neurons: NeuronSet,
+    *,
+    k: int = 5,
+    scope: Scope = "response",
+    per_item: int = 1,
+    window: int = 40,
+    batch_tokens: int = 4096,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    progress: bool = False,
+) -> Contexts:
+    """Find the tokens on which each neuron of a set is most active, language by language.
+
+    Args:
+        model: a TransformerLens model; it is not changed, and hooks that are on it act.
+        corpus: the texts.
+        neurons: what to look at; a few thousand at once are fine.
+        k: most contexts of a neuron and language.
+        scope: which tokens count, as for `collect`.
+        per_item: most tokens of one item in one language; `k` lifts the restriction.
+        window: most characters in front of and behind the token.
+        batch_tokens: most tokens in a batch, padding included.
+        tokenizer: encodes the corpus; by default the model's own, as it was saved.
+        progress: show one progress bar, in texts.
+
+    Returns:
+        The contexts. Equal activations go by text, in the order of the corpus, then by position.
+
+    Raises:
+        ModelError: the model has no dense MLP neurons, or no tokenizer.
+        CorpusError: a text has no counted token, or is longer than the model's context.
+        LensNeuronsError: neurons of another model, or an option that leaves nothing.
+    """
+    choose(scope, get_args(Scope), "scope")
+    site = neuron_site(model)
+    _check(neurons, site, k=k, per_item=per_item, window=window)
+    tokenizer = tokenizer or original_tokenizer(model)
+    encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
+    batches = plan_batches(encoded, batch_tokens=batch_tokens)
+    kept = _Kept(neurons, site, encoded.languages, k, per_item)
+    with _bar(len(encoded), progress) as bar, watching(model, site, kept.watch) as run:
+        for rows in batches:
+            kept.batch = make_batch(encoded, rows)
+            run(to_device(model, kept.batch.tokens), None)
+            bar.update(len(rows))
+    kept.require_seen(len(batches))
+    backend = exact_backend(tokenizer, [corpus.items[0].text])
+    cut = Excerpts([item.text for item in corpus], backend, window)
+    rows = tuple(
+        Context(name, language, corpus.items[text].id, position, value, *cut(text, position))
+        for name, language, value, text, position in kept.strongest()
+    )
+    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
+    return Contexts(rows, neurons, encoded.languages, k, provenance)
+
+
+def _check(neurons: NeuronSet, site: NeuronSite, **options: int) -> None:
+    if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp) or not len(neurons):
+        raise LensNeuronsError(
+            f"{neurons!r} (of a model of {neurons.n_layers} x {neurons.d_mlp}) holds no neurons "
+            f"of this model of {site.n_layers} layers x {site.d_mlp} neurons"
+        )
+    for name, value in options.items():
+        if value < (least := 0 if name == "window" else 1):
+            raise LensNeuronsError(f"{name}={value}: give {least} or more")
+
+
+class _Kept:
+    """The strongest activations so far of each neuron in each language, and where they were."""
+
+    def __init__(
+        self,
+        neurons: NeuronSet,
+        site: NeuronSite,
+        languages: tuple[str, ...],
+        k: int,
+        per_item: int,
+    ) -> None:
+        self.site, self.languages = site, languages
+        self.layers = {n: torch.from_numpy(chosen) for n, chosen in neurons.by_layer().items()}
+        self.per_item = per_item
+        self.batch: Batch | None = None
+        self.seen = 0
+        self.best = {
+            (layer, language): (
+                np.full((len(chosen), k), -np.inf),
+                np.zeros((len(chosen), k, 2), np.int64),
+            )
+            for layer, chosen in self.layers.items()
+            for language in languages
+        }
+
+    def watch(self, layer: int, pre: torch.Tensor) -> None:
+        """Take what is strongest in one layer of the current batch."""
+        if self.batch is None or layer not in self.layers:
+            return
+        self.seen += 1
+        chosen = pre.detach()[..., self.layers[layer].to(pre.device)]
+        values = _rounded(self.site.activation(chosen.float()).cpu().numpy())
+        values = np.where(self.batch.counted.numpy()[..., None], values, -np.inf)
+        found = _strongest_of_each(values, self.batch.rows, self.per_item)
+        key = (layer, self.batch.language)
+        self.best[key] = _merge(*self.best[key], *found)
+
+    def require_seen(self, batches: int) -> None:
+        """Raise unless every wanted layer passed once a batch."""
+        if self.seen != batches * len(self.layers):
+            raise LensNeuronsError(
+                f"hook_pre of {len(self.layers)} layers fired {self.seen} times in {batches} "
+                "batches: contexts would be missing"
+            )
+
+    def strongest(self) -> Iterator[tuple[str, str, float, int, int]]:
+        """Neuron, language, activation, text, position: in this order, strongest first."""
+        for layer, chosen in self.layers.items():
+            for place, neuron in enumerate(chosen.tolist()):
+                for language in self.languages:
+                    values, places = (part[place] for part in self.best[layer, language])
+                    for value, (text, position) in zip(values, places.tolist(), strict=True):
+                        if value > 0:
+                            yield f"L{layer}N{neuron}", language, float(value), text, position
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Values to 13 bits. The same words at the beginning of two texts give the same activation but
+    for the rounding of another batch, about 1e-6 of it, which must not decide the order.
+    """
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.rint(mantissa * 2**13) / 2**13, exponent)
+
+
+def _strongest_of_each(
+    values: np.ndarray, rows: np.ndarray, per_item: int
+) -> tuple[TopValues, TopPlaces]:
+    """The strongest positions of each text of a batch [batch, pos, neuron], by neuron.
+
+    Both ways keep the first of equal ones; one maximum is a tenth of the work of sorting.
+    """
+    if per_item == 1:
+        where = values.argmax(axis=1)[:, None]
+    else:
+        where = np.argsort(-values, axis=1, kind="stable")[:, :per_item]
+    best = np.take_along_axis(values, where, axis=1)
+    places = np.stack(np.broadcast_arrays(rows[:, None, None], where), axis=-1)
+    n = values.shape[-1]
+    return (
+        best.transpose(2, 0, 1).reshape(n, -1).astype(np.float64),
+        places.transpose(2, 0, 1, 3).reshape(n, -1, 2).astype(np.int64),
+    )
+
+
+def _merge(
+    values: TopValues, places: TopPlaces, more: np.ndarray, more_places: np.ndarray
+) -> tuple[TopValues, TopPlaces]:
+    """The k strongest of both; equal ones by text, then by position."""
+    k = values.shape[1]
+    values = np.concatenate([values, more], axis=1)
+    places = np.concatenate([places, more_places], axis=1)
+    order = np.lexsort((places[..., 1], places[..., 0], -values), axis=1)[:, :k]
+    kept = np.take_along_axis(places, order[..., None], axis=1)
+    return np.take_along_axis(values, order, axis=1), kept
+
+
+def _bar(texts: int, progress: bool) -> Any:
+    """A progress bar over texts."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=texts, unit="text", desc="contexts", disable=not progress)

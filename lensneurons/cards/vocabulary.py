@@ -1,0 +1,281 @@
+"""What a neuron says and hears in the words of the vocabulary: a view of its weights, no text read.
+
+Whenever neuron j of layer l is active, its output row ``W_out[j]`` is added to the residual stream,
+as often as ``hook_post`` says. Read straight through the final norm and the unembedding (the direct
+path; Geva et al. 2022, arXiv 2203.14680) it moves the logit of every token v by
+
+    writes[v] = (gain * W_out[j]) @ W_U[:, v]            (the row centred first, where the norm is)
+
+up to one positive factor, the scale of the norm, which depends on the text. So the order of the
+tokens counts, not the size. Beside each value stands its distance from the mean over the
+vocabulary in standard deviations; the largest of n such distances of a random row is about
+``sqrt(2 ln n)`` (4.6 for 32,000 tokens), and what is not far beyond it says nothing.
+
+In the other direction, the pre-activation that the bare embedding of token v would give:
+
+    hears[v] = norm(W_E[v]) @ W_in[:, j]                 (W_gate where the MLP is gated)
+
+>>> effect = promoted_tokens(model, "L12N345")           # doctest: +SKIP
+>>> [token.text for token in effect.promoted]            # doctest: +SKIP
+
+What this does not show: what later layers make of the row; in early layers they nearly always make
+something else of it. In a gated MLP ``hook_post`` may be negative while the neuron is active: then
+promoted and suppressed change places. And deep layers do not read bare embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lensneurons.display import html_table
+from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.identification.neuron_sets import flat_index
+from lensneurons.models.loading import original_tokenizer
+from lensneurons.models.sites import neuron_site
+from lensneurons.shapes import VocabularyScores
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import tokenizers
+    from transformers import PreTrainedTokenizerBase
+
+# Rows of the vocabulary at once: 8192 x 4096 in float32 are 134 MB.
+_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class TokenValue:
+    """One token of the vocabulary, and how strongly a neuron is tied to it.
+
+    Attributes:
+        id: its number in the vocabulary.
+        text: its characters; a piece of a character as its bytes, such as ``"<E0 B8>"``.
+        value: the dot product.
+        deviation: distance of `value` from the mean over the vocabulary, in standard deviations.
+    """
+
+    id: int
+    text: str
+    value: float
+    deviation: float
+
+
+@dataclass(frozen=True, repr=False)
+class VocabularyEffect:
+    """What one neuron writes to the vocabulary, and what it hears.
+
+    Attributes:
+        neuron: its name, such as ``"L12N345"``.
+        promoted: tokens whose logits its output row raises most, the strongest first.
+        suppressed: tokens whose logits it lowers most, the strongest first.
+        heard: tokens whose bare embeddings give it the largest pre-activation.
+        n_tokens: tokens that were compared.
+    """
+
+    neuron: str
+    promoted: tuple[TokenValue, ...]
+    suppressed: tuple[TokenValue, ...]
+    heard: tuple[TokenValue, ...]
+    n_tokens: int
+
+    @property
+    def chance(self) -> float:
+        """``sqrt(2 ln n_tokens)``: about the largest deviation that a random row has."""
+        return float(np.sqrt(2 * np.log(max(self.n_tokens, 1))))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a token: direction (promoted, suppressed, heard), rank, id, text, value,
+        deviation.
+        """
+        import pandas as pd
+
+        kinds = ("promoted", "suppressed", "heard")
+        rows = [
+            {"direction": kind, "rank": rank, **asdict(token)}
+            for kind in kinds
+            for rank, token in enumerate(getattr(self, kind), start=1)
+        ]
+        return pd.DataFrame(rows, columns=["direction", "rank", "id", "text", "value", "deviation"])
+
+    def __repr__(self) -> str:
+        up, down = (
+            " ".join(repr(t.text) for t in ts[:5]) for ts in (self.promoted, self.suppressed)
+        )
+        return f"VocabularyEffect({self.neuron}: promotes {up}; suppresses {down})"
+
+    def _repr_html_(self) -> str:
+        columns = (self.promoted, self.suppressed, self.heard)
+        rows = [
+            [f"{t.text!r} {t.deviation:+.1f}" if t else "" for t in row]
+            for row in zip_longest(*columns)
+        ]
+        title = f"{self.neuron}: tokens, and standard deviations (chance: {self.chance:.1f})"
+        return html_table(title, ("promotes", "suppresses", "hears"), rows)
+
+
+def promoted_tokens(
+    model: Any,
+    neuron: str,
+    *,
+    k: int = 10,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> VocabularyEffect:
+    """Read the output row of a neuron, and its input column, in the words of the vocabulary.
+
+    Args:
+        model: a TransformerLens model; nothing is run and nothing changed.
+        neuron: its name, such as ``"L12N345"``.
+        k: how many tokens of each kind.
+        tokenizer: names the tokens; by default the model's own, as it was saved.
+
+    Returns:
+        The k tokens that the neuron promotes most, suppresses most, and hears best. Rows of the
+        unembedding that no token has (padding of the vocabulary) are left out; equal values go by
+        token id.
+
+    Raises:
+        ModelError: the model has no dense MLP neurons, or no tokenizer, or embeds its vocabulary
+            in fewer dimensions than its residual stream has.
+        LensNeuronsError: `neuron` is not in the model, or `k` is less than 1.
+    """
+    site = neuron_site(model)
+    layer, index = divmod(flat_index(neuron, site.n_layers, site.d_mlp), site.d_mlp)
+    if k < 1:
+        raise LensNeuronsError(f"k={k} asks for no token; give 1 or more")
+    backend = getattr(tokenizer or original_tokenizer(model), "backend_tokenizer")  # noqa: B009
+    writes, hears = written_logits(model, layer, index), heard_tokens(model, layer, index)
+    ids = np.array(sorted(i for i in backend.get_vocab().values() if i < len(writes)), np.int64)
+    return VocabularyEffect(
+        neuron=f"L{layer}N{index}",
+        promoted=_strongest(writes, ids, k, backend),
+        suppressed=_strongest(writes, ids, k, backend, sign=-1),
+        heard=_strongest(hears, ids, k, backend),
+        n_tokens=len(ids),
+    )
+
+
+@torch.inference_mode()
+def written_logits(model: Any, layer: int, neuron: int) -> VocabularyScores:
+    """float64 [d_vocab]: what the output row of a neuron adds to each logit, up to one positive
+    factor that depends on the text.
+
+    Where a norm stands between the MLP and the residual stream (Gemma 2 and 3, OLMo 2), the row
+    goes through its gain as well.
+    """
+    block = model.blocks[layer]
+    row = block.mlp.W_out[neuron]
+    for norm in (getattr(block, "ln2_post", None), getattr(model, "ln_final", None)):
+        row = _through(norm, row)
+    return _dot(model.W_U.T, row)
+
+
+@torch.inference_mode()
+def heard_tokens(model: Any, layer: int, neuron: int) -> VocabularyScores:
+    """float64 [d_vocab]: the pre-activation, less its bias, that each bare embedding would give.
+
+    The norm before the MLP is applied exactly; attention, positions and earlier layers are not.
+    """
+    block = model.blocks[layer]
+    gate = block.mlp.W_gate if neuron_site(model).gated else block.mlp.W_in
+    # Blocks with attention and MLP side by side may share one norm; OLMo 2 has none before either.
+    norm = _plain(getattr(block, "ln2", None) or getattr(block, "ln1", None))
+    return _dot(model.W_E, gate[:, neuron], norm)
+
+
+def _plain(norm: Any) -> Any:
+    """The forward function of a norm, past hooks: a probe is no forward pass of the model."""
+    if norm is None:
+        return lambda residual: residual
+    return getattr(norm, "original_component", norm).forward
+
+
+def _through(norm: Any, row: torch.Tensor) -> torch.Tensor:
+    """A direction through the linear part of a norm: centred where it centres, times its gain.
+
+    The gain is measured, not read: some norms store it less one (Gemma). Alternating signs have
+    mean 0 and mean square 1, so every norm returns them times its gain, plus its bias.
+    """
+    if norm is None:
+        return row
+    place = next(iter(norm.parameters()), row).device
+    row = row.to(place)
+    forward, signs = _plain(norm), torch.ones_like(row)
+    signs[1::2] = -1
+    bias = forward(torch.zeros_like(row)[None, None])
+    normed = forward(signs[None, None]) - bias
+    gain = (normed * signs)[0, 0]
+    # Where it centres, a constant added to its input changes nothing.
+    shifted = forward((signs + 3)[None, None]) - bias
+    centres = bool((shifted - normed).abs().max() < 0.1 * normed.abs().max())
+    return gain * (row - row.mean()) if centres else gain * row
+
+
+def _dot(rows: torch.Tensor, direction: torch.Tensor, norm: Any = None) -> VocabularyScores:
+    """Dot product of every row (through a norm, if any) with a direction, some rows at a time."""
+    if rows.shape[1] != len(direction):
+        raise ModelError(
+            f"the vocabulary is embedded in {rows.shape[1]} dimensions and the residual stream has "
+            f"{len(direction)}: models that project between the two (OPT-350m) are not supported"
+        )
+    parts = []
+    for part in rows.split(_ROWS):
+        part = part if norm is None else norm(part[None])[0]
+        parts.append(part.double() @ direction.double().to(part.device))
+    return torch.cat(parts).cpu().numpy()
+
+
+def _strongest(
+    scores: VocabularyScores,
+    ids: np.ndarray,
+    k: int,
+    backend: tokenizers.Tokenizer,
+    *,
+    sign: int = 1,
+) -> tuple[TokenValue, ...]:
+    """The k tokens with the largest (sign 1) or smallest (-1) scores; equal ones by id."""
+    values = scores[ids]
+    mean, spread = values.mean(), max(float(values.std()), float(np.finfo(np.float64).tiny))
+    chosen = np.argsort(-sign * values, kind="stable")[:k]
+    texts = token_texts(backend, [int(ids[place]) for place in chosen])
+    return tuple(
+        TokenValue(int(ids[i]), text, float(values[i]), float((values[i] - mean) / spread))
+        for i, text in zip(chosen, texts, strict=True)
+    )
+
+
+def token_texts(backend: tokenizers.Tokenizer, ids: Sequence[int]) -> list[str]:
+    """The characters of single tokens, spaces in front kept; parts of characters as bytes.
+
+    Args:
+        backend: the tokenizer's backend.
+        ids: numbers in the vocabulary.
+    """
+    return [_text(backend, backend.id_to_token(number) or "") for number in ids]
+
+
+def _text(backend: tokenizers.Tokenizer, piece: str) -> str:
+    """What a piece adds to an "a" in front of it: decoders strip what stands first of all."""
+    if backend.decoder is None or piece in _special(backend):
+        return piece
+    text = backend.decoder.decode(["a", piece])[1:]
+    return text if "\N{REPLACEMENT CHARACTER}" not in text else _bytes(piece)
+
+
+def _special(backend: tokenizers.Tokenizer) -> set[str]:
+    return {t.content for t in backend.get_added_tokens_decoder().values() if t.special}
+
+
+def _bytes(piece: str) -> str:
+    """A piece that is no whole character, as the bytes it stands for, if they can be told."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    known = {char: byte for byte, char in bytes_to_unicode().items()}
+    if not set(piece) <= known.keys() or piece.startswith("<0x"):
+        return piece
+    return f"<{' '.join(f'{known[char]:02X}' for char in piece)}>"

@@ -1,0 +1,1 @@
+"""Texts: the same items in several languages, from any format, checked once."""

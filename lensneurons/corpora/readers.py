@@ -1,0 +1,296 @@
+"""One reader a format; each yields `Record`s that know the line they came from.
+
+A reader maps columns and nothing else: no cleaning, no normalisation, no guessing. Whether the
+records make a corpus is for `problems.check_records` to say. Text is UTF-8; a byte-order mark at
+the start of a file and Windows line ends are tolerated, any other encoding is refused with its
+line. Only a line feed ends a line: U+2028 and the like are part of the text.
+
+Where question and answer come as two columns, the separator closes the prompt, so that the prompt
+followed by the response is exactly what the model reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensneurons.corpora.items import Record
+from lensneurons.errors import CorpusError
+from lensneurons.languages import language_code, language_of_name
+
+if TYPE_CHECKING:
+    import datasets
+
+BOM = "\ufeff"
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield every line of a UTF-8 text file with its place, without its line end.
+
+    Args:
+        path: the file.
+
+    Yields:
+        Pairs like ``("zh.txt:12", "...")``; lines are numbered from 1.
+
+    Raises:
+        CorpusError: the file cannot be opened, or a line is not UTF-8.
+    """
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                where = f"{path.name}:{number}"
+                text = _decode(line, where)
+                yield where, text.removeprefix(BOM) if number == 1 else text
+    except OSError as cause:
+        raise CorpusError(f"{path} cannot be read: {cause.strerror or cause}") from cause
+
+
+def _decode(line: bytes, where: str) -> str:
+    try:
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as cause:
+        raise CorpusError(
+            f"{where}: byte 0x{line[cause.start]:02X} at position {cause.start} is not UTF-8;"
+            " save the file as UTF-8"
+        ) from cause
+
+
+def read_jsonl(path: Path) -> Iterator[Record]:
+    """Yield the rows of a file with one JSON object a line; blank lines are skipped.
+
+    Args:
+        path: the file; its keys are the columns.
+
+    Raises:
+        CorpusError: a line is not JSON or not an object.
+    """
+    for where, line in read_lines(path):
+        if line.strip():
+            yield Record(where, _json_object(line, where))
+
+
+def _json_object(line: str, where: str) -> dict[str, object]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as cause:
+        raise CorpusError(
+            f"{where}: this line is not JSON ({cause.msg} at column {cause.colno}); give one JSON"
+            " object a line"
+        ) from cause
+    if not isinstance(value, dict):
+        raise CorpusError(
+            f"{where}: this line is a JSON {type(value).__name__}, not an object; give one object a"
+            ' line: {"id": ..., "language": ..., "prompt": ..., "response": ...}'
+        )
+    return value
+
+
+def read_parquet(path: Path) -> Iterator[Record]:
+    """Yield the rows of a Parquet file, read in batches of bounded memory; rows count from 1.
+
+    Args:
+        path: the file; its columns are the columns.
+
+    Raises:
+        CorpusError: the file is damaged or no Parquet.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as table:
+            number = 0
+            for batch in table.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Record(f"{path.name}:{number}", row)
+    except (pyarrow.ArrowException, OSError) as cause:
+        raise CorpusError(f"{path} cannot be read as Parquet: {cause}") from cause
+
+
+def read_mgsm(paths: Sequence[Path], *, separator: str = "\n") -> Iterator[Record]:
+    """Yield the items of MGSM: ``mgsm_<language>.tsv``, a question, a tab and an answer a line.
+
+    Row i is the same problem in every file, so the line number is the item's id. Quotation marks
+    are text: the files know no quoting.
+
+    Args:
+        paths: the files, in the order of the languages.
+        separator: what stands between question and answer; it closes the prompt.
+
+    Raises:
+        CorpusError: a line has not exactly two fields, or a file is named after no language.
+    """
+    for path in paths:
+        language = _language(path, path.stem.removeprefix("mgsm_"))
+        for where, line in read_lines(path):
+            fields = line.split("\t")
+            if len(fields) != 2:
+                raise CorpusError(
+                    f"{where}: {len(fields)} fields separated by tabs; a line of MGSM has two,"
+                    " question and answer"
+                )
+            yield _numbered(where, language, fields[0] + separator, fields[1])
+
+
+def read_msvamp(paths: Sequence[Path], *, separator: str = "\n") -> Iterator[Record]:
+    """Yield the items of MSVAMP: ``test_<English language name>.json``, JSON *lines* in fact.
+
+    ``m_query`` holds the question in the language of the file, ``response`` the answer; ``query``
+    is always the English question and is read only from an English file without ``m_query``. Line
+    i is the same problem in every file, so the line number is the item's id.
+
+    Args:
+        paths: the files, in the order of the languages.
+        separator: what stands between question and answer; it closes the prompt.
+
+    Raises:
+        CorpusError: a line is not a JSON object or has no question or answer, or a file is named
+            after no language.
+    """
+    for path in paths:
+        language = _language(path, path.stem.removeprefix("test_"), by_name=True)
+        question = ("m_query", "query") if language == "en" else ("m_query",)
+        for where, line in read_lines(path):
+            row = _json_object(line, where)
+            texts = [
+                next((row[key] for key in keys if isinstance(row.get(key), str)), None)
+                for keys in (question, ("response",))
+            ]
+            if not all(isinstance(text, str) for text in texts):
+                raise CorpusError(
+                    f"{where}: no text under 'm_query' or 'response', only {sorted(row)}; both are"
+                    " needed in MSVAMP"
+                )
+            yield _numbered(where, language, f"{texts[0]}{separator}", str(texts[1]))
+
+
+def read_aligned_text(paths: Sequence[Path]) -> Iterator[Record]:
+    """Yield plain aligned sentences: ``<language>.txt``, one a line, line i everywhere the same.
+
+    The sentence is the response, the prompt is empty, the line number is the id.
+
+    Args:
+        paths: the files, in the order of the languages.
+
+    Raises:
+        CorpusError: a file is named after no language.
+    """
+    for path in paths:
+        language = _language(path, path.stem)
+        for where, line in read_lines(path):
+            yield _numbered(where, language, "", line)
+
+
+def read_sib200(paths: Sequence[Path]) -> Iterator[Record]:
+    """Yield the FLORES sentences of SIB-200: ``<language>.<split>.tsv`` with a header.
+
+    The columns are ``index_id``, ``category`` and ``text``; ``index_id`` aligns the languages and
+    is the id, the text is the response, the prompt is empty.
+
+    Args:
+        paths: the files, in the order of the languages.
+
+    Raises:
+        CorpusError: the header or a line is not as described, or a file is named after no language.
+    """
+    for path in paths:
+        language = _language(path, path.name.split(".")[0])
+        for number, (where, line) in enumerate(read_lines(path)):
+            fields = line.split("\t")
+            if len(fields) != 3 or (number == 0 and fields != ["index_id", "category", "text"]):
+                raise CorpusError(
+                    f"{where}: {fields!r:.80} is no line of SIB-200; three fields separated by tabs"
+                    " are wanted, under the header index_id, category, text"
+                )
+            if number:
+                columns = {"id": fields[0], "language": language, "response": fields[2]}
+                yield Record(where, columns)
+
+
+def read_dict(texts: Mapping[str, object]) -> Iterator[Record]:
+    """Yield the items of a dictionary from language to texts; the i-th text has the id str(i).
+
+    Args:
+        texts: for each language its texts, aligned by position from 1: responses alone, or pairs
+            of prompt and response.
+
+    Raises:
+        CorpusError: a value is neither a list of texts nor a list of pairs.
+    """
+    for language, entries in texts.items():
+        if isinstance(entries, str) or not isinstance(entries, Iterable):
+            raise CorpusError(
+                f"the texts of {language!r} are {type(entries).__name__}; give a list of texts, or"
+                " of (prompt, response) pairs"
+            )
+        for number, entry in enumerate(entries, start=1):
+            prompt, response = _pair(entry, f"{language}[{number}]")
+            yield _numbered(f"{language}:{number}", language, prompt, response)
+
+
+def _pair(entry: object, where: str) -> tuple[str, str]:
+    if isinstance(entry, str):
+        return "", entry
+    if isinstance(entry, (tuple, list)) and [type(part) for part in entry] == [str, str]:
+        return entry[0], entry[1]
+    raise CorpusError(f"{where} is {entry!r:.60}; give a text or a (prompt, response) pair")
+
+
+def read_dataset(
+    dataset: datasets.Dataset | datasets.IterableDataset, *, where: str = "dataset"
+) -> Iterator[Record]:
+    """Yield the rows of a Hugging Face data set, one at a time; rows count from 1.
+
+    Args:
+        dataset: a ``Dataset``, or an ``IterableDataset``, which is streamed.
+        where: the name of the data set in errors.
+    """
+    for number, row in enumerate(dataset, start=1):
+        yield Record(f"{where}:{number}", row)
+
+
+def rename_columns(
+    records: Iterable[Record], columns: Mapping[str, str], *, separator: str = "\n"
+) -> Iterator[Record]:
+    """Yield records whose columns are taken from others; what is not named is left out.
+
+    Args:
+        records: the rows as read.
+        columns: from our name (``"prompt"``) to the source's (``"question"``).
+        separator: closes a renamed, non-empty prompt: questions and answers of other people's
+            tables do not bring the seam along.
+
+    Raises:
+        CorpusError: a row lacks one of the columns.
+    """
+    asked = columns.get("prompt", "prompt") != "prompt"
+    for record in records:
+        row: dict[str, Any] = {}
+        for ours, theirs in columns.items():
+            if theirs not in record.columns:
+                raise CorpusError(
+                    f"{record.where}: there is no column {theirs!r} for {ours!r}; the columns are"
+                    f" {sorted(record.columns)}"
+                )
+            row[ours] = record.columns[theirs]
+        if asked and isinstance(row["prompt"], str) and row["prompt"]:
+            row["prompt"] += separator
+        yield Record(record.where, row)
+
+
+def _numbered(where: str, language: str, prompt: str, response: str) -> Record:
+    """Return the record of line i, whose id is i."""
+    columns = {"id": where.rpartition(":")[2], "language": language}
+    return Record(where, columns | {"prompt": prompt, "response": response})
+
+
+def _language(path: Path, name: str, *, by_name: bool = False) -> str:
+    """Return the language a file is named after."""
+    try:
+        return language_of_name(name) if by_name else language_code(name)
+    except CorpusError as refusal:
+        raise CorpusError(f"{path} is to be named after its language; {refusal}") from None

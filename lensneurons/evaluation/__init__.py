@@ -1,0 +1,1 @@
+"""What a model says: likelihood of texts, answers written, and whether they are right."""

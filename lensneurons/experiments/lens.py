@@ -1,0 +1,320 @@
+"""The logit lens, by language: in which language would each layer go on?
+
+The residual stream after layer l at the position before a token is read as if it were the last:
+
+    p_l(. | text so far) = softmax(unembed(final norm(resid_post_l)))
+
+and its probability is added up over the tokens of each language (Wendler et al. 2024, "Do Llamas
+Work in English?", arXiv 2402.10588, who ask it about single words). The final norm is applied once:
+``hook_resid_post`` lies before it in every layer, the last one included, where the lens therefore
+says what the model says. This is checked on a short probe before anything is run.
+
+Which tokens belong to a language is counted in parallel texts. With ``c_k(v)`` uses of token v
+among the counted tokens of language k,
+
+    r_k(v) = c_k(v) / sum over v' of c_k(v')            relative frequency
+    v is rare            if sum over k of c_k(v) < least
+    v is shared          if it has no letter (digits, punctuation, spaces), or no language reaches:
+    v is of language k   if r_k(v) >= share * sum over j of r_j(v)
+
+Pieces of characters (bytes) are counted as any other token.
+
+>>> curves = ln.logit_lens(model, corpus)                                  # doctest: +SKIP
+>>> ln.plots.lens_curves(curves).show()                                    # doctest: +SKIP
+
+What this does not show: words that two languages spell alike are shared whatever a layer means by
+them, and kin languages own few tokens. By default the tokens are counted in the very texts that are
+read, which favours own tokens in late layers; `reference` takes other texts. In early layers the
+lens is known to be a poor reader: little mass on a language is no proof of its absence.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lensneurons.cards.vocabulary import token_texts
+from lensneurons.corpora.parallel import ParallelCorpus
+from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, choose
+from lensneurons.evaluation.likelihood import LOGITS, fitting, require_predicted
+from lensneurons.experiments.lens_curves import LensCurves
+from lensneurons.interventions.patching import residual_name
+from lensneurons.models.forward import to_device
+from lensneurons.models.loading import model_family, original_tokenizer
+from lensneurons.models.sites import probe_tokens
+from lensneurons.shapes import KindMembers, Readout, TokenKinds
+from lensneurons.tokens.batches import Batch, make_batch, plan_batches
+from lensneurons.tokens.encoded import EncodedCorpus, Scope
+from lensneurons.tokens.prepared import encode_for, model_provenance
+
+if TYPE_CHECKING:
+    import tokenizers
+    from transformers import PreTrainedTokenizerBase
+
+_BYTES = re.compile("<(0x)?[0-9A-F]{2}( [0-9A-F]{2})*>")
+
+
+def logit_lens(
+    model: Any,
+    corpus: ParallelCorpus,
+    *,
+    reference: ParallelCorpus | None = None,
+    pivot: str | None = "en",
+    share: float = 0.9,
+    least: int = 2,
+    scope: Scope = "response",
+    batch_tokens: int = 4096,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    progress: bool = False,
+) -> LensCurves:
+    """Read every layer of a model over a corpus, by the language of the tokens it would say.
+
+    Args:
+        model: a TransformerLens model; hooks that are on it (an ablation, say) act.
+        corpus: the texts that are read, teacher-forced.
+        reference: texts that tell which tokens belong to which language, in at least the languages
+            of the corpus; by default the corpus itself.
+        pivot: the language whose tokens are told apart; without effect where English is not there.
+        share: least share of a token's relative frequency for it to belong to one language, above
+            one half.
+        least: a token that is used less often in the reference is rare.
+        scope: whose tokens count; the first token of a text that begins without a BOS has nothing
+            before it and does not count.
+        batch_tokens: most tokens in a batch, padding included; fewer where the vocabulary is large.
+            Memory holds one batch and, for some of its positions, one layer's distribution.
+        tokenizer: encodes the corpus; by default the model's own, as it was saved.
+        progress: whether to show a progress bar.
+
+    Returns:
+        Probability by layer, text and kind of token; float64 sums of float32 probabilities.
+
+    Raises:
+        CorpusError: texts that cannot be read, or a language that the reference lacks.
+        LensNeuronsError: a share, a least number or a pivot that makes no sense.
+        ModelError: not a TransformerLens model, or one whose last layer the lens misreads.
+    """
+    model_family(model)
+    _require_sense(share, least)
+    batch_tokens = fitting(model, batch_tokens)
+    names = corpus.languages if reference is None else reference.languages
+    pivot = _pivot(pivot, names)
+    _require_languages(corpus.languages, names)
+    tokenizer = tokenizer or original_tokenizer(model)
+    encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
+    require_predicted(encoded)
+    counted = encoded
+    if reference is not None:
+        counted = encode_for(model, reference, scope=scope, tokenizer=tokenizer)
+    backend = getattr(tokenizer, "backend_tokenizer")  # noqa: B009
+    kinds = token_kinds(counted, backend, int(model.cfg.d_vocab), share=share, least=least)
+    _require_readable(model)
+    members = np.eye(len(counted.languages) + 2, dtype=np.float32)[kinds]
+    mass, true, tokens = _read_corpus(
+        model, encoded, torch.from_numpy(members), batch_tokens, progress
+    )
+    fingerprints = [one.fingerprint for one in (corpus, reference) if one is not None]
+    provenance = model_provenance(model, tokenizer, corpus.fingerprint)
+    return LensCurves(
+        mass=mass,
+        true=true,
+        tokens=tokens,
+        language=encoded.language,
+        item_ids=encoded.item_ids,
+        languages=encoded.languages,
+        owners=counted.languages,
+        vocabulary=members.sum(axis=0).astype(np.int64),
+        pivot=pivot,
+        share=share,
+        least=least,
+        provenance=replace(
+            provenance, hook="hook_resid_post", scope=scope, corpora=tuple(sorted(fingerprints))
+        ),
+    )
+
+
+def token_kinds(
+    encoded: EncodedCorpus, backend: tokenizers.Tokenizer, size: int, *, share: float, least: int
+) -> TokenKinds:
+    """Which language every token of the vocabulary belongs to, as counted in texts.
+
+    Args:
+        encoded: the texts; their counted tokens count.
+        backend: the tokenizer's backend, which knows the characters of a token.
+        size: of the vocabulary.
+        share: least share of a token's relative frequency for it to belong to one language.
+        least: a token that is used less often is rare.
+
+    Returns:
+        int64 [vocabulary]: number of a language of `encoded`, K for shared, K + 1 for rare.
+    """
+    k = len(encoded.languages)
+    counts = _count_tokens(encoded, size)
+    rates = counts / counts.sum(axis=1, keepdims=True)
+    used = counts.sum(axis=0) >= least
+    kinds = np.full(size, k + 1, np.int64)
+    most = rates.argmax(axis=0)
+    single = rates.max(axis=0) >= share * rates.sum(axis=0)
+    kinds[used] = np.where(single, most, k)[used]
+    ids = np.flatnonzero(used)
+    texts = token_texts(backend, ids.tolist())
+    kinds[ids[np.array([not _has_letter(text) for text in texts], bool)]] = k
+    return kinds
+
+
+def _count_tokens(encoded: EncodedCorpus, size: int) -> np.ndarray:
+    """int64 [language, vocabulary]: uses of every token among the counted ones."""
+    counts = np.zeros((len(encoded.languages), size), np.int64)
+    for row, language in enumerate(encoded.language):
+        begin, first, last = encoded.offsets[row], encoded.start[row], encoded.stop[row]
+        np.add.at(counts[language], encoded.ids[begin + first : begin + last], 1)
+    return counts
+
+
+def _has_letter(text: str) -> bool:
+    """Whether a token has a letter or a vowel mark, or is a piece of a character."""
+    if _BYTES.fullmatch(text):
+        return True
+    return any(unicodedata.category(character)[0] in "LM" for character in text)
+
+
+def _read_corpus(
+    model: Any, encoded: EncodedCorpus, members: KindMembers, batch_tokens: int, progress: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mass [layer, text, kind], truth [layer, text] and tokens [text]."""
+    n_layers = int(model.cfg.n_layers)
+    mass = np.zeros((n_layers, len(encoded), members.shape[1]))
+    true, tokens = np.zeros(mass.shape[:2]), np.zeros(len(encoded), np.int64)
+    plan = plan_batches(encoded, batch_tokens=batch_tokens)
+    for rows in _with_progress(plan, progress):
+        batch = make_batch(encoded, rows)
+        reader = _Reader(model, batch, members)
+        hooks = [(residual_name(layer), reader.hook(layer)) for layer in range(n_layers)]
+        _run(model, batch.tokens, hooks)
+        mass[:, rows], true[:, rows] = reader.mass, reader.true
+        tokens[rows] = reader.predicts.sum(1).numpy()
+    return mass, true, tokens
+
+
+class _Reader:
+    """Reads the residual stream of one batch inside the hook, and keeps sums by text."""
+
+    def __init__(self, model: Any, batch: Batch, members: KindMembers) -> None:
+        self.model, self.members = model, members
+        # Position t predicts token t + 1: the counted tokens that have a token before them.
+        self.predicts = batch.counted[:, 1:] & batch.attention_mask[:, :-1].bool()
+        self.row = self.predicts.nonzero()[:, 0]
+        self.next = batch.tokens[:, 1:][self.predicts]
+        n_layers = int(model.cfg.n_layers)
+        self.mass = np.zeros((n_layers, len(batch.rows), members.shape[1]))
+        self.true = np.zeros((n_layers, len(batch.rows)))
+
+    def hook(self, layer: int) -> Any:
+        """The function that reads the stream after a layer."""
+
+        def read(residual: torch.Tensor, hook: Any) -> None:
+            vectors = residual[:, :-1][self.predicts.to(residual.device)]
+            at_once = max(1, LOGITS // 8 // int(self.model.cfg.d_vocab))
+            parts = (one.split(at_once) for one in (vectors, self.row, self.next))
+            for part, row, following in zip(*parts, strict=True):
+                self._add(layer, read_next(self.model, part), row, following)
+
+        return read
+
+    def _add(self, layer: int, p: Readout, row: torch.Tensor, following: torch.Tensor) -> None:
+        self.members = self.members.to(p.device)
+        by_kind = p @ self.members
+        truth = p.gather(1, following[:, None].to(p.device))[:, 0]
+        np.add.at(self.mass[layer], row.numpy(), by_kind.cpu().double().numpy())
+        np.add.at(self.true[layer], row.numpy(), truth.cpu().double().numpy())
+
+
+def read_next(model: Any, vectors: torch.Tensor) -> Readout:
+    """What the model would say next if vectors of the residual stream were its last.
+
+    Args:
+        model: a TransformerLens model.
+        vectors: [token, d_model], from before the final norm.
+
+    Returns:
+        Probabilities [token, vocabulary], float32.
+    """
+    from transformer_lens.tools import analysis
+
+    readout = getattr(analysis, "logit_readout", None)  # TransformerLens 3.9 has none
+    if readout is not None and model_family(model) == "bridge":
+        return readout(model, vectors, return_type="probs", chunk_size=len(vectors)).values
+    logits = model.unembed(model.ln_final(vectors[None]))[0].float()
+    cap = getattr(model.cfg, "output_logits_soft_cap", 0) or 0
+    return (torch.tanh(logits / cap) * cap if cap > 0 else logits).softmax(-1)
+
+
+@torch.inference_mode()
+def _run(model: Any, tokens: torch.Tensor, hooks: Iterable[tuple[str, Any]]) -> None:
+    """One pass without a mask (padding is on the right) and without more logits than needed."""
+    options = {"logits_to_keep": 1} if model_family(model) == "bridge" else {"return_type": None}
+    with model.hooks(fwd_hooks=list(hooks)):
+        model(to_device(model, tokens), attention_mask=None, **options)
+
+
+@torch.inference_mode()
+def _require_readable(model: Any) -> None:
+    """Prove on a short probe that the lens says in the last layer what the model says.
+
+    Raises:
+        ModelError: it does not; or the model has no such hook, or is being trained.
+    """
+    kept: list[torch.Tensor] = []
+    name, tokens = residual_name(int(model.cfg.n_layers) - 1), probe_tokens(model)
+    if name not in model.hook_dict:
+        raise ModelError(f"{type(model).__name__} has no {name}: the lens has nothing to read")
+    try:
+        with model.hooks(fwd_hooks=[(name, lambda tensor, hook: kept.append(tensor[0].clone()))]):
+            logits = model(tokens, attention_mask=None, return_type="logits")[0]
+        ours = read_next(model, kept[0])
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(f"TransformerLens cannot read this model's layers: {error}") from error
+    worst = float((ours - logits.float().softmax(-1).to(ours.device)).abs().max())
+    # 1e-7 to 1e-6 in fp32 over 16 architectures; bf16 rounds logits to 1 part in 256.
+    if worst > (1e-3 if logits.dtype in (torch.float32, torch.float64) else 0.1):
+        raise ModelError(
+            f"in the last layer the lens differs from the model by a probability of {worst:.1e}: "
+            "something after the last layer is not in final norm and unembedding (a hook of yours "
+            "there, or an unknown architecture)"
+        )
+
+
+def _require_sense(share: float, least: int) -> None:
+    if not 0.5 < share <= 1:
+        raise LensNeuronsError(
+            f"share={share}: a token belongs to one language alone only where the share is above "
+            "0.5; give up to 1"
+        )
+    if least < 1:
+        raise LensNeuronsError(f"least={least}: tokens that are used never belong to no language")
+
+
+def _pivot(pivot: str | None, languages: tuple[str, ...]) -> str | None:
+    """The pivot, where it is there; the default one may be missing."""
+    if pivot is None or (pivot == "en" and pivot not in languages):
+        return None
+    return choose(pivot, languages, "pivot")
+
+
+def _require_languages(read: tuple[str, ...], counted: tuple[str, ...]) -> None:
+    if missing := [language for language in read if language not in counted]:
+        raise CorpusError(
+            f"reference has no texts in {missing}, which are to be read: give it these languages, "
+            "or select others of the corpus"
+        )
+
+
+def _with_progress(plan: list[np.ndarray], shown: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(plan, desc="logit lens", unit="batch", disable=not shown)

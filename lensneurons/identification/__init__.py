@@ -1,0 +1,1 @@
+"""From statistics to language neurons: scores, the bar, classes, and sets of neurons."""

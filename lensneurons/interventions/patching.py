@@ -1,0 +1,281 @@
+"""Activations of one run put into another: patching, as a context manager.
+
+The model reads a source text once. Within the block, every pass gets the source's activations in
+place of its own, at chosen positions:
+
+    layer     the residual stream after a layer, ``blocks.{layer}.hook_resid_post``: all that the
+              later layers get to read from that position, so later layers see the source there and
+              the target at every other position
+    neurons   what the neurons hand to W_out, ``hook_post``: nothing else of the source
+
+Put in at the last position after the last layer, the residual stream *is* the prediction, and the
+model says what the source would have said; before the first layer it would be one token. In
+between lies the question: what of a text in one language does a text in another one carry on from
+(Dumas et al. 2024, arXiv 2411.08745; Meng et al. 2022, arXiv 2202.05262)?
+
+>>> with ln.patch(model, english, layer=12):                              # doctest: +SKIP
+...     logits = model(swahili)                    # int64 [batch, pos], a row for each row
+
+Hooks live in a ``with``, act on everything that runs in it, and are gone afterwards, as those of
+`lensneurons.interventions.neurons`. Blocks nest: hooks that were on the model before act on the
+source's run as well, but one patch never reaches into the source of another.
+
+What this does not show: that the model uses what was put in where it came from. A stream of another
+text is not one that the model has ever continued, and a position is not all of a text: later layers
+go on to read the target at all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+
+from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.interventions.changes import Change, ChangeLayer, changing, require_fit
+from lensneurons.models.forward import to_device
+from lensneurons.models.loading import model_family
+from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.shapes import (
+    AttentionMask,
+    NeuronIndices,
+    PositionNumbers,
+    PositionValues,
+    TokenIds,
+)
+
+Places = int | Sequence[int] | PositionNumbers
+
+# Set while a source is read: patches leave that run alone.
+_reading: ContextVar[bool] = ContextVar("reading a source", default=False)
+
+
+@contextmanager
+def patch(
+    model: Any,
+    source: TokenIds,
+    *,
+    layer: int | None = None,
+    neurons: NeuronSet | None = None,
+    positions: Places = -1,
+    source_positions: Places | None = None,
+    source_mask: AttentionMask | None = None,
+) -> Iterator[Any]:
+    """Put the activations of a source text into every pass that runs in the block.
+
+    Args:
+        model: a TransformerLens model.
+        source: int64 [batch, pos] token ids; a single row is put into every row.
+        layer: after which layer the residual stream is put in.
+        neurons: or which neurons' ``hook_post`` is put in; give one of the two.
+        positions: where in the passes of the block: a number, some numbers, or int64 [batch, n]
+            with a row for each row. Negative ones count from the end, padding included. Steps of a
+            generation (passes of one position where the source had more) are left alone.
+        source_positions: from where in the source, as many; None takes `positions`.
+        source_mask: int64 [batch, pos], 0 on padding; needed for padding on the left.
+
+    Yields:
+        The model.
+
+    Raises:
+        LensNeuronsError: both or none of `layer` and `neurons`, neurons or a layer of another
+            model, or positions that do not fit; in a pass, another number of rows or a shorter
+            text.
+        ModelError: the model lacks a hook that is needed, so nothing would be put in.
+    """
+    site = neuron_site(model)
+    names = _hook_names(site, layer, neurons)
+    taken = positions if source_positions is None else source_positions
+    _require_as_many(positions, taken)
+    values = read_source(model, source, list(names.values()), taken, source_mask)
+    length = source.shape[1]
+    if neurons is None:
+        puts = {name: Put(values[name], positions, length) for name in names.values()}
+        with putting(model, puts):
+            yield model
+    else:
+        change = _neuron_change(site, values, positions, length)
+        with changing(model, site, neurons, change):
+            yield model
+
+
+def residual_name(layer: int) -> str:
+    """The hook of the residual stream after a layer."""
+    return f"blocks.{layer}.hook_resid_post"
+
+
+def _hook_names(site: NeuronSite, layer: int | None, neurons: NeuronSet | None) -> dict[int, str]:
+    """Layer to the hook that is read and written there."""
+    if (layer is None) == (neurons is None):
+        raise LensNeuronsError(
+            "give either layer= (the residual stream after it) or neurons= (their hook_post)"
+        )
+    if neurons is not None:
+        require_fit(neurons, site)
+        return {number: site.post[number] for number in neurons.by_layer()}
+    if layer is None or layer not in range(site.n_layers):
+        raise LensNeuronsError(f"layer={layer}: the model has layers 0 to {site.n_layers - 1}")
+    return {layer: residual_name(layer)}
+
+
+@torch.no_grad()
+def read_source(
+    model: Any,
+    source: TokenIds,
+    names: Sequence[str],
+    positions: Places,
+    mask: AttentionMask | None = None,
+) -> dict[str, PositionValues]:
+    """Run a text and keep what some hooks see at some positions.
+
+    Args:
+        model: a TransformerLens model; hooks that are on it act, patches do not.
+        source: int64 [batch, pos].
+        names: hooks with tensors [batch, pos, width].
+        positions: which positions, as for `patch`.
+        mask: int64 [batch, pos], 0 on padding.
+
+    Returns:
+        Hook name to [batch, positions, width].
+
+    Raises:
+        ModelError: the model lacks a hook, or it did not fire.
+        LensNeuronsError: positions outside the text or on its padding, or a mask of another shape.
+    """
+    places = place_numbers(positions, source.shape)
+    _require_real(places, source, mask)
+    _require_hooks(model, names)
+    kept: dict[str, torch.Tensor] = {}
+
+    def keep(name: str) -> Any:
+        return lambda tensor, hook: kept.__setitem__(name, tensor[_at(places, tensor)].clone())
+
+    options = {"return_type": None} if model_family(model) == "hooked" else {"logits_to_keep": 1}
+    ids = to_device(model, source)
+    token = _reading.set(True)
+    try:
+        with model.hooks(fwd_hooks=[(name, keep(name)) for name in names]):
+            model(ids, attention_mask=None if mask is None else to_device(model, mask), **options)
+    finally:
+        _reading.reset(token)
+    if silent := [name for name in names if name not in kept]:
+        raise ModelError(f"{silent[0]} did not fire in the run of the source: report this model")
+    return kept
+
+
+class Put:
+    """The hook that puts values into the positions of a pass.
+
+    Args:
+        values: [batch or 1, positions, width].
+        positions: where, as for `patch`.
+        source_length: positions of the source; passes of one position are left alone where it had
+            more.
+    """
+
+    def __init__(self, values: PositionValues, positions: Places, source_length: int) -> None:
+        self.values = values
+        self.positions = positions
+        self.source_length = source_length
+
+    def __call__(self, tensor: torch.Tensor, hook: Any) -> torch.Tensor | None:
+        """The tensor [batch, pos, width] with the values in it; None where it stays as it is."""
+        if _reading.get() or (tensor.shape[1] == 1 < self.source_length):
+            return None
+        if len(self.values) not in (1, len(tensor)):
+            raise LensNeuronsError(
+                f"a source of {len(self.values)} rows does not fit a batch of {len(tensor)}: give "
+                "one row for all, or as many rows"
+            )
+        places = place_numbers(self.positions, tensor.shape[:2])
+        result = tensor.clone()
+        result[_at(places, tensor)] = self.values.to(tensor).expand(len(tensor), -1, -1)
+        return result
+
+
+@contextmanager
+def putting(model: Any, puts: Mapping[str, Put]) -> Iterator[None]:
+    """Put values into every pass of the block, by hook name.
+
+    Raises:
+        ModelError: the model lacks a hook.
+    """
+    _require_hooks(model, list(puts))
+    with model.hooks(fwd_hooks=list(puts.items())):
+        yield
+
+
+def _neuron_change(
+    site: NeuronSite, values: Mapping[str, PositionValues], positions: Places, source_length: int
+) -> ChangeLayer:
+    """What `changing` needs: the source's hook_post of the neurons of a layer."""
+
+    def of_layer(layer: int, indices: NeuronIndices) -> Change:
+        chosen = values[site.post[layer]]
+        put = Put(chosen[..., indices.to(chosen.device)], positions, source_length)
+
+        def change(here: torch.Tensor, linear: Any) -> torch.Tensor:
+            changed = put(here, None)
+            return here if changed is None else changed
+
+        return change
+
+    return of_layer
+
+
+def place_numbers(positions: Places, shape: Sequence[int]) -> PositionNumbers:
+    """Positions counted from the start, int64 [batch, n].
+
+    Args:
+        positions: a number, some numbers, or int64 [batch, n]; negative ones count from the end.
+        shape: rows and length of the texts.
+
+    Raises:
+        LensNeuronsError: no position, one outside the texts, or another number of rows.
+    """
+    batch, length = shape
+    if isinstance(positions, int):
+        positions = [positions]
+    chosen = positions if isinstance(positions, torch.Tensor) else torch.tensor([list(positions)])
+    if chosen.numel() == 0:
+        raise LensNeuronsError("no positions: give at least one")
+    if len(chosen) not in (1, batch):
+        raise LensNeuronsError(f"positions of {len(chosen)} rows do not fit a batch of {batch}")
+    if int(chosen.min()) < -length or int(chosen.max()) >= length:
+        given = chosen.unique().tolist()
+        raise LensNeuronsError(f"positions {given} are not all within a text of {length} tokens")
+    return (chosen % length).expand(batch, -1)
+
+
+def _at(places: PositionNumbers, tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Index of places [batch, n] in a tensor [batch, pos, ...]."""
+    rows = torch.arange(len(places), device=tensor.device)
+    return rows[:, None], places.to(tensor.device)
+
+
+def _require_as_many(positions: Places, source_positions: Places) -> None:
+    """Raise unless as many positions are read as are written."""
+    put, taken = (
+        1 if isinstance(p, int) else p.shape[1] if isinstance(p, torch.Tensor) else len(p)
+        for p in (positions, source_positions)
+    )
+    if put != taken:
+        raise LensNeuronsError(f"{taken} positions of the source cannot go into {put} positions")
+
+
+def _require_real(places: PositionNumbers, source: TokenIds, mask: AttentionMask | None) -> None:
+    if mask is None:
+        return
+    if mask.shape != source.shape:
+        raise LensNeuronsError(f"source_mask {list(mask.shape)} is not of {list(source.shape)}")
+    if not mask.gather(1, places.to(mask.device)).all():
+        raise LensNeuronsError("source_positions point at padding of the source")
+
+
+def _require_hooks(model: Any, names: Sequence[str]) -> None:
+    if missing := [name for name in names if name not in model.hook_dict]:
+        raise ModelError(f"{type(model).__name__} has no {missing[0]}: the hook would never fire")

@@ -1,0 +1,1 @@
+"""Models: loaded, with their neurons found and proven, and run at the price of no logits."""

@@ -1,0 +1,252 @@
+"""One forward pass that hands every layer's neurons to a watcher, at the price of no logits.
+
+Three ways lead to the same numbers, the first that fits is taken:
+
+``native``  A view of the bridge's Hugging Face model in which every bridge component is replaced by
+            the module that it wraps. The view shares all weights with the user's model and changes
+            nothing of it. It runs the base model (no unembedding) with the attention kernel that
+            Hugging Face would choose, and stops once the last neurons were seen.
+``bridge``  The bridge itself, with the unembedding of one position. Taken where somebody's hooks
+            are on the model (they must act), where its weights were processed, or where the layout
+            is not plain (fused projections, several devices).
+``hooked``  A TransformerLens 3.9 ``HookedTransformer``, which can leave the unembedding out.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from lensneurons.errors import ModelError
+from lensneurons.models.loading import input_device, model_family
+from lensneurons.models.sites import NeuronSite, first_projection, probe_tokens
+from lensneurons.shapes import Activation, AttentionMask, TokenIds
+
+Path = Literal["native", "bridge", "hooked"]
+Watch = Callable[[int, Activation], None]
+Run = Callable[[TokenIds, AttentionMask | None], None]
+
+# Whose hooks change nothing (TransformerLens's own interventions live in other modules of it).
+PASSIVE = ("transformer_lens.model_bridge.", "transformers.utils.output_capturing")
+
+
+class _AllSeen(Exception):
+    """The last layer's neurons were seen: the rest of the forward pass is not needed."""
+
+
+def forward_path(model: Any) -> Path:
+    """Which of the three ways `watching` takes for a model as it is now."""
+    if model_family(model) == "hooked":
+        return "hooked"
+    return "native" if _is_plain(model) else "bridge"
+
+
+def attention_implementation(model: Any, path: Path | None = None) -> str:
+    """The attention kernel that a pass over this path uses, such as ``"sdpa"`` or ``"eager"``."""
+    path = path or forward_path(model)
+    if path == "native":
+        return _default_attention(model.original_model)
+    return "eager"
+
+
+@contextmanager
+def watching(
+    model: Any, site: NeuronSite, watch: Watch, *, path: Path | None = None
+) -> Iterator[Run]:
+    """Yield a function that runs one batch and hands each layer's hook_pre to `watch`.
+
+    Args:
+        model: a TransformerLens model; it is as before once the block is left, however it is left.
+        site: its neurons.
+        watch: called as ``watch(layer, pre)`` with the pre-activation [batch, pos, d_mlp].
+        path: one of the three ways, for tests; None takes `forward_path`.
+
+    Yields:
+        ``run(tokens, attention_mask)``. Right padding needs no mask in a causal model and costs
+        speed with one: pass None for it.
+    """
+    path = path or forward_path(model)
+    if path == "native":
+        with _watch_native(model, site, watch) as run:
+            yield run
+        return
+
+    def hook(layer: int) -> Callable[..., None]:
+        return lambda tensor, hook: watch(layer, tensor)
+
+    options = {"return_type": None} if path == "hooked" else {"logits_to_keep": 1}
+
+    def run_hooked(tokens: TokenIds, mask: AttentionMask | None) -> None:
+        with torch.inference_mode():
+            model(tokens, attention_mask=mask, **options)
+
+    with model.hooks(fwd_hooks=[(name, hook(layer)) for layer, name in enumerate(site.pre)]):
+        yield run_hooked
+
+
+@contextmanager
+def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Run]:
+    """`watching` over the plain Hugging Face view of a bridge."""
+    view, copies = _plain_view(model)
+    shape: tuple[int, ...] = ()
+
+    def hook(layer: int) -> Callable[..., None]:
+        def seen(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+            watch(layer, output.reshape(*shape, -1))  # OPT flattens batch and position
+            if layer == site.n_layers - 1:
+                raise _AllSeen
+
+        return seen
+
+    for layer, block in enumerate(model.blocks):
+        copies[id(_unwrap(first_projection(block.mlp)))].register_forward_hook(hook(layer))
+
+    def run(tokens: TokenIds, mask: AttentionMask | None) -> None:
+        nonlocal shape
+        shape = tokens.shape
+        with torch.inference_mode(), suppress(_AllSeen):
+            view.base_model(
+                tokens, attention_mask=mask, position_ids=_positions(mask), use_cache=False
+            )
+
+    yield run
+
+
+def _positions(mask: AttentionMask | None) -> TokenIds | None:
+    """Positions that start at the first real token of each row, as Hugging Face's generate does."""
+    return None if mask is None else (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _is_plain(model: Any) -> bool:
+    """Whether the native view computes what the bridge would: no hooks, raw weights, one device."""
+    if getattr(model, "compatibility_mode", False) or has_hooks(model):
+        return False
+    if any(_is_altered(module) for module in model.modules()):
+        return False
+    native = {id(module) for module in _plain_modules(model.original_model)}
+    return all(id(_unwrap(first_projection(block.mlp))) in native for block in model.blocks)
+
+
+def _is_altered(module: nn.Module) -> bool:
+    """Whether a module computes otherwise than its class: accelerate and some adapters of
+    TransformerLens replace `forward` on the instance, and processed weights replace the weights.
+    """
+    return "forward" in vars(module) or bool(getattr(module, "_use_processed_weights", False))
+
+
+def _plain_modules(module: nn.Module) -> Iterator[nn.Module]:
+    """The modules of a bridged tree as Hugging Face built it, without bridge components."""
+    module = _unwrap(module)
+    yield module
+    for child in module._modules.values():
+        if child is not None:
+            yield from _plain_modules(child)
+
+
+def has_hooks(model: Any) -> bool:
+    """Whether anybody's hooks are on the model, through TransformerLens or through PyTorch.
+
+    The bridge wires hooks of its own (captures on its layer norms, mirrors on the MLPs of OPT), and
+    transformers leaves recorders behind once a cache was asked for; they change nothing and do
+    not count.
+    """
+    points = {id(point): point for point in model.hook_dict.values()}
+    attached = [handle.user_hook for point in points.values() for handle in point.fwd_hooks]
+    for module in model.modules():
+        if id(module) not in points:
+            attached += [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return any(not str(hook.__module__).startswith(PASSIVE) for hook in attached)
+
+
+def _unwrap(module: nn.Module) -> nn.Module:
+    """The Hugging Face module inside a bridge component, or the module itself."""
+    while (inner := module.__dict__.get("_modules", {}).get("_original_component")) is not None:
+        module = inner
+    return module
+
+
+def _plain_view(model: Any) -> tuple[Any, dict[int, nn.Module]]:
+    """The model without bridge components, on the same weights, and each module's copy."""
+    copies: dict[int, nn.Module] = {}
+    configs: dict[int, Any] = {}
+    view = _copy_plain(model.original_model, copies, configs)
+    attention = _default_attention(model.original_model)
+    for config in configs.values():
+        config._attn_implementation = attention
+    return view, copies
+
+
+def _copy_plain(
+    module: nn.Module, copies: dict[int, nn.Module], configs: dict[int, Any]
+) -> nn.Module:
+    """A shallow copy of a module tree: own children, hooks and configuration, shared weights."""
+    module = _unwrap(module)
+    if id(module) in copies:
+        return copies[id(module)]
+    twin = copies[id(module)] = copy.copy(module)
+    for name, value in vars(module).items():
+        if isinstance(value, OrderedDict) and name.endswith(
+            ("hooks", "_with_kwargs", "always_called")
+        ):
+            twin.__dict__[name] = OrderedDict(value)
+    config = module.__dict__.get("config")
+    if config is not None:
+        twin.__dict__["config"] = configs.setdefault(id(config), copy.deepcopy(config))
+    twin.__dict__["_modules"] = {
+        name: None if child is None else _copy_plain(child, copies, configs)
+        for name, child in module._modules.items()
+    }
+    return twin
+
+
+def _default_attention(hugging_face: Any) -> str:
+    """The kernel that Hugging Face chooses for this architecture where nobody asks for one.
+
+    TransformerLens switches a model to eager attention in place, so the choice is asked anew of a
+    model without weights. Architectures for which sdpa would be wrong (Gemma 2) answer eager.
+    """
+    config = copy.deepcopy(hugging_face.config)
+    config._attn_implementation = None
+    with torch.device("meta"):
+        return str(type(hugging_face)(config).config._attn_implementation)
+
+
+def require_same_neurons(model: Any, site: NeuronSite) -> None:
+    """Prove on a short probe that the native view sees the neurons that the bridge's hooks see.
+
+    Raises:
+        ModelError: a pre-activation differs by more than rounding between the two paths.
+    """
+    if forward_path(model) != "native":
+        return
+    tokens = probe_tokens(model)
+    seen = [_pre_activations(model, site, tokens, path) for path in ("native", "bridge")]
+    scale = max(float(pre.abs().max()) for pre in seen[1])
+    worst = max(float((a - b).abs().max()) for a, b in zip(*seen, strict=True)) / max(scale, 1e-30)
+    # sdpa against eager: 1e-7 to 1e-6 in fp32 over 16 architectures, a few 1e-3 in bf16.
+    if worst > (1e-3 if seen[1][0].dtype in (torch.float32, torch.float64) else 0.1):
+        raise ModelError(
+            f"the fast path and the bridge disagree by {worst:.1e} on "
+            f"{type(model.original_model).__name__}: please report this architecture"
+        )
+
+
+def _pre_activations(
+    model: Any, site: NeuronSite, tokens: TokenIds, path: Path
+) -> list[Activation]:
+    """hook_pre of every layer for one batch over one path."""
+    seen: list[Activation] = []
+    with watching(model, site, lambda layer, pre: seen.append(pre), path=path) as run:
+        run(tokens, None)
+    return seen
+
+
+def to_device(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Move token ids or a mask to where the model reads its input."""
+    return ids.to(input_device(model), non_blocking=True)

@@ -1,0 +1,264 @@
+"""Models: TransformerLens models as they are, loaded from a hub or from a local folder.
+
+`load_model` returns a ``TransformerBridge`` with raw weights, whose logits equal Hugging Face's. It
+is the user's model: nothing of ours wraps it. A bridge or a TransformerLens 3.9
+``HookedTransformer`` that the user already has is accepted by every function of the package.
+
+Together with `lensneurons.models.sites` and `lensneurons.models.forward` this is the only file that
+knows how TransformerLens is built.
+
+>>> import lensneurons as ln
+>>> model = ln.load_model("Qwen/Qwen3-0.6B-Base")            # doctest: +SKIP
+>>> model = ln.load_model("runs/my-fine-tune", dtype="bfloat16", device="cuda")   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import xxhash
+
+from lensneurons.errors import ModelError, choose
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Dtype = Literal["float32", "float16", "bfloat16", "float64"]
+Family = Literal["bridge", "hooked"]
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
+
+
+def load_model(
+    name_or_path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: Dtype | torch.dtype = "float32",
+    revision: str | None = None,
+    local_files_only: bool = False,
+    adapter: str | Path | None = None,
+) -> Any:
+    """Load a causal language model as a TransformerLens ``TransformerBridge`` with raw weights.
+
+    Args:
+        name_or_path: ``"demo"``, the small model in ten languages that comes with this package; a
+            name on the hub; or a local Hugging Face folder (used without any network). A folder of
+            your own that is called demo is ``"./demo"``.
+        device: where to put it; None takes the GPU where there is one.
+        dtype: number format of the weights and activations. Counts depend on it: bf16 against
+            fp32 flips the sign of 0.28 % of the pre-activations.
+        revision: branch, tag or commit on the hub.
+        local_files_only: never ask the hub; only what is already in its cache.
+        adapter: a PEFT adapter, added to the weights: a folder (what `align` wrote, or a checkpoint
+            in it), a name on the hub, or, for ``"demo"``, one that comes with this package:
+            ``"zh-de"``, ``"sw-th"`` or ``"all"``, with a step behind it for a checkpoint
+            (``"zh-de/100"``). Needs the extra ``align``.
+
+    Raises:
+        ModelError: no such model, folder or adapter, files missing in it, or an architecture
+            without dense MLP neurons (mixture of experts, state-space models).
+    """
+    from lensneurons.models.sites import neuron_site
+
+    hugging_face, tokenizer, name = read_model(
+        name_or_path,
+        dtype=_torch_dtype(dtype),
+        revision=revision,
+        local_files_only=local_files_only,
+    )
+    if adapter is not None:
+        from lensneurons.models.adapters import add_adapter
+
+        hugging_face = add_adapter(hugging_face, name, adapter, local_files_only)
+    model = _bridge(name, hugging_face, tokenizer, device)
+    neuron_site(model)
+    if adapter is not None:
+        model.cfg.model_name = f"{name} + {adapter}"
+    return model
+
+
+def read_model(
+    name_or_path: str | Path,
+    *,
+    dtype: Dtype | torch.dtype = "float32",
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> tuple[Any, PreTrainedTokenizerBase, str]:
+    """Read a causal language model as Hugging Face has it, by the rules of `load_model`.
+
+    Returns:
+        The model, in evaluation mode; its tokenizer; the name that it goes by.
+
+    Raises:
+        ModelError: no such model or folder, or files missing in it.
+    """
+    source = _find(name_or_path, local_files_only)
+    hugging_face, tokenizer = _read(source, _torch_dtype(dtype), revision, local_files_only)
+    return hugging_face, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
+
+
+def _find(name_or_path: str | Path, local_files_only: bool) -> str:
+    """The name or folder to load, once it is plain that it can be one."""
+    if name_or_path == DEMO:
+        return str(DEMO_FOLDER)
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"{path} holds no config.json: a local model is a folder written by "
+                "save_pretrained (config.json, *.safetensors and the tokenizer's files)"
+            )
+        return str(path)
+    name = str(name_or_path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.is_file():
+        raise ModelError(
+            f"{name_or_path} is not a folder: give a hub name or a Hugging Face folder"
+        )
+    return name
+
+
+def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    return getattr(torch, choose(dtype, ("float32", "float16", "bfloat16", "float64"), "dtype"))
+
+
+def _read(
+    source: str, dtype: torch.dtype, revision: str | None, local_files_only: bool
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The Hugging Face model, in evaluation mode, and its tokenizer."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    options["local_files_only"] = local_files_only or Path(source).is_dir()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        where = "the folder" if Path(source).is_dir() else "the hub or its local cache"
+        raise ModelError(
+            f"{source!r} could not be loaded from {where}: {_first_sentence(error)}. "
+            "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
+        ) from error
+    return model.eval(), tokenizer
+
+
+def _first_sentence(error: BaseException) -> str:
+    """What went wrong, without the advice that follows it."""
+    return " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+
+
+def _bridge(
+    source: str, hugging_face: Any, tokenizer: Any, device: str | torch.device | None
+) -> Any:
+    """The bridge over a loaded model, on its device."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    hugging_face = hugging_face.to(place)
+    try:
+        return TransformerBridge.boot_transformers(
+            source,
+            hf_model=hugging_face,
+            tokenizer=tokenizer,
+            device=place,
+            dtype=next(hugging_face.parameters()).dtype,
+        )
+    except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
+        raise ModelError(
+            f"TransformerLens cannot bridge {source!r} ({type(hugging_face).__name__}): "
+            f"{_first_sentence(error)}. Supported are its dense causal language models: Llama, "
+            "Mistral, Qwen 2/3, Gemma, OLMo 2, Phi, GPT-2/J/NeoX, BLOOM, OPT, Falcon, XGLM"
+        ) from error
+
+
+def model_family(model: Any) -> Family:
+    """Whether a model is a ``TransformerBridge`` or a TransformerLens 3.9 ``HookedTransformer``.
+
+    Raises:
+        ModelError: it is neither; a Hugging Face model is told how to become one.
+    """
+    if hasattr(model, "original_model") and hasattr(model, "hook_dict"):
+        return "bridge"
+    if type(model).__name__ == "HookedTransformer" and hasattr(model, "hook_dict"):
+        return "hooked"
+    raise ModelError(
+        f"{type(model).__name__} is not a TransformerLens model: pass what load_model() returns, "
+        "or TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
+    )
+
+
+def input_device(model: Any) -> torch.device:
+    """Where the token ids of a model have to be."""
+    return next(iter(model.parameters())).device
+
+
+def context_length(model: Any) -> int:
+    """Longest text in tokens that the model was made for."""
+    return int(model.cfg.n_ctx)
+
+
+def original_tokenizer(model: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer as it was saved, with its own rule for BOS.
+
+    TransformerLens gives a model a tokenizer that prepends BOS even where the original does not
+    (Qwen 2, BLOOM), which would shift every activation. So it is read again from where it came.
+
+    Raises:
+        ModelError: the model has no tokenizer, or it cannot be read again.
+    """
+    from transformers import AutoTokenizer
+
+    source = getattr(getattr(model, "tokenizer", None), "name_or_path", None)
+    if not source:
+        raise ModelError("the model has no tokenizer that can be read again: pass tokenizer=")
+    try:
+        return AutoTokenizer.from_pretrained(source, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the tokenizer of the model cannot be read again from {source!r} "
+            f"({_first_sentence(error)}): pass tokenizer="
+        ) from error
+
+
+def revision_of(model: Any) -> str:
+    """Commit of the hub that the model was loaded from, or "unknown" for a local folder."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    return str(getattr(config, "_commit_hash", None) or "unknown")
+
+
+def hash_config(model: Any) -> str:
+    """Hash of everything in the model's configuration that is not a path or a runtime choice."""
+    if model_family(model) == "bridge":
+        config = model.original_model.config.to_diff_dict()
+    else:
+        config = {name: str(value) for name, value in vars(model.cfg).items()}
+    runtime = ("_name_or_path", "transformers_version", "device", "dtype", "output_attentions")
+    kept = sorted(
+        (k, str(v)) for k, v in config.items() if k not in runtime and "attn_impl" not in k
+    )
+    return hashlib.sha256(repr(kept).encode()).hexdigest()
+
+
+def hash_weights(model: Any) -> str:
+    """Hash over every weight of the model: one changed bit, or two swapped weights, change it.
+
+    XXH3 reads the weights at the speed of the memory (SHA-256: 1 GB/s, half a minute for a model
+    of 7 billion parameters); it is no defence against forgery, and none is needed.
+    """
+    digest = xxhash.xxh3_128()
+    for name, weight in _weights(model):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value of each parameter once; weights offloaded to a disk go by name alone."""
+    for name, weight in model.named_parameters():
+        yield name, weight if weight.device.type != "meta" else torch.zeros(2)

@@ -1,0 +1,158 @@
+"""Batches of texts of similar length, one language each, the longest first.
+
+Sorting by length keeps padding small; beginning with the longest makes memory peak at once, so that
+a run that fits its first batch fits them all. The plan depends on the lengths alone: it is the same
+in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from lensneurons.errors import CorpusError, choose
+from lensneurons.shapes import AttentionMask, CountedMask, RowNumbers, TextNumbers, TokenIds
+from lensneurons.tokens.encoded import EncodedCorpus
+
+PaddingSide = Literal["right", "left"]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some texts of one language as a rectangle of token ids.
+
+    Attributes:
+        tokens: token ids, padded to the longest text.
+        attention_mask: 1 on the tokens of the texts, 0 on padding.
+        start: first counted position of each row, padding included.
+        stop: end (exclusive) of the counted positions of each row.
+        rows: which texts of the encoded corpus the rows are.
+        language: their language.
+    """
+
+    tokens: TokenIds
+    attention_mask: AttentionMask
+    start: RowNumbers
+    stop: RowNumbers
+    rows: RowNumbers
+    language: str
+
+    @property
+    def counted(self) -> CountedMask:
+        """True on the counted tokens."""
+        positions = torch.arange(self.tokens.shape[1])
+        start, stop = (torch.from_numpy(edge)[:, None] for edge in (self.start, self.stop))
+        return (positions >= start) & (positions < stop)
+
+    @property
+    def n_counted(self) -> int:
+        """The number of counted tokens."""
+        return int((self.stop - self.start).sum())
+
+
+def plan_batches(encoded: EncodedCorpus, *, batch_tokens: int) -> list[np.ndarray]:
+    """Divide the texts into batches of one language each.
+
+    Args:
+        encoded: the corpus.
+        batch_tokens: the largest rectangle, rows times longest text; a single text that is longer
+            is a batch of its own.
+
+    Returns:
+        For each batch the numbers of its texts (int64). Languages in the order of the corpus; in
+        each the longest texts first, equal lengths in the order of the corpus. Every text is in
+        exactly one batch.
+
+    Raises:
+        CorpusError: `batch_tokens` is less than 1.
+    """
+    if batch_tokens < 1:
+        raise CorpusError(f"batch_tokens={batch_tokens} holds nothing; give 1 or more")
+    plan: list[np.ndarray] = []
+    for number in range(len(encoded.languages)):
+        rows = np.flatnonzero(encoded.language == number)
+        plan += _divide(rows, encoded.lengths[rows], batch_tokens)
+    return plan
+
+
+def _divide(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Yield the batches of one language; the first text of each is its longest."""
+    order = np.argsort(-lengths, kind="stable")
+    first = 0
+    while first < len(order):
+        longest = max(1, int(lengths[order[first]]))
+        last = first + max(1, batch_tokens // longest)
+        yield rows[order[first:last]]
+        first = last
+
+
+def make_batch(
+    encoded: EncodedCorpus, rows: Sequence[int] | np.ndarray, *, padding_side: PaddingSide = "right"
+) -> Batch:
+    """Lay texts out as one padded rectangle.
+
+    Args:
+        encoded: the corpus.
+        rows: numbers of texts of one language.
+        padding_side: where shorter texts are filled up.
+
+    Raises:
+        CorpusError: there are no rows, one is not in the corpus, or they mix languages.
+    """
+    choose(padding_side, get_args(PaddingSide), "padding_side")
+    numbers = np.asarray(rows, dtype=np.int64)
+    language = _one_language(encoded, numbers)
+    lengths = encoded.lengths[numbers]
+    shift = lengths.max() - lengths if padding_side == "left" else np.zeros_like(lengths)
+    tokens = np.full((len(numbers), int(lengths.max())), encoded.pad_id, dtype=np.int64)
+    mask = np.zeros_like(tokens)
+    for place, (row, begin, length) in enumerate(zip(numbers, shift, lengths, strict=True)):
+        here = slice(int(begin), int(begin + length))
+        tokens[place, here] = encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]]
+        mask[place, here] = 1
+    return Batch(
+        tokens=torch.from_numpy(tokens),
+        attention_mask=torch.from_numpy(mask),
+        start=encoded.start[numbers] + shift,
+        stop=encoded.stop[numbers] + shift,
+        rows=numbers,
+        language=language,
+    )
+
+
+def _one_language(encoded: EncodedCorpus, rows: np.ndarray) -> str:
+    if rows.size == 0 or rows.min() < 0 or rows.max() >= len(encoded):
+        raise CorpusError(f"rows {rows.tolist()[:10]} are not texts 0 to {len(encoded) - 1}")
+    numbers = np.unique(encoded.language[rows])
+    if len(numbers) > 1:
+        tags = [encoded.languages[number] for number in numbers]
+        raise CorpusError(f"the rows mix the languages {tags}; a batch holds one")
+    return encoded.languages[int(numbers[0])]
+
+
+def item_groups(item_ids: Sequence[str], n_groups: int) -> TextNumbers:
+    """Return the resampling group of each item, from a hash of its id.
+
+    The same item is in the same group in every language, order, shard and process, so that groups
+    can be drawn again (bootstrap) without breaking the parallel corpus apart.
+
+    Args:
+        item_ids: ids; `EncodedCorpus.item_ids` gives one a text.
+        n_groups: how many groups there are.
+
+    Returns:
+        int64 numbers from 0 to ``n_groups - 1``: BLAKE2b (8 bytes, big-endian) modulo `n_groups`.
+
+    Raises:
+        CorpusError: `n_groups` is less than 1.
+    """
+    if n_groups < 1:
+        raise CorpusError(f"n_groups={n_groups} leaves no group; give 1 or more")
+    digests = (blake2b(name.encode(), digest_size=8).digest() for name in item_ids)
+    groups = [int.from_bytes(digest, "big") % n_groups for digest in digests]
+    return np.array(groups, dtype=np.int64)

@@ -27,7 +27,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Identify language neurons": ("identify", "LanguageNeurons", "NeuronSet"),
     "Divide the layers": ("divide_layers", "LayerParts"),
     "Look closer at a neuron": (
-        *("describe", "look_up", "NeuronCard", "top_contexts", "Contexts"),
+        *("describe", "describe_all", "look_up", "NeuronCard", "NeuronRecord"),
+        *("top_contexts", "Contexts"),
         *("promoted_tokens", "importance", "Importance"),
     ),
     "Change what neurons do": ("ablate", "scale", "steer", "patch"),

@@ -17,10 +17,12 @@ from .alignment.translation import translation_scorer as translation_scorer
 from .cards.attribution import Importance as Importance
 from .cards.attribution import importance as importance
 from .cards.card import NeuronCard as NeuronCard
-from .cards.card import describe as describe
-from .cards.card import look_up as look_up
 from .cards.contexts import Contexts as Contexts
 from .cards.contexts import top_contexts as top_contexts
+from .cards.describing import describe as describe
+from .cards.describing import describe_all as describe_all
+from .cards.records import NeuronRecord as NeuronRecord
+from .cards.records import look_up as look_up
 from .cards.vocabulary import promoted_tokens as promoted_tokens
 from .comparison.before_after import compare as compare
 from .comparison.claim_rows import Claim as Claim

@@ -147,6 +147,27 @@ def _read_header(path: str | Path, text: str | None, kind: str) -> dict[str, Any
     return details
 
 
+def read_kind(path: str | Path) -> str:
+    """What a file holds, such as ``"activation statistics"``, by its header.
+
+    Raises:
+        StorageError: there is no such file, or nothing in it that says what it holds.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise StorageError(f"{path} does not exist")
+    try:
+        try:
+            with safe_open(path, framework="np") as file:
+                return json.loads((file.metadata() or {})[HEADER])["kind"]
+        except SafetensorError:
+            with Path(path).open(encoding="utf-8") as lines:
+                return json.loads(lines.readline())[HEADER]["kind"]
+    except (KeyError, TypeError, ValueError):
+        raise StorageError(f"{path} is no value that lensneurons saved") from None
+
+
 def save_rows(
     path: str | Path, kind: str, rows: Iterable[Mapping[str, Any]], details: Mapping[str, Any]
 ) -> Path:

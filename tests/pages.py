@@ -8,8 +8,9 @@ from typing import Any
 import before_after
 import numpy as np
 
-from lensneurons.cards.card import NeuronCard, Weight, look_up
+from lensneurons.cards.card import NeuronCard, Weight
 from lensneurons.cards.contexts import Context
+from lensneurons.cards.records import look_up
 from lensneurons.cards.vocabulary import TokenValue, VocabularyEffect
 from lensneurons.comparison.before_after import compare
 from lensneurons.comparison.claims import claims

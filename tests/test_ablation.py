@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.parallel import build_corpus, load_corpus
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments import ablation_cells
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
@@ -23,7 +23,7 @@ from lensneurons.identification.classification import identify
 from lensneurons.identification.neuron_sets import NeuronSet
 from lensneurons.interventions.neurons import ablate
 from lensneurons.models.forward import has_hooks
-from lensneurons.models.loading import hash_weights, load_model
+from lensneurons.models.loading import hash_weights, load_model, original_tokenizer
 
 # --- the planted model, whose language neurons raise the words of their languages ---
 
@@ -303,6 +303,17 @@ def test_an_empty_set_has_no_effect_at_all(llama):
     assert (matrix.effect[0, 1:] != 0).all()
     assert np.isnan(matrix.causal_ratio("specific").low[0]).all()
     assert "specific: diagonal" in repr(matrix)
+
+
+def test_a_tokenizer_may_be_given(llama, whole, monkeypatch):
+    own = original_tokenizer(llama)
+    options = {"languages": ["th"], "classes": ["specific"], **OPTIONS}
+    monkeypatch.setattr(llama, "tokenizer", None)
+    with pytest.raises(ModelError, match="pass tokenizer="):
+        ablation_matrix(llama, CORPUS, NEURONS, **options)
+    found = ablation_matrix(llama, CORPUS, NEURONS, tokenizer=own, **options)
+    assert np.array_equal(found.effect, whole.effect[:1, 2:])
+    assert found.provenance == whole.provenance
 
 
 def test_the_model_is_as_before(llama, whole):

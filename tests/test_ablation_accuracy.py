@@ -21,7 +21,7 @@ from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.interventions.neurons import ablate
-from lensneurons.models.loading import load_model
+from lensneurons.models.loading import load_model, original_tokenizer
 
 # item, language, right number, layer and index of its neuron, sentences with and without it, and
 # whether each is right and in the right language
@@ -189,6 +189,16 @@ def test_it_is_the_accuracy_of_a_loop(model, corpus, neurons):
     with ablate(model, neurons["en"]):
         after = accuracy(model, corpus, max_new_tokens=4, progress=False)
     assert [a.both for a in after] == (matrix.base + matrix.effect[1, 0]).astype(bool).tolist()
+
+
+def test_a_tokenizer_may_be_given(model, corpus, neurons, monkeypatch):
+    options = {"metric": "accuracy", "classes": ["specific"], "languages": ["de"]}
+    options |= {"max_new_tokens": 4, "progress": False}
+    whole, own = ablation_matrix(model, corpus, neurons, **options), original_tokenizer(model)
+    monkeypatch.setattr(model, "tokenizer", None)
+    found = ablation_matrix(model, corpus, neurons, tokenizer=own, **options)
+    assert np.array_equal(found.effect, whole.effect)
+    assert np.array_equal(found.base, whole.base)
 
 
 def test_it_can_be_resumed_and_tells_its_metric(model, corpus, neurons, tmp_path):

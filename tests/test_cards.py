@@ -15,16 +15,20 @@ import torch
 from oracle import encode_by_hand
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import lensneurons.cards.card as cards
 from lensneurons.activations.collection import collect
+from lensneurons.cards import describing
 from lensneurons.cards.attribution import Importance, importance
-from lensneurons.cards.card import Weight, describe, look_up
+from lensneurons.cards.card import NeuronCard, Weight
 from lensneurons.cards.contexts import Context, top_contexts
+from lensneurons.cards.describing import describe, describe_all
+from lensneurons.cards.records import look_up
 from lensneurons.cards.vocabulary import TokenValue, promoted_tokens
-from lensneurons.errors import LensNeuronsError, ProvenanceError
+from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
+from lensneurons.evaluation.likelihood import nll
 from lensneurons.identification.classification import identify
 from lensneurons.identification.neuron_sets import NeuronSet
 from lensneurons.models.forward import has_hooks
+from lensneurons.models.loading import original_tokenizer
 
 CORPUS = tiny.tiny_corpus().head(4)
 LANGUAGES = ("zh", "ja", "en")
@@ -138,7 +142,7 @@ def test_every_line_is_what_its_function_gives(card, llama, neurons, statistics,
         assert {k: w.rank for k, w in ours.items()} == found.rank(name)
     assert card.languages == CORPUS.languages
     assert card.n_neurons == tiny.LAYERS * tiny.D_MLP
-    assert card.source == "tiny, response tokens"
+    assert card.source == "4 items of tiny, response tokens"
 
 
 def test_the_effect_equals_hugging_face_without_the_neuron(card, model_folder, name):
@@ -186,7 +190,7 @@ def test_a_single_item_has_an_effect_without_interval(llama, neurons, name):
 
 def test_what_is_not_wanted_is_not_measured(llama, neurons, name, monkeypatch):
     for what in ("importance", "nll", "ablate"):
-        monkeypatch.setattr(cards, what, None)
+        monkeypatch.setattr(describing, what, None)
     given = Importance(("sw", "en"), np.random.default_rng(0).random((3, 52, 2)), "plnd")
     found = describe(llama, neurons, name, corpus=CORPUS, importances=[given], effect=False)
     assert found.effect is None
@@ -266,6 +270,49 @@ def test_the_card_as_json(card):
     assert "without it NLL " in repr(card)
 
 
+def test_a_saved_card_is_the_same_card(card, llama, neurons, name, tmp_path):
+    assert NeuronCard.load(card.save(tmp_path / "card.jsonl")) == card
+    small = describe(llama, neurons, name, corpus=CORPUS, importances=(), effect=False)
+    again = NeuronCard.load(small.save(tmp_path / "small.jsonl"))
+    assert again == small
+    assert again._repr_html_() == small._repr_html_()
+
+
+def test_a_broken_card_is_refused(card, tmp_path):
+    path = card.save(tmp_path / "card.jsonl")
+    header, row = path.read_text(encoding="utf-8").splitlines()
+    values = json.loads(row)
+    del values["vocabulary"]
+    for rows in ([], [row, row], [json.dumps(values)]):
+        path.write_text("\n".join([header, *rows]), encoding="utf-8")
+        with pytest.raises(StorageError, match=r"card.jsonl does not hold one whole card"):
+            NeuronCard.load(path)
+
+
+def test_a_tokenizer_may_be_given(llama, neurons, name, card, statistics, monkeypatch):
+    own = original_tokenizer(llama)
+    monkeypatch.setattr(llama, "tokenizer", None)
+    options = {"corpus": CORPUS, "statistics": statistics, "k": 2, "tokens": 4}
+    assert describe(llama, neurons, name, tokenizer=own, **options) == card
+
+
+def test_many_cards_are_those_of_one_by_one(llama, neurons, statistics, monkeypatch):
+    passes, plain = [], nll
+    monkeypatch.setattr(describing, "nll", lambda *a, **o: passes.append(1) or plain(*a, **o))
+    names = ["L2N7", "L0N3", "L1N50"]
+    options = {"corpus": CORPUS, "statistics": statistics, "k": 2, "tokens": 3}
+    found = describe_all(llama, neurons, names, **options)
+    assert len(passes) == 1 + len(names)
+    assert found == tuple(describe(llama, neurons, name, **options) for name in names)
+    chosen = NeuronSet.from_names(names, n_layers=tiny.LAYERS, d_mlp=tiny.D_MLP)
+    in_order = describe_all(llama, neurons, chosen, **options)
+    assert [card.record.name for card in in_order] == ["L0N3", "L1N50", "L2N7"]
+    assert set(map(repr, in_order)) == set(map(repr, found))
+    assert describe_all(llama, neurons, [], **options) == ()
+    with pytest.raises(LensNeuronsError, match="names a neuron twice"):
+        describe_all(llama, neurons, ["L0N3", "L0N03"], **options)
+
+
 # What is refused, before any forward pass
 
 
@@ -295,6 +342,7 @@ def test_statistics_of_something_else_are_refused(statistics, neurons):
 )
 def test_refusals(name, options, message, llama, neurons, monkeypatch):
     monkeypatch.setattr("lensneurons.cards.contexts.watching", None)
+    monkeypatch.setattr(describing, "describe_all", unwrap(describe_all))
     with pytest.raises(LensNeuronsError, match=message):
         unwrap(describe)(llama, neurons, name, corpus=CORPUS, **options)
 

@@ -22,7 +22,8 @@ import torch
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.cards.card import describe
+from lensneurons.cards.card import NeuronCard
+from lensneurons.cards.describing import describe
 from lensneurons.cli import main
 from lensneurons.corpora.parallel import load_corpus
 from lensneurons.experiments.ablation import ablation_matrix
@@ -556,6 +557,40 @@ def test_describe_is_the_card_and_its_page(
     assert {context["item"] for context in two["contexts"]} <= set(corpus.ids[:2])
 
 
+def test_describe_several_and_report_them(
+    llama: tuple[str, Path, Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose, "get_plotlyjs", lambda: "")
+    model, folder, texts = llama
+    names = ["L2N3", "L1N7"]
+    command = [
+        "describe",
+        model,
+        folder,
+        *names,
+        names[0],
+        "--corpus",
+        texts,
+        *SHARE,
+        "--device",
+        "cpu",
+    ]
+    page = tmp_path / "cards.html"
+    lines = out_of(capsys, *command, "--json", "--save", tmp_path / "cards", "--out", page)
+    cards = [json.loads(line) for line in lines.splitlines()]
+    assert [card["record"]["name"] for card in cards] == names
+    saved = [NeuronCard.load(tmp_path / "cards" / f"{name}.jsonl") for name in names]
+    assert [json.loads(json.dumps(card.to_dict())) for card in saved] == cards
+    assert "<title>L2N3 L1N7</title>" in page.read_text(encoding="utf-8")
+    assert all(card._repr_html_() in page.read_text(encoding="utf-8") for card in saved)
+
+    given = [tmp_path / "cards", "--out", tmp_path / "page.html", *SHARE]
+    printed(capsys, "report", folder, *given)
+    assert all(f'id="card-{name}"' in page_of(tmp_path) for name in names)
+    refusal = refused(capsys, "report", folder, *given, "--tau", "0.4")
+    assert "is of other neurons than the page" in refusal
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -624,9 +659,9 @@ def test_report_takes_what_the_other_commands_left(
 @pytest.mark.parametrize(
     ("others", "text"),
     [
-        (["{empty}"], "is no run folder, no folder of ablate, and no saved value: nothing to show"),
+        (["{empty}"], "is no run folder, no folder of ablate or describe, and no saved value"),
         (["{file}"], "is no value that lensneurons saved"),
-        (["{neurons}"], "holds language neurons; a page shows activation statistics, ablation"),
+        (["{neurons}"], "holds language neurons; a page shows activation statistics, neuron card"),
         (["{accuracy}", "{accuracy}"], "holds a second accuracy: a page shows one"),
     ],
 )

@@ -26,7 +26,7 @@ import torch
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.parallel import build_corpus
-from lensneurons.errors import CorpusError, LensNeuronsError
+from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.evaluation.answers import wilson_interval
 from lensneurons.evaluation.item_intervals import item_bootstrap
 from lensneurons.evaluation.likelihood import nll
@@ -34,7 +34,7 @@ from lensneurons.evaluation.responses import generate
 from lensneurons.experiments.steering import steering_curve
 from lensneurons.experiments.steering_curves import KINDS, SteeringCurve
 from lensneurons.identification.neuron_sets import NeuronSet
-from lensneurons.models.loading import load_model
+from lensneurons.models.loading import load_model, original_tokenizer
 
 WORDS = ("[UNK]", "[PAD]", "আম", "苹果", "7", "9")
 D, EPS = 16, 1e-6
@@ -158,6 +158,16 @@ def test_the_model_switches_where_the_formula_says(curve, without_bengali):
     assert curve.share_in("bn").estimate.tolist() == [1, 1, 0]
     assert without_bengali.share_in("zh").estimate.tolist() == [0, 1, 1]
     assert curve.share_in(None).estimate.tolist() == [0, 0, 0]
+
+
+def test_a_tokenizer_may_be_given(model, corpus, curve, monkeypatch):
+    own = original_tokenizer(model)
+    monkeypatch.setattr(model, "tokenizer", None)
+    with pytest.raises(ModelError, match="pass tokenizer="):
+        steering_curve(model, corpus, TO_CHINESE, **HOW)
+    found = steering_curve(model, corpus, TO_CHINESE, tokenizer=own, **HOW)
+    assert found.texts == curve.texts
+    assert np.array_equal(found.nll, curve.nll)
 
 
 def test_answers_are_those_of_the_prompts_items(curve):

@@ -34,19 +34,19 @@ LAYERS = [
     "corpora/parallel identification/controls activations/published identification/neurons "
     "tokens/batches evaluation/item_intervals comparison/group_tests",
     "tokens/encoding models/loading identification/classification",
-    "models/sites evaluation/decoding",
+    "models/sites evaluation/decoding cards/records",
     "models/forward activations/reduction phases comparison/run_overlap interventions/changes "
     "cards/vocabulary evaluation/responses evaluation/answers experiments/patch_pairs",
     "run_folders comparison/class_changes evaluation/answer_changes tokens/prepared "
     "experiments/patch_results experiments/steering_curves experiments/lens_curves",
     "activations/runs comparison/tables comparison/claim_rows evaluation/answering",
     "activations/recording activations/collection evaluation/likelihood cards/contexts",
-    "interventions/neurons experiments/ablation_effects interventions/patching",
+    "interventions/neurons experiments/ablation_effects interventions/patching cards/card",
     "experiments/ablation_cells experiments/patch_runs experiments/steering cards/attribution "
     "comparison/before_after comparison/claims experiments/lens",
     "experiments/ablation comparison/series",
     "plots",
-    "cards/card",
+    "cards/describing",
     "alignment page views",
     "demo",
     "cli",
@@ -58,7 +58,8 @@ DOWNWARD = {
     ("activations/statistics", "activations/reduction"),
     ("identification/neuron_sets", "identification/controls"),
     ("models/loading", "models/sites"),
-    ("identification/neurons", "cards/card"),
+    ("identification/neurons", "cards/records"),
+    ("identification/neurons", "cards/describing"),
     ("comparison/class_changes", "comparison/tables"),
 }
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from lensneurons.cli import summaries
@@ -26,7 +28,7 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
 <style>:root{{color-scheme:light dark}} body{{font:16px/1.5 sans-serif;margin:2em}}</style></head>
-<body>{card}</body></html>
+<body>{cards}</body></html>
 """
 
 
@@ -58,28 +60,34 @@ def ablate(options: Namespace) -> None:
 
 
 def describe(options: Namespace) -> None:
-    """Print the card of one neuron, and write it as a page if asked."""
+    """Print the cards of some neurons; write them as a page, and as files, if asked."""
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.cards.card import describe, look_up
+    from lensneurons.cards.describing import describe_all
+    from lensneurons.cards.records import look_up
 
-    if options.out is not None:
-        require_writable(options.out.parent)
+    for folder in (options.out and options.out.parent, options.save):
+        if folder is not None:
+            require_writable(folder)
     statistics = ActivationStatistics.load(options.folder)
     neurons = find_neurons(options, statistics)
-    look_up(neurons, options.neuron)
+    names = list(dict.fromkeys(look_up(neurons, name).name for name in options.neurons))
     corpus = open_corpus(options, options.languages or statistics.languages)
     model = _open_same_model(options, statistics)
-    card = describe(
+    cards = describe_all(
         model,
         neurons,
-        options.neuron,
+        names,
         corpus=corpus,
         statistics=statistics,
         scope=options.scope,
+        progress=len(names) > 1,
     )
     if options.out is not None:
-        _write_page(card, options)
-    say(json.dumps(card.to_dict()) if options.json else repr(card))
+        _write_page(cards, options.out)
+    for card in cards:
+        if options.save is not None:
+            card.save(options.save / f"{card.record.name}.jsonl")
+        say(json.dumps(card.to_dict()) if options.json else repr(card))
 
 
 def _open_same_model(options: Namespace, statistics: ActivationStatistics) -> Any:
@@ -174,11 +182,12 @@ def _write_table(matrix: AblationMatrix, options: Namespace, metric: str) -> Non
         matrix.to_pandas().to_csv(path, index=False)
 
 
-def _write_page(card: NeuronCard, options: Namespace) -> None:
-    """The card, as a page that needs nothing else."""
+def _write_page(cards: Sequence[NeuronCard], path: Path) -> None:
+    """The cards, as a page that needs nothing else."""
     from lensneurons.cards.html import card_html
     from lensneurons.storage import replacing
 
-    page = PAGE.format(title=escape(card.record.name), card=card_html(card))
-    with replacing(options.out) as path:
-        path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    title = escape(" ".join(card.record.name for card in cards))
+    page = PAGE.format(title=title, cards="\n".join(map(card_html, cards)))
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")

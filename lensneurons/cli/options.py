@@ -105,13 +105,14 @@ def _add_ablate(parsers: Any) -> None:
 
 
 def _add_describe(parsers: Any) -> None:
-    text = "put together all that can be said about one neuron"
+    text = "put together all that can be said about some neurons"
     command = _command(parsers, "describe", experiments.describe, text)
     _add_model(command)
     _add_run(command)
-    command.add_argument("neuron", metavar="NEURON", help="such as L12N345")
+    command.add_argument("neurons", nargs="+", metavar="NEURON", help="such as L12N345")
     _add_corpus(command, limit=20)
-    command.add_argument("--out", type=Path, help="page with the card")
+    command.add_argument("--out", type=Path, help="page with the cards")
+    command.add_argument("--save", type=Path, help="folder for a file a card, which report takes")
     command.add_argument("--languages", type=_names, help="of the corpus (default: all of RUN)")
     command.add_argument("--scope", default="response", choices=SCOPES, help="tokens that count")
 
@@ -162,7 +163,8 @@ def _add_report(parsers: Any) -> None:
     command = _command(parsers, "report", pages.report, text)
     command.add_argument(
         "folders", metavar="RUN", nargs="+", type=Path,
-        help="a run folder of collect; then any later runs, folders of ablate, and saved values",
+        help="a run folder of collect; then any later runs, folders of ablate and describe, and "
+        "saved values",
     )  # fmt: skip
     command.add_argument("--out", type=Path, default=Path("lensneurons-report.html"), help="page")
     command.add_argument("--title", default="Language neurons", help="heading of the page")

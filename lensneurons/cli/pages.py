@@ -2,7 +2,7 @@
 
 The first folder is a run of `collect`; its neurons are identified as the options say. What follows
 is recognised by its kind: later runs (the model after training, or its checkpoints in order),
-folders of `ablate`, and files that the `save` of a value wrote.
+folders of `ablate` and `describe`, and files that the `save` of a value wrote.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lensneurons.phases import LayerParts
 
 MATRIX = "ablation.safetensors"
+CARDS = "L*N*.jsonl"
 
 
 def report(options: Namespace) -> None:
@@ -55,8 +56,8 @@ def _gather(paths: Sequence[Path]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in paths:
         for argument, value in _values(path):
-            if argument == "effects":
-                found.setdefault("effects", []).append(value)
+            if argument in ("effects", "cards"):
+                found.setdefault(argument, []).append(value)
             elif argument == "runs":
                 found.setdefault("runs", {})[path] = value
             elif argument in found:
@@ -67,7 +68,7 @@ def _gather(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
-    """Arguments and values of a file, a run folder, or a folder of `ablate`."""
+    """Arguments and values of a file, a run folder, or a folder of `ablate` or `describe`."""
     from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.comparison.claim_rows import Claims
     from lensneurons.errors import StorageError
@@ -80,9 +81,12 @@ def _values(path: Path) -> Iterator[tuple[str, Any]]:
         yield "runs", ActivationStatistics.load(path)
     elif files := [*path.glob(MATRIX), *sorted(path.glob(f"*/{MATRIX}"))]:
         yield from map(_value, files)
+    elif files := sorted(path.glob(CARDS)):
+        yield from map(_value, files)
     else:
         raise StorageError(
-            f"{path} is no run folder, no folder of ablate, and no saved value: nothing to show"
+            f"{path} is no run folder, no folder of ablate or describe, and no saved value: "
+            "nothing to show"
         )
 
 
@@ -93,31 +97,19 @@ def _value(path: Path) -> tuple[str, Any]:
         StorageError: of another kind; those that a page can show are listed.
     """
     from lensneurons.errors import StorageError
+    from lensneurons.storage import read_kind
 
-    kind, loaders = _kind(path), _loaders()
+    kind, loaders = read_kind(path), _loaders()
     if kind not in loaders:
         raise StorageError(f"{path} holds {kind}; a page shows {', '.join(loaders)}, and claims")
     argument, load = loaders[kind]
     return argument, load(path)
 
 
-def _kind(path: Path) -> str:
-    """What a saved value is, by its header."""
-    from safetensors import SafetensorError, safe_open
-
-    from lensneurons.errors import StorageError
-    from lensneurons.storage import HEADER
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return json.loads((file.metadata() or {})[HEADER])["kind"]
-    except (SafetensorError, KeyError, ValueError):
-        raise StorageError(f"{path} is no value that lensneurons saved") from None
-
-
 def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     """The kinds of values that a page can show: the argument that takes each, and its loader."""
     from lensneurons.activations import statistics
+    from lensneurons.cards import card
     from lensneurons.comparison import class_changes, series
     from lensneurons.evaluation import answers
     from lensneurons.experiments import (
@@ -129,6 +121,7 @@ def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
 
     return {
         statistics.KIND: ("runs", statistics.ActivationStatistics.load),
+        card.KIND: ("cards", card.NeuronCard.load),
         ablation_effects.KIND: ("effects", ablation_effects.AblationMatrix.load),
         answers.KIND: ("accuracy", answers.Accuracy.load),
         class_changes.KIND: ("comparison", class_changes.Comparison.load),

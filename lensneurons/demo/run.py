@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lensneurons.activations.collection import collect
-from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.cards.card import NeuronCard, look_up
-from lensneurons.cards.contexts import top_contexts
-from lensneurons.cards.vocabulary import promoted_tokens
+from lensneurons.cards.describing import describe_all
 from lensneurons.corpora.parallel import ParallelCorpus, load_corpus
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.identification.classification import Score, identify
-from lensneurons.identification.neuron_sets import NeuronSet
 from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.models.loading import load_model
 from lensneurons.page import report
@@ -73,7 +69,17 @@ def run_demo(
     say(f"4. removing them, language by language, on {min(items, MATRIX_ITEMS)} problems each")
     effects = _remove(model, corpus, neurons)
     say("5. looking closer at some of them")
-    cards = _look_closer(model, corpus, neurons, statistics)
+    cards = describe_all(
+        model,
+        neurons,
+        _best(neurons),
+        corpus=corpus.head(CONTEXT_ITEMS),
+        statistics=statistics,
+        importances=[],  # these and the effects take longer than all of the rest
+        effect=False,
+        k=2,
+        tokens=8,
+    )
     parameters = sum(weight.numel() for weight in model.original_model.parameters())
     note = NOTE.format(parameters=parameters)
     title = "Language neurons of a small model"
@@ -94,34 +100,6 @@ def _remove(
     if len(few.ids) < 2:
         return ()
     return (ablation_matrix(model, few, neurons, classes=("specific", "related")),)
-
-
-def _look_closer(
-    model: Any, corpus: ParallelCorpus, neurons: LanguageNeurons, statistics: ActivationStatistics
-) -> list[NeuronCard]:
-    """Cards of the best specific neurons of each language, from one pass over few problems.
-
-    `cards.describe` measures more, neuron by neuron; that takes longer.
-    """
-    names = list(_best(neurons))
-    if not names:
-        return []
-    few = corpus.head(CONTEXT_ITEMS)
-    chosen = NeuronSet.from_names(names, n_layers=neurons.n_layers, d_mlp=neurons.d_mlp)
-    contexts = top_contexts(model, few, chosen, k=2)
-    return [
-        NeuronCard(
-            record=look_up(neurons, name, statistics=statistics),
-            contexts=contexts.of(name),
-            vocabulary=promoted_tokens(model, name, k=8),
-            importance={},
-            effect=None,
-            effect_interval=None,
-            n_neurons=neurons.score.size,
-            source=f"{len(few.ids)} held-out problems a language, response tokens",
-        )
-        for name in names
-    ]
 
 
 def _best(neurons: LanguageNeurons) -> Iterator[str]:

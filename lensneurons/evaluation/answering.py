@@ -105,7 +105,11 @@ def accuracy(
 
 
 def answer_scorer(
-    model: Any, corpus: ParallelCorpus, *, max_new_tokens: int | None = None
+    model: Any,
+    corpus: ParallelCorpus,
+    *,
+    max_new_tokens: int | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Callable[[Sequence[int]], list[bool]]:
     """Make the function that lets a model answer some items, greedily, as one batch a call.
 
@@ -113,6 +117,7 @@ def answer_scorer(
         model: a ``TransformerBridge``; hooks that are on it when the function is called act.
         corpus: problems whose responses end with the number that answers them.
         max_new_tokens: most tokens of a text; None for 512, or less where the context has less.
+        tokenizer: encodes the prompts; by default the model's own, as it was saved.
 
     Returns:
         ``score(rows)``: whether each answer is right and in the right language. An item may be
@@ -127,7 +132,7 @@ def answer_scorer(
         raise ModelError("answers under several conditions need a TransformerBridge: load_model()")
     expected = [expected_number(item) for item in corpus]
     _require_identification(corpus, (), MINIMUM_CONFIDENCE)
-    tokenizer = original_tokenizer(model)
+    tokenizer = tokenizer or original_tokenizer(model)
     ids = encode_prompts([item.prompt for item in corpus], tokenizer)
     decoding = Decoding(fit_context(model, [len(row) for row in ids], max_new_tokens))
     asks = [_identify_for(item, corpus, (), MINIMUM_CONFIDENCE) for item in corpus]

@@ -36,7 +36,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -52,8 +52,11 @@ from lensneurons.models.loading import original_tokenizer
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.provenance import Provenance
 from lensneurons.run_folders import open_folder
-from lensneurons.tokens.encoded import EncodedCorpus, Scope
+from lensneurons.tokens.encoded import Scope
 from lensneurons.tokens.prepared import encode_for, provenance_of, refuse_hooks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Match = Literal["activity", "layer"]
 
@@ -73,6 +76,7 @@ def ablation_matrix(
     run_dir: str | Path | None = None,
     batch_tokens: int = 4096,
     seed: int = 0,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> AblationMatrix:
     """Remove each language's neurons in turn, and see what becomes of every language.
@@ -93,6 +97,7 @@ def ablation_matrix(
         run_dir: a folder for the result; the same call goes on where it stopped, cell by cell.
         batch_tokens: most tokens in a batch, padding included.
         seed: of the random sets.
+        tokenizer: encodes the corpus; by default the model's own, as it was saved.
         progress: show a progress bar, in cells.
 
     Returns:
@@ -110,11 +115,16 @@ def ablation_matrix(
     refuse_hooks(model, run_dir)
     choose(metric, get_args(Metric), "metric")
     choose(match, get_args(Match), "match")
-    encoded = encode_for(model, corpus, scope=scope)
-    score = _scorer(model, corpus, encoded, metric, max_new_tokens)
+    tokenizer = tokenizer or original_tokenizer(model)
+    encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
+    if metric == "nll":
+        require_predicted(encoded)
+        score = text_scorer(model, encoded)
+    else:
+        score = _answer_score(model, corpus, max_new_tokens, tokenizer)
     drawn = _controls(sets, neurons, controls, match, seed)
     job = CellJob(model, encoded, score, fitting(model, batch_tokens), sets, drawn)
-    provenance = provenance_of(model, site, encoded, corpus, original_tokenizer(model))
+    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
     provenance = replace(provenance, attention="eager")  # logits need the bridge
     plan = {
         "kind": CELL,
@@ -182,18 +192,14 @@ def _of_class(neurons: LanguageNeurons, name: str, language: str) -> NeuronSet:
     return neurons.agnostic if name == "agnostic" else getattr(neurons, name)[language]
 
 
-def _scorer(
+def _answer_score(
     model: Any,
     corpus: ParallelCorpus,
-    encoded: EncodedCorpus,
-    metric: Metric,
     max_new_tokens: int | None,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> Score:
-    """The function that scores texts: sum and weight of each."""
-    if metric == "nll":
-        require_predicted(encoded)
-        return text_scorer(model, encoded)
-    answer = answer_scorer(model, corpus, max_new_tokens=max_new_tokens)
+    """The function that scores texts by their answers: right or not, each of weight 1."""
+    answer = answer_scorer(model, corpus, max_new_tokens=max_new_tokens, tokenizer=tokenizer)
 
     def score(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         right = np.array(answer([int(row) for row in rows]), np.float64)

@@ -14,7 +14,7 @@ language ablated at the same time: `also_ablate`. They are ablated first; where 
 neurons, steering starts from 0 there, and alpha 0 is the model without them.
 
 >>> curve = ln.steering_curve(                                           # doctest: +SKIP
-...     model, corpus, neurons["zh"], statistics,
+...     model, corpus, neurons["zh"], statistics=statistics,
 ...     toward="zh", prompts_in="en", also_ablate=neurons["en"],
 ... )
 >>> curve.to_pandas()                                                    # doctest: +SKIP
@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -52,6 +52,9 @@ from lensneurons.language_identification import (
 )
 from lensneurons.models.forward import has_hooks
 from lensneurons.models.sites import neuron_site
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class _Texts(NamedTuple):
@@ -77,6 +80,7 @@ def steering_curve(
     temperature: float = 0.0,
     seed: int = 0,
     batch_tokens: int = 4096,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> SteeringCurve:
     """Steer a model at several strengths, and measure language, answers and price.
@@ -96,6 +100,7 @@ def steering_curve(
         temperature: 0 always takes the likeliest token; else tokens are drawn.
         seed: of the drawing; the same noise at every strength.
         batch_tokens: most tokens in a batch.
+        tokenizer: encodes the texts; by default the model's own, as it was saved.
         progress: whether to show progress bars.
 
     Returns:
@@ -128,7 +133,7 @@ def steering_curve(
     runs = []
     for alpha in _with_progress(strengths, progress):
         with steered(alpha):
-            runs.append(_run(model, texts, decoding))
+            runs.append(_run(model, texts, decoding, tokenizer))
     first = runs[0].predicted[0]
     return SteeringCurve(
         alphas=strengths,
@@ -156,11 +161,14 @@ class _Run(NamedTuple):
     predicted: tuple[CorpusNLL, ...]
 
 
-def _run(model: Any, texts: _Texts, decoding: Decoding) -> _Run:
+def _run(
+    model: Any, texts: _Texts, decoding: Decoding, tokenizer: PreTrainedTokenizerBase | None
+) -> _Run:
     """Write and predict, with the model as it is."""
     prompts = [item.prompt for item in texts.own]
-    written = write_responses(model, prompts, decoding, progress=False)
-    predicted = tuple(nll(model, one, batch_tokens=decoding.batch_tokens) for one in texts)
+    written = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=False)
+    shared: dict[str, Any] = {"batch_tokens": decoding.batch_tokens, "tokenizer": tokenizer}
+    predicted = tuple(nll(model, one, **shared) for one in texts)
     return _Run(tuple(response.text for response in written), predicted)
 
 

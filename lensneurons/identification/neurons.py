@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.cards.card import NeuronCard, NeuronRecord
+    from lensneurons.cards.card import NeuronCard
+    from lensneurons.cards.records import NeuronRecord
     from lensneurons.corpora.parallel import ParallelCorpus
 
 KIND = "language neurons"
@@ -197,7 +198,8 @@ class LanguageNeurons:
         Raises:
             LensNeuronsError: the neuron is not in the model, or model or corpus are missing.
         """
-        from lensneurons.cards.card import describe, look_up
+        from lensneurons.cards.describing import describe
+        from lensneurons.cards.records import look_up
 
         if model is not None and corpus is not None:
             return describe(model, self, name, corpus=corpus, statistics=statistics, **options)

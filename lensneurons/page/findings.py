@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lensneurons.cards.card import NeuronCard, look_up
+from lensneurons.cards.card import NeuronCard
+from lensneurons.cards.records import look_up
 from lensneurons.comparison.claim_rows import Claims
 from lensneurons.comparison.class_changes import Comparison
 from lensneurons.comparison.series import ComparisonSeries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -90,6 +91,13 @@ def best(found: LanguageNeurons, number: int) -> list[str]:
     listed = np.argwhere(found.selected & (found.n_above > 0))
     order = np.argsort(found.score[tuple(listed.T)], kind="stable")[:number]
     return [f"L{layer}N{neuron}" for layer, neuron in listed[order].tolist()]
+
+
+def with_scoreless(found: LanguageNeurons) -> tuple[LanguageNeurons, str]:
+    """The neurons as LAPE leaves them: those above tau nowhere have no score; and one of them."""
+    score = np.where(found.n_above == 0, np.inf, found.score)
+    layer, neuron = np.argwhere(found.n_above == 0)[0]
+    return replace(found, score=score), f"L{layer}N{neuron}"
 
 
 def matrix(languages: tuple[str, ...] = LANGUAGES, *, items: int = 4) -> AblationMatrix:

@@ -278,6 +278,16 @@ def test_a_saved_card_is_the_same_card(card, llama, neurons, name, tmp_path):
     assert again._repr_html_() == small._repr_html_()
 
 
+def test_no_score_is_null(card, tmp_path):
+    without = replace(card, record=replace(card.record, score=np.inf))
+    path = without.save(tmp_path / "card.jsonl")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+    assert without.to_dict()["record"]["score"] is None
+    assert NeuronCard.load(path) == without
+    assert "selected, no score; bar tau" in repr(without)
+
+
 def test_a_broken_card_is_refused(card, tmp_path):
     path = card.save(tmp_path / "card.jsonl")
     header, row = path.read_text(encoding="utf-8").splitlines()

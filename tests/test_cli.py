@@ -25,6 +25,7 @@ from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import NeuronCard
 from lensneurons.cards.describing import describe
 from lensneurons.cli import main
+from lensneurons.cli.commands import say_json
 from lensneurons.corpora.parallel import load_corpus
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.identification.classification import identify
@@ -288,6 +289,11 @@ def test_a_broken_run_is_one_line(run_folder: Path, tmp_path: Path, capsys: Capt
     content = (run_folder / "statistics.safetensors").read_bytes()
     (tmp_path / "statistics.safetensors").write_bytes(content[:1000])
     assert "is damaged or no safetensors file" in refused(capsys, "identify", tmp_path)
+
+
+def test_json_has_no_infinity_and_no_nan(capsys: Capture) -> None:
+    say_json({"a": [float("nan"), (1.5, float("-inf"))], "b": {"c": float("inf"), "d": 2}})
+    assert capsys.readouterr().out == '{"a": [null, [1.5, null]], "b": {"c": null, "d": 2}}\n'
 
 
 def test_a_bug_is_not_bad_input(monkeypatch: pytest.MonkeyPatch, published: Path) -> None:

@@ -238,6 +238,26 @@ def test_a_card_can_be_of_a_neuron_that_was_not_selected(tmp_path: Path) -> None
     assert (name, selected) == (f"L{layer}N{neuron}", 0)
 
 
+def test_a_neuron_without_a_score_has_its_card(tmp_path: Path) -> None:
+    """JSON of a browser has no infinity, and one would empty the whole page."""
+    found, name = pages.with_scoreless(pages.neurons())
+    card = pages.card(found, name, pages.TEXTS)
+    text = report(tmp_path / "page.html", found, cards=[card]).read_text(encoding="utf-8")
+    parts = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)
+    assert len(parts) > 3
+    for part in parts:
+        json.loads(part, parse_constant=pytest.fail)
+    [row] = [row for row in json.loads(parts[-1])["rows"] if row[0] == name]
+    assert (row[1], row[3]) == ("unclassified", None)
+
+
+def test_a_page_that_no_browser_reads_is_not_written(tmp_path: Path) -> None:
+    broken = replace(pages.neurons(), tau=float("nan"))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        report(tmp_path / "page.html", broken)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_cards_hold_texts_tokens_and_numbers(whole: tuple[str, Page]) -> None:
     source, page = whole
     name = pages.best(pages.neurons(), 1)[0]

@@ -186,6 +186,17 @@ def test_the_table_is_sorted(opened: Open) -> None:
     assert shown == [f"{p:.3f}" for p in sorted(frame["p_max"])[:25]]
 
 
+def test_a_neuron_without_a_score_comes_last(opened: Open, tmp_path: Path) -> None:
+    found, name = pages.with_scoreless(pages.neurons())
+    card = pages.card(found, name, pages.TEXTS)
+    page = opened("neurons", path=report(tmp_path / "page.html", found, cards=[card]))
+    page.get_by_role("button", name="score").click()
+    first = page.locator("#neuron-table tbody tr").first.locator("th, td").all_inner_texts()
+    assert (first[0], first[1], first[3]) == (f"{name} ¶", "unclassified", "–")
+    page.get_by_role("button", name=name, exact=True).click()
+    assert "not selected, no score" in page.locator("#card-told").inner_text()
+
+
 def test_a_card_opens_by_key_and_gives_the_focus_back(opened: Open) -> None:
     page, found = opened("neurons"), pages.neurons()
     first, second, third = pages.best(found, 3)

@@ -16,6 +16,7 @@ has no control here: `NeuronSet.random_control` draws other neurons to compare i
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,11 @@ class NeuronCard:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as JSON values."""
-        return asdict(self)
+        """The card as JSON values; an infinite score is null."""
+        values = asdict(self)
+        if not math.isfinite(self.record.score):
+            values["record"]["score"] = None
+        return values
 
     def save(self, path: str | Path) -> Path:
         """Write a line of JSON behind a header, atomically, and return the path."""
@@ -112,6 +116,7 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
     kinds = ("promoted", "suppressed", "heard")
     tokens = {kind: tuple(TokenValue(**one) for one in vocabulary[kind]) for kind in kinds}
     exact = {"languages": tuple(record["languages"]), "interval": _ends(record["interval"])}
+    exact["score"] = math.inf if record["score"] is None else record["score"]
     return {
         "record": NeuronRecord(**record | exact),
         "contexts": tuple(Context(**one) for one in row["contexts"]),

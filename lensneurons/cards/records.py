@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,7 +30,7 @@ class NeuronRecord:
         languages: those above tau.
         owner: the one language above tau of a language-specific neuron, else None.
         selected: whether its score is among the lowest.
-        score: low for language neurons.
+        score: low for language neurons; infinite where LAPE has none, above tau nowhere.
         tau: the bar.
         probability: language to activation probability.
         interval: language to the ends of the interval of the probability, by jackknife over groups
@@ -57,7 +58,8 @@ class NeuronRecord:
     def details(self) -> str:
         """Selection, score and tau, in words."""
         chosen = "selected" if self.selected else "not selected"
-        return f"{chosen}, score {self.score:.4f}; bar tau {self.tau:.4f}"
+        score = f"score {self.score:.4f}" if math.isfinite(self.score) else "no score"
+        return f"{chosen}, {score}; bar tau {self.tau:.4f}"
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{k} {p:.3f}" for k, p in self.probability.items())

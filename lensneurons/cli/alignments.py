@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from lensneurons.cli.commands import open_corpus, open_model, require_writable, say
+from lensneurons.cli.commands import open_corpus, open_model, require_writable, say, say_json
 
 if TYPE_CHECKING:
     from lensneurons.alignment.scoring import Scorer
@@ -104,7 +103,7 @@ def compare(options: Namespace) -> None:
         _write_tables(found, options)
     if options.json:
         table = judged.to_pandas().to_dict("records")
-        say(json.dumps({"comparison": found.description, "claims": table}, default=str))
+        say_json({"comparison": found.description, "claims": table})
     else:
         columns = ["claim", "expected", "measured", "low", "high", "p", "verdict"]
         rows = judged.to_pandas()[columns].round(4)

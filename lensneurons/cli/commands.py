@@ -6,6 +6,7 @@ Each takes the options of its command, calls the function of the same name, and 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from argparse import Namespace
@@ -58,7 +59,7 @@ def identify(options: Namespace) -> None:
     if options.out is not None:
         _write(options.out, neurons, parts)
     if options.json:
-        say(json.dumps(summaries.summarise_neurons(neurons, parts)))
+        say_json(summaries.summarise_neurons(neurons, parts))
     else:
         say(summaries.describe_neurons(neurons, parts))
 
@@ -71,7 +72,7 @@ def phases(options: Namespace) -> None:
     grouped = statistics if statistics.n_groups > 1 else None
     parts = divide_layers(find_neurons(options, statistics), grouped, draws=options.draws)
     if options.json:
-        say(json.dumps(summaries.summarise_parts(parts)))
+        say_json(summaries.summarise_parts(parts))
     else:
         say(summaries.describe_parts(parts))
 
@@ -79,6 +80,20 @@ def phases(options: Namespace) -> None:
 def say(text: str) -> None:
     """Write a line to stdout."""
     sys.stdout.write(text + "\n")
+
+
+def say_json(value: Any) -> None:
+    """Write a value as one line of JSON to stdout; numbers that JSON lacks are null."""
+    say(json.dumps(_finite(value), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """A value with null in place of every infinite number and every NaN."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def require_writable(folder: Path) -> None:

@@ -7,7 +7,6 @@ before the model is loaded, and the rest before anything runs.
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Sequence
 from html import escape
@@ -15,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from lensneurons.cli import summaries
-from lensneurons.cli.commands import find_neurons, open_corpus, open_model, require_writable, say
+from lensneurons.cli.commands import (
+    find_neurons,
+    open_corpus,
+    open_model,
+    require_writable,
+    say,
+    say_json,
+)
 
 if TYPE_CHECKING:
     from lensneurons.activations.statistics import ActivationStatistics
@@ -56,7 +62,7 @@ def ablate(options: Namespace) -> None:
         if not options.json:
             say(summaries.describe_matrix(matrix, options.out / f"{metric}.csv"))
     if options.json:
-        say(json.dumps(summaries.summarise_matrices(found)))
+        say_json(summaries.summarise_matrices(found))
 
 
 def describe(options: Namespace) -> None:
@@ -87,7 +93,10 @@ def describe(options: Namespace) -> None:
     for card in cards:
         if options.save is not None:
             card.save(options.save / f"{card.record.name}.jsonl")
-        say(json.dumps(card.to_dict()) if options.json else repr(card))
+        if options.json:
+            say_json(card.to_dict())
+        else:
+            say(repr(card))
 
 
 def _open_same_model(options: Namespace, statistics: ActivationStatistics) -> Any:

@@ -7,13 +7,12 @@ folders of `ablate` and `describe`, and files that the `save` of a value wrote.
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensneurons.cli.commands import find_neurons, require_writable, say
+from lensneurons.cli.commands import find_neurons, require_writable, say, say_json
 
 if TYPE_CHECKING:
     from lensneurons.activations.statistics import ActivationStatistics
@@ -41,7 +40,10 @@ def report(options: Namespace) -> None:
     if later:
         found |= _compare(statistics, first, later, options.trained, parts)
     page = report(options.out, neurons, parts=parts, title=options.title, **found)
-    say(json.dumps({"page": str(page)}) if options.json else f"page: {page}")
+    if options.json:
+        say_json({"page": str(page)})
+    else:
+        say(f"page: {page}")
 
 
 def _gather(paths: Sequence[Path]) -> dict[str, Any]:

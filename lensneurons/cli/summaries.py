@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +86,7 @@ def describe_parts(parts: LayerParts) -> str:
 def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]:
     """What ``ablate --json`` prints: what was removed, and for each metric its summary.
 
-    Figures that have no meaning, such as a ratio to 0, are null.
+    Figures that have no meaning, such as a ratio to 0, are NaN.
     """
     first = next(iter(matrices.values()))
     sizes = {
@@ -99,20 +98,8 @@ def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]
         "evaluated": list(first.languages),
         "neurons": sizes,
         "controls": first.draws,
-        "summary": {metric: _summary_rows(matrix) for metric, matrix in matrices.items()},
+        "summary": {m: matrix.summary().to_dict("records") for m, matrix in matrices.items()},
     }
-
-
-def _summary_rows(matrix: AblationMatrix) -> list[dict[str, Any]]:
-    rows = matrix.summary().to_dict("records")
-    return [
-        {str(name): None if _is_meaningless(value) else value for name, value in row.items()}
-        for row in rows
-    ]
-
-
-def _is_meaningless(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def describe_matrix(matrix: AblationMatrix, table: Path) -> str:

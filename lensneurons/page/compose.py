@@ -105,6 +105,8 @@ def _render(findings: Findings, title: str, notes: Sequence[str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # A browser reads neither NaN nor Infinity: an error here instead of an empty page there.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
     environment.filters |= {"cell": write_cell}
     neurons = findings.neurons
     return environment.get_template("page.html.jinja").render(

@@ -2,11 +2,13 @@
 
 A row is ``[name, class, languages, score, p_max, N, selected, [p, ...]]``; languages are places in
 the list of languages. A large model has more neurons than a page can hold: those with the lowest
-scores are kept, the others are counted, and neurons with a card are always there.
+scores are kept, the others are counted, and neurons with a card are always there: also those that
+the score leaves out, whose score is null.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +84,7 @@ def _rows(neurons: LanguageNeurons, places: np.ndarray) -> list[list[Any]]:
             f"L{place // neurons.d_mlp}N{place % neurons.d_mlp}",
             CLASSES[code],
             np.flatnonzero(own).tolist(),
-            round(score, 5),
+            round(score, 5) if math.isfinite(score) else None,
             float(shares.max()),
             int(own.sum()),
             int(selected),

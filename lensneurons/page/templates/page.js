@@ -141,7 +141,7 @@ const keys = {
   class: (a, b) => a.class.localeCompare(b.class),
   languages: (a, b) => a.languages.length - b.languages.length ||
     String(a.languages).localeCompare(String(b.languages), "en", { numeric: true }),
-  score: (a, b) => a.score - b.score,
+  score: (a, b) => (a.score ?? Number.MAX_VALUE) - (b.score ?? Number.MAX_VALUE),
   peak: (a, b) => a.peak - b.peak,
   n: (a, b) => a.n - b.n,
 };
@@ -169,7 +169,7 @@ const rowOf = (neuron) => {
   const languages = make("td", "word");
   languages.append(...chips(neuron, "code"));
   row.append(name, make("td", "word", neuron.class), languages,
-    make("td", "", neuron.score.toFixed(4)), make("td", "", neuron.peak.toFixed(3)),
+    make("td", "", neuron.score?.toFixed(4) ?? "–"), make("td", "", neuron.peak.toFixed(3)),
     make("td", "", neuron.n));
   row.addEventListener("click", () => openCard(neuron));
   return row;
@@ -239,7 +239,8 @@ const openCard = (neuron) => {
   find("card-name").textContent = neuron.name;
   const told = find("card-told");
   told.replaceChildren(`${neuron.class}${neuron.n ? ": " : ""}`, ...chips(neuron, "name"),
-    make("br"), `${neuron.selected ? "selected" : "not selected"}, score ${neuron.score.toFixed(4)}`);
+    make("br"), `${neuron.selected ? "selected" : "not selected"}, ` +
+    (neuron.score === null ? "no score" : `score ${neuron.score.toFixed(4)}`));
   const extra = find(`card-${neuron.name}`);
   const head = make("h3", "", "activation probability by language");
   const note = make("p", "small", `Dashed: tau ${table.tau.toFixed(4)}; bold: above it.` +

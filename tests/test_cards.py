@@ -239,6 +239,13 @@ def test_the_page_holds_every_line(card):
     assert len(card._repr_html_()) < 60_000
 
 
+def test_changes_have_signs_unless_they_are_nothing(card):
+    small = dict.fromkeys(card.effect, -2e-5) | {"en": -0.25}
+    page = Tags(replace(card, effect=small, effect_interval=None)._repr_html_())
+    assert "\N{MINUS SIGN}0.2500" in page.text
+    assert "0.0000" not in page.text
+
+
 def test_whatever_texts_hold_is_escaped(card):
     evil = "<script>alert('&')</script>"
     context = Context(card.record.name, "en", evil, 3, 1.5, evil, evil, evil)

@@ -5,6 +5,7 @@ The layout is ``templates/card.html.jinja``; this file makes the words and numbe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ _HEADS = {
     "plnd": "length written (rank)",
     "activation_gradient": "activation x gradient (rank)",
 }
+_MINUS = "\N{MINUS SIGN}"
 _VISIBLE = str.maketrans({"\n": "\N{RETURN SYMBOL}", "\t": "\N{RIGHTWARDS ARROW TO BAR}"})
 
 
@@ -58,15 +60,16 @@ def _row(card: NeuronCard, language: str) -> dict[str, Any]:
     """One language: its cells, each a number and what stands beside it, and p for the bar."""
     record = card.record
     share = record.probability.get(language)
-    cells = [(_number(share, "{:.3f}"), _ends(record.interval, language, "{:.2f}"))]
+    cells = [(_number(share, "{:.3f}"), _ends(record.interval, language, "{:.2f}".format))]
     if record.mean:
         cells.append((_number(record.mean.get(language), "{:.3f}"), ""))
     for weights in card.importance.values():
         weight = weights.get(language)
         cells.append((f"{weight.value:.2g}", f"({weight.rank:,})") if weight else ("", ""))
     if card.effect is not None:
-        ends = _ends(card.effect_interval, language, "{:+.4f}")
-        cells.append((_number(card.effect.get(language), "{:+.4f}"), ends))
+        change = card.effect.get(language)
+        ends = _ends(card.effect_interval, language, _change)
+        cells.append(("" if change is None else _change(change), ends))
     return {
         "language": language,
         "above": language in record.languages,
@@ -86,11 +89,19 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def _ends(interval: dict[str, tuple[float, float]] | None, language: str, form: str) -> str:
+def _change(value: float) -> str:
+    """A change with its sign, and none where it rounds to 0."""
+    text = f"{abs(value):.4f}"
+    return "0" if not float(text) else f"{'+' if value > 0 else _MINUS}{text}"
+
+
+def _ends(
+    interval: dict[str, tuple[float, float]] | None, language: str, form: Callable[[float], str]
+) -> str:
     """The ends of an interval, where there is one."""
     if interval is None or language not in interval:
         return ""
-    return f"[{', '.join(form.format(end) for end in interval[language])}]"
+    return f"[{', '.join(map(form, interval[language]))}]"
 
 
 def _notes(card: NeuronCard) -> list[str]:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
-<style>:root{{color-scheme:light dark}} body{{font:16px/1.5 sans-serif;margin:2em}}</style></head>
+<style>:root{{color-scheme:light dark}} body{{font:16px/1.5 sans-serif;margin:2em}}
+body>*+*{{margin-top:3em}}</style></head>
 <body>{cards}</body></html>
 """
 

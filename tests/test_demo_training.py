@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lensneurons.demo import model_card
 from lensneurons.demo.model import build_model, run_blocks
+from lensneurons.demo.model_card import write_card
 from lensneurons.demo.optimizer import Optimizer, orthogonalize
 from lensneurons.demo.problem_batches import draw_step, encode_problems, make_batches
 from lensneurons.demo.recipe import RECIPES, SECONDS, Recipe, divide_shares
@@ -20,7 +23,7 @@ from lensneurons.demo.tokenizer import BEGIN, END, train_tokenizer
 from lensneurons.demo.train import PRESETS, main
 from lensneurons.demo.training import CHECKPOINT, LOG, train
 from lensneurons.demo.world import LANGUAGES, generate, render
-from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.models.loading import load_model
 from lensneurons.storage import load_arrays
 from lensneurons.tokens.encoding import encode
@@ -287,3 +290,36 @@ def test_a_recipe_survives_json(tmp_path: Path) -> None:
     from dataclasses import asdict
 
     assert Recipe(**json.loads(json.dumps(asdict(TINY)))) == TINY
+
+
+def test_the_card_tells_both_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every figure of the second training stands beside that of the first, and is its own."""
+    few = {"languages": ["en"], "batch_tokens": 50_000}
+    monkeypatch.setattr(model_card, "ablation_matrix", partial(model_card.ablation_matrix, **few))
+    monkeypatch.setattr(model_card, "CONTROLS", 2)
+    monkeypatch.setattr(model_card, "LONGEST", 4)
+    drawn: list[Path] = []  # a browser draws the curve, in seconds
+    monkeypatch.setattr(model_card, "save_figure", lambda figure, path: drawn.append(path))
+    recipe = replace(TINY, n_layers=5)
+    folder = train(recipe, tmp_path / "first", progress=False)
+    second = train(replace(recipe, seed=1), tmp_path / "second", progress=False)
+    sizes = {"problems": 2, "matrix_items": 2}
+    card = write_card(folder, again=second, **sizes).read_text(encoding="utf-8")
+    alone = write_card(second, **sizes).read_text(encoding="utf-8")
+    assert "## Again" not in alone
+    assert drawn == [folder / "training_curve.svg", second / "training_curve.svg"]
+    table = [row.split(" | ") for row in card.splitlines() if row.count(" | ") == 2]
+    told = {row[0].strip("| "): (row[1], row[2].rstrip(" |")) for row in table}
+    assert told[""] == ("seed 0", "seed 1")
+    histogram = re.search(r"N = 0 \.\.\. 10: (.*)\.", alone)
+    assert histogram is not None
+    assert told["neurons with N = 0 ... 10"][1] == histogram[1]
+    assert told["neurons with N = 0 ... 10"][0] in card.split("## Again")[0]
+    [[figure, ends]] = re.findall(
+        r"\| specific \+ related \| mean diagonal \| (\S+) \| (.*) \|", alone
+    )
+    assert told["specific + related: mean diagonal"][1] == f"{figure} ({ends})"
+    assert sum("right answer and right language" in name for name in told) == len(LANGUAGES)
+    for other in (folder, train(replace(TINY, seed=1), tmp_path / "other", progress=False)):
+        with pytest.raises(ProvenanceError, match="was not made by the recipe of"):
+            write_card(folder, again=other)

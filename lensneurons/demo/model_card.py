@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ SHOWN_LINES = 12
 def write_card(
     folder: str | Path,
     *,
+    again: str | Path | None = None,
     problems: int = 200,
     matrix_items: int = 20,
     answers: Accuracy | None = None,
@@ -50,6 +52,7 @@ def write_card(
 
     Args:
         folder: what `train` made.
+        again: what `train` made of the same recipe with another seed: its figures stand beside.
         problems: test problems a language, for the accuracy.
         matrix_items: test problems a language, for the deactivation matrix.
         answers: its accuracy on the test problems where it was measured before.
@@ -58,32 +61,45 @@ def write_card(
         The path of the card, ``README.md``.
 
     Raises:
-        StorageError: the folder holds no finished training.
+        StorageError: a folder holds no finished training.
+        ProvenanceError: `again` is of another recipe, or `answers` of other weights.
     """
     path = Path(folder)
     recipe = Recipe(**load_json(path / RECIPE))
-    log = [json.loads(line) for line in (path / LOG).read_text(encoding="utf-8").splitlines()]
-    model = load_model(path, device="cpu")
+    second = None if again is None else Recipe(**load_json(Path(again) / RECIPE))
+    if second is not None and (second == recipe or replace(second, seed=recipe.seed) != recipe):
+        raise ProvenanceError(f"{again} was not made by the recipe of {folder} with another seed")
+    facts = _measure(path, recipe, problems, matrix_items, answers)
+    facts["languages"] = LANGUAGES
+    facts["again"] = None
+    if again is not None and second is not None:
+        facts["again"] = _measure(Path(again), second, problems, matrix_items, None)
+    save_figure(training_curve(facts["log"]), path / "training_curve.svg")
+    card = path / "README.md"
+    with replacing(card) as temporary:
+        temporary.write_text(_template().render(facts), encoding="utf-8")
+    return card
+
+
+def _measure(
+    folder: Path, recipe: Recipe, problems: int, matrix_items: int, answers: Accuracy | None
+) -> dict[str, Any]:
+    """What the card says of one training."""
+    log = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+    model = load_model(folder, device="cpu")
     corpus = load_corpus("demo", split="test", limit=problems)
     answers = answers or accuracy(model, corpus, max_new_tokens=LONGEST)
     _check_answers(answers, model)
-    save_figure(training_curve(log), path / "training_curve.svg")
-    facts = {
+    return {
         "recipe": recipe,
-        "languages": LANGUAGES,
         "parameters": sum(weight.numel() for weight in model.original_model.parameters()),
-        "log": log[:: max(1, len(log) // SHOWN_LINES)][:-1] + log[-1:],
-        "steps": log[-1]["step"],
-        "tokens": log[-1]["tokens"],
+        "log": log,
+        "shown": log[:: max(1, len(log) // SHOWN_LINES)][:-1] + log[-1:],
         "hours": f"{log[-1]['seconds'] / 3600:.1f}",
         "problems": len(answers) // len(LANGUAGES),
         "accuracy": list(_accuracy_rows(answers, recipe)),
         **_neurons(model, matrix_items),
     }
-    card = path / "README.md"
-    with replacing(card) as temporary:
-        temporary.write_text(_template().render(facts), encoding="utf-8")
-    return card
 
 
 def _check_answers(answers: Accuracy, model: Any) -> None:
@@ -172,10 +188,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lensneurons.demo.model_card", description="Write the card of a demo model."
     )
     parser.add_argument("folder", type=Path, help="what lensneurons.demo.train made")
+    parser.add_argument("--again", type=Path, help="the same with another seed, to stand beside")
     parser.add_argument("--problems", type=int, default=200, help="for the accuracy")
     parser.add_argument("--items", type=int, default=20, help="for the deactivation matrix")
     options = parser.parse_args(arguments)
-    card = write_card(options.folder, problems=options.problems, matrix_items=options.items)
+    card = write_card(
+        options.folder, again=options.again, problems=options.problems, matrix_items=options.items
+    )
     sys.stdout.write(f"{card}\n")
     return 0
 

@@ -21,7 +21,7 @@ from typing import Any
 # In the order in which a reader meets them. A name of the package that no row holds is shown in a
 # last group, "More".
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Load a model": ("load_model", "neuron_site", "verify_neuron_hooks"),
+    "Load a model": ("load_model", "demo_adapters", "neuron_site", "verify_neuron_hooks"),
     "Read a corpus": ("load_corpus", "build_corpus", "ParallelCorpus", "Item"),
     "Count": ("collect", "ActivationStatistics", "read_published_counts", "read_published_mask"),
     "Identify language neurons": ("identify", "LanguageNeurons", "NeuronSet"),

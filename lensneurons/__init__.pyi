@@ -67,6 +67,7 @@ from .interventions.neurons import scale as scale
 from .interventions.neurons import steer as steer
 from .interventions.patching import patch as patch
 from .language_identification import identify_language as identify_language
+from .models.adapters import demo_adapters as demo_adapters
 from .models.loading import load_model as load_model
 from .models.sites import neuron_site as neuron_site
 from .models.sites import verify_neuron_hooks as verify_neuron_hooks

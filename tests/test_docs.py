@@ -504,6 +504,22 @@ class Page(HTMLParser):
         self.fetched += [values.get("href") or ""] if tag == "link" else []
 
 
+def test_the_readme_names_every_file_of_the_packages() -> None:
+    """And none that is not there."""
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8").split("## Reading the code")[1]
+    told = {}
+    for first, rest in re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE):
+        told[first] = set(re.findall(r"`(\w+)`", rest)) - {"with"}
+    folder = DOCS.parent / "lensneurons"
+    small = {"interventions", "corpora", "models", "tokens", "activations", "identification"}
+    small |= {"evaluation", "experiments", "comparison", "cards"}
+    assert set(told) == small | {"alignment"}
+    for name in small:
+        files = {path.stem for path in (folder / name).glob("*.py")} - {"__init__"}
+        assert told[name] == files
+    assert all((folder / "alignment" / f"{name}.py").is_file() for name in told["alignment"])
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference, built in a process of its own, so that no checked annotations get into it."""

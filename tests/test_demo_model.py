@@ -120,7 +120,7 @@ def test_its_neurons_are_needed_by_their_own_language(
 
 def test_the_card_says_what_is_asked_of_a_card() -> None:
     card = (DEMO_FOLDER / "README.md").read_text(encoding="utf-8")
-    for heading in ("Training", "Accuracy", "What it shows", "Limits"):
+    for heading in ("Training", "Accuracy", "What it shows", "Again, with another seed", "Limits"):
         assert f"## {heading}\n" in card
     assert "training_curve.svg" in card
     assert (DEMO_FOLDER / "training_curve.svg").is_file()

@@ -16,12 +16,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from lensneurons.plots.style import in_theme
+from lensneurons.plots.style import ABOVE, BELOW, KEY_ROW, SUBTITLE, TITLE, in_theme
 
-# Pixels that `plots.style.frame` gives to a line of the title, of the subtitle, and above both.
-_TITLE_LINE, _SUBTITLE_LINE, _ABOVE = 24, 17, 24
-_KEPT_ABOVE = 8
-_KEY_LINE = 19  # a line of `plots.layers.write_below`
+_KEPT_ABOVE = 8  # pixels
 _CLEAR = "rgba(0,0,0,0)"
 _HOVER = {"light": ("#ffffff", "#c9c6be"), "dark": ("#24272d", "#454a53")}
 
@@ -52,10 +49,10 @@ def take_apart(figure: go.Figure) -> PageFigure:
     title, keys = layout.pop("title", {}), _take_keys(layout)
     heads, subtitles = (_lines(text) for text in (title, title.get("subtitle", {})))
     margin = layout.get("margin", {})
-    lifted = _ABOVE + _TITLE_LINE * len(heads) + _SUBTITLE_LINE * len(subtitles) - _KEPT_ABOVE
-    top, bottom = margin.get("t", 80), margin.get("b", 52)
-    margin |= {"t": max(top - lifted, _KEPT_ABOVE), "b": bottom - _KEY_LINE * len(keys)}
-    height = layout.get("height", 450) - (top - margin["t"]) - _KEY_LINE * len(keys)
+    lifted = ABOVE + TITLE.row * len(heads) + SUBTITLE.row * len(subtitles) - _KEPT_ABOVE
+    top, bottom = margin.get("t", 80), margin.get("b", BELOW)
+    margin |= {"t": max(top - lifted, _KEPT_ABOVE), "b": bottom - KEY_ROW * len(keys)}
+    height = layout.get("height", 450) - (top - margin["t"]) - KEY_ROW * len(keys)
     for name in ("template", "width", "paper_bgcolor", "plot_bgcolor"):
         layout.pop(name, None)
     layout |= {"margin": margin, "height": height, "autosize": True}
@@ -100,14 +97,11 @@ def _sentences(lines: list[str]) -> list[str]:
     """
     found: list[str] = []
     for line, before in zip(lines, ["", *lines], strict=False):
-        if found and len(before) + len(line.split(" ")[0]) + 1 > _BROKEN:
+        if found and len(before) + len(line.split(" ")[0]) + 1 > SUBTITLE.width:
             found[-1] += f" {line}"
         else:
             found.append(line)
     return found
-
-
-_BROKEN = 138  # characters a line of a subtitle
 
 
 def _take_keys(layout: dict[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ from lensneurons.plots.comparison import (
 from lensneurons.plots.labels import entities, escape_label, listing, plain, span
 from lensneurons.plots.layers import PART_COLOURS, evidence_lines, write_below
 from lensneurons.plots.notes import capital
-from lensneurons.plots.style import CLASS_COLOURS, CLASS_SYMBOLS, frame, layer_ticks
+from lensneurons.plots.style import BELOW, CLASS_COLOURS, CLASS_SYMBOLS, KEY_ROW, frame, layer_ticks
 
 _ROW, _GAP = 135, 30  # pixels
 _ROLES = {"trained": Look("#0072b2", "solid", "circle"),
@@ -81,7 +81,7 @@ def class_changes(
     lines = subtitle(comparison, "Change: neurons of the layer, after less before", *evidence)
     return frame(
         figure, capital(_classes(comparison)), lines,
-        plot_height=height, bottom=52 + 19 * len(key),
+        plot_height=height, bottom=BELOW + KEY_ROW * len(key),
     )  # fmt: skip
 
 

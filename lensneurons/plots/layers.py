@@ -18,8 +18,10 @@ from lensneurons.phases import LayerParts, Part
 from lensneurons.plots.axes import count_axis, on_axis
 from lensneurons.plots.labels import entities, listing, plain, span
 from lensneurons.plots.style import (
+    BELOW,
     CLASS_COLOURS,
     CLASS_SYMBOLS,
+    KEY_ROW,
     frame,
     layer_ticks,
     population_note,
@@ -62,7 +64,7 @@ def layer_profile(neurons: LanguageNeurons, parts: LayerParts | None = None) -> 
     write_below(figure, key)
     subtitle = [population_note(neurons.with_population("all")), *evidence_lines(parts)]
     figure.update_layout(hovermode="x unified")
-    bottom = 52 + 19 * len(key)
+    bottom = BELOW + KEY_ROW * len(key)
     return frame(figure, _title(profile, parts), subtitle, bottom=bottom, legend=True)
 
 
@@ -193,5 +195,5 @@ def write_below(figure: go.Figure, key: list[str]) -> None:
     for row, text in enumerate(key):
         figure.add_annotation(
             text=entities(text), x=0, xref="paper", xanchor="left", y=0, yref="paper",
-            yanchor="top", yshift=-44 - 19 * row, showarrow=False,
+            yanchor="top", yshift=8 - BELOW - KEY_ROW * row, showarrow=False,
         )  # fmt: skip

@@ -24,7 +24,14 @@ from lensneurons.plots.class_lines import axis_name, panel_head, shade_parts, st
 from lensneurons.plots.labels import counted, entities, full_name, listing, plain, spans
 from lensneurons.plots.layers import evidence_lines, layer_profile, part_text, write_below
 from lensneurons.plots.notes import headed, with_ends
-from lensneurons.plots.style import frame, language_colour, language_ticks, layer_ticks
+from lensneurons.plots.style import (
+    BELOW,
+    KEY_ROW,
+    frame,
+    language_colour,
+    language_ticks,
+    layer_ticks,
+)
 
 _LOOKS = {
     "own": Look("#d98e04", "solid", "circle"),
@@ -94,7 +101,7 @@ def lens_curves(
     figure.update_layout(xaxis=layer_ticks(curves.n_layers), hovermode="x unified")
     frame(
         figure, _title(curves, language), told,
-        plot_height=height, bottom=52 + 19 * len(key), legend=True,
+        plot_height=height, bottom=BELOW + KEY_ROW * len(key), legend=True,
     )  # fmt: skip
     return _place_legends(figure, heights, height)
 

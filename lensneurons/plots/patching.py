@@ -33,7 +33,7 @@ from lensneurons.plots.labels import (
 )
 from lensneurons.plots.layers import PART_COLOURS, evidence_lines, part_text, write_below
 from lensneurons.plots.notes import headed, share_with_ends
-from lensneurons.plots.style import frame, layer_ticks
+from lensneurons.plots.style import BELOW, KEY_ROW, frame, layer_ticks
 
 _LOOKS = {
     "both": Look("#d98e04", "solid", "circle"),
@@ -87,7 +87,7 @@ def carry_over(result: CarryOver, parts: LayerParts | None = None) -> go.Figure:
         key = [part_text(part, parts) for part in parts.parts]
     write_below(figure, key)
     told = [*_subtitle(result, groups), *evidence_lines(parts)]
-    bottom = 52 + 19 * len(key)
+    bottom = BELOW + KEY_ROW * len(key)
     frame(figure, _title(groups[0]), told, plot_height=height, bottom=bottom, legend=True)
     head = _HEAD if len(groups) > 1 else 0
     return figure.update_layout(

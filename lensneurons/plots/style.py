@@ -13,7 +13,7 @@ from __future__ import annotations
 import colorsys
 import zlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import plotly.graph_objects as go
 import plotly.io
@@ -51,7 +51,19 @@ FONTS = (
     "Noto Sans CJK KR, Noto Sans KR, system-ui, Helvetica, Arial, sans-serif"
 )
 WIDTH = 900
-_TITLE, _SUBTITLE = (17, 24, 84), (12, 17, 138)  # font size, line height, characters a line
+
+
+class Lines(NamedTuple):
+    """Text above a figure: font size and height of a line in pixels, and characters a line."""
+
+    size: int
+    row: int
+    width: int
+
+
+TITLE, SUBTITLE = Lines(17, 24, 84), Lines(12, 17, 138)
+ABOVE = 24  # pixels over the title
+BELOW, KEY_ROW = 52, 19  # pixels below a figure, and of each line written there
 
 _INK = {
     "light": {"text": "#1f2430", "muted": "#5b6270", "grid": "#e6e8ec", "paper": "#ffffff"},
@@ -103,7 +115,7 @@ def frame(
     subtitle: Sequence[str],
     *,
     plot_height: int = 330,
-    bottom: int = 52,
+    bottom: int = BELOW,
     legend: bool = False,
 ) -> go.Figure:
     """Give a figure its title, subtitle, template and margins, and return it.
@@ -116,16 +128,15 @@ def frame(
         bottom: pixels below it.
         legend: whether there is a legend, which takes a row above the plotting area.
     """
-    (size, row, width), (_, small_row, small_width) = _TITLE, _SUBTITLE
-    head = lines(title, width)
-    rest = [line for sentence in subtitle for line in lines(sentence, small_width)]
-    top = 24 + row * len(head) + small_row * len(rest) + (38 if legend else 18)
+    head = lines(title, TITLE.width)
+    rest = [line for sentence in subtitle for line in lines(sentence, SUBTITLE.width)]
+    top = ABOVE + TITLE.row * len(head) + SUBTITLE.row * len(rest) + (38 if legend else 18)
     height = plot_height + top + bottom
     # plotly puts the first line of several 0.7 em higher than a line that stands alone
     heading = {
         "text": "<br>".join(head),
         "subtitle": {"text": "<br>".join(rest if len(rest) > 1 else [*rest, " "])},
-        "pad": {"t": 14 if len(head) == 1 else 14 + 0.7 * size, "l": 16},
+        "pad": {"t": 14 if len(head) == 1 else 14 + 0.7 * TITLE.size, "l": 16},
     }
     return figure.update_layout(
         template=TEMPLATES["light"],
@@ -174,8 +185,8 @@ def _template(theme: Theme) -> go.layout.Template:
             "paper_bgcolor": ink["paper"],
             "plot_bgcolor": ink["paper"],
             "title": {
-                "font": {"size": _TITLE[0], "weight": 600},
-                "subtitle": {"font": {"size": _SUBTITLE[0], "color": ink["muted"]}},
+                "font": {"size": TITLE.size, "weight": 600},
+                "subtitle": {"font": {"size": SUBTITLE.size, "color": ink["muted"]}},
                 "xref": "container",
                 "yref": "container",
                 "xanchor": "left",
@@ -183,7 +194,7 @@ def _template(theme: Theme) -> go.layout.Template:
                 "x": 0,
                 "y": 1,
             },
-            "margin": {"l": 64, "r": 32, "t": 80, "b": 52},
+            "margin": {"l": 64, "r": 32, "t": 80, "b": BELOW},
             "xaxis": axis,
             "yaxis": axis,
             "legend": {

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from lensneurons.activations.collection import collect
 from lensneurons.alignment.training import target_modules
 from lensneurons.errors import ModelError
-from lensneurons.interventions.neurons import ablate
+from lensneurons.interventions.editing import ablate
 from lensneurons.models.forward import attention_implementation, forward_path
 from lensneurons.models.loading import load_model
 from lensneurons.models.sites import NeuronSite, neuron_site

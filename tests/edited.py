@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.neurons.sets import NeuronSet
 
 IDS = torch.randint(3, 340, (3, 11), generator=torch.Generator().manual_seed(1))
 

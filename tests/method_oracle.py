@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.provenance import Provenance
+from lensneurons.values.provenance import Provenance
 
 Shares = Sequence[float]
 Line = tuple[Fraction, Fraction]

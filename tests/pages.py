@@ -9,24 +9,21 @@ from typing import Any
 import before_after
 import numpy as np
 
-from lensneurons.cards.card import NeuronCard, Weight
+from lensneurons.cards.card import NeuronCard, Weight, look_up
 from lensneurons.cards.contexts import Context
-from lensneurons.cards.records import look_up
 from lensneurons.cards.vocabulary import TokenValue, VocabularyEffect
-from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.before_after import compare, compare_series
 from lensneurons.comparison.claims import claims
-from lensneurons.comparison.series import compare_series
 from lensneurons.evaluation.answers import Accuracy, Answer
-from lensneurons.evaluation.decoding import Decoding
-from lensneurons.experiments.ablation_effects import AblationMatrix
-from lensneurons.experiments.lens_curves import LensCurves
-from lensneurons.experiments.patch_pairs import OUTCOMES
-from lensneurons.experiments.patch_results import CarryOver
-from lensneurons.experiments.steering_curves import SteeringCurve
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.language_identification import LanguageGuess
-from lensneurons.phases import divide_layers
-from lensneurons.provenance import Provenance
+from lensneurons.evaluation.generation import Decoding
+from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.carrying import OUTCOMES, CarryOver
+from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.languages.detection import LanguageGuess
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import divide_layers
+from lensneurons.values.provenance import Provenance
 
 LANGUAGES = ("en", "ru", "zh", "ja", "bn", "th", "ar", "he", "hi", "ko")
 # Before, token, after; as they have to be read on the page.

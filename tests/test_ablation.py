@@ -14,16 +14,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.collection import collect
-from lensneurons.corpora.parallel import build_corpus, load_corpus
+from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.evaluation.likelihood import nll
-from lensneurons.experiments import ablation_cells
+from lensneurons.experiments import ablation as ablation_cells
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neuron_sets import NeuronSet
-from lensneurons.interventions.neurons import ablate
+from lensneurons.interventions.editing import ablate
 from lensneurons.models.forward import has_hooks
 from lensneurons.models.loading import hash_weights, load_model, original_tokenizer
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.sets import NeuronSet
 
 # --- the planted model, whose language neurons raise the words of their languages ---
 

@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.evaluation import answering
-from lensneurons.evaluation.answering import accuracy
-from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
-from lensneurons.experiments.ablation_effects import AblationMatrix
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.interventions.neurons import ablate
+from lensneurons.evaluation import answers as answering
+from lensneurons.evaluation.answers import accuracy
+from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix, ablation_sets
+from lensneurons.interventions.editing import ablate
 from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.neurons.language_neurons import LanguageNeurons
 
 # item, language, right number, layer and index of its neuron, sentences with and without it, and
 # whether each is right and in the right language

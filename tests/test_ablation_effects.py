@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lensneurons.errors import LensNeuronsError, StorageError
-from lensneurons.evaluation.item_intervals import expanded_tail
-from lensneurons.experiments.ablation_effects import AblationMatrix, _row_distances
-from lensneurons.provenance import Provenance
+from lensneurons.experiments.ablation import AblationMatrix, _row_distances
+from lensneurons.uncertainty.items import expanded_tail
+from lensneurons.values.provenance import Provenance
 
 # Two rows, three columns, two settings; five texts of three items. Item "c" lacks zh, "b" th.
 ROWS, LANGUAGES, CLASSES = ("zh", "en"), ("en", "zh", "th"), ("specific", "related")

@@ -13,13 +13,12 @@ import pytest
 import tiny
 import torch
 
-from lensneurons import storage
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import ProvenanceError, StorageError
-from lensneurons.experiments import ablation_cells
-from lensneurons.experiments.ablation import ablation_matrix
-from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments import ablation as ablation_cells
+from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix
 from lensneurons.models.loading import load_model
+from lensneurons.values import files as storage
 
 # Python 3.12 warns of any fork beside threads; ours run nothing but the matrix and die.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

@@ -12,15 +12,13 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from lensneurons.corpora.parallel import ParallelCorpus, build_corpus
+from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, StorageError
-from lensneurons.evaluation import answering
-from lensneurons.evaluation.answering import accuracy
-from lensneurons.evaluation.answers import Accuracy, Answer, wilson_interval
-from lensneurons.evaluation.decoding import Decoding
-from lensneurons.evaluation.responses import Response, generate
-from lensneurons.language_identification import LanguageGuess
-from lensneurons.provenance import Provenance
+from lensneurons.evaluation import answers as answering
+from lensneurons.evaluation.answers import Accuracy, Answer, accuracy, wilson_interval
+from lensneurons.evaluation.generation import Decoding, Response, generate
+from lensneurons.languages.detection import LanguageGuess
+from lensneurons.values.provenance import Provenance
 
 PROBLEMS = {
     "en": [
@@ -192,7 +190,7 @@ def test_the_texts_are_those_of_generate_and_hooks_act(
 
 
 def test_the_demo_corpus_is_answered(bridge: Callable[..., Any]) -> None:
-    from lensneurons.corpora.parallel import load_corpus
+    from lensneurons.corpora.corpus import load_corpus
 
     corpus = load_corpus("demo", limit=2, languages=["zh"])
     result = accuracy(bridge("Bloom"), corpus, max_new_tokens=3, progress=False)

@@ -15,15 +15,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.collection import collect
-from lensneurons.alignment import alignments, training
-from lensneurons.alignment.alignments import Alignment
-from lensneurons.alignment.pairing import PreferencePair, PreferencePairs, preference_pairs
-from lensneurons.alignment.sampling import respond
-from lensneurons.alignment.scoring import score_responses
-from lensneurons.alignment.training import align, split_pairs, target_modules
+from lensneurons.alignment import training
+from lensneurons.alignment import training as alignments
+from lensneurons.alignment.pairs import PreferencePair, PreferencePairs, preference_pairs
+from lensneurons.alignment.responses import respond, score_responses
+from lensneurons.alignment.training import Alignment, align, split_pairs, target_modules
 from lensneurons.comparison.before_after import compare
 from lensneurons.comparison.claims import claims
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import (
     CorpusError,
     LensNeuronsError,
@@ -33,7 +32,7 @@ from lensneurons.errors import (
 )
 from lensneurons.models.loading import load_model
 from lensneurons.plots import alignment_curves
-from lensneurons.provenance import Provenance
+from lensneurons.values.provenance import Provenance
 
 TEXTS = ["the cat sat", "小明有三个苹果", "แมวนั่งบนเสื่อ", "nine apples"]
 PAIRS = PreferencePairs(

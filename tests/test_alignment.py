@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from lensneurons.alignment import sampling, scoring
-from lensneurons.alignment.pairing import PreferencePairs, preference_pairs
-from lensneurons.alignment.sampling import SampledResponse, SampledResponses, respond
-from lensneurons.alignment.scoring import (
+from lensneurons.alignment import responses as sampling
+from lensneurons.alignment import responses as scoring
+from lensneurons.alignment.pairs import PreferencePairs, preference_pairs
+from lensneurons.alignment.responses import (
     Parallel,
+    SampledResponse,
+    SampledResponses,
     ScoredResponse,
     ScoredResponses,
     consistency,
+    respond,
     score_responses,
 )
 from lensneurons.alignment.translation import translation_scorer
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import (
     CorpusError,
     LensNeuronsError,
@@ -27,8 +30,8 @@ from lensneurons.errors import (
     ProvenanceError,
     StorageError,
 )
-from lensneurons.evaluation.decoding import Decoding
-from lensneurons.provenance import Provenance
+from lensneurons.evaluation.generation import Decoding
+from lensneurons.values.provenance import Provenance
 
 ROWS = [
     ("a", "en", "Anna has 3 and buys 4.\n", "She has 3 + 4 = 7 apples. The answer is seven (7)."),

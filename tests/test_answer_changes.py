@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from lensneurons.errors import CorpusError, LensNeuronsError
-from lensneurons.evaluation.answer_changes import accuracy_change, mean_change, paired_interval
-from lensneurons.evaluation.answers import Accuracy, Answer
-from lensneurons.evaluation.decoding import Decoding
-from lensneurons.language_identification import LanguageGuess
-from lensneurons.provenance import Provenance
+from lensneurons.evaluation.answers import (
+    Accuracy,
+    Answer,
+    accuracy_change,
+    mean_change,
+    paired_interval,
+)
+from lensneurons.evaluation.generation import Decoding
+from lensneurons.languages.detection import LanguageGuess
+from lensneurons.values.provenance import Provenance
 
 
 def answers(right: dict[str, str]) -> Accuracy:

@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lensneurons.activations.collection import collect
 from lensneurons.cards.attribution import Importance, importance
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
-from lensneurons.identification.neuron_sets import NeuronSet
-from lensneurons.interventions.neurons import scale
+from lensneurons.interventions.editing import scale
 from lensneurons.models.forward import has_hooks
 from lensneurons.models.loading import load_model
+from lensneurons.neurons.sets import NeuronSet
 
 CORPUS = tiny.tiny_corpus().head(5)
 ARCHITECTURES = ("Llama", "Gemma2", "Phi3", "GPT2", "OPT", "Bloom")

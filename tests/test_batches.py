@@ -11,7 +11,7 @@ from corpus_data import words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensneurons.corpora.parallel import load_corpus
+from lensneurons.corpora.corpus import load_corpus
 from lensneurons.tokens.encoding import EncodedCorpus, encode, item_groups, make_batch, plan_batches
 
 # A wrong choice is given on purpose: it steps around the suite's type checker.

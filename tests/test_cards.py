@@ -16,19 +16,17 @@ from oracle import encode_by_hand
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lensneurons.activations.collection import collect
-from lensneurons.cards import describing
+from lensneurons.cards import card as describing
 from lensneurons.cards.attribution import Importance, importance
-from lensneurons.cards.card import NeuronCard, Weight
+from lensneurons.cards.card import NeuronCard, Weight, describe, describe_all, look_up
 from lensneurons.cards.contexts import Context, top_contexts
-from lensneurons.cards.describing import describe, describe_all
-from lensneurons.cards.records import look_up
 from lensneurons.cards.vocabulary import TokenValue, promoted_tokens
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.evaluation.likelihood import nll
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neuron_sets import NeuronSet
 from lensneurons.models.forward import has_hooks
 from lensneurons.models.loading import original_tokenizer
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.sets import NeuronSet
 
 CORPUS = tiny.tiny_corpus().head(4)
 LANGUAGES = ("zh", "ja", "en")

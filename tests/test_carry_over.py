@@ -12,13 +12,18 @@ import torch
 from scipy.special import softmax
 from transformers import AutoModelForCausalLM
 
-from lensneurons.corpora.parallel import build_corpus, load_corpus
+from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
-from lensneurons.evaluation.item_intervals import item_bootstrap
-from lensneurons.experiments.patch_pairs import OUTCOMES, PatchPair, answer_pairs, encode_pairs
-from lensneurons.experiments.patch_results import CarryOver
-from lensneurons.experiments.patch_runs import carry_over
+from lensneurons.experiments.carrying import (
+    OUTCOMES,
+    CarryOver,
+    PatchPair,
+    answer_pairs,
+    carry_over,
+    encode_pairs,
+)
 from lensneurons.interventions.patching import patch
+from lensneurons.uncertainty.items import item_bootstrap
 
 TEXTS = {
     "en": ["the cat", "a mat and the mat", "on nine apples", "sat twice before dinner on"],

@@ -11,8 +11,7 @@ import torch
 from edited import IDS, draw_set, draw_statistics, logits_of, post_of
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions.changes import _Edit, _place
-from lensneurons.interventions.neurons import ablate, scale, steer
+from lensneurons.interventions.editing import _Edit, _place, ablate, scale, steer
 from lensneurons.models.loading import load_model
 
 

@@ -23,15 +23,13 @@ from before_after import (
 )
 from real_data import real_data
 
-from lensneurons.activations.published import read_published_counts
 from lensneurons.comparison import before_after
-from lensneurons.comparison.before_after import compare
-from lensneurons.comparison.claim_rows import Claims, judged
-from lensneurons.comparison.claims import claims
-from lensneurons.comparison.class_changes import Comparison
-from lensneurons.comparison.group_tests import jackknife_interval, swap_p_least
+from lensneurons.comparison.before_after import Comparison, compare
+from lensneurons.comparison.claims import Claims, claims, judged
 from lensneurons.errors import LensNeuronsError
-from lensneurons.phases import Part, divide_layers
+from lensneurons.neurons.parts import Part, divide_layers
+from lensneurons.neurons.published import read_published_counts
+from lensneurons.uncertainty.swaps import jackknife_interval, swap_p_least
 
 K = len(LANGUAGES)
 SHARED = "neurons newly related to untouched languages are shared with trained ones"

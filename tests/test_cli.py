@@ -22,16 +22,15 @@ import torch
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.cards.card import NeuronCard
-from lensneurons.cards.describing import describe
+from lensneurons.cards.card import NeuronCard, describe
 from lensneurons.cli import main
 from lensneurons.cli.commands import say_json
-from lensneurons.corpora.parallel import load_corpus
+from lensneurons.corpora.corpus import load_corpus
 from lensneurons.experiments.ablation import ablation_matrix
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neurons import LanguageNeurons
 from lensneurons.models.loading import load_model
-from lensneurons.page import compose
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.reports import compose
 
 KEYS = {
     "lambda", "lambda_origin", "tau", "selected", "histogram", "histogram_all", "per_language",
@@ -107,7 +106,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def expected(folder: Path, **options: Any) -> dict[str, Any]:
     """The object, put together here from the functions of the package."""
-    from lensneurons.activations.published import read_published_counts
+    from lensneurons.neurons.published import read_published_counts
 
     neurons = identify(read_published_counts(folder), **options)
     everything = neurons.with_population("all")
@@ -302,7 +301,7 @@ def test_a_bug_is_not_bad_input(monkeypatch: pytest.MonkeyPatch, published: Path
     def broken(*_: object, **__: object) -> Callable[..., None]:
         raise ValueError("a bug")
 
-    monkeypatch.setattr("lensneurons.identification.classification.identify", broken)
+    monkeypatch.setattr("lensneurons.neurons.identification.identify", broken)
     with pytest.raises(ValueError, match="a bug"):
         main(["identify", str(published)])
 
@@ -325,7 +324,7 @@ def test_a_file_that_cannot_be_written_is_one_line(
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("lensneurons.identification.neurons.LanguageNeurons.save", full)
+    monkeypatch.setattr("lensneurons.neurons.language_neurons.LanguageNeurons.save", full)
     line = refused(capsys, "identify", published, "--out", tmp_path / "found")
     assert line.startswith(f"lensneurons identify: {told}")
 
@@ -344,7 +343,7 @@ def test_an_interruption_is_one_line(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lensneurons.identification.classification.identify", interrupted)
+    monkeypatch.setattr("lensneurons.neurons.identification.identify", interrupted)
     assert main(["identify", str(published)]) == 130
     assert capsys.readouterr().err == "lensneurons identify: interrupted\n"
 

@@ -10,15 +10,12 @@ import before_after
 import pandas as pd
 import pytest
 
-from lensneurons.alignment.alignments import Alignment
-from lensneurons.alignment.pairing import PreferencePairs
-from lensneurons.alignment.sampling import SampledResponses
-from lensneurons.alignment.scoring import ScoredResponses
+from lensneurons.alignment.pairs import PreferencePairs
+from lensneurons.alignment.responses import SampledResponses, ScoredResponses
+from lensneurons.alignment.training import Alignment
 from lensneurons.cli import main
-from lensneurons.comparison.before_after import compare
-from lensneurons.comparison.claim_rows import Claims
-from lensneurons.comparison.claims import claims
-from lensneurons.comparison.class_changes import Comparison
+from lensneurons.comparison.before_after import Comparison, compare
+from lensneurons.comparison.claims import Claims, claims
 
 ALIGN = [
     "align", "demo", "--corpus", "demo", "--split", "train", "--limit", "5", "--languages", "th",

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from lensneurons.activations.collection import collect
 from lensneurons.activations.reduction import reduce_batch, reduce_on_device
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.corpora.parallel import ParallelCorpus, build_corpus
+from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, ProvenanceError
 from lensneurons.models.loading import load_model, original_tokenizer
 from lensneurons.models.sites import neuron_site

@@ -28,21 +28,24 @@ from before_after import (
 )
 
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.comparison.before_after import compare
-from lensneurons.comparison.class_changes import Comparison
-from lensneurons.comparison.class_tables import ClassTables, of_class
-from lensneurons.comparison.group_tests import (
+from lensneurons.comparison.before_after import (
+    Comparison,
+    ComparisonSeries,
+    compare,
+    compare_series,
+)
+from lensneurons.comparison.class_counts import ClassTables, of_class
+from lensneurons.comparison.stability import stability
+from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
+from lensneurons.neurons.identification import identify
+from lensneurons.uncertainty.groups import jackknife
+from lensneurons.uncertainty.swaps import (
     jackknife_interval,
     least_interval,
     swap_p,
     swap_p_least,
 )
-from lensneurons.comparison.run_overlap import stability
-from lensneurons.comparison.series import ComparisonSeries, compare_series
-from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
-from lensneurons.identification.classification import identify
-from lensneurons.intervals import jackknife
-from lensneurons.provenance import Provenance
+from lensneurons.values.provenance import Provenance
 
 K = len(LANGUAGES)
 COUNTS = ["before", "after", "change"]

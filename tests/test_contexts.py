@@ -14,12 +14,12 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lensneurons.cards.contexts import Contexts, top_contexts
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, StorageError
-from lensneurons.identification.neuron_sets import NeuronSet
 from lensneurons.models.loading import load_model
 from lensneurons.models.sites import neuron_site
-from lensneurons.tokens.excerpts import character_starts, cut_token, excerpt_html
+from lensneurons.neurons.sets import NeuronSet
+from lensneurons.tokens.characters import character_starts, cut_token, excerpt_html
 
 CORPUS = tiny.tiny_corpus()
 NAMES = ["L0N3", "L0N40", "L1N17", "L2N0", "L2N51"]

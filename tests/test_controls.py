@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.identification.controls import NEIGHBOURS
-from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.neurons.sets import NEIGHBOURS, NeuronSet
 
 LAYERS, WIDTH = 4, 300
 

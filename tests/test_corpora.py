@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_data import real_data
 
-from lensneurons.corpora.parallel import (
+from lensneurons.corpora.corpus import (
     CorpusWarning,
     Item,
     ParallelCorpus,

@@ -9,13 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lensneurons.alignment.alignments import Alignment
-from lensneurons.alignment.pairing import PreferencePair, PreferencePairs
-from lensneurons.alignment.training import align
-from lensneurons.demo.align import ALIGNMENTS, SETTINGS, export
+from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
+from lensneurons.alignment.training import Alignment, align
+from lensneurons.demo.workshop.align import ALIGNMENTS, SETTINGS, export
 from lensneurons.models.adapters import DEMO_ADAPTERS, demo_adapters
 from lensneurons.models.loading import hash_weights, load_model, read_model
-from lensneurons.provenance import Provenance
+from lensneurons.values.provenance import Provenance
 
 STEPS = (25, 50, 75)
 FOLDERS = [folder for name in ALIGNMENTS for folder in (name, *(f"{name}/{s}" for s in STEPS))]

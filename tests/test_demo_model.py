@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import lensneurons as ln
-from lensneurons.demo.recipe import RECIPES, Recipe
 from lensneurons.demo.run import SCORE, TOP_RATE, run_demo
+from lensneurons.demo.workshop.recipe import RECIPES, Recipe
 from lensneurons.demo.world import LANGUAGES, generate, render
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.loading import DEMO_FOLDER
-from lensneurons.storage import load_json
+from lensneurons.values.files import load_json
 
 MEGABYTE = 2**20
 

@@ -13,20 +13,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lensneurons.demo import model_card
-from lensneurons.demo.model import build_model, run_blocks
-from lensneurons.demo.model_card import write_card
-from lensneurons.demo.optimizer import Optimizer, orthogonalize
-from lensneurons.demo.problem_batches import draw_step, encode_problems, make_batches
-from lensneurons.demo.recipe import RECIPES, SECONDS, Recipe, divide_shares
-from lensneurons.demo.tokenizer import BEGIN, END, train_tokenizer
-from lensneurons.demo.train import PRESETS, main
-from lensneurons.demo.training import CHECKPOINT, LOG, train
+from lensneurons.demo.workshop import model_card
+from lensneurons.demo.workshop.model import build_model, run_blocks
+from lensneurons.demo.workshop.model_card import write_card
+from lensneurons.demo.workshop.optimizer import Optimizer, orthogonalize
+from lensneurons.demo.workshop.problem_batches import draw_step, encode_problems, make_batches
+from lensneurons.demo.workshop.recipe import RECIPES, SECONDS, Recipe, divide_shares
+from lensneurons.demo.workshop.tokenizer import BEGIN, END, train_tokenizer
+from lensneurons.demo.workshop.train import PRESETS, main
+from lensneurons.demo.workshop.training import CHECKPOINT, LOG, train
 from lensneurons.demo.world import LANGUAGES, generate, render
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.models.loading import load_model
-from lensneurons.storage import load_arrays
 from lensneurons.tokens.encoding import encode
+from lensneurons.values.files import load_arrays
 
 TINY = replace(
     SECONDS, n_layers=2, width=32, d_mlp=48, vocabulary=600, tokenizer_items=30, steps=3,
@@ -268,7 +268,7 @@ def test_a_trained_folder_loads_as_hugging_face_and_as_transformer_lens(trained:
 def test_the_corpus_of_the_world_is_encoded_by_it(trained: Path) -> None:
     from transformers import AutoTokenizer
 
-    from lensneurons.corpora.parallel import load_corpus
+    from lensneurons.corpora.corpus import load_corpus
 
     corpus = load_corpus("demo", split="test", limit=3)
     encoded = encode(corpus, AutoTokenizer.from_pretrained(trained), max_length=256)

@@ -25,25 +25,26 @@ import tiny
 import torch
 from edited import draw_set, draw_statistics
 
-from lensneurons import errors, storage
+from lensneurons import errors
 from lensneurons.activations.collection import collect
-from lensneurons.activations.published import read_published_counts
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.comparison.before_after import compare
-from lensneurons.corpora.parallel import build_corpus, load_corpus
-from lensneurons.corpora.problems import CorpusWarning
+from lensneurons.corpora.checks import CorpusWarning
+from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.evaluation.likelihood import CorpusNLL
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neuron_sets import NeuronSet
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.intervals import bootstrap
-from lensneurons.interventions.neurons import ablate
+from lensneurons.interventions.editing import ablate
 from lensneurons.models.loading import load_model, original_tokenizer
 from lensneurons.models.sites import neuron_site, verify_neuron_hooks
-from lensneurons.phases import divide_layers
-from lensneurons.provenance import Provenance
-from lensneurons.run_folders import open_folder
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import divide_layers
+from lensneurons.neurons.published import read_published_counts
+from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.encoding import encode
+from lensneurons.uncertainty.groups import bootstrap
+from lensneurons.values import files as storage
+from lensneurons.values.provenance import Provenance
+from lensneurons.values.run_folders import open_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

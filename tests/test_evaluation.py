@@ -14,7 +14,7 @@ from edited import draw_set, losses_by_hand, zero_rows
 from oracle import encode_by_hand
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import (
     CorpusError,
     LensNeuronsError,
@@ -23,12 +23,12 @@ from lensneurons.errors import (
     StorageError,
 )
 from lensneurons.evaluation.likelihood import CorpusNLL, fitting, nll, text_scorer, token_nll
-from lensneurons.interventions.neurons import ablate
+from lensneurons.interventions.editing import ablate
 from lensneurons.models.loading import load_model
-from lensneurons.provenance import Provenance
 from lensneurons.tokens.batches import make_batch
 from lensneurons.tokens.encoding import encode, tokenizer_hash
 from lensneurons.tokens.prepared import encode_for
+from lensneurons.values.provenance import Provenance
 
 CORPUS = tiny.tiny_corpus()
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import lensneurons.identification.classification as identification
+import lensneurons.neurons.identification as identification
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import IdentificationError, LensNeuronsError
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.provenance import Provenance
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.values.provenance import Provenance
 
 LANGUAGES = ("zh", "ar", "en", "sw", "bn", "th")
 TOKENS = (97, 13, 40, 211, 8, 64)

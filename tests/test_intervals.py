@@ -9,7 +9,7 @@ import pytest
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, ProvenanceError
-from lensneurons.intervals import (
+from lensneurons.uncertainty.groups import (
     Interval,
     bootstrap,
     bootstrap_difference,
@@ -17,7 +17,7 @@ from lensneurons.intervals import (
     jackknife,
     resamples,
 )
-from lensneurons.provenance import Provenance
+from lensneurons.values.provenance import Provenance
 
 GROUPS = 10
 TRUTH = 0.3

@@ -26,10 +26,10 @@ from transformers import AutoModelForCausalLM
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.identification.neuron_sets import NeuronSet
-from lensneurons.interventions.neurons import ablate, scale, steer
+from lensneurons.interventions.editing import ablate, scale, steer
 from lensneurons.models.loading import load_model
 from lensneurons.models.sites import neuron_site
+from lensneurons.neurons.sets import NeuronSet
 
 ANY = draw_statistics()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.evaluation.item_intervals import ItemDraws, expanded_tail, item_bootstrap
+from lensneurons.uncertainty.items import ItemDraws, expanded_tail, item_bootstrap
 
 CORPORA = 1000
 SEEDS = 4
@@ -72,7 +72,7 @@ def test_coverage_of_a_mean_nll(n_items, level):
 def test_without_the_expansion_they_would_be_too_short(monkeypatch):
     _, width = coverage(10, 0.95, the_truth())
     monkeypatch.setattr(
-        "lensneurons.evaluation.item_intervals.expanded_tail",
+        "lensneurons.uncertainty.items.expanded_tail",
         lambda n_items, level: (1 - level) / 2,
     )
     held, short = coverage(10, 0.95, the_truth())

@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lensneurons.errors import IdentificationError
-from lensneurons.identification.lambda_search import largest_lambda, lower_envelope
-from lensneurons.identification.scores import select_lowest
+from lensneurons.neurons.lambda_search import largest_lambda, lower_envelope
+from lensneurons.neurons.scores import select_lowest
 
 
 def search(lines: list[tuple[float, float]], agnostic: list[bool], number: int) -> tuple:

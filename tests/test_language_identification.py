@@ -9,9 +9,9 @@ from inspect import unwrap
 import pytest
 from real_data import real_data
 
-from lensneurons.corpora.parallel import load_corpus
+from lensneurons.corpora.corpus import load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
-from lensneurons.language_identification import (
+from lensneurons.languages.detection import (
     LanguageGuess,
     identify_language,
     leave_out,
@@ -263,7 +263,7 @@ def test_a_language_that_is_not_expected_is_seldom_taken_for_one_that_is() -> No
 
 def test_every_choice_is_made_once() -> None:
     """The detector is built when a text first needs it, and kept."""
-    from lensneurons import language_identification as room
+    from lensneurons.languages.codes import detection as room
 
     assert unwrap(room._detector) is not room._detector
     before = room._detector.cache_info()

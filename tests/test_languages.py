@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lensneurons.errors import CorpusError
-from lensneurons.languages import (
+from lensneurons.languages.codes import (
     foreign_share,
     language_code,
     language_name,

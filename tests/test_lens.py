@@ -14,17 +14,16 @@ import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, StorageError
-from lensneurons.evaluation.item_intervals import expanded_tail
 from lensneurons.evaluation.likelihood import CorpusNLL
 from lensneurons.experiments import lens
-from lensneurons.experiments.lens import logit_lens, read_next, token_kinds
-from lensneurons.experiments.lens_curves import KINDS, LensCurves
-from lensneurons.identification.neuron_sets import NeuronSet
-from lensneurons.interventions.neurons import ablate
+from lensneurons.experiments.lens import KINDS, LensCurves, logit_lens, read_next, token_kinds
+from lensneurons.interventions.editing import ablate
 from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.prepared import encode_for
+from lensneurons.uncertainty.items import expanded_tail
 
 OPTIONS = {"least": 1, "share": 0.8}
 

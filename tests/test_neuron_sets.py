@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensneurons.errors import LensNeuronsError, StorageError
-from lensneurons.identification.neuron_sets import NeuronSet, flat_index
+from lensneurons.neurons.sets import NeuronSet, flat_index
 
 LAYERS, WIDTH = 3, 7
 EVERY = set(range(LAYERS * WIDTH))

@@ -12,9 +12,9 @@ import pytest
 import tiny
 
 from lensneurons.errors import LensNeuronsError, StorageError
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neuron_sets import NeuronSet
-from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.sets import NeuronSet
 
 LANGUAGES = ("zh", "ja", "en", "sw")
 # One row a neuron, the languages it is often active in; nine in ten tokens, else one in twenty.
@@ -94,7 +94,7 @@ def test_one_neuron() -> None:
 
 
 def test_a_neuron_is_looked_up() -> None:
-    from lensneurons.cards.records import look_up
+    from lensneurons.cards.card import look_up
 
     neurons = result()
     record = neurons.describe("L0N2")
@@ -115,7 +115,7 @@ def test_a_card_needs_a_model_and_a_corpus(bridge: Callable[..., Any]) -> None:
 
 def test_a_card_is_that_of_cards(bridge: Callable[..., Any]) -> None:
     from lensneurons.activations.collection import collect
-    from lensneurons.cards.describing import describe
+    from lensneurons.cards.card import describe
 
     model, corpus = bridge("Llama"), tiny.tiny_corpus().head(3)
     statistics = collect(model, corpus, progress=False, groups=3)

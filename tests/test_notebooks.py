@@ -22,15 +22,18 @@ from notebook_tools import Page
 from tiny import tiny_corpus
 
 import lensneurons as ln
-from lensneurons.alignment.alignments import Alignment
-from lensneurons.alignment.pairing import preference_pairs
-from lensneurons.alignment.sampling import SampledResponse, SampledResponses
-from lensneurons.alignment.scoring import ScoredResponse, ScoredResponses
-from lensneurons.alignment.settings import DPOSettings
-from lensneurons.evaluation.decoding import Decoding
+from lensneurons.alignment.pairs import preference_pairs
+from lensneurons.alignment.responses import (
+    SampledResponse,
+    SampledResponses,
+    ScoredResponse,
+    ScoredResponses,
+)
+from lensneurons.alignment.training import Alignment, DPOSettings
+from lensneurons.evaluation.generation import Decoding
 from lensneurons.models.loading import original_tokenizer
-from lensneurons.provenance import Provenance
 from lensneurons.tokens.encoding import encode
+from lensneurons.values.provenance import Provenance
 
 NAMES = [path.stem for path in tools.PATHS]
 # Exercise -> (what stands in the place of the answer, words of the reply to it).

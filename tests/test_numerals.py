@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lensneurons.evaluation.numerals import last_number, same_number
+from lensneurons.evaluation.numbers import last_number, same_number
 
 # The zeros of some scripts: Unicode's decimal digits follow their zero.
 ZEROS = {

@@ -12,9 +12,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.identification.neuron_sets import NeuronSet
 from lensneurons.interventions.patching import _require_real, patch, place_numbers, residual_name
 from lensneurons.models.loading import load_model
+from lensneurons.neurons.sets import NeuronSet
 
 RANDOM = torch.Generator().manual_seed(5)
 SOURCE = torch.randint(3, 340, (3, 17), generator=RANDOM)

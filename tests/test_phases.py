@@ -9,8 +9,8 @@ import pytest
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
-from lensneurons.identification.classification import identify
-from lensneurons.phases import LayerParts, divide_layers
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.parts import LayerParts, divide_layers
 
 # specific, related, agnostic of a layer of each part
 LEVELS = [(400, 500, 40), (90, 130, 160), (330, 290, 12), (250, 600, 300)]

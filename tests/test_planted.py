@@ -14,11 +14,11 @@ import pytest
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.corpora.parallel import load_corpus
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.corpora.corpus import load_corpus
 from lensneurons.models.loading import load_model
-from lensneurons.phases import divide_layers
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import divide_layers
 
 K = len(planted.LANGUAGES)
 

@@ -17,16 +17,16 @@ from figure_checks import require_inert
 from real_data import real_data
 
 from lensneurons import plots
-from lensneurons.activations.published import read_published_counts
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.intervals import jackknife
-from lensneurons.phases import LayerParts, divide_layers
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import LayerParts, divide_layers
+from lensneurons.neurons.published import read_published_counts
 from lensneurons.plots import axes, files, labels
 from lensneurons.plots.style import CLASS_COLOURS, LANGUAGE_COLOURS
-from lensneurons.provenance import Provenance
+from lensneurons.uncertainty.groups import jackknife
+from lensneurons.values.provenance import Provenance
 
 TEN = tuple("en ru es fr de zh ja bn th sw".split())
 MANY = tuple(

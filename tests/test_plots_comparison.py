@@ -28,16 +28,19 @@ from figure_checks import require_inert
 from test_plots import HOSTILE, LARGEST, MANY, TEN, subtitle, title, with_parts
 
 from lensneurons import plots
-from lensneurons.comparison.before_after import compare
-from lensneurons.comparison.claim_rows import NAN, Claim, Claims
-from lensneurons.comparison.claims import claims
-from lensneurons.comparison.class_changes import CLASSES, Comparison
-from lensneurons.comparison.series import ComparisonSeries, compare_series
+from lensneurons.comparison.before_after import (
+    CLASSES,
+    Comparison,
+    ComparisonSeries,
+    compare,
+    compare_series,
+)
+from lensneurons.comparison.claims import NAN, Claim, Claims, claims
 from lensneurons.errors import LensNeuronsError
-from lensneurons.experiments.lens_curves import LensCurves
+from lensneurons.experiments.lens import LensCurves
 from lensneurons.plots import comparison as words_of
 from lensneurons.plots.style import CLASS_COLOURS, language_colour
-from lensneurons.provenance import Provenance
+from lensneurons.values.provenance import Provenance
 
 K = len(LANGUAGES)
 ENDS = ["change", "low", "high"]

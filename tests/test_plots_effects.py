@@ -15,13 +15,12 @@ from test_plots import HOSTILE, LARGEST, MANY, TEN, subtitle, title, with_parts
 
 from lensneurons import plots
 from lensneurons.errors import LensNeuronsError
-from lensneurons.experiments.ablation_effects import AblationMatrix, Metric
-from lensneurons.experiments.patch_pairs import OUTCOMES
-from lensneurons.experiments.patch_results import CarryOver
-from lensneurons.experiments.steering_curves import SteeringCurve
+from lensneurons.experiments.ablation import AblationMatrix, Metric
+from lensneurons.experiments.carrying import OUTCOMES, CarryOver
+from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.plots import diverging, effects, notes
 from lensneurons.plots.grids import Grid
-from lensneurons.provenance import Provenance
+from lensneurons.values.provenance import Provenance
 
 CLASSES = ("specific", "related", "agnostic")
 HOSTILE_MODEL = Provenance(model="<img src=x onerror=alert(1)>")

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pytest
 
 from lensneurons.errors import ProvenanceError
-from lensneurons.provenance import UNKNOWN, Provenance, library_versions, require_same
+from lensneurons.values.provenance import UNKNOWN, Provenance, library_versions, require_same
 
 ONE = Provenance(
     **{entry.name: f"some {entry.name}" for entry in fields(Provenance)}

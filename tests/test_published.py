@@ -11,16 +11,16 @@ import pytest
 import torch
 from real_data import real_data
 
-from lensneurons.activations.published import (
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.errors import LensNeuronsError, PublishedCountsError
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import divide_layers
+from lensneurons.neurons.published import (
     holds_published_counts,
     read_published_counts,
     read_published_mask,
 )
-from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.errors import LensNeuronsError, PublishedCountsError
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.phases import divide_layers
 
 AUTHORS = ("en", "ru", "es", "fr", "de", "zh", "ja", "bn", "th", "sw")
 SHUFFLED = ("th", "de", "sw", "ja", "en", "bn", "zh", "ru", "fr", "es")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from corpus_data import ROWS
 
+from lensneurons.corpora.corpus import load_corpus
 from lensneurons.corpora.items import Record
-from lensneurons.corpora.parallel import load_corpus
 from lensneurons.corpora.readers import read_jsonl, read_lines, read_parquet, rename_columns
 from lensneurons.errors import CorpusError
 

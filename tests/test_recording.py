@@ -13,8 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lensneurons.activations.recording import ActivationDraws, record_activations
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
-from lensneurons.interventions.changes import members_by_layer
-from lensneurons.interventions.neurons import ablate
+from lensneurons.interventions.editing import ablate, members_by_layer
 
 CORPUS = tiny.tiny_corpus(("en", "th"))
 LAYERS = (0, 2)

@@ -18,14 +18,14 @@ import pytest
 from lensneurons import plots
 from lensneurons.cards.card import NeuronCard
 from lensneurons.errors import LensNeuronsError
-from lensneurons.page import compose, neuron_rows, report
-from lensneurons.page.contents import Table, table_of, write_cell
-from lensneurons.page.figures import take_apart, themes
-from lensneurons.page.findings import Findings
-from lensneurons.page.sections import make_tabs
-from lensneurons.page.visible import visible
 from lensneurons.plots.labels import plain
 from lensneurons.plots.layers import write_below
+from lensneurons.reports import compose, neuron_rows, report
+from lensneurons.reports.contents import Table, table_of, write_cell
+from lensneurons.reports.figures import take_apart, themes
+from lensneurons.reports.findings import Findings
+from lensneurons.reports.sections import make_tabs
+from lensneurons.reports.visible import visible
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 

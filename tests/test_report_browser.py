@@ -14,7 +14,7 @@ from typing import Any
 import pages
 import pytest
 
-from lensneurons.page import report
+from lensneurons.reports import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 if CHROMIUM is None:

@@ -15,8 +15,14 @@ from corpus_data import llama_like
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.evaluation.decoding import Decoding, write_batch
-from lensneurons.evaluation.responses import encode_prompts, fit_context, generate, write_responses
+from lensneurons.evaluation.generation import (
+    Decoding,
+    encode_prompts,
+    fit_context,
+    generate,
+    write_batch,
+    write_responses,
+)
 from lensneurons.models.loading import original_tokenizer
 
 # Unequal lengths; the second is the longest, the last the shortest.

@@ -17,15 +17,14 @@ import safetensors.numpy
 import tiny
 import torch
 
-from lensneurons import storage
-from lensneurons.activations import runs
-from lensneurons.activations.collection import collect
-from lensneurons.activations.runs import LanguageTotals, open_run
+from lensneurons.activations import collection as runs
+from lensneurons.activations.collection import LanguageTotals, collect, open_run
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.models.loading import load_model
-from lensneurons.provenance import Provenance
+from lensneurons.values import files as storage
+from lensneurons.values.provenance import Provenance
 
 # Python 3.12 warns of any fork beside threads; ours run nothing but the collection and die.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lensneurons.identification.scores import (
+from lensneurons.neurons.scores import (
     expected_largest_part,
     lambda_of_paper,
     language_rows,

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from real_data import real_data
 
-from lensneurons.activations.published import read_published_counts
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.comparison.run_overlap import Stability, compare_halves, stability
+from lensneurons.comparison.stability import Stability, compare_halves, stability
 from lensneurons.errors import LensNeuronsError, StorageError
-from lensneurons.identification.classification import identify
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.provenance import Provenance
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.published import read_published_counts
+from lensneurons.values.provenance import Provenance
 
 
 def neurons_of(members, languages, selected=None, **options) -> LanguageNeurons:

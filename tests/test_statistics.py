@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lensneurons.activations.statistics import ActivationStatistics, _check, require_comparable
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
-from lensneurons.provenance import Provenance
+from lensneurons.values.provenance import Provenance
 
 GROUPS, LAYERS, WIDTH = 4, 2, 5
 

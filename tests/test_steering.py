@@ -25,16 +25,15 @@ import pytest
 import torch
 
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.corpora.parallel import build_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.evaluation.answers import wilson_interval
-from lensneurons.evaluation.item_intervals import item_bootstrap
+from lensneurons.evaluation.generation import generate
 from lensneurons.evaluation.likelihood import nll
-from lensneurons.evaluation.responses import generate
-from lensneurons.experiments.steering import steering_curve
-from lensneurons.experiments.steering_curves import KINDS, SteeringCurve
-from lensneurons.identification.neuron_sets import NeuronSet
+from lensneurons.experiments.steering import KINDS, SteeringCurve, steering_curve
 from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.neurons.sets import NeuronSet
+from lensneurons.uncertainty.items import item_bootstrap
 
 WORDS = ("[UNK]", "[PAD]", "আম", "苹果", "7", "9")
 D, EPS = 16, 1e-6

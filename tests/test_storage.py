@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from lensneurons.errors import LensNeuronsError, StorageError
-from lensneurons.storage import (
+from lensneurons.values.files import (
     FORMAT_VERSION,
     load_arrays,
     load_json,
@@ -90,7 +90,7 @@ def test_another_kind_is_refused(saved):
 
 
 def test_a_newer_version_asks_for_an_upgrade(saved, monkeypatch):
-    monkeypatch.setattr("lensneurons.storage.FORMAT_VERSION", 0)
+    monkeypatch.setattr("lensneurons.values.files.FORMAT_VERSION", 0)
     with pytest.raises(StorageError, match="format version 1; this lensneurons reads up to 0: upg"):
         load_arrays(saved, "test value")
 

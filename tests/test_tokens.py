@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_data import real_data
 
-from lensneurons.corpora.parallel import ParallelCorpus, build_corpus, load_corpus
+from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
 from lensneurons.errors import CorpusError
 from lensneurons.tokens.encoding import (
     LanguageTokens,

@@ -27,11 +27,13 @@ from tiny import D_MLP, LAYERS, byte_tokenizer, first_matrix
 from lensneurons import views
 from lensneurons.demo.world import LANGUAGES, generate, render
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
-from lensneurons.identification.neuron_sets import NeuronSet
 from lensneurons.models.forward import has_hooks
 from lensneurons.models.loading import DEMO_FOLDER
+from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.style import TEMPLATES
-from lensneurons.views import attention_html, attention_view, token_html, token_view
+from lensneurons.views import attention_view, token_view
+from lensneurons.views import attention_view as attention_html
+from lensneurons.views import token_view as token_html
 from lensneurons.views.characters import visible
 
 TEXTS = ["the cat sat on a mat", "小明有三个苹果", "แมวนั่งบนเสื่อ 9"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lensneurons.corpora.parallel import ParallelCorpus, build_corpus
+from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 
 VOCABULARY = 350
 LAYERS = 3
@@ -181,7 +181,7 @@ def first_matrix(model: Any, architecture: str) -> list[tuple[Any, Callable[...,
 @lru_cache
 def drawn_neurons(seed: int = 0, languages: tuple[str, ...] = ("en", "zh", "th")) -> Any:
     """Neurons of the tiny model, of every class, whose sets are of unequal size."""
-    from lensneurons.identification.neurons import LanguageNeurons
+    from lensneurons.neurons.language_neurons import LanguageNeurons
 
     random = np.random.default_rng(seed)
     shape = (LAYERS, D_MLP, len(languages))

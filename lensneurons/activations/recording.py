@@ -16,13 +16,13 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.models.forward import to_device, watching
 from lensneurons.models.sites import neuron_site
 from lensneurons.shapes import NeuronIndices, RecordedActivation
-from lensneurons.tokens.encoding import make_batch, plan_batches
+from lensneurons.tokens.batches import make_batch, plan_batches
 from lensneurons.tokens.prepared import encode_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from lensneurons.corpora.parallel import ParallelCorpus
+    from lensneurons.corpora.corpus import ParallelCorpus
 
 
 def record_activations(

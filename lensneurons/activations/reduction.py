@@ -18,8 +18,8 @@ import torch
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.sites import neuron_site
-from lensneurons.provenance import Provenance
 from lensneurons.shapes import Activation, Cache, CountedMask, NeuronSums, RowCounts
+from lensneurons.values.provenance import Provenance
 
 ActivationFunction = Callable[[torch.Tensor], torch.Tensor]
 EXACT_FLOAT32 = 2**24

@@ -28,9 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lensneurons.display import html_table
 from lensneurons.errors import LensNeuronsError, ProvenanceError, choose
-from lensneurons.provenance import Provenance, require_same
 from lensneurons.shapes import (
     Cache,
     CountedMask,
@@ -42,7 +40,9 @@ from lensneurons.shapes import (
     Sums,
     Tokens,
 )
-from lensneurons.storage import load_arrays, save_arrays
+from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.provenance import Provenance, require_same
+from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd

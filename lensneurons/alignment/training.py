@@ -13,6 +13,12 @@ An interrupted call goes on at its last whole checkpoint, with the same weights 
 
 >>> run = align("demo", pairs, "runs/zh-de", steps=300, learning_rate=1e-3)   # doctest: +SKIP
 >>> model = load_model("demo", adapter=run.folder)                           # doctest: +SKIP
+
+How `align` trains: everything that decides an adapter beside the model and the pairs.
+
+One progress bar for a training of Hugging Face's, in place of its own lines and bars.
+
+An alignment that was trained: its folder, its checkpoints and its log.
 """
 
 from __future__ import annotations
@@ -20,24 +26,259 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from lensneurons.alignment.alignments import FILE, Alignment, require_extra
-from lensneurons.alignment.pairing import PreferencePair, PreferencePairs
-from lensneurons.alignment.progress import progress_bar, show_progress
-from lensneurons.alignment.settings import DPOOptions, DPOSettings
-from lensneurons.errors import CorpusError, ModelError
+from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
+from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, StorageError
 from lensneurons.models.adapters import quiet
 from lensneurons.models.loading import Dtype, hash_weights, read_model
-from lensneurons.provenance import Provenance, library_versions
-from lensneurons.run_folders import open_folder
 from lensneurons.tokens.encoding import tokenizer_hash
+from lensneurons.values.files import load_json, save_json
+from lensneurons.values.provenance import Provenance, library_versions
+from lensneurons.values.run_folders import open_folder
+from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class DPOSettings:
+    """Settings of direct preference optimization with a low-rank adapter.
+
+    The defaults are those of the paper's alignment (MAPO on Mistral-7B and its kin, section 4.1).
+
+    Attributes:
+        steps: optimizer steps.
+        batch: pairs a step.
+        micro_batch: pairs that pass through the model at once; divides `batch`.
+        learning_rate: peak of AdamW's rate, after `warm_up` and before a cosine to zero.
+        warm_up: share of the steps in which the rate rises.
+        beta: how dearly a step away from the model's own answers is paid.
+        nll_weight: weight of the mean NLL of the better answer's tokens, added to the loss (Pang
+            et al. 2024, arXiv 2404.19733). The preference alone is content with making both answers
+            less likely, the worse one more so, which can undo a small model; 0 for plain DPO.
+        rank: of the adapter.
+        alpha: the adapter counts ``alpha / rank``; 0 leaves the model as it is.
+        dropout: of the adapter's input while it trains.
+        modules: ``"attention"``: all linear maps of the attention, so that no weight of a neuron
+            changes and neurons stay comparable; or the ends of module names, such as
+            ``("q_proj", "down_proj")``.
+        held_out: share of the problems whose pairs are never trained on, but measured.
+        checkpoint_every: steps between two checkpoints.
+        gradient_checkpointing: trade time for memory.
+        seed: of the adapter, the order of the pairs, and dropout.
+    """
+
+    steps: int = 1000
+    batch: int = 16
+    micro_batch: int = 4
+    learning_rate: float = 1e-6
+    warm_up: float = 0.1
+    beta: float = 0.1
+    nll_weight: float = 0.0
+    rank: int = 64
+    alpha: int = 128
+    dropout: float = 0.05
+    modules: str | Sequence[str] = "attention"
+    held_out: float = 0.05
+    checkpoint_every: int = 250
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "micro_batch", "rank", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise LensNeuronsError(f"{name}={getattr(self, name)}: give 1 or more")
+        if self.batch % self.micro_batch:
+            raise LensNeuronsError(
+                f"micro_batch={self.micro_batch} does not divide batch={self.batch}"
+            )
+        if not self.learning_rate > 0 or not self.beta > 0:
+            raise LensNeuronsError(
+                f"learning_rate={self.learning_rate}, beta={self.beta}: both are above 0"
+            )
+        if self.alpha < 0 or self.nll_weight < 0:
+            raise LensNeuronsError(
+                f"alpha={self.alpha}, nll_weight={self.nll_weight}: give 0 or more"
+            )
+        for name in ("warm_up", "dropout", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise LensNeuronsError(f"{name}={getattr(self, name)}: give a share from 0 below 1")
+
+
+class DPOOptions(TypedDict, total=False):
+    """The attributes of `DPOSettings` as keyword arguments."""
+
+    steps: int
+    batch: int
+    micro_batch: int
+    learning_rate: float
+    warm_up: float
+    beta: float
+    nll_weight: float
+    rank: int
+    alpha: int
+    dropout: float
+    modules: str | Sequence[str]
+    held_out: float
+    checkpoint_every: int
+    gradient_checkpointing: bool
+    seed: int
+
+
+@contextmanager
+def progress_bar(steps: int, shown: bool) -> Iterator[Any]:
+    """A bar of so many steps; the bars of ``datasets`` stay away meanwhile.
+
+    Args:
+        steps: in all.
+        shown: whether to show it.
+    """
+    from datasets.utils.logging import (
+        disable_progress_bar,
+        enable_progress_bar,
+        is_progress_bar_enabled,
+    )
+    from tqdm.auto import tqdm
+
+    before = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        with tqdm(total=steps, desc="align", unit="step", disable=not shown) as bar:
+            yield bar
+    finally:
+        if before:
+            enable_progress_bar()
+
+
+def show_progress(trainer: Any, bar: Any) -> None:
+    """Let a trainer move a bar, with the last loss, margin and accuracy beside it.
+
+    Args:
+        trainer: of Hugging Face, or of TRL.
+        bar: of tqdm.
+    """
+    from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+
+    class Bar(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            bar.update(state.global_step - bar.n)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            names = {"loss": "loss", "rewards/margins": "margin", "rewards/accuracies": "right"}
+            found = {ours: f"{logs[name]:.3f}" for name, ours in names.items() if name in logs}
+            bar.set_postfix(found)
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Bar())
+
+
+FILE = "alignment.json"
+COLUMNS = (
+    "step", "pairs", "loss", "margin", "accuracy", "reward_chosen", "reward_rejected", "gradient",
+    "learning_rate",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Alignment:
+    """A trained adapter. Made by `align`.
+
+    Attributes:
+        folder: the adapter after the last step; `load_model` takes it as ``adapter=``.
+        settings: how it was trained; `modules` is the expression that the module names match.
+        n_pairs: pairs that it was trained on.
+        log: rows of `to_pandas`.
+        provenance: of the base model and the pairs.
+    """
+
+    folder: Path
+    settings: DPOSettings
+    n_pairs: int
+    log: tuple[Mapping[str, Any], ...]
+    provenance: Provenance
+
+    @property
+    def checkpoints(self) -> dict[int, Path]:
+        """Step to the folder of its adapter, in the order of the steps."""
+        found = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
+        return dict(sorted(found.items()))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The log. Columns: step; pairs ("trained": the mean since the row before; "held out": all
+        of them, at this step); loss in nats; margin, of the implicit rewards in units of beta times
+        nats; accuracy, the share of pairs whose better answer has the higher reward;
+        reward_chosen, reward_rejected; gradient, its norm; learning_rate.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(list(self.log), columns=list(COLUMNS))
+
+    def save(self) -> Path:
+        """Write ``alignment.json`` into the folder, atomically, and return its path."""
+        value = {
+            "settings": asdict(self.settings),
+            "n_pairs": self.n_pairs,
+            "log": [dict(row) for row in self.log],
+            "provenance": self.provenance.to_dict(),
+        }
+        return save_json(self.folder / FILE, value)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Alignment:
+        """Read a folder that `align` has finished.
+
+        Raises:
+            StorageError: there is none, or it was interrupted.
+        """
+        if not (Path(folder) / FILE).is_file():
+            raise StorageError(f"{folder} has no {FILE}: align() did not finish there")
+        value = load_json(Path(folder) / FILE)
+        return cls(
+            Path(folder),
+            DPOSettings(**value["settings"]),
+            value["n_pairs"],
+            tuple(value["log"]),
+            Provenance.from_dict(value["provenance"]),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Alignment({self.provenance.model}: {self.settings.steps} steps of "
+            f"{self.settings.batch} pairs out of {self.n_pairs}, rank {self.settings.rank}, "
+            f"checkpoints {list(self.checkpoints)})"
+        )
+
+    def _repr_html_(self) -> str:
+        columns = ("step", "pairs", "loss", "margin", "accuracy")
+        rows = [tuple(_shown(row[name]) for name in columns) for row in self.log]
+        return html_table(repr(self), columns, rows)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def require_extra() -> None:
+    """Raise unless what trains and loads adapters is installed.
+
+    Raises:
+        LensNeuronsError: says how to install it.
+    """
+    for name in ("peft", "trl"):
+        if find_spec(name) is None:
+            raise LensNeuronsError(
+                f"alignment needs {name}, which is not installed: pip install 'lensneurons[align]'"
+            )
+
 
 _WHOLE = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
@@ -292,7 +533,7 @@ def _last_whole(folder: Path) -> str | None:
 def _readable(checkpoint: Path) -> bool:
     """Whether the file that is written last is there to its end."""
     from lensneurons.errors import StorageError
-    from lensneurons.storage import load_json
+    from lensneurons.values.files import load_json
 
     try:
         return bool(load_json(checkpoint / "trainer_state.json"))

@@ -20,9 +20,9 @@ from typing import Any
 import langcodes
 import torch
 
-from lensneurons.alignment.scoring import Parallel, Scorer
+from lensneurons.alignment.responses import Parallel, Scorer
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.languages import language_code
+from lensneurons.languages.codes import language_code
 
 # FLORES-200 names one member where ISO 639-3 has a macrolanguage.
 _MEMBERS = {

@@ -29,15 +29,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
-from lensneurons.corpora.parallel import ParallelCorpus
-from lensneurons.display import html_table
+from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
-from lensneurons.identification.neuron_sets import NeuronSet, flat_index
 from lensneurons.models.forward import has_hooks, to_device
 from lensneurons.models.loading import model_family, original_tokenizer
 from lensneurons.models.sites import NeuronSite, neuron_site
-from lensneurons.provenance import Provenance
+from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.shapes import (
     CountedMask,
     FlatNeurons,
@@ -48,10 +46,12 @@ from lensneurons.shapes import (
     TokenIds,
     Tokens,
 )
-from lensneurons.storage import load_arrays, save_arrays
 from lensneurons.tokens.batches import Batch, make_batch, plan_batches
-from lensneurons.tokens.encoded import EncodedCorpus, Scope
+from lensneurons.tokens.encoding import EncodedCorpus, Scope
 from lensneurons.tokens.prepared import encode_for, provenance_of
+from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.provenance import Provenance
+from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,20 +28,19 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import torch
 
-from lensneurons.corpora.parallel import ParallelCorpus
+from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, choose
-from lensneurons.identification.neuron_sets import NeuronSet
 from lensneurons.models.forward import to_device, watching
 from lensneurons.models.loading import original_tokenizer
 from lensneurons.models.sites import NeuronSite, neuron_site
-from lensneurons.provenance import Provenance
+from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import TopPlaces, TopValues
-from lensneurons.storage import load_arrays, save_arrays
 from lensneurons.tokens.batches import Batch, make_batch, plan_batches
-from lensneurons.tokens.encoded import Scope
-from lensneurons.tokens.excerpts import Excerpts, excerpt_html
+from lensneurons.tokens.characters import Excerpts, excerpt_html
+from lensneurons.tokens.encoding import Scope, exact_backend
 from lensneurons.tokens.prepared import encode_for, provenance_of
-from lensneurons.tokens.seams import exact_backend
+from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -33,12 +33,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lensneurons.display import html_table
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.identification.neuron_sets import flat_index
 from lensneurons.models.loading import original_tokenizer
 from lensneurons.models.sites import neuron_site
+from lensneurons.neurons.sets import flat_index
 from lensneurons.shapes import VocabularyScores
+from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd

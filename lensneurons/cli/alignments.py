@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lensneurons.cli.commands import open_corpus, open_model, require_writable, say, say_json
 
 if TYPE_CHECKING:
-    from lensneurons.alignment.scoring import Scorer
-    from lensneurons.comparison.class_changes import Comparison
+    from lensneurons.alignment.responses import Scorer
+    from lensneurons.comparison.before_after import Comparison
 
 SETTINGS = (
     "steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha",
@@ -19,13 +19,10 @@ SETTINGS = (
 
 def align(options: Namespace) -> None:
     """Sample, score, pair and train, each step in a folder of its own under ``--out``."""
-    from lensneurons.alignment.alignments import require_extra
-    from lensneurons.alignment.pairing import preference_pairs
-    from lensneurons.alignment.sampling import require_answerable, respond
-    from lensneurons.alignment.scoring import score_responses
-    from lensneurons.alignment.settings import DPOSettings
-    from lensneurons.alignment.training import align
-    from lensneurons.languages import language_code
+    from lensneurons.alignment.pairs import preference_pairs
+    from lensneurons.alignment.responses import require_answerable, respond, score_responses
+    from lensneurons.alignment.training import DPOSettings, align, require_extra
+    from lensneurons.languages.codes import language_code
 
     require_extra()
     require_writable(options.out)
@@ -77,8 +74,8 @@ def compare(options: Namespace) -> None:
     from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.comparison.before_after import compare
     from lensneurons.comparison.claims import claims
-    from lensneurons.identification.classification import identify
-    from lensneurons.phases import divide_layers
+    from lensneurons.neurons.identification import identify
+    from lensneurons.neurons.parts import divide_layers
 
     if options.out is not None:
         require_writable(options.out)
@@ -120,8 +117,8 @@ def _scorer(name: str, pivot: str) -> Scorer | str:
 
 def _write_tables(found: Comparison, options: Namespace) -> None:
     """Every table of a comparison."""
-    from lensneurons.comparison.class_changes import TABLES
-    from lensneurons.storage import replacing
+    from lensneurons.comparison.before_after import TABLES
+    from lensneurons.values.files import replacing
 
     for table in TABLES:
         with replacing(options.out / f"{table}.csv") as path:

@@ -18,9 +18,9 @@ from lensneurons.cli import summaries
 
 if TYPE_CHECKING:
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.corpora.parallel import ParallelCorpus
-    from lensneurons.identification.neurons import LanguageNeurons
-    from lensneurons.phases import LayerParts
+    from lensneurons.corpora.corpus import ParallelCorpus
+    from lensneurons.neurons.language_neurons import LanguageNeurons
+    from lensneurons.neurons.parts import LayerParts
 
 
 def demo(options: Namespace) -> None:
@@ -66,7 +66,7 @@ def identify(options: Namespace) -> None:
 
 def phases(options: Namespace) -> None:
     """Divide the layers into the four parts, with intervals where there are groups of items."""
-    from lensneurons.phases import divide_layers
+    from lensneurons.neurons.parts import divide_layers
 
     statistics = _read(options)
     grouped = statistics if statistics.n_groups > 1 else None
@@ -113,7 +113,7 @@ def require_writable(folder: Path) -> None:
 
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
     """Read the corpus that the options name, in some languages or in all."""
-    from lensneurons.corpora.parallel import load_corpus
+    from lensneurons.corpora.corpus import load_corpus
 
     return load_corpus(
         options.corpus, languages=languages, split=options.split, limit=options.limit
@@ -136,7 +136,7 @@ def open_model(options: Namespace, dtype: Any) -> Any:
 
 def find_neurons(options: Namespace, statistics: ActivationStatistics) -> LanguageNeurons:
     """Identify the neurons of some statistics as the options say."""
-    from lensneurons.identification.classification import identify
+    from lensneurons.neurons.identification import identify
 
     return identify(
         statistics,
@@ -150,8 +150,8 @@ def find_neurons(options: Namespace, statistics: ActivationStatistics) -> Langua
 
 def _read(options: Namespace) -> ActivationStatistics:
     """Statistics of a run folder, or of published counts."""
-    from lensneurons.activations.published import holds_published_counts, read_published_counts
     from lensneurons.activations.statistics import ActivationStatistics
+    from lensneurons.neurons.published import holds_published_counts, read_published_counts
 
     if options.published or holds_published_counts(options.folder):
         return read_published_counts(options.folder, languages=options.languages)
@@ -161,15 +161,15 @@ def _read(options: Namespace) -> ActivationStatistics:
 
 def _parts(neurons: LanguageNeurons) -> LayerParts | None:
     """The parts, or None for a model with too few layers to have four."""
-    from lensneurons.phases import FEWEST_LAYERS, divide_layers
+    from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 
     return divide_layers(neurons) if neurons.n_layers >= FEWEST_LAYERS else None
 
 
 def _write(folder: Path, neurons: LanguageNeurons, parts: LayerParts | None) -> None:
     """Neurons, table and page of one identification."""
-    from lensneurons.page import report
-    from lensneurons.storage import replacing
+    from lensneurons.reports import report
+    from lensneurons.values.files import replacing
 
     neurons.save(folder / "neurons.safetensors")
     with replacing(folder / "neurons.csv") as path:

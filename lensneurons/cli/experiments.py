@@ -26,9 +26,9 @@ from lensneurons.cli.commands import (
 if TYPE_CHECKING:
     from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.cards.card import NeuronCard
-    from lensneurons.corpora.parallel import ParallelCorpus
-    from lensneurons.experiments.ablation_effects import AblationMatrix
-    from lensneurons.identification.neurons import LanguageNeurons
+    from lensneurons.corpora.corpus import ParallelCorpus
+    from lensneurons.experiments.ablation import AblationMatrix
+    from lensneurons.neurons.language_neurons import LanguageNeurons
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -42,7 +42,7 @@ body>*+*{{margin-top:3em}}</style></head>
 def ablate(options: Namespace) -> None:
     """Make a deactivation matrix for each metric, in a folder of its own, and print its summary."""
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.corpora.parallel import wanted_languages
+    from lensneurons.corpora.corpus import wanted_languages
     from lensneurons.experiments.ablation import ablation_sets
 
     require_writable(options.out)
@@ -69,8 +69,7 @@ def ablate(options: Namespace) -> None:
 def describe(options: Namespace) -> None:
     """Print the cards of some neurons; write them as a page, and as files, if asked."""
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.cards.describing import describe_all
-    from lensneurons.cards.records import look_up
+    from lensneurons.cards.card import describe_all, look_up
 
     for folder in (options.out and options.out.parent, options.save):
         if folder is not None:
@@ -108,7 +107,7 @@ def _open_same_model(options: Namespace, statistics: ActivationStatistics) -> An
     """
     from lensneurons.errors import ProvenanceError
     from lensneurons.models.loading import hash_weights
-    from lensneurons.provenance import UNKNOWN
+    from lensneurons.values.provenance import UNKNOWN
 
     origin = statistics.provenance
     dtype = options.dtype or (origin.dtype if origin.dtype != UNKNOWN else "float32")
@@ -125,7 +124,7 @@ def _open_same_model(options: Namespace, statistics: ActivationStatistics) -> An
 
 def _check_metrics(metrics: list[str]) -> None:
     from lensneurons.errors import LensNeuronsError, choose
-    from lensneurons.experiments.ablation_effects import Metric
+    from lensneurons.experiments.ablation import Metric
 
     for metric in metrics:
         choose(metric, get_args(Metric), "metric")
@@ -136,7 +135,7 @@ def _check_metrics(metrics: list[str]) -> None:
 def _check_columns(rows: tuple[str, ...], corpus: ParallelCorpus, metrics: list[str]) -> None:
     """Raise where the summary would lack its diagonal, the rest, or its intervals."""
     from lensneurons.errors import LensNeuronsError
-    from lensneurons.language_identification import require_identifiable
+    from lensneurons.languages.detection import require_identifiable
 
     if len(corpus.languages) < 2 or not set(rows) <= set(corpus.languages):
         raise LensNeuronsError(
@@ -151,7 +150,7 @@ def _check_columns(rows: tuple[str, ...], corpus: ParallelCorpus, metrics: list[
 
 def _check_answers(model: Any, corpus: ParallelCorpus, options: Namespace) -> None:
     """Raise for texts that accuracy cannot judge, before another metric runs for hours."""
-    from lensneurons.evaluation.answering import answer_scorer
+    from lensneurons.evaluation.answers import answer_scorer
 
     if "accuracy" in options.metric:
         answer_scorer(model, corpus, max_new_tokens=options.max_new_tokens)
@@ -186,7 +185,7 @@ def _make_matrix(
 
 def _write_table(matrix: AblationMatrix, options: Namespace, metric: str) -> None:
     """The cells of a matrix, as a table."""
-    from lensneurons.storage import replacing
+    from lensneurons.values.files import replacing
 
     with replacing(options.out / f"{metric}.csv") as path:
         matrix.to_pandas().to_csv(path, index=False)
@@ -194,8 +193,8 @@ def _write_table(matrix: AblationMatrix, options: Namespace, metric: str) -> Non
 
 def _write_page(cards: Sequence[NeuronCard], path: Path) -> None:
     """The cards, as a page that needs nothing else."""
-    from lensneurons.cards.html import card_html
-    from lensneurons.storage import replacing
+    from lensneurons.cards.card import card_html
+    from lensneurons.values.files import replacing
 
     title = escape(" ".join(card.record.name for card in cards))
     page = PAGE.format(title=title, cards="\n".join(map(card_html, cards)))

@@ -16,7 +16,7 @@ from lensneurons.cli.commands import find_neurons, require_writable, say, say_js
 
 if TYPE_CHECKING:
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.phases import LayerParts
+    from lensneurons.neurons.parts import LayerParts
 
 MATRIX = "ablation.safetensors"
 CARDS = "L*N*.jsonl"
@@ -25,8 +25,8 @@ CARDS = "L*N*.jsonl"
 def report(options: Namespace) -> None:
     """Write the page, and say where it is."""
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.page import report
-    from lensneurons.phases import FEWEST_LAYERS, divide_layers
+    from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
+    from lensneurons.reports import report
 
     require_writable(options.out.parent)
     first, *others = options.folders
@@ -72,7 +72,7 @@ def _gather(paths: Sequence[Path]) -> dict[str, Any]:
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
     """Arguments and values of a file, a run folder, or a folder of `ablate` or `describe`."""
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.comparison.claim_rows import Claims
+    from lensneurons.comparison.claims import Claims
     from lensneurons.errors import StorageError
 
     if path.is_file() and path.suffix == ".json":
@@ -99,7 +99,7 @@ def _value(path: Path) -> tuple[str, Any]:
         StorageError: of another kind; those that a page can show are listed.
     """
     from lensneurons.errors import StorageError
-    from lensneurons.storage import read_kind
+    from lensneurons.values.files import read_kind
 
     kind, loaders = read_kind(path), _loaders()
     if kind not in loaders:
@@ -112,14 +112,13 @@ def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     """The kinds of values that a page can show: the argument that takes each, and its loader."""
     from lensneurons.activations import statistics
     from lensneurons.cards import card
-    from lensneurons.comparison import class_changes, series
+    from lensneurons.comparison import before_after as class_changes
+    from lensneurons.comparison import before_after as series
     from lensneurons.evaluation import answers
-    from lensneurons.experiments import (
-        ablation_effects,
-        lens_curves,
-        patch_results,
-        steering_curves,
-    )
+    from lensneurons.experiments import ablation as ablation_effects
+    from lensneurons.experiments import carrying as patch_results
+    from lensneurons.experiments import lens as lens_curves
+    from lensneurons.experiments import steering as steering_curves
 
     return {
         statistics.KIND: ("runs", statistics.ActivationStatistics.load),
@@ -142,9 +141,8 @@ def _compare(
     parts: LayerParts | None,
 ) -> dict[str, Any]:
     """The last run against the first, the claims about it, and a series where there are several."""
-    from lensneurons.comparison.before_after import compare
+    from lensneurons.comparison.before_after import compare, compare_series
     from lensneurons.comparison.claims import claims
-    from lensneurons.comparison.series import compare_series
 
     *_, last = later.values()
     change = compare(before, last, trained=trained)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lensneurons.experiments.ablation_effects import AblationMatrix
-    from lensneurons.identification.neurons import LanguageNeurons
-    from lensneurons.phases import LayerParts
+    from lensneurons.experiments.ablation import AblationMatrix
+    from lensneurons.neurons.language_neurons import LanguageNeurons
+    from lensneurons.neurons.parts import LayerParts
 
 
 def summarise_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]
 
 def describe_matrix(matrix: AblationMatrix, table: Path) -> str:
     """The summary of a deactivation matrix as a short text."""
-    from lensneurons.experiments.ablation_effects import UNITS
+    from lensneurons.experiments.ablation import UNITS
 
     head = f"{UNITS[matrix.metric]}; {matrix.draws} random sets a control; cells: {table}"
     rows = matrix.summary().to_string(index=False, float_format="{:.4f}".format)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lensneurons.corpora.items import Record
 from lensneurons.errors import CorpusError
-from lensneurons.languages import language_code, language_of_name
+from lensneurons.languages.codes import language_code, language_of_name
 
 if TYPE_CHECKING:
     import datasets

@@ -26,7 +26,7 @@ from lensneurons.corpora.readers import (
     read_sib200,
 )
 from lensneurons.errors import CorpusError, choose
-from lensneurons.languages import language_code
+from lensneurons.languages.codes import language_code
 
 if TYPE_CHECKING:
     import datasets

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from lensneurons.activations.collection import collect
-from lensneurons.cards.describing import describe_all
-from lensneurons.corpora.parallel import ParallelCorpus, load_corpus
-from lensneurons.experiments.ablation import ablation_matrix
-from lensneurons.experiments.ablation_effects import AblationMatrix
-from lensneurons.identification.classification import Score, identify
-from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.cards.card import describe_all
+from lensneurons.corpora.corpus import ParallelCorpus, load_corpus
+from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix
 from lensneurons.models.loading import load_model
-from lensneurons.page import report
-from lensneurons.phases import LayerParts, divide_layers
+from lensneurons.neurons.identification import Score, identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import LayerParts, divide_layers
+from lensneurons.reports import report
 
 SCORE: Score = "lape"
 TOP_RATE = 0.09

@@ -30,15 +30,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lensneurons.corpora.parallel import ParallelCorpus
-from lensneurons.display import html_table
+from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError
-from lensneurons.evaluation.item_intervals import item_bootstrap
-from lensneurons.intervals import Interval
 from lensneurons.models.forward import to_device
 from lensneurons.models.loading import original_tokenizer
 from lensneurons.models.sites import neuron_site
-from lensneurons.provenance import Provenance, require_same
 from lensneurons.shapes import (
     AttentionMask,
     LanguageValues,
@@ -47,10 +43,14 @@ from lensneurons.shapes import (
     TokenIds,
     TokenNLL,
 )
-from lensneurons.storage import load_arrays, save_arrays
 from lensneurons.tokens.batches import Batch, PaddingSide, make_batch, plan_batches
-from lensneurons.tokens.encoded import EncodedCorpus, Scope
+from lensneurons.tokens.encoding import EncodedCorpus, Scope
 from lensneurons.tokens.prepared import encode_for, provenance_of
+from lensneurons.uncertainty.groups import Interval
+from lensneurons.uncertainty.items import item_bootstrap
+from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.provenance import Provenance, require_same
+from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd

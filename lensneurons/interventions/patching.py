@@ -17,7 +17,7 @@ between lies the question: what of a text in one language does a text in another
 ...     logits = model(swahili)                    # int64 [batch, pos], a row for each row
 
 Hooks live in a ``with``, act on everything that runs in it, and are gone afterwards, as those of
-`lensneurons.interventions.neurons`. Blocks nest: hooks that were on the model before act on the
+`lensneurons.interventions.editing`. Blocks nest: hooks that were on the model before act on the
 source's run as well, but one patch never reaches into the source of another.
 
 What this does not show: that the model uses what was put in where it came from. A stream of another
@@ -35,11 +35,11 @@ from typing import Any
 import torch
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.identification.neuron_sets import NeuronSet
-from lensneurons.interventions.changes import Change, ChangeLayer, changing, require_fit
+from lensneurons.interventions.editing import Change, ChangeLayer, changing, require_fit
 from lensneurons.models.forward import to_device
 from lensneurons.models.loading import model_family
 from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import (
     AttentionMask,
     NeuronIndices,

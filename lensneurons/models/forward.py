@@ -30,7 +30,7 @@ from lensneurons.shapes import Activation, AttentionMask, TokenIds
 
 Path = Literal["native", "bridge", "hooked"]
 Watch = Callable[[int, Activation], None]
-Run = Callable[[TokenIds, AttentionMask | None], None]
+Forward = Callable[[TokenIds, AttentionMask | None], None]
 
 # Whose hooks change nothing (TransformerLens's own interventions live in other modules of it).
 PASSIVE = ("transformer_lens.model_bridge.", "transformers.utils.output_capturing")
@@ -58,7 +58,7 @@ def attention_implementation(model: Any, path: Path | None = None) -> str:
 @contextmanager
 def watching(
     model: Any, site: NeuronSite, watch: Watch, *, path: Path | None = None
-) -> Iterator[Run]:
+) -> Iterator[Forward]:
     """Yield a function that runs one batch and hands each layer's hook_pre to `watch`.
 
     Args:
@@ -91,7 +91,7 @@ def watching(
 
 
 @contextmanager
-def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Run]:
+def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forward]:
     """`watching` over the plain Hugging Face view of a bridge."""
     view, copies = _plain_view(model)
     shape: tuple[int, ...] = ()

@@ -21,7 +21,7 @@ from lensneurons.plots.style import frame
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lensneurons.alignment.alignments import Alignment
+    from lensneurons.alignment.training import Alignment
 
 _PANEL, _GAP = 150, 26  # pixels
 _RUN, _CONTROL = "#2f6fb7", "#8a8f99"

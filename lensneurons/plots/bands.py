@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.intervals import Interval
+from lensneurons.uncertainty.groups import Interval
 
 
 class Look(NamedTuple):

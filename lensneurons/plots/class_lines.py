@@ -13,19 +13,18 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.comparison.class_changes import (
+from lensneurons.comparison.before_after import (
     CLASSES,
     Boundaries,
     Change,
     Comparison,
+    ComparisonSeries,
     Figure,
     boundaries_of,
 )
-from lensneurons.comparison.class_tables import ClassTables, of_class
-from lensneurons.comparison.series import ComparisonSeries
+from lensneurons.comparison.class_counts import ClassTables, of_class
 from lensneurons.errors import LensNeuronsError
-from lensneurons.intervals import Interval
-from lensneurons.phases import LayerParts
+from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.bands import Look, line_with_band
 from lensneurons.plots.comparison import (
     change_axis,
@@ -39,6 +38,7 @@ from lensneurons.plots.labels import entities, escape_label, listing, plain, spa
 from lensneurons.plots.layers import PART_COLOURS, evidence_lines, write_below
 from lensneurons.plots.notes import capital
 from lensneurons.plots.style import BELOW, CLASS_COLOURS, CLASS_SYMBOLS, KEY_ROW, frame, layer_ticks
+from lensneurons.uncertainty.groups import Interval
 
 _ROW, _GAP = 135, 30  # pixels
 _ROLES = {"trained": Look("#0072b2", "solid", "circle"),

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.comparison.class_changes import Change, Comparison, p_text
-from lensneurons.comparison.class_tables import ClassTables
+from lensneurons.comparison.before_after import Change, Comparison, p_text
+from lensneurons.comparison.class_counts import ClassTables
 from lensneurons.plots.axes import count_axis, on_axis
 from lensneurons.plots.labels import counted, plain, short_number
 from lensneurons.plots.notes import MINUS, capital
 from lensneurons.plots.style import CLASS_COLOURS, frame
-from lensneurons.provenance import UNKNOWN
+from lensneurons.values.provenance import UNKNOWN
 
 _ABOVE, _CHANGE, _GAP = 230, 170, 14  # pixels
 

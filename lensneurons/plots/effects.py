@@ -20,7 +20,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float, Int
 
 from lensneurons.errors import choose
-from lensneurons.experiments.ablation_effects import UNITS, AblationMatrix
+from lensneurons.experiments.ablation import UNITS, AblationMatrix
 from lensneurons.plots.diverging import colour_changes, end_of_scale, needs_root, on_scale
 from lensneurons.plots.findings import (
     find,

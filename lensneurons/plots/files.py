@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.plots.style import WIDTH
-from lensneurons.storage import replacing
+from lensneurons.values.files import replacing
 
 CONFIG: dict[str, Any] = {
     "showSendToCloud": False,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lensneurons.evaluation.item_intervals import ItemDraws
-from lensneurons.experiments.ablation_effects import AblationMatrix
-from lensneurons.intervals import Interval
+from lensneurons.experiments.ablation import AblationMatrix
 from lensneurons.plots.labels import counted, full_name, listing
 from lensneurons.plots.notes import capital, signed, with_ends
+from lensneurons.uncertainty.groups import Interval
+from lensneurons.uncertainty.items import ItemDraws
 
 _UNITS = {"nll": "nats a token", "accuracy": "accuracy"}
 

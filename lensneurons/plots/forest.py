@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.comparison.claim_rows import Claim, Claims
-from lensneurons.comparison.class_changes import Change, Comparison, p_text
-from lensneurons.comparison.class_tables import ClassTables, of_class
+from lensneurons.comparison.before_after import Change, Comparison, p_text
+from lensneurons.comparison.claims import Claim, Claims
+from lensneurons.comparison.class_counts import ClassTables, of_class
 from lensneurons.plots.comparison import (
     change_axis,
     change_text,

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.plots.axes import count_axis, on_axis
 from lensneurons.plots.labels import counted, plain, short_number
 from lensneurons.plots.style import CLASS_COLOURS, frame, population_note

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from lensneurons.errors import CorpusError
-from lensneurons.languages import language_name
+from lensneurons.languages.codes import language_name
 
 # Joiners and tags are part of how Bengali, Persian and emoji are written; the other format
 # characters (direction overrides, zero-width spaces, byte order marks) only hide things.

@@ -13,8 +13,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.identification.neurons import LAYER_CLASSES, LanguageNeurons
-from lensneurons.phases import LayerParts, Part
+from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
+from lensneurons.neurons.parts import LayerParts, Part
 from lensneurons.plots.axes import count_axis, on_axis
 from lensneurons.plots.labels import entities, listing, plain, span
 from lensneurons.plots.style import (

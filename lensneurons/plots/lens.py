@@ -1,6 +1,6 @@
 """In which language each layer would go on: the logit lens, along the layers.
 
-Lines are the probability of tokens of one kind (`lensneurons.experiments.lens_curves`), pooled over
+Lines are the probability of tokens of one kind (`lensneurons.experiments.lens`), pooled over
 the languages but the pivot or of one language; below them, one kind of tokens language by language.
 
 What this does not show: that a model thinks in the pivot; see `lensneurons.experiments.lens`.
@@ -15,10 +15,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError, choose
-from lensneurons.experiments.lens_curves import LensCurves, LensKind
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.intervals import Interval
-from lensneurons.phases import LayerParts
+from lensneurons.experiments.lens import LensCurves, LensKind
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.bands import Look, line_with_band
 from lensneurons.plots.class_lines import axis_name, panel_head, shade_parts, stack_panels
 from lensneurons.plots.labels import counted, entities, full_name, listing, plain, spans
@@ -32,6 +31,7 @@ from lensneurons.plots.style import (
     language_ticks,
     layer_ticks,
 )
+from lensneurons.uncertainty.groups import Interval
 
 _LOOKS = {
     "own": Look("#d98e04", "solid", "circle"),

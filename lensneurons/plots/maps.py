@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.identification.neurons import CLASSES, LanguageNeurons
+from lensneurons.neurons.language_neurons import CLASSES, LanguageNeurons
 from lensneurons.plots.labels import counted, entities, full_name, listing, spans
 from lensneurons.plots.style import (
     CLASS_COLOURS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from lensneurons.plots.labels import plain
-from lensneurons.provenance import UNKNOWN, Provenance
+from lensneurons.values.provenance import UNKNOWN, Provenance
 
 MINUS = "\u2212"
 

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from jaxtyping import Int
 
 from lensneurons.errors import choose
-from lensneurons.identification.neurons import LanguageNeurons, Overlap
+from lensneurons.neurons.language_neurons import LanguageNeurons, Overlap
 from lensneurons.plots.labels import entities, full_name, short_number
 from lensneurons.plots.style import frame, language_ticks, population_note
 from lensneurons.shapes import LanguageMatrix

@@ -1,6 +1,6 @@
 """What patching carries from one language into another, layer by layer.
 
-Lines are the shares of the outcomes among each other (`lensneurons.experiments.patch_results`),
+Lines are the shares of the outcomes among each other (`lensneurons.experiments.carrying`),
 pooled over all pairs that have the same outcomes: pairs whose answer is written alike in both
 languages can show the answer travel and not its language, so they have a panel of their own.
 Patching within one language is such a case, and the control of patching across.
@@ -17,10 +17,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.experiments.patch_pairs import OUTCOMES
-from lensneurons.experiments.patch_results import CarryOver
-from lensneurons.intervals import Interval
-from lensneurons.phases import LayerParts
+from lensneurons.experiments.carrying import OUTCOMES, CarryOver
+from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.bands import Look, line_with_band
 from lensneurons.plots.labels import (
     counted,
@@ -34,6 +32,7 @@ from lensneurons.plots.labels import (
 from lensneurons.plots.layers import PART_COLOURS, evidence_lines, part_text, write_below
 from lensneurons.plots.notes import headed, share_with_ends
 from lensneurons.plots.style import BELOW, KEY_ROW, frame, layer_ticks
+from lensneurons.uncertainty.groups import Interval
 
 _LOOKS = {
     "both": Look("#d98e04", "solid", "circle"),

@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
-from lensneurons.identification.neuron_sets import flat_index
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.intervals import Interval, jackknife
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.sets import flat_index
 from lensneurons.plots.labels import entities, full_name, listing, plain
 from lensneurons.plots.style import frame, language_colour, language_ticks, population_note
+from lensneurons.uncertainty.groups import Interval, jackknife
 
 
 def neuron_probabilities(

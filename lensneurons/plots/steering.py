@@ -14,12 +14,12 @@ from dataclasses import replace
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.experiments.steering_curves import SteeringCurve, TextKind
-from lensneurons.intervals import Interval
+from lensneurons.experiments.steering import SteeringCurve, TextKind
 from lensneurons.plots.bands import Look, line_with_band
 from lensneurons.plots.labels import counted, entities, escape_label, full_name, plain
 from lensneurons.plots.notes import headed, share_with_ends, with_ends
 from lensneurons.plots.style import frame, language_colour
+from lensneurons.uncertainty.groups import Interval
 
 _TOP, _GAP, _BELOW = 250, 62, 190  # pixels
 _RIGHT = "#7a8190"

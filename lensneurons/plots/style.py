@@ -19,9 +19,9 @@ import plotly.graph_objects as go
 import plotly.io
 
 from lensneurons.errors import choose
-from lensneurons.identification.neurons import LanguageNeurons
+from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.plots.labels import entities, escape_label, lines, plain
-from lensneurons.provenance import UNKNOWN
+from lensneurons.values.provenance import UNKNOWN
 
 Theme = Literal["light", "dark"]
 

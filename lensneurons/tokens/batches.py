@@ -17,7 +17,7 @@ import torch
 
 from lensneurons.errors import CorpusError, choose
 from lensneurons.shapes import AttentionMask, CountedMask, RowNumbers, TextNumbers, TokenIds
-from lensneurons.tokens.encoded import EncodedCorpus
+from lensneurons.tokens.encoding import EncodedCorpus
 
 PaddingSide = Literal["right", "left"]
 

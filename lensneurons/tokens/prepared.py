@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensneurons.corpora.parallel import ParallelCorpus
+from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.models.forward import attention_implementation, has_hooks
 from lensneurons.models.loading import (
@@ -21,9 +21,8 @@ from lensneurons.models.loading import (
     revision_of,
 )
 from lensneurons.models.sites import NeuronSite
-from lensneurons.provenance import Provenance, library_versions
-from lensneurons.tokens.encoded import EncodedCorpus, Scope
-from lensneurons.tokens.encoding import Overlong, encode, tokenizer_hash
+from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope, encode, tokenizer_hash
+from lensneurons.values.provenance import Provenance, library_versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -27,8 +27,8 @@ import regex
 
 from lensneurons.cards.vocabulary import token_texts
 from lensneurons.plots.labels import plain
-from lensneurons.tokens.excerpts import character_starts
-from lensneurons.tokens.seams import exact_backend
+from lensneurons.tokens.characters import character_starts
+from lensneurons.tokens.encoding import exact_backend
 
 if TYPE_CHECKING:
     import tokenizers

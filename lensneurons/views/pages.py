@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lensneurons.errors import CorpusError
-from lensneurons.languages import language_code
+from lensneurons.languages.codes import language_code
 from lensneurons.plots.labels import full_name, plain
 from lensneurons.plots.style import FONTS, TEMPLATES
 

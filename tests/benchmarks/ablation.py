@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lensneurons.corpora.parallel import ParallelCorpus, build_corpus
+from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 from lensneurons.evaluation.likelihood import text_scorer
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
-from lensneurons.identification.neurons import LanguageNeurons
-from lensneurons.interventions.neurons import ablate
+from lensneurons.interventions.editing import ablate
 from lensneurons.models.loading import load_model
+from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.tokens.batches import plan_batches
 from lensneurons.tokens.prepared import encode_for
 

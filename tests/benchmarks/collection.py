@@ -9,7 +9,7 @@ import torch
 from timing import ratio, take_turns
 
 from lensneurons.activations.collection import collect
-from lensneurons.corpora.parallel import ParallelCorpus, build_corpus
+from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 
 SHAPES = [(8, 128), (1, 1024)]
 BATCHES, CACHED = 12, 3

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from real_data import find_data
 
-from lensneurons.activations.published import read_published_counts
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.identification.classification import identify
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.published import read_published_counts
 
 SAMPLE, LAMBDAS = 4000, 10
 

@@ -1,0 +1,182 @@
+"""Training batches from the world: any step's batch can be made without those before it.
+
+That makes training resumable without any state of the data, and equal whatever was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lensneurons.demo.workshop.recipe import Recipe
+from lensneurons.demo.world import generate, render
+from lensneurons.demo.world.problems import Step, sample_problem, work_out
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One problem in one language, in tokens.
+
+    Attributes:
+        ids: ``<s>``, the prompt, the response, ``</s>``.
+        weights: of each token in the loss; 0 for ``<s>``.
+        language: its code; empty for drills, which are in none.
+    """
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextBatch:
+    """Some texts of similar length, padded on the right.
+
+    Attributes:
+        ids: int64 [text, position].
+        weight: float32 [text, position], of the token in the loss: 0 for padding and for ``<s>``.
+        charge: float32 [text, position], of the token in the sparsity penalty: 0 for padding.
+        languages: of every text.
+    """
+
+    ids: np.ndarray
+    weight: np.ndarray
+    charge: np.ndarray
+    languages: tuple[str, ...]
+
+
+def encode_problems(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[tuple[str, str, str]],
+    *,
+    prompt_weight: float = 0.0,
+) -> list[Text]:
+    """Encode problems as the model reads them.
+
+    Args:
+        tokenizer: what `train_tokenizer` makes.
+        texts: language, prompt and response of each.
+        prompt_weight: weight of a prompt token in the loss; a response token weighs 1.
+
+    Returns:
+        The texts, in order.
+    """
+    codes, prompts, responses = zip(*texts, strict=True)
+    before = tokenizer(list(prompts))["input_ids"]
+    after = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
+    end: Any = tokenizer.eos_token_id
+    return [
+        Text(
+            (*prompt, *response, end),
+            (0.0, *[prompt_weight] * (len(prompt) - 1), *[1.0] * (len(response) + 1)),
+            code,
+        )
+        for code, prompt, response in zip(codes, before, after, strict=True)
+    ]
+
+
+def encode_drill(tokenizer: PreTrainedTokenizerBase, equations: Iterable[Step]) -> Text:
+    """Encode equations, one a line; only the digits of their results have weight.
+
+    Args:
+        tokenizer: what `train_tokenizer` makes.
+        equations: lines of arithmetic.
+
+    Returns:
+        The drill as one text, of no language.
+    """
+    begin: Any = tokenizer.bos_token_id
+    ids, weights = [begin], [0.0]
+    for equation in equations:
+        question, result = equation.format_text().rsplit(" ", 1)
+        for part, weight in ((question, 0.0), (f" {result}\n", 1.0)):
+            tokens: Any = tokenizer(part, add_special_tokens=False)["input_ids"]
+            ids += tokens
+            weights += [weight] * len(tokens)
+    return Text(tuple(ids), tuple(weights), "")
+
+
+def draw_step(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, step: int) -> list[Text]:
+    """Draw the texts of one training step.
+
+    Args:
+        recipe: gives the shares, the number of problems and drills, and the seed.
+        tokenizer: encodes them.
+        step: counted from 0.
+
+    Returns:
+        Training problems, each in one language, and the drills of the step.
+    """
+    rng = Random(f"{recipe.seed}:{step}")
+    codes = rng.choices(list(recipe.shares), list(recipe.shares.values()), k=recipe.items)
+    problems = iter(lambda: sample_problem(rng), None)
+    training = (problem for problem in problems if problem.split == "train")
+    texts = [(code, *render(next(training), code)) for code in codes]
+    drills = recipe.drill_texts if step >= recipe.drills_from else 0
+    equations = (
+        equation for problem in training for equation in work_out(problem.family, problem.numbers)
+    )
+    return [
+        *encode_problems(tokenizer, texts, prompt_weight=recipe.prompt_weight),
+        *(
+            encode_drill(tokenizer, islice(equations, recipe.drill_equations))
+            for _ in range(drills)
+        ),
+    ]
+
+
+def draw_held_out(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, language: str) -> list[Text]:
+    """Write the recipe's validation problems in a language; they are the same in every language."""
+    problems = generate("validation", recipe.validation_items)
+    return encode_problems(tokenizer, ((language, *render(p, language)) for p in problems))
+
+
+def make_batches(texts: Iterable[Text], recipe: Recipe, pad: int) -> Iterator[TextBatch]:
+    """Divide texts into batches of similar length.
+
+    Args:
+        texts: in any order.
+        recipe: gives the tokens of a batch and what the languages are charged.
+        pad: id to fill up with.
+
+    Yields:
+        Batches of at most ``recipe.micro_tokens`` tokens (or of a single text), every text once.
+    """
+    charges = _charges(recipe)
+    rows: list[Text] = []
+    for text in sorted(texts, key=lambda text: len(text.ids)):
+        if rows and (len(rows) + 1) * len(text.ids) > recipe.micro_tokens:
+            yield _pad(rows, charges, pad)
+            rows = []
+        rows.append(text)
+    if rows:
+        yield _pad(rows, charges, pad)
+
+
+def _charges(recipe: Recipe) -> Mapping[str, float]:
+    """What a token of each language is charged for its active neurons, 1 on average."""
+    raw = {
+        code: max(share, 1e-6) ** -recipe.sparsity_balance for code, share in recipe.shares.items()
+    }
+    mean = sum(recipe.shares[code] * charge for code, charge in raw.items())
+    return {code: charge / mean for code, charge in raw.items()}
+
+
+def _pad(rows: list[Text], charges: Mapping[str, float], pad: int) -> TextBatch:
+    """Lay texts side by side."""
+    shape = len(rows), max(len(row.ids) for row in rows)
+    ids = np.full(shape, pad, np.int64)
+    weight, charge = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = row.ids
+        weight[i, : len(row.ids)] = row.weights
+        charge[i, : len(row.ids)] = charges.get(row.language, 1.0)
+    return TextBatch(ids, weight, charge, tuple(row.language for row in rows))

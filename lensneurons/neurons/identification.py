@@ -1,0 +1,143 @@
+"""Which neurons belong to a language: scores, a bar, and four classes.
+
+    statistics -> score -> the lowest `top_rate` are selected -> tau -> N -> class
+
+``N`` is the number of languages in which a neuron's activation probability exceeds the bar tau:
+
+    N = 0  unclassified      N = 1  language-specific
+    1 < N < K  language-related      N = K  language-agnostic ("general" in later versions)
+
+as in arXiv 2505.21505, section 3. Lambda weighs the largest probability in the score and is the
+largest value that selects no language-agnostic neuron. LAPE (arXiv 2402.16438) is the baseline.
+
+What this does not show: a class is a statement about frequencies over one corpus at one bar. That a
+neuron *matters* for a language needs an intervention with matched controls.
+
+>>> neurons = ln.identify(statistics)                     # doctest: +SKIP
+>>> neurons["zh"], neurons.lambda_, neurons.tau           # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.errors import IdentificationError, choose
+from lensneurons.neurons.lambda_search import Origin, largest_lambda
+from lensneurons.neurons.language_neurons import LanguageNeurons, Population
+from lensneurons.neurons.scores import (
+    language_rows,
+    languages_above,
+    normalised_entropy,
+    normalised_maximum,
+    percentile_bar,
+    select_lowest,
+)
+from lensneurons.shapes import NeuronMask, NeuronScores
+
+Score = Literal["paper", "lape"]
+
+
+def identify(
+    statistics: ActivationStatistics,
+    *,
+    score: Score = "paper",
+    top_rate: float = 0.01,
+    percentile: float = 0.95,
+    lambda_: float | Literal["auto"] = "auto",
+    tau: float | None = None,
+    population: Population = "selected",
+) -> LanguageNeurons:
+    """Classify every neuron of a model by the languages that it is active in.
+
+    Args:
+        statistics: what `collect` or `read_published_counts` gives, for K >= 2 languages.
+        score: ``"paper"`` (arXiv 2505.21505) or ``"lape"`` (arXiv 2402.16438).
+        top_rate: share of all neurons to select, by lowest score.
+        percentile: tau is this percentile of all activation probabilities.
+        lambda_: weight of the largest probability; ``"auto"`` takes the largest value that selects
+            no language-agnostic neuron, found exactly.
+        tau: a bar to use instead of the percentile, such as that of a run before alignment: with
+            each run's own percentile the share of memberships is the same in every run.
+        population: which neurons the sets of the result hold: the selected ones (for
+            interventions), or all neurons classified by N alone (for layer profiles).
+
+    Returns:
+        The classes, owners, sets and tables.
+
+    Raises:
+        IdentificationError: a rate outside (0, 1), a tau outside [0, 1), a negative lambda, fewer
+            than two languages, or no lambda without language-agnostic neurons.
+    """
+    _check(statistics, score, top_rate, percentile, lambda_, tau)
+    probability = statistics.probability
+    bar = percentile_bar(probability, percentile) if tau is None else float(tau)
+    rows = language_rows(probability, statistics.languages)
+    above = languages_above(rows, bar)
+    number = max(1, round(above.size * top_rate))
+    entropy = normalised_entropy(rows)
+    if score == "lape":
+        values, weight, origin = np.where(above == 0, np.inf, entropy), None, "none"
+        number = min(number, int(np.sum(above > 0)))
+    else:
+        maximum = normalised_maximum(rows)
+        agnostic = above == len(statistics.languages)
+        weight, origin = _weight(lambda_, entropy, maximum, agnostic, number)
+        values = entropy - weight * maximum
+    return LanguageNeurons(
+        languages=statistics.languages,
+        probability=probability,
+        score=values,
+        selected=select_lowest(values, number),
+        tau=bar,
+        tau_origin="given" if tau is not None else f"percentile {percentile:g}",
+        lambda_=weight,
+        lambda_origin=origin,
+        score_name=score,
+        top_rate=top_rate,
+        population=population,
+        provenance=statistics.provenance,
+    )
+
+
+def _weight(
+    lambda_: float | Literal["auto"],
+    entropy: NeuronScores,
+    maximum: NeuronScores,
+    agnostic: NeuronMask,
+    number: int,
+) -> tuple[float, Origin]:
+    """Lambda, and where it comes from."""
+    if lambda_ == "auto":
+        return largest_lambda(entropy, maximum, agnostic, number)
+    return float(lambda_), "given"
+
+
+def _check(
+    statistics: ActivationStatistics,
+    score: str,
+    top_rate: float,
+    percentile: float,
+    lambda_: float | str,
+    tau: float | None,
+) -> None:
+    """Raise unless the options of `identify` make sense together."""
+    choose(score, ("paper", "lape"), "score")
+    if len(statistics.languages) < 2:
+        raise IdentificationError(
+            f"only {list(statistics.languages)} was counted: a language neuron needs at least two "
+            "languages to be told apart"
+        )
+    for name, rate in (("top_rate", top_rate), ("percentile", percentile)):
+        if not 0 < rate < 1:
+            raise IdentificationError(f"{name}={rate} is not a share between 0 and 1")
+    if tau is not None and not 0 <= tau < 1:
+        raise IdentificationError(f"tau={tau} is not an activation probability in [0, 1)")
+    if isinstance(lambda_, str) and lambda_ != "auto":
+        raise IdentificationError(f"lambda_={lambda_!r}: give a number or 'auto'")
+    if not isinstance(lambda_, str) and not 0 <= lambda_ < np.inf:
+        raise IdentificationError(f"lambda_={lambda_} must be zero or a positive number")
+    if score == "lape" and lambda_ != "auto":
+        raise IdentificationError("LAPE has no lambda: leave lambda_ away, or take score='paper'")

@@ -1,0 +1,156 @@
+"""The largest lambda that selects no language-agnostic neuron, found exactly.
+
+The score of a neuron, ``h - lambda * m``, is a straight line in lambda, and the selection takes the
+n lowest lines. No language-agnostic neuron is selected exactly where at least n other lines lie
+below the lowest language-agnostic one. That lowest one is the lower envelope of the
+language-agnostic lines: a chain of a few segments. Along one segment every other line crosses it
+at most once, so sorting the crossings counts the lines below it everywhere at once. The published
+search instead tries eleven values of lambda, looping over all neurons for each.
+
+The values for which the condition holds need not form one interval; the largest of all is taken.
+Where arbitrarily large lambdas satisfy it, nothing bounds lambda, and the upper end of the authors'
+search, 0.2, is taken (or the largest value below it for which the condition holds).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lensneurons.errors import IdentificationError
+from lensneurons.neurons.scores import select_lowest
+from lensneurons.shapes import NeuronMask, NeuronScores
+
+AUTHORS_UPPER_END = 0.2
+Origin = Literal["exact", "unbounded", "given", "none"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of the lower envelope of the language-agnostic lines.
+
+    Attributes:
+        neuron: flat index of the language-agnostic neuron that is lowest there.
+        start: lambda at which it becomes the lowest.
+        stop: lambda at which another one does, or infinity.
+    """
+
+    neuron: int
+    start: float
+    stop: float
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines ``height - lambda * slope``, one an entry of both arrays."""
+
+    height: np.ndarray
+    slope: np.ndarray
+
+    def above(self, height: float, slope: float) -> Lines:
+        """How far these lines are above another one: again lines."""
+        return Lines(self.height - height, self.slope - slope)
+
+
+def largest_lambda(
+    entropy: NeuronScores, maximum: NeuronScores, agnostic: NeuronMask, number: int
+) -> tuple[float, Origin]:
+    """The largest lambda for which none of the `number` lowest scores is language-agnostic.
+
+    Args:
+        entropy: float64 [layer, neuron], ``h``: the score at lambda 0.
+        maximum: float64 [layer, neuron], ``m``: what lambda multiplies.
+        agnostic: bool [layer, neuron].
+        number: how many neurons are selected.
+
+    Returns:
+        Lambda, and ``"exact"`` where a language-agnostic neuron bounds it, ``"unbounded"`` where
+        none does and 0.2 stands in.
+
+    Raises:
+        IdentificationError: every lambda, or every one up to 0.2 where nothing bounds it, selects a
+            language-agnostic neuron.
+    """
+    if not agnostic.any():
+        return AUTHORS_UPPER_END, "unbounded"
+    h, m, masked = entropy.ravel(), maximum.ravel(), agnostic.ravel()
+    envelope = lower_envelope(h, m, np.flatnonzero(masked))
+    others = Lines(h[~masked], m[~masked])
+    last = envelope[-1].neuron
+    unbounded = _below_at_infinity(others, h[last], m[last]) >= number
+    upper = AUTHORS_UPPER_END if unbounded else np.inf
+    for segment in reversed(envelope):
+        if segment.start < upper:
+            lowest = others.above(h[segment.neuron], m[segment.neuron])
+            found = _last_feasible(lowest, segment.start, min(segment.stop, upper), number)
+            if found is not None:
+                exact = _largest_float(entropy, maximum, agnostic, number, found)
+                return exact, "unbounded" if unbounded else "exact"
+    tried = f"every lambda up to {AUTHORS_UPPER_END}" if unbounded else "every lambda"
+    raise IdentificationError(
+        f"{tried} selects a language-agnostic neuron among the {number} lowest scores: "
+        "lower top_rate, raise tau, or give lambda_ a value"
+    )
+
+
+def lower_envelope(h: np.ndarray, m: np.ndarray, members: np.ndarray) -> list[Segment]:
+    """The lowest of the lines ``h - lambda * m`` for lambda from 0 on, as segments in order.
+
+    Args:
+        h: float64 [neurons], values at 0.
+        m: float64 [neurons], minus the slopes.
+        members: flat indices of the lines that take part.
+    """
+    current = int(members[np.lexsort((members, -m[members], h[members]))[0]])
+    start, segments = 0.0, []
+    while True:
+        steeper = members[m[members] > m[current]]
+        if len(steeper) == 0:
+            return [*segments, Segment(current, start, np.inf)]
+        crossing = (h[steeper] - h[current]) / (m[steeper] - m[current])
+        following = int(steeper[np.lexsort((steeper, -m[steeper], crossing))[0]])
+        stop = max(start, float(crossing.min()))
+        segments.append(Segment(current, start, stop))
+        current, start = following, stop
+
+
+def _below_at_infinity(others: Lines, height: float, slope: float) -> int:
+    """How many other lines lie below a line for every large enough lambda."""
+    steeper = others.slope > slope
+    parallel = others.slope == slope
+    return int(np.sum(steeper) + np.sum(parallel & (others.height < height)))
+
+
+def _last_feasible(lines: Lines, start: float, stop: float, number: int) -> float | None:
+    """The right end of the last stretch between start and stop where `number` lines are below 0."""
+    height, slope = lines.height, lines.slope
+    at_start = height - start * slope
+    at_stop = height - stop * slope if np.isfinite(stop) else np.where(slope == 0, height, -slope)
+    below = (at_start < 0) | ((at_start == 0) & (slope > 0))
+    crossers = np.flatnonzero(below != (at_stop < 0))
+    events = height[crossers] / slope[crossers]
+    order = np.argsort(events, kind="stable")
+    change = np.where(slope[crossers] > 0, 1, -1)[order]
+    counts = np.count_nonzero(below) + np.concatenate([[0], np.cumsum(change)])
+    edges = np.concatenate([[start], events[order].clip(start, stop), [stop]])
+    feasible = np.flatnonzero((counts >= number) & (edges[1:] > edges[:-1]))
+    return float(edges[feasible[-1] + 1]) if len(feasible) else None
+
+
+def _largest_float(
+    entropy: NeuronScores, maximum: NeuronScores, agnostic: NeuronMask, number: int, found: float
+) -> float:
+    """The supremum rounded down to a float at which the selection itself has no agnostic neuron.
+
+    One spacing of floats is enough, except where the scores are nearly parallel lines.
+    """
+    step = 0.0
+    while (select_lowest(entropy - (found - step) * maximum, number) & agnostic).any():
+        step = max(2 * step, float(np.spacing(found)))
+        if step > found:
+            raise IdentificationError(
+                f"scores around lambda {found} are too close for float64: give lambda_ a value"
+            )
+    return found - step

@@ -1,0 +1,342 @@
+"""The result of identification: class, owner and languages of every neuron of a model.
+
+Two populations are kept apart everywhere. The *selected* neurons (the lowest scores) are what
+interventions act on; by construction they hold no language-agnostic neuron. *All* neurons,
+classified by N alone, are what layer profiles, histograms of N and the four parts are made of.
+
+>>> neurons["zh"]                 # specific | related of zh                  # doctest: +SKIP
+>>> neurons["zh"] & neurons["ja"]       # what both use     # doctest: +SKIP
+>>> neurons.describe("L12N345")   # class, languages and probabilities   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.neurons.lambda_search import AUTHORS_UPPER_END, Origin
+from lensneurons.neurons.sets import NeuronSet, flat_index
+from lensneurons.shapes import (
+    Histogram,
+    LanguageCounts,
+    LanguageMatrix,
+    LayerProfile,
+    Memberships,
+    NeuronMask,
+    NeuronNumbers,
+    NeuronScores,
+    Probabilities,
+)
+from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.provenance import Provenance
+from lensneurons.values.tables import html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lensneurons.activations.statistics import ActivationStatistics
+    from lensneurons.cards.card import NeuronCard, NeuronRecord
+    from lensneurons.corpora.corpus import ParallelCorpus
+
+KIND = "language neurons"
+Population = Literal["selected", "all"]
+Overlap = Literal["jaccard", "dice", "containment"]
+CLASSES = ("unclassified", "specific", "related", "agnostic")
+LAYER_CLASSES = ("specific", "related", "agnostic")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LanguageNeurons:
+    """Every neuron of a model, classified by the languages it is active in; immutable.
+
+    Attributes:
+        languages: codes, in the order of the last axis.
+        probability: float64 [layer, neuron, language], activation probability.
+        score: float64 [layer, neuron], low for language neurons.
+        selected: bool [layer, neuron], the lowest scores.
+        tau: the bar that a probability must exceed.
+        tau_origin: ``"percentile 0.95"`` or ``"given"``.
+        lambda_: weight of the largest probability; None for LAPE.
+        lambda_origin: ``"exact"`` (bounded by a language-agnostic neuron), ``"unbounded"`` (nothing
+            bounds it: the largest up to 0.2 stands in), ``"given"``, or ``"none"``.
+        score_name: ``"paper"`` or ``"lape"``.
+        top_rate: share of neurons that was selected.
+        population: which neurons the sets hold, ``"selected"`` or ``"all"``.
+        provenance: where the statistics come from.
+    """
+
+    languages: tuple[str, ...]
+    probability: Probabilities
+    score: NeuronScores
+    selected: NeuronMask
+    tau: float
+    tau_origin: str
+    lambda_: float | None
+    lambda_origin: Origin
+    score_name: str
+    top_rate: float
+    population: Population = "selected"
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        choose(self.population, ("selected", "all"), "population")
+        for array in (self.probability, self.score, self.selected):
+            array.flags.writeable = False
+
+    def with_population(self, population: Population) -> LanguageNeurons:
+        """The same result with its sets drawn from ``"selected"`` or ``"all"`` neurons."""
+        return replace(self, population=population)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of transformer blocks."""
+        return self.probability.shape[0]
+
+    @property
+    def d_mlp(self) -> int:
+        """Neurons a layer."""
+        return self.probability.shape[1]
+
+    @cached_property
+    def above(self) -> Memberships:
+        """Bool [layer, neuron, language]: where p > tau."""
+        return self.probability > self.tau
+
+    @cached_property
+    def n_above(self) -> NeuronNumbers:
+        """int64 [layer, neuron]: N, the number of languages with p > tau."""
+        return np.count_nonzero(self.above, axis=-1).astype(np.int64)
+
+    @cached_property
+    def class_codes(self) -> NeuronNumbers:
+        """int64 [layer, neuron]: 0 unclassified, 1 specific, 2 related, 3 agnostic (`CLASSES`)."""
+        codes = np.full(len(self.languages) + 1, 2, np.int64)
+        codes[[0, 1, -1]] = 0, 1, 3
+        return codes[self.n_above]
+
+    @cached_property
+    def counted(self) -> NeuronMask:
+        """Bool [layer, neuron]: the neurons of the population."""
+        return self.selected if self.population == "selected" else np.ones_like(self.selected)
+
+    @cached_property
+    def specific(self) -> dict[str, NeuronSet]:
+        """Language to the neurons of the population that exceed tau in this language alone."""
+        return self._by_language("specific", self.n_above == 1)
+
+    @cached_property
+    def related(self) -> dict[str, NeuronSet]:
+        """Language to the neurons of the population that exceed tau in it and others, not all."""
+        between = (self.n_above > 1) & (self.n_above < len(self.languages))
+        return self._by_language("related", between)
+
+    @cached_property
+    def agnostic(self) -> NeuronSet:
+        """The neurons that exceed tau in every language, of the whole model.
+
+        With the automatic lambda they lie outside the selection, so the population does not matter
+        here; `layer_profile` and `histogram` count those of the population alone.
+        """
+        return NeuronSet.from_mask(self.n_above == len(self.languages), "agnostic")
+
+    def __getitem__(self, language: str) -> NeuronSet:
+        """The neurons of a language: its specific and its related ones.
+
+        Raises:
+            LensNeuronsError: the language is not there; those that are get listed.
+        """
+        choose(language, self.languages, "language")
+        return (self.specific[language] | self.related[language]).relabel(language)
+
+    def _by_language(self, label: str, mask: NeuronMask) -> dict[str, NeuronSet]:
+        """The neurons of a mask and of the population that exceed tau, language by language."""
+        chosen = np.flatnonzero(mask & self.counted)
+        members = self.above.reshape(-1, len(self.languages))[chosen]
+        return {
+            language: NeuronSet(
+                chosen[members[:, k]], self.n_layers, self.d_mlp, f"{label} {language}"
+            )
+            for k, language in enumerate(self.languages)
+        }
+
+    def class_of(self, name: str) -> str:
+        """Class of one neuron named such as ``"L12N3456"``: one of `CLASSES`."""
+        return CLASSES[self.class_codes.flat[flat_index(name, self.n_layers, self.d_mlp)]]
+
+    def languages_of(self, name: str) -> tuple[str, ...]:
+        """The languages in which one neuron exceeds tau; the owner where there is one only."""
+        layer, neuron = divmod(flat_index(name, self.n_layers, self.d_mlp), self.d_mlp)
+        return tuple(np.array(self.languages)[self.above[layer, neuron]].tolist())
+
+    def describe(
+        self,
+        name: str,
+        model: Any = None,
+        corpus: ParallelCorpus | None = None,
+        *,
+        statistics: ActivationStatistics | None = None,
+        **options: Any,
+    ) -> NeuronRecord | NeuronCard:
+        """All that is known of one neuron; with a model and a corpus, all that can be measured.
+
+        Args:
+            name: such as ``"L12N345"``.
+            model: the TransformerLens model that the neurons are of.
+            corpus: texts for its contexts, its importance and its effect.
+            statistics: what the neurons were identified from, for mean activations and intervals.
+            options: those of `cards.describe`, such as ``k=5``; they need the model.
+
+        Returns:
+            What `cards.look_up` gives without a model, what `cards.describe` gives with one.
+
+        Raises:
+            LensNeuronsError: the neuron is not in the model, or model or corpus are missing.
+        """
+        from lensneurons.cards.card import describe, look_up
+
+        if model is not None and corpus is not None:
+            return describe(model, self, name, corpus=corpus, statistics=statistics, **options)
+        if model is not None or corpus is not None or options:
+            asked = ", ".join(f"{option}=" for option in sorted(options))
+            raise LensNeuronsError(
+                f"a card {asked and f'({asked}) '}needs model= and corpus=; leave out all of them "
+                "to look the neuron up"
+            )
+        return look_up(self, name, statistics=statistics)
+
+    def histogram(self, population: Population | None = None) -> Histogram:
+        """int64 [K + 1]: how many neurons of a population have N = 0, 1, ..., K."""
+        counted = self._population(population).counted
+        return np.bincount(self.n_above[counted], minlength=len(self.languages) + 1)
+
+    def layer_profile(self, population: Population | None = None) -> LayerProfile:
+        """int64 [layer, 3]: specific, related and agnostic neurons of a population by layer."""
+        view = self._population(population)
+        columns = [np.sum((view.class_codes == code) & view.counted, axis=1) for code in (1, 2, 3)]
+        return np.stack(columns, axis=1).astype(np.int64)
+
+    def _population(self, population: Population | None) -> LanguageNeurons:
+        return self if population in (None, self.population) else self.with_population(population)
+
+    def overlap(self, measure: Overlap = "jaccard") -> pd.DataFrame:
+        """Overlap of the neurons of each pair of languages, as a K x K table.
+
+        Args:
+            measure: ``"jaccard"``, ``"dice"``, or ``"containment"`` (share of the row's neurons
+                that the column has).
+        """
+        import pandas as pd
+
+        names = pd.Index(self.languages, dtype=object)
+        return pd.DataFrame(self.overlap_matrix(measure), index=names, columns=names)
+
+    def overlap_matrix(self, measure: Overlap = "jaccard") -> LanguageMatrix:
+        """`overlap` as float64 [row language, column language]; NaN where both sets are empty."""
+        choose(measure, ("jaccard", "dice", "containment"), "measure")
+        shared = self.shared
+        rows, columns = shared.diagonal()[:, None], shared.diagonal()[None, :]
+        whole = {
+            "jaccard": rows + columns - shared,
+            "dice": rows + columns,
+            "containment": rows + 0 * columns,
+        }[measure]
+        part = 2 * shared if measure == "dice" else shared
+        return np.divide(part, whole, out=np.full(shared.shape, np.nan), where=whole > 0)
+
+    @cached_property
+    def shared(self) -> LanguageCounts:
+        """int64 [language, language]: neurons of the population that two languages share.
+
+        The diagonal holds each language's own. One product of matrices: a pair of sets at a time
+        takes minutes where sets hold 200,000 neurons.
+        """
+        between = self.counted & (self.n_above > 0) & (self.n_above < len(self.languages))
+        members = self.above[between].astype(np.float64)
+        return (members.T @ members).astype(np.int64)
+
+    def per_language(self) -> pd.DataFrame:
+        """One row a language: specific, related and all neurons of the population."""
+        import pandas as pd
+
+        table = {
+            "specific": {k: len(s) for k, s in self.specific.items()},
+            "related": {k: len(s) for k, s in self.related.items()},
+        }
+        names = pd.Index(self.languages, name="language", dtype=object)
+        frame = pd.DataFrame(table, index=names)
+        return frame.assign(neurons=frame["specific"] + frame["related"])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a classified neuron of the population, best score first.
+
+        Columns: name, layer, neuron, class, languages (those above tau), n_above, score, p_max and
+        one probability a language (``p_zh``).
+        """
+        import pandas as pd
+
+        chosen = np.flatnonzero(self.counted & (self.n_above > 0))
+        chosen = chosen[np.argsort(self.score.flat[chosen], kind="stable")]
+        layers, neurons = np.divmod(chosen, self.d_mlp)
+        p = self.probability.reshape(-1, len(self.languages))[chosen]
+        codes = self.class_codes.flat[chosen]
+        return pd.DataFrame(
+            {
+                "name": [f"L{layer}N{j}" for layer, j in zip(layers, neurons, strict=True)],
+                "layer": layers,
+                "neuron": neurons,
+                "class": np.array(CLASSES)[codes],
+                "languages": [" ".join(np.array(self.languages)[row]) for row in (p > self.tau)],
+                "n_above": self.n_above.flat[chosen],
+                "score": self.score.flat[chosen],
+                "p_max": p.max(axis=1, initial=0.0),
+                **{f"p_{k}": p[:, i] for i, k in enumerate(self.languages)},
+            }
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, atomically, and return its path."""
+        arrays = {name: getattr(self, name) for name in ("probability", "score", "selected")}
+        details = {
+            name: getattr(self, name)
+            for name in ("languages", "tau", "tau_origin", "lambda_", "lambda_origin")
+        }
+        details |= {n: getattr(self, n) for n in ("score_name", "top_rate", "population")}
+        return save_arrays(path, KIND, arrays, {**details, "provenance": self.provenance.to_dict()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> LanguageNeurons:
+        """Read what `save` wrote.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        arrays, details = load_arrays(path, KIND)
+        details["languages"] = tuple(details["languages"])
+        details["provenance"] = Provenance.from_dict(details["provenance"])
+        return cls(**arrays, **details)
+
+    @property
+    def description(self) -> str:
+        """Population, tau and lambda in one line, for the subtitle of every figure."""
+        weight = f"lambda {self.lambda_:.6g}" if self.lambda_ is not None else "LAPE"
+        if self.lambda_origin == "unbounded":
+            weight += f" (nothing bounds it; searched up to {AUTHORS_UPPER_END} as published)"
+        which = f"{int(self.selected.sum()):,} selected neurons ({self.top_rate:.2%}, {weight})"
+        which = which if self.population == "selected" else f"all {self.selected.size:,} neurons"
+        return f"{which}; tau {self.tau:.4f} ({self.tau_origin})"
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{k} {len(self.specific[k])}+{len(self.related[k])}" for k in self.languages
+        )
+        return f"LanguageNeurons({self.description}; specific+related: {counts})"
+
+    def _repr_html_(self) -> str:
+        rows = [(k, len(self.specific[k]), len(self.related[k])) for k in self.languages]
+        title = f"LanguageNeurons: {self.description}"
+        return html_table(title, ("language", "specific", "related"), rows)

@@ -1,0 +1,358 @@
+"""The four parts of a multilingual model, read off its layer profile, or an honest "not found".
+
+arXiv 2505.21505 (section 4.2) sees four parts, with boundaries drawn by eye:
+
+    1  multilingual understanding           first layers   specific, related peak; agnostic few
+    2  shared semantic space reasoning      middle layers  specific, related rare; agnostic peak
+    3  multilingual output transformation   late layers    specific, related peak; agnostic lowest
+    4  vocabulary space outputting          last layer(s)  specific fall, related rise; agnostic
+                                                           at their maximum
+
+Here a rule draws them. Part 4 is what follows the late maximum of the specific neurons, where they
+fall while related and agnostic ones rise. Parts 1 to 3 are the least-squares division of the other
+layers into three segments, on z-scored ``log1p`` of the three counts over *all* neurons (counts of
+selected neurons hold no agnostic ones). Each line of the table above is then tested, and so is the
+order of the layers: a division that fits shuffled layers as well explains nothing.
+
+On the published Mistral-7B counts this gives 0-4, 5-19, 20-30, 31.
+
+What this does not show: parts of a profile of frequencies are not yet parts of a computation;
+patching and ablation by layer test that.
+
+>>> parts = ln.divide_layers(neurons, statistics)        # doctest: +SKIP
+>>> parts.found, parts.boundaries, parts.failed          # doctest: +SKIP
+
+Least-squares division of a sequence into segments, by exact dynamic programming.
+
+The best division of n points into k segments minimises the squared distance of every point from the
+mean of its segment (Bellman 1961). n is the number of layers here, so the O(k n^2) programme takes
+less than a millisecond and no approximation is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.errors import LensNeuronsError
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.shapes import BoundaryDraws, LayerFeatures, LayerProfile, SegmentCosts
+from lensneurons.uncertainty.groups import resamples
+from lensneurons.values.tables import html_table
+
+
+def segment_costs(features: LayerFeatures) -> SegmentCosts:
+    """float64 [first, last + 1]: squared distance of the points first..last from their mean."""
+    n = len(features)
+    total = np.concatenate([np.zeros((1, features.shape[1])), np.cumsum(features, axis=0)])
+    square = np.concatenate([[0.0], np.cumsum(np.square(features).sum(axis=1))])
+    first, stop = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
+    length = np.maximum(stop - first, 1)
+    cost = square[stop] - square[first] - np.square(total[stop] - total[first]).sum(-1) / length
+    return np.where(stop > first, np.maximum(cost, 0.0), np.inf)
+
+
+def best_segments(features: LayerFeatures, number: int) -> tuple[list[int], float]:
+    """The best division into `number` segments.
+
+    Args:
+        features: float64 [layer, feature].
+        number: segments, at most the number of layers.
+
+    Returns:
+        The first point of each segment, and the squared distance that is left.
+
+    >>> best_segments(np.array([[0.0], [0.1], [5.0], [5.1], [9.0]]), 3)[0]
+    [0, 2, 4]
+    """
+    cost = segment_costs(features)
+    n = len(features)
+    best, choice = cost[0].copy(), []
+    for _ in range(number - 1):
+        through = best[:, None] + cost
+        choice.append(through.argmin(axis=0))
+        best = through.min(axis=0)
+    starts, stop = [], n
+    for table in reversed(choice):
+        stop = int(table[stop])
+        starts.append(stop)
+    return [0, *reversed(starts)], float(best[n])
+
+
+def explained(features: LayerFeatures, number: int) -> float:
+    """Share of the variance that the best division into `number` segments explains, in [0, 1]."""
+    whole = best_segments(features, 1)[1]
+    return 1.0 - best_segments(features, number)[1] / whole if whole > 0 else 0.0
+
+
+NAMES = (
+    "multilingual understanding",
+    "shared semantic space reasoning",
+    "multilingual output space transformation",
+    "vocabulary space outputting",
+)
+FEWEST_LAYERS = 5  # they divide; but below eight too many orders fit as well for p <= CHANCE
+CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the model: layers `first` to `last`, both included."""
+
+    number: int
+    name: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One line of the paper's description, tested on a profile.
+
+    Attributes:
+        part: the part that it is about; 0 for the division as a whole.
+        claim: what should hold.
+        holds: whether it does.
+        measured: the numbers behind it.
+    """
+
+    part: int
+    claim: str
+    holds: bool
+    measured: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerParts:
+    """The best division of a model into parts, and whether it shows the paper's four.
+
+    Attributes:
+        found: whether all criteria hold; only then `parts` may be called the four parts.
+        parts: the best division, of four parts, or of three where no part 4 follows.
+        criteria: every line of the description, tested.
+        profile: int64 [layer, 3], specific, related and agnostic neurons, all neurons.
+        explained: share of the variance of the profile that the best division into 1, 2, 3, 4 and
+            5 segments explains.
+        shuffle_p: share of shuffled layer orders whose best division explains as much.
+        draws: int64 [draw, 3], first layers of parts 2, 3 and 4 in each bootstrap draw, -1 where a
+            draw has no part 4; None without statistics.
+    """
+
+    found: bool
+    parts: tuple[Part, ...]
+    criteria: tuple[Criterion, ...]
+    profile: LayerProfile
+    explained: tuple[float, ...]
+    shuffle_p: float
+    draws: BoundaryDraws | None = None
+
+    @property
+    def boundaries(self) -> list[tuple[int, int]] | None:
+        """First and last layer of each of the four parts; None where they were not found."""
+        return [(part.first, part.last) for part in self.parts] if self.found else None
+
+    @property
+    def failed(self) -> tuple[Criterion, ...]:
+        """The criteria that do not hold: why four parts were not found."""
+        return tuple(criterion for criterion in self.criteria if not criterion.holds)
+
+    def interval(self, part: int, level: float = 0.95) -> tuple[int, int]:
+        """Bootstrap interval of the first layer of part 2, 3 or 4.
+
+        Draws without a part 4 are left out of its interval.
+
+        Raises:
+            LensNeuronsError: `divide_layers` had no statistics to resample, or no such part.
+        """
+        if self.draws is None or part not in (2, 3, 4):
+            raise LensNeuronsError(
+                "boundaries of parts 2, 3 and 4 have intervals where divide_layers(neurons, "
+                f"statistics) was given statistics with groups; asked for part {part}"
+            )
+        starts = self.draws[:, part - 2]
+        starts = starts[starts >= 0]
+        if len(starts) == 0:
+            raise LensNeuronsError(f"no bootstrap draw has a part {part}")
+        ends = np.quantile(starts, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+        return int(ends[0]), int(ends[1])
+
+    def __repr__(self) -> str:
+        spans = " / ".join(_span(part.first, part.last) for part in self.parts)
+        if self.found:
+            return f"LayerParts(found: {spans})"
+        reasons = "; ".join(f"{c.claim} ({c.measured})" for c in self.failed)
+        return f"LayerParts(not found; best division {spans}; fails: {reasons})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (c.part or "", c.claim, "yes" if c.holds else "no", c.measured) for c in self.criteria
+        ]
+        spans = " / ".join(_span(part.first, part.last) for part in self.parts)
+        title = f"Four parts {'found' if self.found else 'not found'}; best division {spans}"
+        return html_table(title, ("part", "criterion", "holds", "measured"), rows)
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def divide_layers(
+    neurons: LanguageNeurons | LayerProfile,
+    statistics: ActivationStatistics | None = None,
+    *,
+    draws: int = 100,
+    shuffles: int = 1000,
+    seed: int = 0,
+) -> LayerParts:
+    """Divide the layers of a model into the paper's parts and test whether it shows them.
+
+    Args:
+        neurons: the identified neurons (all of them count, whatever their population), or a profile
+            int64 [layer, 3] of specific, related and agnostic neurons.
+        statistics: what the neurons were identified from, for the bootstrap over texts; needs
+            ``collect(..., groups=G)`` with G >= 2.
+        draws: bootstrap draws of the boundaries.
+        shuffles: random layer orders to compare the fit with.
+        seed: the same seed gives the same result.
+
+    Raises:
+        LensNeuronsError: fewer than five layers, which cannot show four parts, statistics without
+            groups or without a language of the neurons, or statistics for a bare profile.
+    """
+    profile = neurons if isinstance(neurons, np.ndarray) else neurons.layer_profile("all")
+    if len(profile) < FEWEST_LAYERS:
+        raise LensNeuronsError(
+            f"a model of {len(profile)} layers cannot show four parts: {FEWEST_LAYERS} are needed"
+        )
+    found = _divide(profile, shuffles, seed)
+    if statistics is None:
+        return found
+    if isinstance(neurons, np.ndarray):
+        raise LensNeuronsError("a profile has no bar to resample at: give the identified neurons")
+    same = statistics.select(neurons.languages)
+    starts = [
+        _starts(_reprofile(drawn, neurons)) for drawn in resamples(same, draws=draws, seed=seed)
+    ]
+    return replace(found, draws=np.array(starts, np.int64))
+
+
+def _reprofile(statistics: ActivationStatistics, neurons: LanguageNeurons) -> LayerProfile:
+    """Layer profile of resampled statistics at the bar that the neurons were identified with."""
+    return replace(neurons, probability=statistics.probability).layer_profile("all")
+
+
+def _divide(profile: LayerProfile, shuffles: int, seed: int) -> LayerParts:
+    starts = [start for start in _starts(profile) if start >= 0]
+    edges = [0, *starts, len(profile)]
+    parts = tuple(Part(i + 1, NAMES[i], edges[i], edges[i + 1] - 1) for i in range(len(edges) - 1))
+    head = edges[3]
+    shuffle_p = _shuffle_p(_features(profile[:head]), shuffles, seed)
+    criteria = (*_criteria(profile, parts), _order_criterion(shuffle_p))
+    whole = _features(profile)
+    return LayerParts(
+        found=len(parts) == 4 and all(criterion.holds for criterion in criteria),
+        parts=parts,
+        criteria=criteria,
+        profile=profile,
+        explained=tuple(explained(whole, number) for number in range(1, 6)),
+        shuffle_p=shuffle_p,
+    )
+
+
+def _features(profile: LayerProfile) -> LayerFeatures:
+    """float64 [layer, 3]: z-scored log1p of the three counts; a constant column is all zeros."""
+    logs = np.log1p(profile.astype(float))
+    spread = logs.std(axis=0)
+    return (logs - logs.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+
+
+def _starts(profile: LayerProfile) -> list[int]:
+    """First layers of parts 2, 3 and 4; -1 for part 4 where there is none."""
+    last = _last_part_start(profile)
+    head = profile if last < 0 else profile[:last]
+    return [*best_segments(_features(head), 3)[0][1:], last]
+
+
+def _last_part_start(profile: LayerProfile) -> int:
+    """First layer of part 4, or -1: after the late maximum of specific neurons they fall while
+    related and agnostic ones rise.
+    """
+    specific, related, agnostic = profile.T
+    half = len(profile) // 2
+    peak = half + int(specific[half:].argmax())
+    after = slice(peak + 1, None)
+    if peak + 1 == len(profile) or peak < 3:
+        return -1
+    falls = specific[after].mean() < specific[peak]
+    rise = related[after].mean() > related[peak] and agnostic[after].mean() > agnostic[peak]
+    return peak + 1 if falls and rise else -1
+
+
+def _shuffle_p(features: LayerFeatures, shuffles: int, seed: int) -> float:
+    """Share of random layer orders that three segments explain as well, counting the real one."""
+    random = np.random.default_rng(seed)
+    real = explained(features, 3)
+    shuffled = [explained(random.permutation(features), 3) for _ in range(shuffles)]
+    return (1 + sum(value >= real - 1e-12 for value in shuffled)) / (1 + shuffles)
+
+
+def _order_criterion(shuffle_p: float) -> Criterion:
+    claim = "three segments fit the layers better than shuffled layers"
+    return Criterion(0, claim, shuffle_p <= CHANCE, f"p = {shuffle_p:.3g}")
+
+
+def _criteria(profile: LayerProfile, parts: tuple[Part, ...]) -> tuple[Criterion, ...]:
+    """Every line of the paper's description, tested on the means of the parts."""
+    specific, related, agnostic = profile.T
+
+    def mean(counts: np.ndarray, number: int) -> float:
+        part = parts[number - 1]
+        return float(counts[part.first : part.last + 1].mean())
+
+    def more(part: int, what: str, counts: np.ndarray, above: int, below: int) -> Criterion:
+        high, low = mean(counts, above), mean(counts, below)
+        claim = f"part {above} has more {what} neurons than part {below}"
+        return Criterion(part, claim, high > low, f"mean a layer {high:.1f} against {low:.1f}")
+
+    return (
+        more(1, "specific", specific, 1, 2),
+        more(1, "related", related, 1, 2),
+        more(2, "agnostic", agnostic, 2, 1),
+        more(2, "agnostic", agnostic, 2, 3),
+        more(3, "specific", specific, 3, 2),
+        more(3, "related", related, 3, 2),
+        _extreme(3, "lowest", agnostic, parts, np.argmin),
+        *_last_part_criteria(profile, parts),
+    )
+
+
+def _last_part_criteria(profile: LayerProfile, parts: tuple[Part, ...]) -> tuple[Criterion, ...]:
+    claim = "after the late peak of specific neurons they fall while related and agnostic ones rise"
+    if len(parts) < 4:
+        half = len(profile) // 2
+        peak = half + int(profile[half:, 0].argmax())
+        where = f"peak in layer {peak} of {len(profile)}"
+        return (Criterion(4, claim, False, where),)
+    before, last = profile[parts[3].first - 1], profile[parts[3].first :].mean(axis=0)
+    numbers = ", ".join(f"{old} to {new:.0f}" for old, new in zip(before, last, strict=True))
+    return (
+        Criterion(4, claim, True, f"specific, related, agnostic: {numbers}"),
+        _extreme(4, "maximal", profile[:, 2], parts, np.argmax),
+    )
+
+
+def _extreme(
+    part: int,
+    word: str,
+    counts: np.ndarray,
+    parts: tuple[Part, ...],
+    find: Callable[[np.ndarray], np.intp],
+) -> Criterion:
+    """Whether the extreme of the agnostic neurons over all layers lies in a part."""
+    layer = int(find(counts))
+    inside = parts[part - 1].first <= layer <= parts[part - 1].last
+    claim = f"agnostic neurons are {word} in part {part}"
+    return Criterion(part, claim, inside, f"{word} in layer {layer}: {counts[layer]}")

@@ -1,0 +1,204 @@
+"""Reading the activation counts and masks that the authors published.
+
+The authors count a whole-text run and a prompt-only run and subtract. Because the last prompt token
+sees another continuation, that leaks at the seam: 4 to 11 neurons a language of their Mistral files
+come out negative (down to -0.19 % of the tokens) and the largest probability is 1.001. Negative
+differences are clamped to 0, as the authors do; anything beyond such a seam effect is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.errors import PublishedCountsError, choose
+from lensneurons.neurons.sets import NeuronSet
+from lensneurons.shapes import NeuronNumbers
+from lensneurons.values.provenance import Provenance
+
+SEAM = 0.005
+_NAME = re.compile(r"(?P<prefix>prefix\.)?activation\.(?P<language>[^.]+)\.(?P<model>.+)\.pt")
+
+
+def read_published_counts(
+    folder: str | Path, *, languages: Sequence[str] | None = None
+) -> ActivationStatistics:
+    """Read ``activation.{language}.{model}.pt`` and, where there, ``prefix.activation...``.
+
+    Args:
+        folder: holds the files of one model; each a ``torch.save``d dict of ``total_tokens`` and
+            ``over_zero`` int64 [layer, neuron].
+        languages: which, and in which order; all in alphabetical order by default.
+
+    Returns:
+        Statistics of the response tokens (whole text minus prompt), or of the whole text where
+        there are no prompt-only files. Counts alone: the authors kept no sums.
+
+    Raises:
+        PublishedCountsError: no such files, several models, a file that is not such a dict, shapes
+            that differ, totals that are not positive, or counts that no seam effect explains.
+    """
+    whole, prompts, model = _find_files(Path(folder))
+    chosen = list(languages) if languages is not None else sorted(whole)
+    if not chosen:
+        raise PublishedCountsError(f"languages=[] leaves nothing of {folder}: name at least one")
+    for language in chosen:
+        choose(language, sorted(whole), "language")
+    lacking = [language for language in chosen if language not in prompts]
+    if prompts and lacking:
+        raise PublishedCountsError(f"{folder} has prompt-only counts, but none for {lacking}")
+    counts, tokens = zip(*(_response(whole[k], prompts.get(k)) for k in chosen), strict=True)
+    shapes = {array.shape for array in counts}
+    if len(shapes) > 1:
+        raise PublishedCountsError(f"the files of {folder} have different shapes: {sorted(shapes)}")
+    return ActivationStatistics(
+        languages=tuple(chosen),
+        grouped_counts=np.stack(counts, axis=-1)[None],
+        grouped_tokens=np.array([tokens], np.int64),
+        provenance=Provenance(model=model, hook="hook_pre", scope="response" if prompts else "all"),
+    )
+
+
+def holds_published_counts(folder: str | Path) -> bool:
+    """Whether a folder has files that `read_published_counts` reads."""
+    path = Path(folder)
+    return path.is_dir() and any(_NAME.fullmatch(entry.name) for entry in path.iterdir())
+
+
+def _find_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path], str]:
+    """Whole-text and prompt-only files by language, and the one model that they are of."""
+    if not folder.is_dir():
+        raise PublishedCountsError(f"{folder} is not a folder")
+    matches = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    whole = {m["language"]: path for m, path in matches if not m["prefix"]}
+    prompts = {m["language"]: path for m, path in matches if m["prefix"]}
+    if not whole:
+        raise PublishedCountsError(f"{folder} holds no activation.LANGUAGE.MODEL.pt files")
+    models = sorted({match["model"] for match, _ in matches})
+    if len(models) > 1:
+        raise PublishedCountsError(f"{folder} holds counts of several models: {models}")
+    return whole, prompts, models[0]
+
+
+def _response(whole: Path, prompt: Path | None) -> tuple[NeuronNumbers, int]:
+    """Counts [layer, neuron] and tokens of the response: whole text minus prompt."""
+    counts, tokens = _read_counts(whole)
+    if prompt is not None:
+        prompt_counts, prompt_tokens = _read_counts(prompt)
+        if prompt_counts.shape != counts.shape:
+            raise PublishedCountsError(f"{prompt.name} and {whole.name} differ in shape")
+        counts, tokens = counts - prompt_counts, tokens - prompt_tokens
+    if tokens <= 0:
+        raise PublishedCountsError(
+            f"{whole.name} has {tokens} response tokens: the prompt-only file does not belong to it"
+        )
+    _require_seam_only(counts, tokens, whole.name)
+    return np.maximum(counts, 0), tokens
+
+
+def _require_seam_only(counts: NeuronNumbers, tokens: int, name: str) -> None:
+    """Raise where counts are negative, or above the tokens, by more than the seam effect."""
+    worst = max(-int(counts.min()), int(counts.max()) - tokens)
+    if worst > SEAM * tokens:
+        raise PublishedCountsError(
+            f"{name}: a count lies {worst} outside 0..{tokens}, more than the {SEAM:.1%} that the "
+            "seam between prompt and response explains; the counter overflowed, or the prompt-only "
+            "file does not belong to it"
+        )
+
+
+def _read_counts(path: Path) -> tuple[NeuronNumbers, int]:
+    """One file: counts int64 [layer, neuron] and total tokens."""
+    content = _load(path)
+    if not isinstance(content, dict) or not {"over_zero", "total_tokens"} <= set(content):
+        raise PublishedCountsError(f"{path.name} is not a dict of over_zero and total_tokens")
+    counts, tokens = _as_array(content["over_zero"], path), _as_int(content["total_tokens"], path)
+    if counts.ndim != 2 or counts.dtype.kind not in "iu":
+        raise PublishedCountsError(
+            f"{path.name}: over_zero is {counts.dtype} {counts.shape}, not integers [layer, neuron]"
+        )
+    if tokens <= 0 or counts.min() < 0:
+        raise PublishedCountsError(
+            f"{path.name}: total_tokens {tokens}, smallest count {counts.min()}: a "
+            f"{counts.dtype} counter overflowed"
+        )
+    if counts.max() > tokens:
+        raise PublishedCountsError(
+            f"{path.name}: a neuron has {counts.max()} active tokens of {tokens}"
+        )
+    return counts.astype(np.int64), tokens
+
+
+def _as_array(value: Any, path: Path) -> np.ndarray:
+    if not hasattr(value, "numpy") or value.numel() == 0:
+        found = "empty" if hasattr(value, "numpy") else f"a {type(value).__name__}, not a tensor"
+        raise PublishedCountsError(f"{path.name}: over_zero is {found}")
+    return value.numpy()
+
+
+def _as_int(value: Any, path: Path) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise PublishedCountsError(
+            f"{path.name}: total_tokens is {value!r}, not a whole number"
+        ) from None
+
+
+def _load(path: Path) -> Any:
+    """A ``torch.save``d file, read without running any code in it."""
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise PublishedCountsError(f"{path} cannot be read safely: {reason}") from error
+
+
+def read_published_mask(
+    path: str | Path, *, languages: Sequence[str], d_mlp: int
+) -> dict[str, NeuronSet]:
+    """Read a published mask: a list of languages, each a list of index tensors a layer.
+
+    Works for the masks of arXiv 2505.21505 and those of LAPE.
+
+    Args:
+        path: the ``torch.save``d file.
+        languages: what the positions of its list stand for; the file does not say.
+        d_mlp: neurons a layer.
+
+    Raises:
+        PublishedCountsError: the file is of another form, or has another number of languages.
+    """
+    content = _load(Path(path))
+    if not isinstance(content, list) or len(content) != len(languages):
+        found = len(content) if isinstance(content, list) else type(content).__name__
+        raise PublishedCountsError(
+            f"{path} holds {found}, not a list of {len(languages)} languages"
+        )
+    return {
+        language: _read_mask(language, layers, d_mlp)
+        for language, layers in zip(languages, content, strict=True)
+    }
+
+
+def _read_mask(language: str, layers: Any, d_mlp: int) -> NeuronSet:
+    """The neurons of one language from its index tensors, one a layer."""
+    if not isinstance(layers, Sequence) or not all(hasattr(ids, "numpy") for ids in layers):
+        raise PublishedCountsError(f"{language} is not a list of index tensors, one a layer")
+    indices = [ids.numpy().astype(np.int64) for ids in layers]
+    for layer, ids in enumerate(indices):
+        if ids.max(initial=0) >= d_mlp:
+            raise PublishedCountsError(
+                f"{language} has neuron {ids.max()} in layer {layer}, but d_mlp is {d_mlp}"
+            )
+    flat = np.concatenate([ids + layer * d_mlp for layer, ids in enumerate(indices)])
+    return NeuronSet(flat, len(layers), d_mlp, language)

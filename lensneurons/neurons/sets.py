@@ -1,0 +1,345 @@
+"""Random sets of neurons that match a given one: the control beside every effect of an ablation.
+
+An effect of removing a set means little before one knows what removing any set of that size, in
+those layers, with neurons that are active as often, would do. Each draw replaces every neuron of
+the set by a random neuron of the same layer, outside the set, whose activation probability has
+about the same rank: one of the nearest candidates above and below.
+
+Sets of neurons: an immutable value with set algebra, overlap and matched random controls.
+
+>>> a = NeuronSet.from_names(["L0N3", "L1N5"], n_layers=2, d_mlp=8)
+>>> b = NeuronSet.from_names(["L1N5", "L1N6"], n_layers=2, d_mlp=8)
+>>> list(a & b), (a | b).per_layer().tolist(), a.jaccard(b)
+(['L1N5'], [1, 2], 0.3333333333333333)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lensneurons.errors import LensNeuronsError
+from lensneurons.shapes import FlatNeurons, LayerCounts, NeuronMask, NeuronScores
+from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.tables import html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+KIND = "neuron set"
+_NAME = re.compile(r"L(\d+)N(\d+)")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NeuronSet:
+    """Some neurons of one model.
+
+    Attributes:
+        flat: int64 [neurons], sorted and unique: ``layer * d_mlp + neuron``.
+        n_layers: layers of the model.
+        d_mlp: neurons a layer.
+        label: what the set is, for figures and tables.
+
+    Raises:
+        LensNeuronsError: an index is outside the model.
+    """
+
+    flat: FlatNeurons
+    n_layers: int
+    d_mlp: int
+    label: str = "neurons"
+
+    def __post_init__(self) -> None:
+        flat = np.sort(np.asarray(self.flat, np.int64))
+        flat = flat[np.diff(flat, prepend=flat[:1] - 1) != 0]
+        size = self.n_layers * self.d_mlp
+        if flat.size and (flat[0] < 0 or flat[-1] >= size):
+            raise LensNeuronsError(
+                f"neuron {flat[-1] if flat[-1] >= size else flat[0]} is outside a model of "
+                f"{self.n_layers} layers x {self.d_mlp} neurons"
+            )
+        flat.flags.writeable = False
+        object.__setattr__(self, "flat", flat)
+
+    @classmethod
+    def from_mask(cls, mask: NeuronMask, label: str = "neurons") -> NeuronSet:
+        """The neurons where a bool [layer, neuron] mask is true."""
+        return cls(np.flatnonzero(mask), mask.shape[0], mask.shape[1], label)
+
+    @classmethod
+    def from_names(
+        cls, names: Iterable[str], *, n_layers: int, d_mlp: int, label: str = "neurons"
+    ) -> NeuronSet:
+        """The neurons with names such as ``"L12N3456"``.
+
+        Raises:
+            LensNeuronsError: a name is not of that form, or outside the model.
+        """
+        return cls(
+            np.array([flat_index(name, n_layers, d_mlp) for name in names], np.int64),
+            n_layers,
+            d_mlp,
+            label,
+        )
+
+    @property
+    def layers(self) -> FlatNeurons:
+        """int64 [neurons], the layer of each neuron."""
+        return self.flat // self.d_mlp
+
+    @property
+    def neurons(self) -> FlatNeurons:
+        """int64 [neurons], the index of each neuron in its layer."""
+        return self.flat % self.d_mlp
+
+    @property
+    def names(self) -> list[str]:
+        """Names such as ``"L12N3456"``, in order of layer and index."""
+        return [
+            f"L{layer}N{neuron}" for layer, neuron in zip(self.layers, self.neurons, strict=True)
+        ]
+
+    def by_layer(self) -> dict[int, FlatNeurons]:
+        """Indices within the layer, for each layer that has any: what a hook needs."""
+        return {int(layer): self.neurons[self.layers == layer] for layer in np.unique(self.layers)}
+
+    def per_layer(self) -> LayerCounts:
+        """int64 [layer], how many neurons of each layer are in the set."""
+        return np.bincount(self.layers, minlength=self.n_layers)
+
+    def mask(self) -> NeuronMask:
+        """Bool [layer, neuron], true where the set is."""
+        mask = np.zeros(self.n_layers * self.d_mlp, bool)
+        mask[self.flat] = True
+        return mask.reshape(self.n_layers, self.d_mlp)
+
+    def relabel(self, label: str) -> NeuronSet:
+        """The same neurons under another label."""
+        return NeuronSet(self.flat, self.n_layers, self.d_mlp, label)
+
+    def __len__(self) -> int:
+        return len(self.flat)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(
+            np.isin(flat_index(name, self.n_layers, self.d_mlp), self.flat)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, NeuronSet)
+            and (self.n_layers, self.d_mlp) == (other.n_layers, other.d_mlp)
+            and np.array_equal(self.flat, other.flat)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.n_layers, self.d_mlp, self.flat.tobytes()))
+
+    def __or__(self, other: NeuronSet) -> NeuronSet:
+        return self._with(np.concatenate([self.flat, _without(other, self)]), other, "|")
+
+    def __and__(self, other: NeuronSet) -> NeuronSet:
+        return self._with(np.intersect1d(self.flat, other.flat, assume_unique=True), other, "&")
+
+    def __sub__(self, other: NeuronSet) -> NeuronSet:
+        return self._with(_without(self, other), other, "-")
+
+    def __xor__(self, other: NeuronSet) -> NeuronSet:
+        return self._with(np.setxor1d(self.flat, other.flat, assume_unique=True), other, "^")
+
+    def __le__(self, other: NeuronSet) -> bool:
+        return len(self & other) == len(self)
+
+    def _with(self, flat: FlatNeurons, other: NeuronSet, sign: str) -> NeuronSet:
+        self._require_same_model(other)
+        return NeuronSet(flat, self.n_layers, self.d_mlp, f"({self.label} {sign} {other.label})")
+
+    def _require_same_model(self, other: NeuronSet) -> None:
+        if (self.n_layers, self.d_mlp) != (other.n_layers, other.d_mlp):
+            raise LensNeuronsError(
+                f"{self.label} is of a model of {self.n_layers} x {self.d_mlp} neurons, "
+                f"{other.label} of one of {other.n_layers} x {other.d_mlp}"
+            )
+
+    def jaccard(self, other: NeuronSet) -> float:
+        """``|A & B| / |A | B|``: symmetric, 1 for equal sets, NaN for two empty ones."""
+        return _ratio(len(self & other), len(self | other))
+
+    def dice(self, other: NeuronSet) -> float:
+        """``2 |A & B| / (|A| + |B|)``: symmetric, at least the Jaccard index."""
+        return _ratio(2 * len(self & other), len(self) + len(other))
+
+    def containment(self, other: NeuronSet) -> float:
+        """``|A & B| / |A|``: the share of this set that is in the other; not symmetric."""
+        return _ratio(len(self & other), len(self))
+
+    def random_control(
+        self,
+        probability: NeuronScores,
+        *,
+        draws: int = 20,
+        seed: int = 0,
+        exclude: NeuronSet | None = None,
+    ) -> list[NeuronSet]:
+        """Random sets of the same size, with as many neurons a layer and matched in `probability`.
+
+        See `lensneurons.neurons.sets.draw_controls`, which does the work.
+        """
+        from lensneurons.neurons.sets import draw_controls
+
+        return draw_controls(self, probability, draws=draws, seed=seed, exclude=exclude)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a neuron: name, layer, neuron."""
+        import pandas as pd
+
+        return pd.DataFrame({"name": self.names, "layer": self.layers, "neuron": self.neurons})
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, atomically, and return its path."""
+        details = {"n_layers": self.n_layers, "d_mlp": self.d_mlp, "label": self.label}
+        return save_arrays(path, KIND, {"flat": self.flat}, details)
+
+    @classmethod
+    def load(cls, path: str | Path) -> NeuronSet:
+        """Read what `save` wrote.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        arrays, details = load_arrays(path, KIND)
+        return cls(arrays["flat"], **details)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.names[:4]) + (", ..." if len(self) > 4 else "")
+        return f"NeuronSet({self.label}: {len(self)} neurons in {self.n_layers} layers: {shown})"
+
+    def _repr_html_(self) -> str:
+        counts = self.per_layer()
+        rows = [(layer, counts[layer]) for layer in np.flatnonzero(counts)]
+        return html_table(f"{self.label}: {len(self)} neurons", ("layer", "neurons"), rows)
+
+
+def flat_index(name: str, n_layers: int, d_mlp: int) -> int:
+    """Flat index ``layer * d_mlp + neuron`` of a neuron named such as ``"L12N3456"``.
+
+    Raises:
+        LensNeuronsError: the name is not of that form, or outside the model.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise LensNeuronsError(f"{name!r} is not the name of a neuron: write 'L12N3456'")
+    layer, neuron = int(match[1]), int(match[2])
+    if layer >= n_layers or neuron >= d_mlp:
+        raise LensNeuronsError(f"{name} is outside a model of {n_layers} layers x {d_mlp} neurons")
+    return layer * d_mlp + neuron
+
+
+def _without(ours: NeuronSet, theirs: NeuronSet) -> FlatNeurons:
+    return np.setdiff1d(ours.flat, theirs.flat, assume_unique=True)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+NEIGHBOURS = 20
+
+
+def draw_controls(
+    neurons: NeuronSet,
+    probability: NeuronScores,
+    *,
+    draws: int = 20,
+    seed: int = 0,
+    exclude: NeuronSet | None = None,
+) -> list[NeuronSet]:
+    """Random sets with as many neurons in every layer, matched by activation probability.
+
+    Args:
+        neurons: the set to match.
+        probability: float64 [layer, neuron], what to match: ``statistics.probability[..., k]`` for
+            the language that is evaluated, or its mean over the languages.
+        draws: how many sets.
+        seed: the same seed gives the same sets.
+        exclude: neurons that must not be drawn, beside those of the set itself.
+
+    Returns:
+        `draws` sets, none of which shares a neuron with the set or with `exclude`.
+
+    Raises:
+        LensNeuronsError: a layer has fewer candidates than the set has neurons there.
+    """
+    if probability.shape != (neurons.n_layers, neurons.d_mlp):
+        raise LensNeuronsError(
+            f"probability {probability.shape} is not [layer, neuron] of "
+            f"{neurons.n_layers} x {neurons.d_mlp}: choose one language, or take the mean over them"
+        )
+    random = np.random.default_rng(seed)
+    taken = neurons if exclude is None else neurons | exclude
+    layers = [_Layer(neurons, taken, layer, probability[layer]) for layer in neurons.by_layer()]
+    return [
+        NeuronSet(
+            np.concatenate([layer.draw(random) for layer in layers] or [np.zeros(0, np.int64)]),
+            neurons.n_layers,
+            neurons.d_mlp,
+            f"control of {neurons.label}",
+        )
+        for _ in range(draws)
+    ]
+
+
+class _Layer:
+    """The candidates of one layer by probability, and between which the members would stand."""
+
+    def __init__(
+        self, neurons: NeuronSet, taken: NeuronSet, layer: int, probability: np.ndarray
+    ) -> None:
+        members = neurons.neurons[neurons.layers == layer]
+        free = np.setdiff1d(np.arange(neurons.d_mlp), taken.neurons[taken.layers == layer])
+        if len(free) < len(members):
+            raise LensNeuronsError(
+                f"layer {layer} has {len(free)} neurons outside {neurons.label}, too few to match "
+                f"its {len(members)}: a same-size control needs as many"
+            )
+        self.offset = layer * neurons.d_mlp
+        self.candidates = free[np.argsort(probability[free], kind="stable")]
+        values = probability[self.candidates]
+        self.lowest = np.searchsorted(values, probability[members], side="left")
+        self.highest = np.searchsorted(values, probability[members], side="right")
+
+    def draw(self, random: np.random.Generator) -> FlatNeurons:
+        """One candidate for each member, without replacement, near its rank.
+
+        Candidates of equal probability (0 above all) have no order: a member stands anywhere
+        among its equals.
+        """
+        free = np.ones(len(self.candidates), bool)
+        chosen = []
+        places = random.integers(self.lowest, self.highest, endpoint=True)
+        for place in random.permutation(places).tolist():
+            near = _nearest_free(free, place)
+            pick = near[random.integers(len(near))]
+            free[pick] = False
+            chosen.append(self.candidates[pick])
+        return np.array(chosen, np.int64) + self.offset
+
+
+def _nearest_free(free: np.ndarray, place: int) -> np.ndarray:
+    """Places of free candidates around `place`, in a window that widens until it has enough."""
+    reach = NEIGHBOURS // 2
+    while True:
+        low = max(0, place - reach)
+        near = low + np.flatnonzero(free[low : place + reach])
+        if len(near) >= min(NEIGHBOURS // 2, int(free.sum()) or 1):
+            return near
+        reach *= 2

@@ -1,0 +1,180 @@
+"""The findings as sentences, each with its numbers; and where everything comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.claims import Claims
+from lensneurons.evaluation.answers import Accuracy
+from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import LayerParts
+from lensneurons.plots.labels import counted, full_name, listing, span
+from lensneurons.plots.notes import with_ends
+from lensneurons.reports.contents import Table
+from lensneurons.values.provenance import UNKNOWN, Provenance
+
+_CITATIONS = """@article{zhang2025alignment,
+  title   = {How does Alignment Enhance LLMs' Multilingual Capabilities?
+             A Language Neurons Perspective},
+  author  = {Zhang, Shimao and others},
+  journal = {arXiv:2505.21505},
+  year    = {2025}
+}
+@article{tang2024language,
+  title   = {Language-Specific Neurons: The Key to Multilingual Capabilities
+             in Large Language Models},
+  author  = {Tang, Tianyi and others},
+  journal = {arXiv:2402.16438},
+  year    = {2024}
+}
+@software{transformerlens,
+  title   = {TransformerLens},
+  author  = {Nanda, Neel and Bloom, Joseph},
+  url     = {https://github.com/TransformerLensOrg/TransformerLens}
+}"""
+_OWN = """@software{lensneurons,
+  title   = {lensneurons: language neurons of multilingual language models},
+  author  = {The lensneurons authors},
+"""
+_NAMES = {
+    "dtype": "number format",
+    "attention": "attention kernel",
+    "hook": "hook that was read",
+    "activation": "activation function",
+    "scope": "tokens that were counted",
+    "interventions": "interventions",
+    "corpora": "fingerprint of the corpus",
+    "config": "hash of the configuration",
+    "weights": "hash of the weights",
+    "tokenizer": "hash of the tokenizer",
+}
+
+
+def key_numbers(neurons: LanguageNeurons) -> list[tuple[str, str]]:
+    """The numbers at the head of the page: what is counted, and how many there are."""
+    histogram, k = neurons.histogram("all"), len(neurons.languages)
+    return [
+        ("neurons", f"{neurons.score.size:,}"),
+        ("specific", f"{histogram[1]:,}"),
+        ("related", f"{histogram[2:k].sum():,}"),
+        ("agnostic", f"{histogram[k]:,}"),
+        ("languages", str(k)),
+        ("layers", str(neurons.n_layers)),
+    ]
+
+
+def summarise(neurons: LanguageNeurons, parts: LayerParts | None) -> Iterator[str]:
+    """What identification found."""
+    histogram, k = neurons.histogram("all"), len(neurons.languages)
+    yield (
+        f"Of {neurons.score.size:,} neurons, {histogram[1]:,} are language-specific (active above "
+        f"the bar in one language), {histogram[2:k].sum():,} language-related (in several) and "
+        f"{histogram[k]:,} language-agnostic (in all {k}); {histogram[0]:,} exceed it in none. The "
+        f"bar tau is an activation probability of {neurons.tau:.3f}."
+    )
+    sizes = {language: len(neurons[language]) for language in neurons.languages}
+    most, fewest = max(sizes, key=lambda k: sizes[k]), min(sizes, key=lambda k: sizes[k])
+    counts = f"{int(neurons.counted.sum()):,}"
+    which = f"the {counts} selected" if neurons.population == "selected" else f"all {counts}"
+    yield (
+        f"Among {which} neurons, {full_name(most)} has the most language neurons "
+        f"({sizes[most]:,}) and {full_name(fewest)} the fewest ({sizes[fewest]:,})."
+    )
+    if neurons.lambda_origin == "unbounded":
+        yield "No language-agnostic neuron bounds lambda; the published upper end, 0.2, was taken."
+    if parts is not None:
+        yield _parts_sentence(parts)
+
+
+def _parts_sentence(parts: LayerParts) -> str:
+    if parts.found:
+        spans = listing(span(part.first, part.last) for part in parts.parts)
+        return f"The layers show the four parts of the paper: {spans}."
+    held = len(parts.criteria) - len(parts.failed)
+    return (
+        "The layers do not show the four parts of the paper: "
+        f"{held} of {len(parts.criteria)} criteria hold, and all must."
+    )
+
+
+def summarise_effects(matrix: AblationMatrix) -> str:
+    """What removing neurons does, in the last setting, beside other languages and its control."""
+    table = matrix.summary()
+    setting = matrix.name_of()
+    rows = table[table["removed"] == setting].set_index("figure")
+    own, others, control = (
+        with_ends(*(float(rows.loc[name, end]) for end in ("estimate", "low", "high")))  # pyright: ignore[reportArgumentType]
+        for name in ("mean diagonal", "mean off-diagonal", "mean diagonal of the control")
+    )
+    unit = "NLL, in nats a token," if matrix.metric == "nll" else "accuracy"
+    items = counted(len(set(matrix.item_ids)), "item")
+    return (
+        f"Without the {setting} neurons of a language, its own {unit} changes by {own}, that of "
+        f"the other languages by {others}. As many random neurons of the same layers change it by "
+        f"{control}. In brackets: 95% intervals over {items} a language."
+    )
+
+
+def summarise_accuracy(accuracy: Accuracy) -> str:
+    """How many answers are right."""
+    n = len(accuracy)
+    right, both = (sum(getattr(a, name) for a in accuracy) for name in ("right_answer", "both"))
+    return (
+        f"Of {n:,} answers, {right / n:.0%} are right, and {both / n:.0%} are right and in the "
+        "language that was asked in."
+    )
+
+
+def summarise_comparison(comparison: Comparison) -> str:
+    """How many neurons changed their class."""
+    flows = comparison.transitions
+    moved = int(flows.sum() - np.trace(flows))
+    rising, falling = int(np.triu(flows, 1).sum()), int(np.tril(flows, -1).sum())
+    return (
+        f"Between the two models {counted(moved, 'neuron')} changed the number of languages they "
+        f"are active in: {rising:,} are active in more, {falling:,} in fewer."
+    )
+
+
+def summarise_claims(claims: Claims) -> str:
+    """How many claims of the paper hold."""
+    verdicts = [row.verdict for row in claims]
+    told = {
+        "holds": ("holds", "hold"),
+        "does not hold": ("does not hold", "do not hold"),
+        "undecided": ("is undecided", "are undecided"),
+    }
+    numbers = {name: verdicts.count(name) for name in told if name in verdicts}
+    counts = [f"{number} {told[name][number > 1]}" for name, number in numbers.items()]
+    return f"Of the {counted(len(claims), 'claim')} about alignment, {listing(counts)}."
+
+
+def provenance_table(provenance: Provenance) -> Table:
+    """Where the numbers come from; entries that nobody knows are left out."""
+    entries = provenance.to_dict()
+    versions = [f"{name} {value}" for name, value in entries.pop("versions").items()]
+    entries |= {"corpora": ", ".join(entries["corpora"]), "versions": ", ".join(versions)}
+    rows = [(_NAMES.get(n, n), v) for n, v in entries.items() if v and v != UNKNOWN]
+    return Table(("entry", "value"), tuple(rows))
+
+
+def other_model(provenance: Provenance, neurons: LanguageNeurons) -> str:
+    """A warning where something was measured on other weights than the neurons; else nothing."""
+    ours, theirs = neurons.provenance.weights, provenance.weights
+    if UNKNOWN in (ours, theirs) or ours == theirs:
+        return ""
+    return f" Measured on other weights than those of the neurons: {provenance.model}."
+
+
+def citations(version: str) -> str:
+    """What to cite, as BibTeX."""
+    return f"{_CITATIONS}\n{_OWN}  version = {{{version}}}\n}}"
+
+
+def names_of(languages: Sequence[str]) -> list[str]:
+    """Languages by name and code, visible."""
+    return [full_name(code) for code in languages]

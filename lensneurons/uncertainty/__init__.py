@@ -1,0 +1,1 @@
+"""Intervals and tests over items, groups of items, and swaps of two runs."""

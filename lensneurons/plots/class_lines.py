@@ -37,7 +37,15 @@ from lensneurons.plots.comparison import (
 from lensneurons.plots.labels import entities, escape_label, listing, plain, span
 from lensneurons.plots.layers import PART_COLOURS, evidence_lines, write_below
 from lensneurons.plots.notes import capital
-from lensneurons.plots.style import BELOW, CLASS_COLOURS, CLASS_SYMBOLS, KEY_ROW, frame, layer_ticks
+from lensneurons.plots.style import (
+    BELOW,
+    CLASS_COLOURS,
+    CLASS_SYMBOLS,
+    KEY_ROW,
+    frame,
+    layer_ticks,
+    layout_of,
+)
 from lensneurons.uncertainty.groups import Interval
 
 _ROW, _GAP = 135, 30  # pixels
@@ -258,7 +266,7 @@ def shade_parts(
 ) -> None:
     """Shade runs of layers in the first panels, and number them where the first makes room."""
     if spans:
-        low, high = figure.layout["yaxis"].range
+        low, high = layout_of(figure)["yaxis"].range
         figure.update_layout(yaxis={"range": [low, high + 0.15 * (high - low)]})
     for place, ((first, last), text) in enumerate(zip(spans, hover, strict=True)):
         for row in range(panels):

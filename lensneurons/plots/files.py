@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError, choose
-from lensneurons.plots.style import WIDTH
+from lensneurons.plots.style import WIDTH, layout_of
 from lensneurons.values.files import replacing
 
 CONFIG: dict[str, Any] = {
@@ -69,7 +69,7 @@ def figure_fragment(figure: go.Figure, *, plotly_js: bool = False) -> str:
 
 
 def _page(figure: go.Figure) -> str:
-    ground = figure.layout.template.layout.paper_bgcolor or "white"
+    ground = layout_of(figure).template.layout.paper_bgcolor or "white"
     body = figure_fragment(figure, plotly_js=True)
     return _PAGE.format(title=escape(_plain_title(figure)), ground=escape(ground), figure=body)
 
@@ -78,7 +78,7 @@ def _plain_title(figure: go.Figure) -> str:
     """The title without the line breaks and entities that plotly reads."""
     from html import unescape
 
-    return unescape(re.sub(r"<[^>]*>", " ", figure.layout.title.text or "figure"))
+    return unescape(re.sub(r"<[^>]*>", " ", layout_of(figure).title.text or "figure"))
 
 
 def _image(figure: go.Figure, kind: str, scale: float) -> bytes:
@@ -87,7 +87,7 @@ def _image(figure: go.Figure, kind: str, scale: float) -> bytes:
             f"a .{kind} needs kaleido, which is not installed: pip install 'lensneurons[png]', or "
             "write .html"
         )
-    width, height = figure.layout.width or WIDTH, figure.layout.height or 500
+    width, height = layout_of(figure).width or WIDTH, layout_of(figure).height or 500
     try:
         return figure.to_image(format=kind, width=width, height=height, scale=scale)
     except (RuntimeError, OSError) as error:

@@ -30,6 +30,7 @@ from lensneurons.plots.style import (
     language_colour,
     language_ticks,
     layer_ticks,
+    layout_of,
 )
 from lensneurons.uncertainty.groups import Interval
 
@@ -125,7 +126,7 @@ def _add_profile(figure: go.Figure, neurons: LanguageNeurons) -> None:
     """The lines of the layer profile in the first panel."""
     profile = layer_profile(neurons)
     figure.add_traces(profile.data)
-    axis = profile.layout.yaxis.to_plotly_json()
+    axis = layout_of(profile).yaxis.to_plotly_json()
     figure.update_layout(yaxis={**axis, "title": {"text": "neurons"}})
 
 
@@ -219,8 +220,8 @@ def _place_legends(figure: go.Figure, heights: Sequence[int], height: int) -> go
     return figure.update_layout(
         legend={**top, "y": 1 + head / height},
         legend2={**top, "y": second + head / height},
-        margin={"t": figure.layout.margin.t + head},
-        height=figure.layout.height + head,
+        margin={"t": layout_of(figure).margin.t + head},
+        height=layout_of(figure).height + head,
     )
 
 

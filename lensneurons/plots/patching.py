@@ -31,7 +31,7 @@ from lensneurons.plots.labels import (
 )
 from lensneurons.plots.layers import PART_COLOURS, evidence_lines, part_text, write_below
 from lensneurons.plots.notes import headed, share_with_ends
-from lensneurons.plots.style import BELOW, KEY_ROW, frame, layer_ticks
+from lensneurons.plots.style import BELOW, KEY_ROW, frame, layer_ticks, layout_of
 from lensneurons.uncertainty.groups import Interval
 
 _LOOKS = {
@@ -92,8 +92,8 @@ def carry_over(result: CarryOver, parts: LayerParts | None = None) -> go.Figure:
     return figure.update_layout(
         hovermode="x unified",
         legend={"y": 1 + head / height},
-        margin={"t": figure.layout.margin.t + head},
-        height=figure.layout.height + head,
+        margin={"t": layout_of(figure).margin.t + head},
+        height=layout_of(figure).height + head,
     )
 
 

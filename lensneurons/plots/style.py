@@ -73,6 +73,11 @@ _SEQUENTIAL = ["#f3f6fb", "#dfeaf6", "#bfd9ee", "#8fbfe0", "#559bcb", "#2a70ae",
 _SEQUENTIAL_DARK = ["#1d222a", "#1c3f66", "#1f68a6", "#4d97c9", "#94c1e0", "#cfe0f1", "#f3f6fb"]
 
 
+def layout_of(figure: go.Figure) -> Any:
+    """The layout of a figure, without the types that plotly's stubs lack."""
+    return figure.layout
+
+
 def language_colour(code: str) -> str:
     """The colour of a language, as ``"#rrggbb"``: the same in every figure, session and order."""
     if code in LANGUAGE_COLOURS:

@@ -13,6 +13,7 @@ test: $(VENV)/.installed
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)basedpyright
+	$(RUN)lint-imports
 	$(RUN)python -m pytest
 
 lint: $(VENV)/.installed

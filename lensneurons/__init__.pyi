@@ -1,5 +1,5 @@
-from . import intervals as intervals
 from . import plots as plots
+from . import uncertainty as uncertainty
 from . import views as views
 from .activations.collection import collect as collect
 from .activations.statistics import ActivationStatistics as ActivationStatistics

@@ -73,7 +73,7 @@ def test_every_item_is_answered_as_often_as_asked(whole):
 
 
 def test_texts_do_not_depend_on_batches_or_blocks(bridge, whole, monkeypatch):
-    monkeypatch.setattr(sampling, "BLOCK", 4)
+    monkeypatch.setattr(sampling, "BLOCK_SAMPLING", 4)
     again = respond(bridge("Llama"), CORPUS, batch_tokens=70, **OPTIONS)
     assert again.rows == whole.rows
     other = respond(bridge("Llama"), CORPUS, seed=1, **OPTIONS)
@@ -81,7 +81,7 @@ def test_texts_do_not_depend_on_batches_or_blocks(bridge, whole, monkeypatch):
 
 
 def test_an_interrupted_call_goes_on_and_ends_the_same(bridge, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(sampling, "BLOCK", 5)
+    monkeypatch.setattr(sampling, "BLOCK_SAMPLING", 5)
     real, calls = sampling.write_responses, []
 
     def failing(*arguments, **options):
@@ -163,7 +163,7 @@ def test_any_function_can_score_and_sees_the_pivot_of_each_item():
 
 
 def test_scores_survive_interruption_and_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "BLOCK", 1)
+    monkeypatch.setattr(scoring, "BLOCK_SCORING", 1)
     calls = []
 
     def stubborn(parallels):

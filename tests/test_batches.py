@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensneurons.corpora.corpus import load_corpus
-from lensneurons.tokens.encoding import EncodedCorpus, encode, item_groups, make_batch, plan_batches
+from lensneurons.tokens.batches import item_groups, make_batch, plan_batches
+from lensneurons.tokens.encoding import EncodedCorpus, encode
 
 # A wrong choice is given on purpose: it steps around the suite's type checker.
 make_anything = unwrap(make_batch)

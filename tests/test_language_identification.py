@@ -263,7 +263,7 @@ def test_a_language_that_is_not_expected_is_seldom_taken_for_one_that_is() -> No
 
 def test_every_choice_is_made_once() -> None:
     """The detector is built when a text first needs it, and kept."""
-    from lensneurons.languages.codes import detection as room
+    from lensneurons.languages import detection as room
 
     assert unwrap(room._detector) is not room._detector
     before = room._detector.cache_info()

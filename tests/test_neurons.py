@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import method_oracle as oracle
 import numpy as np
 import pytest
-import tiny
 
 from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.neurons.identification import identify
@@ -97,34 +94,10 @@ def test_a_neuron_is_looked_up() -> None:
     from lensneurons.cards.card import look_up
 
     neurons = result()
-    record = neurons.describe("L0N2")
-    assert record == look_up(neurons, "L0N2")
+    record = look_up(neurons, "L0N2")
     assert (record.class_name, record.languages) == ("related", ("en", "sw"))
     with pytest.raises(LensNeuronsError, match="L3N0 is outside a model of 3 layers x 5 neurons"):
-        neurons.describe("L3N0")
-
-
-def test_a_card_needs_a_model_and_a_corpus(bridge: Callable[..., Any]) -> None:
-    neurons, corpus = result(), tiny.tiny_corpus()
-    for lacking in ({"model": bridge("Llama")}, {"corpus": corpus}):
-        with pytest.raises(LensNeuronsError, match="a card needs model= and corpus=; leave out"):
-            neurons.describe("L0N2", **lacking)
-    with pytest.raises(LensNeuronsError, match=r"a card \(effect=, k=\) needs model= and corpus="):
-        neurons.describe("L0N2", k=2, effect=False)
-
-
-def test_a_card_is_that_of_cards(bridge: Callable[..., Any]) -> None:
-    from lensneurons.activations.collection import collect
-    from lensneurons.cards.card import describe
-
-    model, corpus = bridge("Llama"), tiny.tiny_corpus().head(3)
-    statistics = collect(model, corpus, progress=False, groups=3)
-    neurons = identify(statistics)
-    options = {"statistics": statistics, "importances": [], "k": 1, "tokens": 2}
-    ours = neurons.describe("L1N7", model, corpus, **options)
-    assert ours == describe(model, neurons, "L1N7", corpus=corpus, **options)
-    assert ours.record == neurons.describe("L1N7", statistics=statistics)
-    assert ours.record.mean is not None
+        look_up(neurons, "L3N0")
 
 
 def test_overlap_of_unequal_sets() -> None:

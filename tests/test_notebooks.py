@@ -257,7 +257,7 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         *(everything[name] for name in ("parts", "comparison", "claims", "series", "accuracy")),
         *(everything[name] for name in ("steering", "carry_over", "lens")),
         found,
-        found.describe("L0N1"),
+        ln.look_up(found, "L0N1"),
         everything["cards"][0],
         everything["effects"][0],
         before,

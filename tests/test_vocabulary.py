@@ -11,14 +11,10 @@ import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
-from lensneurons.cards.vocabulary import (
-    heard_tokens,
-    promoted_tokens,
-    token_texts,
-    written_logits,
-)
+from lensneurons.cards.vocabulary import heard_tokens, promoted_tokens, written_logits
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.tokens.characters import token_texts
 
 LAYER, NEURON, NAME = 1, 17, "L1N17"
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from re import fullmatch
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lensneurons.corpora.items import Record
 from lensneurons.corpora.readers import (
@@ -25,13 +25,13 @@ from lensneurons.corpora.readers import (
     read_parquet,
     read_sib200,
 )
-from lensneurons.errors import CorpusError, choose
+from lensneurons.errors import CorpusError
 from lensneurons.languages.codes import language_code
+from lensneurons.registry import CORPORA, load_registered
 
 if TYPE_CHECKING:
     import datasets
 
-    from lensneurons.demo.world import Split
 
 UNDERSTOOD = """load_corpus understands
   a .jsonl or .parquet file, or a folder of them, with id, language, prompt, response
@@ -42,8 +42,6 @@ UNDERSTOOD = """load_corpus understands
   a dict from language to texts or (prompt, response) pairs
   a Hugging Face data set, loaded with datasets.load_dataset
   "demo\""""
-
-DEMO_ITEMS = 100
 
 # A file's name tells its kind; the first pattern that fits decides.
 _PATTERNS = {
@@ -70,16 +68,17 @@ def open_source(
     """Find the reader for `source`.
 
     Args:
-        source: a path, a dictionary, a Hugging Face data set, or ``"demo"``.
+        source: a path, a dictionary, a Hugging Face data set, or a registered name, such as
+            ``"demo"``.
         split: the part of a source that has parts.
-        limit: how many problems the demo world makes; other sources are cut by the caller.
+        limit: how many items a registered corpus makes; other sources are cut by the caller.
         separator: closes the prompt where question and answer come as two columns.
 
     Raises:
         CorpusError: the source is not understood, or has no such split.
     """
-    if isinstance(source, str) and source == "demo":
-        return _open_demo(split, DEMO_ITEMS if limit is None else limit)
+    if isinstance(source, str) and (reader := load_registered(CORPORA, source)) is not None:
+        return Source(*reader(split, limit))
     if isinstance(source, (str, os.PathLike)):
         return _open_path(Path(source), split, separator)
     if _is_dataset(source, "DatasetDict", "IterableDatasetDict"):
@@ -135,19 +134,6 @@ def _tag(value: object) -> str | None:
         return language_code(value) if isinstance(value, str) else None
     except CorpusError:
         return None
-
-
-def _open_demo(split: str | None, limit: int) -> Source:
-    from lensneurons.demo.world import LANGUAGES, SPLITS, generate, render
-
-    part = cast("Split", choose("test" if split is None else split, SPLITS, "split"))
-    rows = (
-        {"id": problem.id, "language": language, "prompt": prompt, "response": response}
-        for problem in generate(part, limit)
-        for language in LANGUAGES
-        for prompt, response in (render(problem, language),)
-    )
-    return Source(f"demo {part}", (Record(f"demo {part}:{row['id']}", row) for row in rows))
 
 
 def _open_path(path: Path, split: str | None, separator: str) -> Source:

@@ -93,7 +93,6 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
-from lensneurons.evaluation.numbers import last_number
 from lensneurons.interventions.patching import Put, putting, read_source, residual_name
 from lensneurons.models.forward import to_device
 from lensneurons.models.loading import (
@@ -101,6 +100,7 @@ from lensneurons.models.loading import (
     original_tokenizer,
 )
 from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.registry import ANSWER_SPANS, load_registered
 from lensneurons.shapes import LayerLanguages, PatchedValues, TextNumbers, TokenIds, UnpatchedValues
 from lensneurons.tokens.encoding import exact_backend
 from lensneurons.tokens.prepared import model_provenance
@@ -230,24 +230,11 @@ def _cut(item: Item, start: int, stop: int) -> tuple[str, str]:
 
 def _answer_span(item: Item, before: Before) -> tuple[int, int] | None:
     """Where the answer stands in the response, as its first character and its end."""
-    if before == "word":
-        return _word_span(item)
+    registered = load_registered(ANSWER_SPANS, before)
+    if registered is not None:
+        return registered(item)
     found = _ANSWERS[before].match(item.response)
     return found.span(1) if found else None
-
-
-def _word_span(item: Item) -> tuple[int, int] | None:
-    """The number word of the demo's last sentence, with the space before it."""
-    from lensneurons.demo.world import LANGUAGES, find_language
-
-    number = last_number(item.response)
-    if number is None or item.language not in LANGUAGES:
-        return None
-    word = find_language(item.language).spell(int(number))
-    stop = item.response.rfind(word) + len(word)
-    if stop < len(word):
-        return None
-    return len(item.response[: stop - len(word)].rstrip()), stop
 
 
 def _pair(

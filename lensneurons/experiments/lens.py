@@ -65,7 +65,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from lensneurons.cards.vocabulary import token_texts
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, choose
 from lensneurons.evaluation.likelihood import LOGITS, fitting, require_predicted
@@ -84,6 +83,7 @@ from lensneurons.shapes import (
     TokenKinds,
 )
 from lensneurons.tokens.batches import Batch, make_batch, plan_batches
+from lensneurons.tokens.characters import token_texts
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
 from lensneurons.tokens.prepared import encode_for, model_provenance
 from lensneurons.uncertainty.groups import Interval

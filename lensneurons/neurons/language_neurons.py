@@ -6,7 +6,6 @@ classified by N alone, are what layer profiles, histograms of N and the four par
 
 >>> neurons["zh"]                 # specific | related of zh                  # doctest: +SKIP
 >>> neurons["zh"] & neurons["ja"]       # what both use     # doctest: +SKIP
->>> neurons.describe("L12N345")   # class, languages and probabilities   # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.errors import choose
 from lensneurons.neurons.lambda_search import AUTHORS_UPPER_END, Origin
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.shapes import (
@@ -39,9 +38,6 @@ from lensneurons.values.tables import html_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.cards.card import NeuronCard, NeuronRecord
-    from lensneurons.corpora.corpus import ParallelCorpus
 
 KIND = "language neurons"
 Population = Literal["selected", "all"]
@@ -172,42 +168,6 @@ class LanguageNeurons:
         """The languages in which one neuron exceeds tau; the owner where there is one only."""
         layer, neuron = divmod(flat_index(name, self.n_layers, self.d_mlp), self.d_mlp)
         return tuple(np.array(self.languages)[self.above[layer, neuron]].tolist())
-
-    def describe(
-        self,
-        name: str,
-        model: Any = None,
-        corpus: ParallelCorpus | None = None,
-        *,
-        statistics: ActivationStatistics | None = None,
-        **options: Any,
-    ) -> NeuronRecord | NeuronCard:
-        """All that is known of one neuron; with a model and a corpus, all that can be measured.
-
-        Args:
-            name: such as ``"L12N345"``.
-            model: the TransformerLens model that the neurons are of.
-            corpus: texts for its contexts, its importance and its effect.
-            statistics: what the neurons were identified from, for mean activations and intervals.
-            options: those of `cards.describe`, such as ``k=5``; they need the model.
-
-        Returns:
-            What `cards.look_up` gives without a model, what `cards.describe` gives with one.
-
-        Raises:
-            LensNeuronsError: the neuron is not in the model, or model or corpus are missing.
-        """
-        from lensneurons.cards.card import describe, look_up
-
-        if model is not None and corpus is not None:
-            return describe(model, self, name, corpus=corpus, statistics=statistics, **options)
-        if model is not None or corpus is not None or options:
-            asked = ", ".join(f"{option}=" for option in sorted(options))
-            raise LensNeuronsError(
-                f"a card {asked and f'({asked}) '}needs model= and corpus=; leave out all of them "
-                "to look the neuron up"
-            )
-        return look_up(self, name, statistics=statistics)
 
     def histogram(self, population: Population | None = None) -> Histogram:
         """int64 [K + 1]: how many neurons of a population have N = 0, 1, ..., K."""

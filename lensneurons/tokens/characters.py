@@ -86,3 +86,35 @@ def excerpt_html(before: str, token: str, after: str, *, language: str) -> str:
     """
     left, middle, right = (escape(part).replace("\n", _BREAK) for part in (before, token, after))
     return f"<bdi dir='auto' lang='{escape(language)}'>{left}<mark>{middle}</mark>{right}</bdi>"
+
+
+def token_texts(backend: tokenizers.Tokenizer, ids: Sequence[int]) -> list[str]:
+    """The characters of single tokens, spaces in front kept; parts of characters as bytes.
+
+    Args:
+        backend: the tokenizer's backend.
+        ids: numbers in the vocabulary.
+    """
+    return [_text(backend, backend.id_to_token(number) or "") for number in ids]
+
+
+def _text(backend: tokenizers.Tokenizer, piece: str) -> str:
+    """What a piece adds to an "a" in front of it: decoders strip what stands first of all."""
+    if backend.decoder is None or piece in _special(backend):
+        return piece
+    text = backend.decoder.decode(["a", piece])[1:]
+    return text if "\N{REPLACEMENT CHARACTER}" not in text else _bytes(piece)
+
+
+def _special(backend: tokenizers.Tokenizer) -> set[str]:
+    return {t.content for t in backend.get_added_tokens_decoder().values() if t.special}
+
+
+def _bytes(piece: str) -> str:
+    """A piece that is no whole character, as the bytes it stands for, if they can be told."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    known = {char: byte for byte, char in bytes_to_unicode().items()}
+    if not set(piece) <= known.keys() or piece.startswith("<0x"):
+        return piece
+    return f"<{' '.join(f'{known[char]:02X}' for char in piece)}>"

@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from lensneurons.cards.vocabulary import token_texts
 from lensneurons.plots.labels import plain
-from lensneurons.tokens.characters import character_starts
+from lensneurons.tokens.characters import character_starts, token_texts
 from lensneurons.tokens.encoding import exact_backend
 
 if TYPE_CHECKING:

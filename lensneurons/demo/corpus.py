@@ -1,0 +1,53 @@
+"""The demo world as a corpus: what ``load_corpus("demo")`` reads, and where its number words stand.
+
+Both are registered as entry points (see `lensneurons.registry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from lensneurons.corpora.items import Item, Record
+from lensneurons.demo.world import LANGUAGES, SPLITS, Split, find_language, generate, render
+from lensneurons.errors import choose
+from lensneurons.evaluation.numbers import last_number
+
+
+def read(split: str | None, limit: int | None) -> tuple[str, Iterator[Record]]:
+    """Write problems of the demo world in all of its languages.
+
+    Args:
+        split: ``"train"``, ``"validation"`` or ``"test"``; None for the last.
+        limit: how many problems; None for 100.
+
+    Returns:
+        The name of the corpus, and its rows.
+
+    Raises:
+        LensNeuronsError: no such split.
+    """
+    part = cast("Split", choose("test" if split is None else split, SPLITS, "split"))
+    rows = (
+        {"id": problem.id, "language": language, "prompt": prompt, "response": response}
+        for problem in generate(part, 100 if limit is None else limit)
+        for language in LANGUAGES
+        for prompt, response in (render(problem, language),)
+    )
+    return f"demo {part}", (Record(f"demo {part}:{row['id']}", row) for row in rows)
+
+
+def word_span(item: Item) -> tuple[int, int] | None:
+    """Where the number word of the last sentence stands in a response, with the space before it.
+
+    Returns:
+        First character and end, or None where there is no such word.
+    """
+    number = last_number(item.response)
+    if number is None or item.language not in LANGUAGES:
+        return None
+    word = find_language(item.language).spell(int(number))
+    stop = item.response.rfind(word) + len(word)
+    if stop < len(word):
+        return None
+    return len(item.response[: stop - len(word)].rstrip()), stop

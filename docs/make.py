@@ -27,14 +27,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Identify language neurons": ("identify", "LanguageNeurons", "NeuronSet"),
     "Divide the layers": ("divide_layers", "LayerParts"),
     "Look closer at a neuron": (
-        *("describe", "describe_all", "look_up", "NeuronCard", "NeuronRecord"),
+        *("describe", "describe_all", "neuron_facts", "NeuronCard", "NeuronFacts"),
         *("top_contexts", "Contexts"),
         *("promoted_tokens", "importance", "Importance"),
     ),
     "Change what neurons do": ("ablate", "scale", "steer", "patch"),
     "Measure a model": (
-        *("nll", "CorpusNLL", "accuracy", "Accuracy", "mean_change", "accuracy_change"),
-        *("generate", "identify_language"),
+        *("nll", "CorpusNLL", "accuracy", "Accuracy", "mean_difference", "accuracy_difference"),
+        *("generate", "detect_language"),
     ),
     "Experiments": (
         *("ablation_matrix", "AblationMatrix", "steering_curve", "SteeringCurve"),

@@ -15,10 +15,10 @@ from .alignment.translation import translation_scorer as translation_scorer
 from .cards.attribution import Importance as Importance
 from .cards.attribution import importance as importance
 from .cards.card import NeuronCard as NeuronCard
-from .cards.card import NeuronRecord as NeuronRecord
+from .cards.card import NeuronFacts as NeuronFacts
 from .cards.card import describe as describe
 from .cards.card import describe_all as describe_all
-from .cards.card import look_up as look_up
+from .cards.card import neuron_facts as neuron_facts
 from .cards.contexts import Contexts as Contexts
 from .cards.contexts import top_contexts as top_contexts
 from .cards.vocabulary import promoted_tokens as promoted_tokens
@@ -39,8 +39,8 @@ from .corpora.corpus import load_corpus as load_corpus
 from .errors import LensNeuronsError as LensNeuronsError
 from .evaluation.answers import Accuracy as Accuracy
 from .evaluation.answers import accuracy as accuracy
-from .evaluation.answers import accuracy_change as accuracy_change
-from .evaluation.answers import mean_change as mean_change
+from .evaluation.answers import accuracy_difference as accuracy_difference
+from .evaluation.answers import mean_difference as mean_difference
 from .evaluation.generation import generate as generate
 from .evaluation.likelihood import CorpusNLL as CorpusNLL
 from .evaluation.likelihood import nll as nll
@@ -58,7 +58,7 @@ from .interventions.editing import ablate as ablate
 from .interventions.editing import scale as scale
 from .interventions.editing import steer as steer
 from .interventions.patching import patch as patch
-from .languages.detection import identify_language as identify_language
+from .languages.detection import detect_language as detect_language
 from .models.adapters import demo_adapters as demo_adapters
 from .models.loading import load_model as load_model
 from .models.sites import neuron_site as neuron_site
@@ -71,6 +71,8 @@ from .neurons.published import read_published_counts as read_published_counts
 from .neurons.published import read_published_mask as read_published_mask
 from .neurons.sets import NeuronSet as NeuronSet
 from .reports import report as report
+from .tokens.prepared import PreparedCorpus as PreparedCorpus
+from .tokens.prepared import prepare as prepare
 from .uncertainty.groups import bootstrap as bootstrap
 from .uncertainty.groups import bootstrap_difference as bootstrap_difference
 from .uncertainty.groups import jackknife as jackknife

@@ -110,7 +110,7 @@ SteeredNLL = Float64[Array, "alpha kind item"]
 SteeredTokens = Int64[Array, "kind item"]
 
 # Two runs over the same texts: before and after
-RunMemberships = Bool[Array, "2 language neurons"]
+ModelMemberships = Bool[Array, "2 language neurons"]
 PairedGroups = Int64[Array, "group 2 language neurons"]
 PairedTokens = Int64[Array, "group 2 language"]
 DrawnLayers = Int64[Array, "draw 2 layer n_above"]

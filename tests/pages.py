@@ -9,7 +9,7 @@ from typing import Any
 import before_after
 import numpy as np
 
-from lensneurons.cards.card import NeuronCard, Weight, look_up
+from lensneurons.cards.card import NeuronCard, Weight, neuron_facts
 from lensneurons.cards.contexts import Context
 from lensneurons.cards.vocabulary import TokenValue, VocabularyEffect
 from lensneurons.comparison.before_after import compare, compare_series
@@ -72,7 +72,7 @@ def card(found: LanguageNeurons, name: str, texts: dict[str, tuple[str, str, str
         TokenValue(i, text[1], 2.0, 5.0 - i / 10) for i, text in enumerate(texts.values())
     )
     return NeuronCard(
-        record=look_up(found, name),
+        record=neuron_facts(found, name),
         contexts=tuple(contexts),
         vocabulary=VocabularyEffect(name, tokens, tokens[:2], tokens[2:4], 5000),
         importance={"plnd": {k: Weight(0.25, 1 + i) for i, k in enumerate(found.languages)}},

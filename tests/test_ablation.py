@@ -21,7 +21,8 @@ from lensneurons.experiments import ablation as ablation_cells
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.forward import has_hooks
-from lensneurons.models.loading import hash_weights, load_model, original_tokenizer
+from lensneurons.models.identity import hash_weights, original_tokenizer
+from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.sets import NeuronSet
 

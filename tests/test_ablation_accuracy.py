@@ -19,7 +19,8 @@ from lensneurons.evaluation import answers as answering
 from lensneurons.evaluation.answers import accuracy
 from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix, ablation_sets
 from lensneurons.interventions.editing import ablate
-from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.loading import load_model
 from lensneurons.neurons.language_neurons import LanguageNeurons
 
 # item, language, right number, layer and index of its neuron, sentences with and without it, and
@@ -212,7 +213,7 @@ def test_it_can_be_resumed_and_tells_its_metric(model, corpus, neurons, tmp_path
         with pytest.raises(LensNeuronsError, match=message):
             ablation_matrix(model, corpus, neurons, **{**options, **change})
     with pytest.raises(LensNeuronsError, match="perplexity needs metric='nll', these cells hold"):
-        matrix.log_perplexity_change()
+        matrix.log_perplexity_difference()
 
 
 def test_a_hooked_transformer_is_refused(model, corpus, neurons, monkeypatch):

@@ -121,23 +121,23 @@ def test_the_change_of_perplexity_in_logarithms(matrix):
     """Mean NLLs of 2, 2 and 2 nats before."""
     before = math.exp(2)
     expected = [[math.log1p(math.exp(2 + c) - before) for c in row] for row in matrix.cells()]
-    assert matrix.log_perplexity_change() == pytest.approx(np.array(expected))
-    assert matrix.log_perplexity_change("specific")[0, 0] == 0
-    better = replace(matrix, effect=EFFECT * [[[1]], [[-0.01]]]).log_perplexity_change()
+    assert matrix.log_perplexity_difference() == pytest.approx(np.array(expected))
+    assert matrix.log_perplexity_difference("specific")[0, 0] == 0
+    better = replace(matrix, effect=EFFECT * [[[1]], [[-0.01]]]).log_perplexity_difference()
     assert better[0, 0] == pytest.approx(math.log1p(math.exp(2 - 0.005) - before))
     assert better[0, 0] < 0
     falls = replace(matrix, effect=np.where(EFFECT == -2, -8.0, EFFECT))  # th: -2/4 of a nat
-    assert math.isnan(falls.log_perplexity_change()[1, 2])
-    assert not np.isnan(falls.log_perplexity_change()[:, :2]).any()
+    assert math.isnan(falls.log_perplexity_difference()[1, 2])
+    assert not np.isnan(falls.log_perplexity_difference()[:, :2]).any()
     with pytest.raises(LensNeuronsError, match="perplexity needs metric='nll', these cells hold a"):
-        replace(matrix, metric="accuracy").log_perplexity_change()
+        replace(matrix, metric="accuracy").log_perplexity_difference()
 
 
 def test_an_unknown_setting_is_refused(matrix):
     message = r"setting='agnostic' is not known; choose one of \['specific', 'related'\]"
     for ask in (
         matrix.cells, matrix.control_cells, matrix.interval, matrix.control_interval,
-        matrix.causal_ratio, matrix.selectivity, matrix.log_perplexity_change,
+        matrix.causal_ratio, matrix.selectivity, matrix.log_perplexity_difference,
         matrix.language_order, matrix.name_of,
     ):  # fmt: skip
         with pytest.raises(LensNeuronsError, match=message):

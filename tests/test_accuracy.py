@@ -145,7 +145,7 @@ def test_names_of_the_prompt_and_given_ones_are_ignored(
         asked.append(options)
         return LanguageGuess("th", 1.0, "Thai")
 
-    monkeypatch.setattr(answering, "identify_language", identify)
+    monkeypatch.setattr(answering, "detect_language", identify)
     result = accuracy(
         bridge("Llama"), corpus, max_new_tokens=1, ignore=["Octopus"], minimum_confidence=0.7,
         progress=False,

@@ -9,8 +9,8 @@ from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.evaluation.answers import (
     Accuracy,
     Answer,
-    accuracy_change,
-    mean_change,
+    accuracy_difference,
+    mean_difference,
     paired_interval,
 )
 from lensneurons.evaluation.generation import Decoding
@@ -36,7 +36,7 @@ AFTER = answers({"zh": "rrrww", "th": "rrrrrrww", "en": "rrrr-"})
 
 
 def test_items_are_paired_by_name_and_language():
-    table = accuracy_change(BEFORE, AFTER)
+    table = accuracy_difference(BEFORE, AFTER)
     assert table.index.tolist() == ["en", "th", "zh"]
     assert table["items"].tolist() == [4, 8, 5]
     assert table["before"].tolist() == [1.0, 0.0, 0.4]
@@ -44,7 +44,7 @@ def test_items_are_paired_by_name_and_language():
     assert np.allclose(table["change"], [0, 6 / 8, 1 / 5])
     # McNemar, two-sided: 6 of 6 changes upward; 1 of 1; no change at all
     assert np.allclose(table["p"], [1.0, 2 / 2**6, 1.0])
-    other = accuracy_change(BEFORE, AFTER, part="right_answer").loc["zh"]
+    other = accuracy_difference(BEFORE, AFTER, part="right_answer").loc["zh"]
     assert np.isclose(other["before"], 3 / 5)
     assert np.isclose(other["change"], 0)
 
@@ -80,20 +80,20 @@ def test_intervals_cover_the_truth(n, gain, loss, right):
 
 
 def test_the_mean_weighs_languages_alike_and_draws_items_together():
-    found = mean_change(BEFORE, AFTER)
+    found = mean_difference(BEFORE, AFTER)
     assert np.isclose(found.estimate, np.mean([0, 6 / 8, 1 / 5]))
     assert found.low < found.estimate < found.high
-    assert np.isclose(mean_change(BEFORE, AFTER, languages=["th", "en"]).estimate, 3 / 8)
-    same = mean_change(BEFORE, BEFORE)
+    assert np.isclose(mean_difference(BEFORE, AFTER, languages=["th", "en"]).estimate, 3 / 8)
+    same = mean_difference(BEFORE, BEFORE)
     assert (same.low, same.estimate, same.high) == (0, 0, 0)
 
 
 def test_what_cannot_be_paired_is_refused():
     with pytest.raises(CorpusError, match="no item was asked both before and after"):
-        accuracy_change(BEFORE, answers({"de": "rr"}))
+        accuracy_difference(BEFORE, answers({"de": "rr"}))
     with pytest.raises(CorpusError, match=r"no item was asked in \['de'\]"):
-        mean_change(BEFORE, AFTER, languages=["de", "en"])
+        mean_difference(BEFORE, AFTER, languages=["de", "en"])
     with pytest.raises(LensNeuronsError, match="part='all' is not known"):
-        accuracy_change(BEFORE, AFTER, part="all")
+        accuracy_difference(BEFORE, AFTER, part="all")
     with pytest.raises(LensNeuronsError, match="level"):
-        mean_change(BEFORE, AFTER, level=1.5)
+        mean_difference(BEFORE, AFTER, level=1.5)

@@ -18,13 +18,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lensneurons.activations.collection import collect
 from lensneurons.cards import card as describing
 from lensneurons.cards.attribution import Importance, importance
-from lensneurons.cards.card import NeuronCard, Weight, describe, describe_all, look_up
+from lensneurons.cards.card import NeuronCard, Weight, describe, describe_all, neuron_facts
 from lensneurons.cards.contexts import Context, top_contexts
 from lensneurons.cards.vocabulary import TokenValue, promoted_tokens
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.models.forward import has_hooks
-from lensneurons.models.loading import original_tokenizer
+from lensneurons.models.identity import original_tokenizer
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.sets import NeuronSet
 
@@ -79,7 +79,7 @@ def card(llama, neurons, statistics, name):
 )
 def test_class_owner_and_probabilities(name, class_name, languages, owner):
     _, neurons = identified()
-    record = look_up(neurons, name)
+    record = neuron_facts(neurons, name)
     assert (record.name, record.class_name) == (name, class_name)
     assert (record.languages, record.owner) == (languages, owner)
     layer, neuron = int(name[1]), int(name[3])
@@ -93,15 +93,15 @@ def test_class_owner_and_probabilities(name, class_name, languages, owner):
 
 
 def test_a_record_shows_itself():
-    record = look_up(identified()[1], "L0N2")
-    assert repr(record).startswith("NeuronRecord(L0N2 related: zh ja; ")
+    record = neuron_facts(identified()[1], "L0N2")
+    assert repr(record).startswith("NeuronFacts(L0N2 related: zh ja; ")
     assert "zh 0.900, ja 0.750, en 0.050" in repr(record)
     assert "<td>ja</td><td>0.7500</td><td></td>" in record._repr_html_()
-    assert look_up(identified()[1], "L0N1").title == "unclassified"
+    assert neuron_facts(identified()[1], "L0N1").title == "unclassified"
 
 
 def test_means_and_intervals_come_from_statistics(statistics, neurons, name):
-    record = look_up(neurons, name, statistics=statistics)
+    record = neuron_facts(neurons, name, statistics=statistics)
     layer, neuron = (int(part) for part in name[1:].split("N"))
     for k, language in enumerate(statistics.languages):
         assert record.mean[language] == statistics.mean[layer, neuron, k]
@@ -114,14 +114,14 @@ def test_means_and_intervals_come_from_statistics(statistics, neurons, name):
 
 def test_one_group_has_no_interval(llama):
     once = collect(llama, CORPUS, progress=False, groups=1)
-    record = look_up(identify(once), "L0N0", statistics=once)
+    record = neuron_facts(identify(once), "L0N0", statistics=once)
     assert record.interval is None
     assert record.mean is not None
 
 
 def test_counts_alone_have_no_mean():
     statistics, neurons = identified()
-    record = look_up(neurons, "L0N0", statistics=replace(statistics, sums=None, squares=None))
+    record = neuron_facts(neurons, "L0N0", statistics=replace(statistics, sums=None, squares=None))
     assert record.mean is None
 
 
@@ -130,7 +130,7 @@ def test_counts_alone_have_no_mean():
 
 def test_every_line_is_what_its_function_gives(card, llama, neurons, statistics, name):
     alone = NeuronSet.from_names([name], n_layers=tiny.LAYERS, d_mlp=tiny.D_MLP)
-    assert card.record == look_up(neurons, name, statistics=statistics)
+    assert card.record == neuron_facts(neurons, name, statistics=statistics)
     assert card.contexts == top_contexts(llama, CORPUS, alone, k=2).rows
     assert card.vocabulary == promoted_tokens(llama, name, k=4)
     for method in ("plnd", "activation_gradient"):
@@ -334,10 +334,10 @@ def test_many_cards_are_those_of_one_by_one(llama, neurons, statistics, monkeypa
 def test_statistics_of_something_else_are_refused(statistics, neurons):
     few = statistics.select(["en", "zh"])
     with pytest.raises(LensNeuronsError, match="are not those that the neurons were identified"):
-        look_up(neurons, "L0N0", statistics=few)
+        neuron_facts(neurons, "L0N0", statistics=few)
     other = replace(statistics, provenance=replace(statistics.provenance, weights="other"))
     with pytest.raises(ProvenanceError, match="weights"):
-        look_up(neurons, "L0N0", statistics=other)
+        neuron_facts(neurons, "L0N0", statistics=other)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from lensneurons.activations.reduction import reduce_batch, reduce_on_device
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, ProvenanceError
-from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.loading import load_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.tokens.batches import item_groups, make_batch
 from lensneurons.tokens.encoding import encode

@@ -13,7 +13,8 @@ from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
 from lensneurons.alignment.training import Alignment, align
 from lensneurons.demo.workshop.align import ALIGNMENTS, SETTINGS, export
 from lensneurons.models.adapters import DEMO_ADAPTERS, demo_adapters
-from lensneurons.models.loading import hash_weights, load_model, read_model
+from lensneurons.models.identity import hash_weights
+from lensneurons.models.loading import load_model, read_model
 from lensneurons.values.provenance import Provenance
 
 STEPS = (25, 50, 75)

@@ -33,7 +33,8 @@ from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.evaluation.likelihood import CorpusNLL
 from lensneurons.interventions.editing import ablate
-from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.loading import load_model
 from lensneurons.models.sites import neuron_site, verify_neuron_hooks
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
@@ -271,7 +272,7 @@ def _(given: Any) -> None:
         CorpusNLL(("en",), np.ones(2), np.full(2, 9), np.zeros(2, np.int64), ids)
         for ids in (("1", "2"), ("1", "3"))
     )
-    one.change(other)
+    one.difference(other)
 
 
 # StorageError

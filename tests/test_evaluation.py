@@ -217,23 +217,23 @@ def test_a_mean_weighs_tokens_not_texts():
 
 
 def test_a_change_is_that_of_the_means():
-    change = HARDER.change(PLAIN)
+    change = HARDER.difference(PLAIN)
     assert change.estimate.tolist() == pytest.approx([4 / 10, 2.5 / 11])
     assert (change.low < change.estimate).all()
-    assert (HARDER.change(PLAIN, level=0.5).low > change.low).all()
-    none = PLAIN.change(PLAIN)
+    assert (HARDER.difference(PLAIN, level=0.5).low > change.low).all()
+    none = PLAIN.difference(PLAIN)
     assert not np.stack([none.estimate, none.low, none.high]).any()
 
 
 def test_the_papers_figure():
     """Mean NLLs of 1.2 and 17 / 11 rise to 1.6 and 19.5 / 11: ln(1 + change of perplexity)."""
-    ours = HARDER.log_perplexity_change(PLAIN)
+    ours = HARDER.log_perplexity_difference(PLAIN)
     by_hand = [log(1 + exp(1.6) - exp(1.2)), log(1 + exp(19.5 / 11) - exp(17 / 11))]
     assert ours.tolist() == pytest.approx(by_hand, rel=1e-12)
     assert ours.tolist() == pytest.approx([0.968, 0.787], abs=5e-4)
-    fallen = PLAIN.log_perplexity_change(HARDER)
+    fallen = PLAIN.log_perplexity_difference(HARDER)
     assert np.isnan(fallen).all()
-    assert PLAIN.log_perplexity_change(PLAIN).tolist() == [0, 0]
+    assert PLAIN.log_perplexity_difference(PLAIN).tolist() == [0, 0]
 
 
 def test_pairs_are_much_narrower():
@@ -244,7 +244,7 @@ def test_pairs_are_much_narrower():
     told = {"languages": ("en",), "language": np.zeros(40, int), "item_ids": ids, "tokens": tokens}
     easy = random.normal(3, 1, 40) * tokens
     plain = build(easy, **told)
-    change = build(easy + random.normal(0.1, 0.05, 40) * tokens, **told).change(plain)
+    change = build(easy + random.normal(0.1, 0.05, 40) * tokens, **told).difference(plain)
     alone = plain.interval()
     assert change.low > 0.05
     assert (change.high - change.low) < 0.1 * (alone.high - alone.low)
@@ -267,7 +267,7 @@ def test_pairs_are_much_narrower():
 )
 def test_other_texts_are_refused(other, message):
     foreign = build([1.0, 2.0, 6.0, 12.0, 3.0, 5.0], **other)
-    for compare in (PLAIN.change, PLAIN.log_perplexity_change):
+    for compare in (PLAIN.change, PLAIN.log_perplexity_difference):
         with pytest.raises(ProvenanceError, match=message):
             compare(foreign)
 
@@ -277,7 +277,7 @@ def test_other_texts_are_refused(other, message):
 )
 def test_another_model_may_be_compared(entry):
     other = build([1.0, 2.0, 6.0, 12.0, 3.0, 5.0], provenance=Provenance(**{entry: "another"}))
-    assert not PLAIN.change(other).estimate.any()
+    assert not PLAIN.difference(other).estimate.any()
 
 
 # Files and tables
@@ -289,7 +289,7 @@ def test_it_is_saved_and_read_again(before, tmp_path):
         assert np.array_equal(getattr(again, name), getattr(before, name))
     for name in ("languages", "item_ids", "provenance"):
         assert getattr(again, name) == getattr(before, name)
-    assert not again.change(before).estimate.any()
+    assert not again.difference(before).estimate.any()
     with pytest.raises(StorageError, match="negative log-likelihoods"):
         CorpusNLL.load(draw_set().save(tmp_path / "set.safetensors"))
 

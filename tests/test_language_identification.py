@@ -13,7 +13,7 @@ from lensneurons.corpora.corpus import load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.languages.detection import (
     LanguageGuess,
-    identify_language,
+    detect_language,
     leave_out,
     names_in,
     require_identifiable,
@@ -44,7 +44,7 @@ SCRIPTS = {"zh": "Hani", "ja": "Jpan", "th": "Thai", "bn": "Beng", "ru": "Cyrl",
 
 @pytest.mark.parametrize("language", TEN)
 def test_a_short_answer_of_each_language(language: str) -> None:
-    guess = identify_language(TEXTS[language], languages=TEN)
+    guess = detect_language(TEXTS[language], languages=TEN)
     assert guess.language == language
     assert 0.5 < guess.confidence <= 1
     assert guess.script == SCRIPTS.get(language, guess.script)
@@ -53,32 +53,32 @@ def test_a_short_answer_of_each_language(language: str) -> None:
 @pytest.mark.parametrize("language", ["ko", "hi", "ar", "el", "uk", "pt"])
 def test_a_language_outside_the_corpus_is_named_all_the_same(language: str) -> None:
     """A model that leaves its languages must not be taken for one of them."""
-    assert identify_language(TEXTS[language], languages=TEN).language == language
+    assert detect_language(TEXTS[language], languages=TEN).language == language
 
 
 def test_without_languages_all_are_expected() -> None:
-    assert identify_language(TEXTS["uk"]).language == "uk"
-    assert identify_language(TEXTS["th"]).language == "th"
+    assert detect_language(TEXTS["uk"]).language == "uk"
+    assert detect_language(TEXTS["th"]).language == "th"
 
 
 @pytest.mark.parametrize(
     "text", ["", "38 + 21 = 59", "٥٩ ৫৯ ๕๙ ５９ 59.", "x = 5, y_1 = 3", r"\boxed{18} \frac{1}{2}"]
 )
 def test_without_letters_that_say_anything_it_is_undetermined(text: str) -> None:
-    assert identify_language(text, languages=TEN) == LanguageGuess(None, 0.0, None)
+    assert detect_language(text, languages=TEN) == LanguageGuess(None, 0.0, None)
 
 
 def test_a_script_that_nobody_knows_is_undetermined_unless_it_is_expected() -> None:
-    unknown = identify_language(TEXTS["am"], languages=TEN)
+    unknown = detect_language(TEXTS["am"], languages=TEN)
     assert (unknown.language, unknown.confidence) == (None, 0.0)
-    known = identify_language(TEXTS["am"], languages=["en", "am"])
+    known = detect_language(TEXTS["am"], languages=["en", "am"])
     assert known == LanguageGuess("am", 1.0, "Ethi")
 
 
 def test_tags_are_spelt_as_they_were_given() -> None:
-    assert identify_language(TEXTS["sw"], languages=["en", "swh"]).language == "swh"
-    assert identify_language(TEXTS["zh"], languages=["en", "zh-Hant"]).language == "zh-Hant"
-    assert identify_language(TEXTS["pt"], languages=["pt-br", "es"]).language == "pt-BR"
+    assert detect_language(TEXTS["sw"], languages=["en", "swh"]).language == "swh"
+    assert detect_language(TEXTS["zh"], languages=["en", "zh-Hant"]).language == "zh-Hant"
+    assert detect_language(TEXTS["pt"], languages=["pt-br", "es"]).language == "pt-BR"
 
 
 # --- Chinese and Japanese ---
@@ -95,11 +95,11 @@ def test_tags_are_spelt_as_they_were_given() -> None:
     ],
 )
 def test_han_with_and_without_kana(text: str, languages: tuple[str, ...], language: str) -> None:
-    assert identify_language(text, languages=languages).language == language
+    assert detect_language(text, languages=languages).language == language
 
 
 def test_the_confidence_in_chinese_grows_with_each_character() -> None:
-    sure = [identify_language("花" * n, languages=TEN).confidence for n in (1, 2, 5)]
+    sure = [detect_language("花" * n, languages=TEN).confidence for n in (1, 2, 5)]
     assert sure == pytest.approx([1 / (1 + 0.4**n) for n in (1, 2, 5)])
 
 
@@ -108,31 +108,29 @@ def test_the_confidence_in_chinese_grows_with_each_character() -> None:
 
 def test_the_share_of_letters_decides_between_scripts() -> None:
     """6 Thai letters and 4 Latin ones: Thai, with the share as its confidence."""
-    guess = identify_language("กกกกกก abcd", languages=TEN)
+    guess = detect_language("กกกกกก abcd", languages=TEN)
     assert (guess.language, guess.script) == ("th", "Thai")
     assert guess.confidence == pytest.approx(0.6)
-    half = identify_language("กกก abc", languages=TEN, minimum_confidence=0.6)
+    half = detect_language("กกก abc", languages=TEN, minimum_confidence=0.6)
     assert half.language is None
     assert half.confidence <= 0.5
 
 
 def test_a_han_character_weighs_three_letters_and_a_kana_two() -> None:
-    chinese = identify_language("花花花 abcdef", languages=TEN)
-    japanese = identify_language("はははは abcdef", languages=TEN)
+    chinese = detect_language("花花花 abcdef", languages=TEN)
+    japanese = detect_language("はははは abcdef", languages=TEN)
     assert chinese.confidence == pytest.approx(9 / 15 / (1 + 0.4**3))
     assert japanese.confidence == pytest.approx(8 / 14)
 
 
 def test_only_the_main_script_is_asked_about() -> None:
-    alone = identify_language("Die Antwort ist richtig", languages=TEN)
-    mixed = identify_language("Die Antwort ist ต richtig", languages=TEN)
+    alone = detect_language("Die Antwort ist richtig", languages=TEN)
+    mixed = detect_language("Die Antwort ist ต richtig", languages=TEN)
     assert mixed.confidence == pytest.approx(alone.confidence * 20 / 21)
 
 
 def test_units_and_variables_do_not_make_a_thai_answer_english() -> None:
-    assert identify_language("x = 5 กก และ y = 3", languages=TEN) == LanguageGuess(
-        "th", 1.0, "Thai"
-    )
+    assert detect_language("x = 5 กก และ y = 3", languages=TEN) == LanguageGuess("th", 1.0, "Thai")
 
 
 # --- names ---
@@ -150,15 +148,15 @@ def test_ignored_words_are_left_out_whole_and_in_any_case() -> None:
 def test_names_of_another_language_are_no_evidence() -> None:
     names = ["Wolfgang", "Friedrich", "Schneider"]
     text = "Wolfgang Friedrich Schneider bought ten small apples and then gave them away"
-    assert identify_language(text, languages=TEN).language != "en"
-    assert identify_language(text, languages=TEN, ignore=names).language == "en"
+    assert detect_language(text, languages=TEN).language != "en"
+    assert detect_language(text, languages=TEN, ignore=names).language == "en"
 
 
 @pytest.mark.parametrize("language", TEN)
 def test_answers_of_the_demo_world_are_recognised(language: str) -> None:
     corpus = load_corpus("demo", limit=40, languages=[language])
     guesses = [
-        identify_language(item.response, languages=TEN, ignore=names_in(item.prompt))
+        detect_language(item.response, languages=TEN, ignore=names_in(item.prompt))
         for item in corpus
     ]
     assert sum(guess.language == language for guess in guesses) >= 39
@@ -187,9 +185,9 @@ def test_languages_that_cannot_be_told_apart_are_refused(
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(LensNeuronsError, match="minimum_confidence=1.5 is not between 0 and 1"):
-        identify_language("text", minimum_confidence=1.5)
+        detect_language("text", minimum_confidence=1.5)
     with pytest.raises(CorpusError, match="'Chinese' is not a language code"):
-        identify_language("text", languages=["Chinese"])
+        detect_language("text", languages=["Chinese"])
 
 
 # --- real texts: how short a text may be ---
@@ -220,7 +218,7 @@ def measure(
     source = random.Random(0)
     texts = sentences(data, language)[:most]
     cut = [cut_text(text, length, source) if length else text for text in texts]
-    found = [identify_language(text, languages=TEN).language for text in cut]
+    found = [detect_language(text, languages=TEN).language for text in cut]
     right = sum(guess == language for guess in found)
     wrong = sum(guess not in (language, None) for guess in found)
     return right / len(found), wrong / len(found)
@@ -257,7 +255,7 @@ def test_a_language_that_is_not_expected_is_seldom_taken_for_one_that_is() -> No
     """French in a corpus without French, with all its neighbours there."""
     rest = tuple(language for language in TEN if language != "fr")
     texts = sentences("ntrex", "fr")[:200]
-    found = [identify_language(text, languages=rest).language for text in texts]
+    found = [detect_language(text, languages=rest).language for text in texts]
     assert found.count("fr") >= 0.95 * len(found)
 
 
@@ -268,7 +266,7 @@ def test_every_choice_is_made_once() -> None:
     assert unwrap(room._detector) is not room._detector
     before = room._detector.cache_info()
     for text in (TEXTS["de"], TEXTS["fr"], "59", TEXTS["th"]):
-        identify_language(text, languages=("de", "fr", "th"))
+        detect_language(text, languages=("de", "fr", "th"))
     after = room._detector.cache_info()
     assert after.misses - before.misses <= 1
     assert after.hits + after.misses - before.hits - before.misses == 2

@@ -20,7 +20,8 @@ from lensneurons.evaluation.likelihood import CorpusNLL
 from lensneurons.experiments import lens
 from lensneurons.experiments.lens import KINDS, LensCurves, logit_lens, read_next, token_kinds
 from lensneurons.interventions.editing import ablate
-from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.prepared import encode_for
 from lensneurons.uncertainty.items import expanded_tail

@@ -11,15 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lensneurons.errors import ModelError
-from lensneurons.models.loading import (
-    context_length,
-    hash_config,
-    hash_weights,
-    input_device,
-    load_model,
-    model_family,
-    original_tokenizer,
-)
+from lensneurons.models.family import context_length, input_device, model_family
+from lensneurons.models.identity import hash_config, hash_weights, original_tokenizer
+from lensneurons.models.loading import load_model
 
 IDS = torch.tensor([[5, 17, 42, 99, 260, 3, 3, 331]])
 

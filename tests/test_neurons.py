@@ -91,13 +91,13 @@ def test_one_neuron() -> None:
 
 
 def test_a_neuron_is_looked_up() -> None:
-    from lensneurons.cards.card import look_up
+    from lensneurons.cards.card import neuron_facts
 
     neurons = result()
-    record = look_up(neurons, "L0N2")
+    record = neuron_facts(neurons, "L0N2")
     assert (record.class_name, record.languages) == ("related", ("en", "sw"))
     with pytest.raises(LensNeuronsError, match="L3N0 is outside a model of 3 layers x 5 neurons"):
-        look_up(neurons, "L3N0")
+        neuron_facts(neurons, "L3N0")
 
 
 def test_overlap_of_unequal_sets() -> None:

@@ -31,7 +31,7 @@ from lensneurons.alignment.responses import (
 )
 from lensneurons.alignment.training import Alignment, DPOSettings
 from lensneurons.evaluation.generation import Decoding
-from lensneurons.models.loading import original_tokenizer
+from lensneurons.models.identity import original_tokenizer
 from lensneurons.tokens.encoding import encode
 from lensneurons.values.provenance import Provenance
 
@@ -257,7 +257,7 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         *(everything[name] for name in ("parts", "comparison", "claims", "series", "accuracy")),
         *(everything[name] for name in ("steering", "carry_over", "lens")),
         found,
-        ln.look_up(found, "L0N1"),
+        ln.neuron_facts(found, "L0N1"),
         everything["cards"][0],
         everything["effects"][0],
         before,

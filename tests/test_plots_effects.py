@@ -459,7 +459,7 @@ def test_curve_holds_shares_and_changes_in_the_order_of_alpha() -> None:
     drawn = [*lines(plots.steering_curve(curve)).values()]
     order = [1, 3, 0, 2]
     expected = [curve.share_in("zh"), curve.share_in("en"), curve.share_right()]
-    expected += [curve.nll_change(kind) for kind in ("own", "switched", "target")]
+    expected += [curve.nll_difference(kind) for kind in ("own", "switched", "target")]
     for line, found in zip(drawn, expected, strict=True):
         assert line.x.tolist() == [0, 0.5, 1, 2]
         assert np.array_equal(line.y, found.estimate[order])
@@ -503,7 +503,7 @@ def test_subtitle_of_a_curve_has_the_price() -> None:
     told = subtitle(plots.steering_curve(curve))
     assert "zh (12 neurons), add, without en (7 neurons)" in told
     for kind in ("own", "target"):
-        found = curve.nll_change(kind)
+        found = curve.nll_difference(kind)
         assert notes.with_ends(found.estimate[2], found.low[2], found.high[2]) in told
     with pytest.raises(LensNeuronsError, match="at least two items"):
         plots.steering_curve(make_curve(items=1))

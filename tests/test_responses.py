@@ -23,7 +23,7 @@ from lensneurons.evaluation.generation import (
     write_batch,
     write_responses,
 )
-from lensneurons.models.loading import original_tokenizer
+from lensneurons.models.identity import original_tokenizer
 
 # Unequal lengths; the second is the longest, the last the shortest.
 PROMPTS = ["the cat sat on", "小明有三个苹果他又买了九个", "แมวนั่งบน", "a", "counted nine"]

@@ -31,7 +31,8 @@ from lensneurons.evaluation.answers import wilson_interval
 from lensneurons.evaluation.generation import generate
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments.steering import KINDS, SteeringCurve, steering_curve
-from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.uncertainty.items import item_bootstrap
 
@@ -222,7 +223,7 @@ def test_means_and_changes_have_intervals_over_items(curve):
     found = curve.mean_nll("switched", seed=2)
     assert found.estimate == pytest.approx(curve.nll[:, 1].sum(1) / curve.tokens[1].sum())
     assert np.array_equal(found.low, expected.low[:, 0])
-    change = curve.nll_change("switched")
+    change = curve.nll_difference("switched")
     assert change.estimate == pytest.approx(found.estimate - found.estimate[0])
     assert (change.low[0], change.estimate[0], change.high[0]) == (0, 0, 0)
     assert change.estimate[2] < -1
@@ -292,4 +293,4 @@ def test_nothing_to_steer_or_to_compare_is_refused(model, corpus, curve):
         curve.share_right(level=1.0)
     later = steering_curve(model, corpus, TO_CHINESE, **{**HOW, "alphas": (1.0, 2.0)})
     with pytest.raises(LensNeuronsError, match=r"a change needs alpha 0; alphas are \[1.0, 2.0\]"):
-        later.nll_change("own")
+        later.nll_difference("own")

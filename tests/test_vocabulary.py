@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from lensneurons.cards.vocabulary import heard_tokens, promoted_tokens, written_logits
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.models.loading import load_model, original_tokenizer
+from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.loading import load_model
 from lensneurons.tokens.characters import token_texts
 
 LAYER, NEURON, NAME = 1, 17, "L1N17"

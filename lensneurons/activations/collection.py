@@ -45,16 +45,15 @@ from lensneurons.models.forward import (
     Forward,
     Watch,
     has_hooks,
-    require_same_neurons,
+    prove_neurons,
     to_device,
     watching,
 )
-from lensneurons.models.loading import original_tokenizer
-from lensneurons.models.sites import NeuronSite, neuron_site, verify_neuron_hooks
+from lensneurons.models.sites import NeuronSite
 from lensneurons.shapes import GroupedLayers, GroupWeights, LayerSums
-from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch, plan_batches
-from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope
-from lensneurons.tokens.prepared import encode_for, longest_text, provenance_of, refuse_hooks
+from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
+from lensneurons.tokens.encoding import Overlong, Scope
+from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.provenance import Provenance
 from lensneurons.values.run_folders import open_folder
@@ -186,14 +185,14 @@ def open_run(
 
 def collect(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     *,
-    scope: Scope = "response",
+    scope: Scope | None = None,
     run_dir: str | Path | None = None,
     groups: int = 10,
     batch_tokens: int = 4096,
     max_length: int | None = None,
-    overlong: Overlong = "refuse",
+    overlong: Overlong | None = None,
     padding_side: PaddingSide = "right",
     tokenizer: PreTrainedTokenizerBase | None = None,
     checkpoint_seconds: float = 30.0,
@@ -204,16 +203,16 @@ def collect(
     Args:
         model: what `load_model` returns, or any TransformerLens model; it is not changed. Hooks
             that are on it (an ablation, say) act while the statistics are collected.
-        corpus: parallel items; each language needs at least one counted token.
-        scope: which tokens count: those of the response (the paper's choice), of the prompt, or
-            all. BOS, other special tokens and padding never count.
+        corpus: parallel items, prepared or not; each language needs at least one counted token.
+        scope: which tokens count: those of the response (None, the paper's choice), of the prompt,
+            or all. BOS, other special tokens and padding never count.
         run_dir: a folder for the result. What was done is saved there every `checkpoint_seconds`,
             and the same call goes on where it stopped; a finished run is only read.
         groups: number of groups of parallel items whose counts are kept apart for intervals; costs
             8 bytes a group, neuron and language.
         batch_tokens: most tokens in a batch, padding included.
         max_length: longest text in tokens; the model's context length by default.
-        overlong: whether longer texts are refused or cut at `max_length`.
+        overlong: whether longer texts are refused (None) or cut at `max_length`.
         padding_side: where short texts of a batch are padded; the counts do not depend on it.
         tokenizer: encodes the corpus; by default the model's own, as it was saved.
         checkpoint_seconds: how often the state is written to `run_dir`.
@@ -232,31 +231,27 @@ def collect(
     if groups < 1:
         raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
     choose(padding_side, get_args(PaddingSide), "padding_side")
-    site = neuron_site(model)
-    tokenizer = tokenizer or original_tokenizer(model)
-    max_length = longest_text(model, max_length)
-    encoded = encode_for(
+    prepared = prepare(
         model, corpus, scope=scope, max_length=max_length, overlong=overlong, tokenizer=tokenizer
     )
-    batches = plan_batches(encoded, batch_tokens=batch_tokens)
+    batches = prepared.batches(batch_tokens)
     refuse_hooks(model, run_dir)
     plan = {
         "groups": groups,
         "batch_tokens": batch_tokens,
         "padding_side": padding_side,
-        "overlong": overlong,
-        "max_length": max_length,
-        "languages": list(encoded.languages),
-        "counted_tokens": encoded.report.total.counted,
+        "overlong": prepared.overlong,
+        "max_length": prepared.max_length,
+        "languages": list(prepared.encoded.languages),
+        "counted_tokens": prepared.encoded.report.total.counted,
     }
-    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
+    provenance = prepared.provenance()
     with open_run(run_dir, provenance, plan, checkpoint_seconds) as run:
         if run.finished is not None:
             return run.finished
         if not has_hooks(model):
-            verify_neuron_hooks(model)
-            require_same_neurons(model, site)
-        pass_over = _Pass(model, site, encoded, batches, groups, padding_side, progress)
+            prove_neurons(model)
+        pass_over = _Pass(prepared, batches, groups, padding_side, progress)
         return run.finish(_collect_languages(pass_over, run), provenance)
 
 
@@ -264,9 +259,7 @@ def collect(
 class _Pass:
     """What one pass over a corpus needs to know."""
 
-    model: Any
-    site: NeuronSite
-    encoded: EncodedCorpus
+    prepared: PreparedCorpus
     batches: list[np.ndarray]
     groups: int
     padding_side: PaddingSide
@@ -275,14 +268,16 @@ class _Pass:
 
 def _collect_languages(over: _Pass, run: RunFolder) -> Iterator[LanguageTotals]:
     """Run every language that the run folder does not have yet, and yield the totals in order."""
-    groups = item_groups(over.encoded.item_ids, over.groups)
-    collector = _Collector(over.site)
+    groups = item_groups(over.prepared.encoded.item_ids, over.groups)
+    collector = _Collector(over.prepared.site)
     with (
         _progress_bar(over) as bar,
-        watching(over.model, over.site, collector.watch) as forward,
+        watching(over.prepared.model, over.prepared.site, collector.watch) as forward,
     ):
-        for k, language in enumerate(over.encoded.languages):
-            rows = [batch for batch in over.batches if over.encoded.language[batch[0]] == k]
+        for k, language in enumerate(over.prepared.encoded.languages):
+            rows = [
+                batch for batch in over.batches if over.prepared.encoded.language[batch[0]] == k
+            ]
             yield _collect_language(over, language, rows, groups, collector, forward, run, bar)
 
 
@@ -298,14 +293,14 @@ def _collect_language(
 ) -> LanguageTotals:
     """Run the batches of one language from where its saved totals end."""
     totals = run.load(language) or LanguageTotals.zeros(
-        language, over.groups, over.site.n_layers, over.site.d_mlp
+        language, over.groups, over.prepared.site.n_layers, over.prepared.site.d_mlp
     )
     done = totals.batches_done
     bar.set_postfix_str(language)
     for number, rows in enumerate(batches):
-        batch = make_batch(over.encoded, rows, padding_side=over.padding_side)
+        batch = make_batch(over.prepared.encoded, rows, padding_side=over.padding_side)
         if number >= done:
-            collector.run(forward, over.model, batch)
+            collector.run(forward, over.prepared.model, batch)
             totals.add(collector.reduced, groups[rows], batch.counted.sum(1).numpy())
             run.checkpoint(totals)
         bar.update(batch.n_counted)
@@ -359,7 +354,7 @@ def _progress_bar(over: _Pass) -> Iterator[Any]:
     from tqdm.auto import tqdm
 
     with tqdm(
-        total=over.encoded.report.total.counted,
+        total=over.prepared.encoded.report.total.counted,
         unit="token",
         unit_scale=True,
         desc="collect",

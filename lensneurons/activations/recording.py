@@ -14,10 +14,9 @@ import torch
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.forward import to_device, watching
-from lensneurons.models.sites import neuron_site
 from lensneurons.shapes import NeuronIndices, RecordedActivation
-from lensneurons.tokens.batches import make_batch, plan_batches
-from lensneurons.tokens.prepared import encode_for
+from lensneurons.tokens.batches import make_batch
+from lensneurons.tokens.prepared import PreparedCorpus, prepare
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 def record_activations(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     layers: Mapping[int, NeuronIndices],
     *,
     batch_tokens: int = 4096,
@@ -37,7 +36,7 @@ def record_activations(
 
     Args:
         model: a TransformerLens model; hooks that are on it act.
-        corpus: the texts.
+        corpus: the texts, prepared or not.
         layers: layer to int64 indices of the neurons in it.
         batch_tokens: most tokens in a batch.
         tokenizer: encodes the corpus; by default the model's own, as it was saved.
@@ -50,8 +49,8 @@ def record_activations(
         CorpusError: a text is longer than the model's context.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
-    site = neuron_site(model)
-    encoded = encode_for(model, corpus, tokenizer=tokenizer)
+    prepared = prepare(model, corpus, tokenizer=tokenizer)
+    site, encoded = prepared.site, prepared.encoded
     kept: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     counted = torch.zeros((0, 0), dtype=torch.bool)
 
@@ -61,7 +60,7 @@ def record_activations(
             kept[layer].append(site.activation(chosen))
 
     with watching(model, site, watch) as run:
-        for rows in plan_batches(encoded, batch_tokens=batch_tokens):
+        for rows in prepared.batches(batch_tokens):
             batch = make_batch(encoded, rows)
             counted = batch.counted
             run(to_device(model, batch.tokens), None)

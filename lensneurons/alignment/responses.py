@@ -50,11 +50,11 @@ from lensneurons.evaluation.generation import Decoding, encode_prompts, fit_cont
 from lensneurons.evaluation.numbers import last_number, numbers_in, same_number
 from lensneurons.languages.codes import language_code, language_name
 from lensneurons.languages.detection import (
-    identify_language,
+    detect_language,
     names_in,
     require_identifiable,
 )
-from lensneurons.models.loading import original_tokenizer
+from lensneurons.models.identity import original_tokenizer
 from lensneurons.tokens.prepared import model_provenance
 from lensneurons.values.files import load_rows, save_rows
 from lensneurons.values.provenance import Provenance
@@ -532,7 +532,7 @@ def _reference(items: Mapping[tuple[str, str], Item], key: tuple[str, str], pivo
 
 
 def _judged(row: SampledResponse, score: float, expected: float, languages: tuple[str, ...]) -> Row:
-    guess = identify_language(row.text, languages=languages, ignore=names_in(row.prompt))
+    guess = detect_language(row.text, languages=languages, ignore=names_in(row.prompt))
     return {
         **asdict(row),
         "score": float(score),

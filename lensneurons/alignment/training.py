@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, StorageError
 from lensneurons.models.adapters import quiet
-from lensneurons.models.loading import Dtype, hash_weights, read_model
+from lensneurons.models.identity import hash_weights
+from lensneurons.models.loading import Dtype, read_model
 from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.values.files import load_json, save_json
 from lensneurons.values.provenance import Provenance, library_versions

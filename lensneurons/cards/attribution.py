@@ -32,9 +32,9 @@ import torch
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
+from lensneurons.models.family import model_family
 from lensneurons.models.forward import has_hooks, to_device
-from lensneurons.models.loading import model_family, original_tokenizer
-from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.models.sites import NeuronSite
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.shapes import (
     CountedMask,
@@ -46,9 +46,9 @@ from lensneurons.shapes import (
     TokenIds,
     Tokens,
 )
-from lensneurons.tokens.batches import Batch, make_batch, plan_batches
+from lensneurons.tokens.batches import Batch, make_batch
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
-from lensneurons.tokens.prepared import encode_for, provenance_of
+from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.provenance import Provenance
 from lensneurons.values.tables import html_table
@@ -175,10 +175,10 @@ class Importance:
 
 def importance(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     *,
     method: Method = "plnd",
-    scope: Scope = "response",
+    scope: Scope | None = None,
     batch_tokens: int = 1024,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = False,
@@ -205,20 +205,18 @@ def importance(
         LensNeuronsError: an unknown method, or a hook that does not fire.
     """
     choose(method, get_args(Method), "method")
-    site = neuron_site(model)
-    tokenizer = tokenizer or original_tokenizer(model)
-    encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
+    prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
+    site, encoded = prepared.site, prepared.encoded
     tokens = _denominators(encoded, method)
     sums = np.zeros((site.n_layers, site.d_mlp, len(encoded.languages)))
     measure = _gradient_sums if method == "activation_gradient" else _length_sums
-    plan = plan_batches(encoded, batch_tokens=fitting(model, batch_tokens))
+    plan = prepared.batches(fitting(model, batch_tokens))
     for rows in _with_progress(plan, method, progress):
         batch = make_batch(encoded, rows)
         sums[..., encoded.languages.index(batch.language)] += measure(model, site, batch)
     if method == "plnd":
         sums *= _output_lengths(model)[..., None]
-    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
-    provenance = replace(provenance, hook="hook_post", attention="eager")
+    provenance = replace(prepared.provenance(), hook="hook_post", attention="eager")
     return Importance(encoded.languages, sums / tokens, method, provenance)
 
 

@@ -5,7 +5,7 @@
 
 What identification knows of one neuron: whose it is, and how often it is active.
 
->>> look_up(neurons, "L12N345")                                           # doctest: +SKIP
+>>> neuron_facts(neurons, "L12N345")                                           # doctest: +SKIP
 
 The card of a neuron as HTML: compact, everything escaped, no JavaScript.
 
@@ -20,7 +20,7 @@ One neuron on one card: whose it is, what excites it, what it writes, what it is
     importance and its rank in the model        `attribution.importance`
     change of the mean NLL without it           `interventions.ablate` and `evaluation.nll`
 
-`look_up` gives the first two lines and needs no model; `describe` gives all of it.
+`neuron_facts` gives the first two lines and needs no model; `describe` gives all of it.
 
 What this does not show: a cause. The lines are measured in different ways on purpose, and where
 they disagree the reading of the others is doubtful. The effect of one neuron alone is small, and
@@ -50,6 +50,7 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.shapes import Importances
 from lensneurons.tokens.encoding import Scope
+from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import jackknife
 from lensneurons.values.files import load_rows, save_rows
 from lensneurons.values.provenance import require_same
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class NeuronRecord:
+class NeuronFacts:
     """What identification knows of one neuron.
 
     Attributes:
@@ -104,7 +105,7 @@ class NeuronRecord:
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{k} {p:.3f}" for k, p in self.probability.items())
-        return f"NeuronRecord({self.name} {self.title}; {self.details}; p: {shares})"
+        return f"NeuronFacts({self.name} {self.title}; {self.details}; p: {shares})"
 
     def _repr_html_(self) -> str:
         mean = self.mean or {}
@@ -115,9 +116,9 @@ class NeuronRecord:
         return html_table(title, ("language", "p", "mean activation"), rows)
 
 
-def look_up(
+def neuron_facts(
     neurons: LanguageNeurons, name: str, *, statistics: ActivationStatistics | None = None
-) -> NeuronRecord:
+) -> NeuronFacts:
     """What identification knows of one neuron; needs no model.
 
     Args:
@@ -132,7 +133,7 @@ def look_up(
     layer, neuron = divmod(flat_index(name, neurons.n_layers, neurons.d_mlp), neurons.d_mlp)
     languages = neurons.languages_of(name)
     class_name = neurons.class_of(name)
-    record = NeuronRecord(
+    record = NeuronFacts(
         name=f"L{layer}N{neuron}",
         class_name=class_name,
         languages=languages,
@@ -321,7 +322,7 @@ class NeuronCard:
         source: corpus and scope.
     """
 
-    record: NeuronRecord
+    record: NeuronFacts
     contexts: tuple[Context, ...]
     vocabulary: VocabularyEffect
     importance: dict[str, dict[str, Weight]]
@@ -384,7 +385,7 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
     exact = {"languages": tuple(record["languages"]), "interval": _ends_card(record["interval"])}
     exact["score"] = math.inf if record["score"] is None else record["score"]
     return {
-        "record": NeuronRecord(**record | exact),
+        "record": NeuronFacts(**record | exact),
         "contexts": tuple(Context(**one) for one in row["contexts"]),
         "vocabulary": VocabularyEffect(**vocabulary | tokens),
         "importance": {
@@ -405,11 +406,11 @@ def describe(
     neurons: LanguageNeurons,
     name: str,
     *,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     statistics: ActivationStatistics | None = None,
     importances: Sequence[Importance] | None = None,
     effect: bool = True,
-    scope: Scope = "response",
+    scope: Scope | None = None,
     k: int = 3,
     tokens: int = 10,
     window: int = 40,
@@ -461,11 +462,11 @@ def describe_all(
     neurons: LanguageNeurons,
     names: Iterable[str],
     *,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     statistics: ActivationStatistics | None = None,
     importances: Sequence[Importance] | None = None,
     effect: bool = True,
-    scope: Scope = "response",
+    scope: Scope | None = None,
     k: int = 3,
     tokens: int = 10,
     window: int = 40,
@@ -500,8 +501,9 @@ def describe_all(
         ModelError: as `describe`.
         CorpusError: as `describe`.
     """
-    choose(scope, get_args(Scope), "scope")
-    records = [look_up(neurons, name, statistics=statistics) for name in names]
+    if scope is not None:
+        choose(scope, get_args(Scope), "scope")
+    records = [neuron_facts(neurons, name, statistics=statistics) for name in names]
     found = [record.name for record in records]
     if len(set(found)) < len(found):
         raise LensNeuronsError(f"{found} names a neuron twice: a card is made once")
@@ -513,11 +515,13 @@ def describe_all(
     together = NeuronSet.from_names(found, n_layers=site.n_layers, d_mlp=site.d_mlp)
     # Weights alone, so that a wrong number of tokens is refused before anything runs.
     words = [promoted_tokens(model, name, k=tokens, tokenizer=tokenizer) for name in found]
-    shared: dict[str, Any] = {"scope": scope, "tokenizer": tokenizer}
-    contexts = top_contexts(model, corpus, together, k=k, window=window, **shared)
+    prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
+    contexts = top_contexts(model, prepared, together, k=k, window=window)
     if importances is None:
-        importances = [importance(model, corpus, method=m, **shared) for m in get_args(Method)]
-    before = nll(model, corpus, **shared) if effect else None
+        importances = [importance(model, prepared, method=m) for m in get_args(Method)]
+    before = nll(model, prepared) if effect else None
+    texts = prepared.corpus
+    source = f"{len(texts.ids)} items of {texts.name}, {prepared.scope} tokens"
     rows = zip(records, words, strict=True)
     return tuple(
         NeuronCard(
@@ -525,9 +529,9 @@ def describe_all(
             contexts=contexts.of(record.name),
             vocabulary=vocabulary,
             importance={one.method: _weights(one, record.name) for one in importances},
-            **_effect(model, corpus, record.name, before, shared),
+            **_effect(prepared, record.name, before),
             n_neurons=site.n_layers * site.d_mlp,
-            source=f"{len(corpus.ids)} items of {corpus.name}, {scope} tokens",
+            source=source,
         )
         for record, vocabulary in _with_progress(rows, len(found), progress and effect)
     )
@@ -547,19 +551,19 @@ def _weights(found: Importance, name: str) -> dict[str, Weight]:
     return {k: Weight(value, rank[k]) for k, value in found.of(name).items()}
 
 
-def _effect(
-    model: Any, corpus: ParallelCorpus, name: str, before: CorpusNLL | None, options: dict[str, Any]
-) -> dict[str, Any]:
+def _effect(prepared: PreparedCorpus, name: str, before: CorpusNLL | None) -> dict[str, Any]:
     """Change of the mean NLL without the neuron by language, and the ends of its interval."""
     if before is None:
         return {"effect": None, "effect_interval": None}
-    site = neuron_site(model)
-    with ablate(model, NeuronSet.from_names([name], n_layers=site.n_layers, d_mlp=site.d_mlp)):
-        after = nll(model, corpus, **options)
+    site = prepared.site
+    with ablate(
+        prepared.model, NeuronSet.from_names([name], n_layers=site.n_layers, d_mlp=site.d_mlp)
+    ):
+        after = nll(prepared.model, prepared)
     change = dict(zip(after.languages, (after.mean - before.mean).tolist(), strict=True))
-    if len(corpus.ids) < 2:
+    if len(prepared.corpus.ids) < 2:
         return {"effect": change, "effect_interval": None}
-    found = after.change(before)
+    found = after.difference(before)
     ends = zip(found.low.tolist(), found.high.tolist(), strict=True)
     return {"effect": change, "effect_interval": dict(zip(after.languages, ends, strict=True))}
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,14 +31,13 @@ import torch
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.models.forward import to_device, watching
-from lensneurons.models.loading import original_tokenizer
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import TopPlaces, TopValues
-from lensneurons.tokens.batches import Batch, make_batch, plan_batches
+from lensneurons.tokens.batches import Batch, make_batch
 from lensneurons.tokens.characters import Excerpts, excerpt_html
 from lensneurons.tokens.encoding import Scope, exact_backend
-from lensneurons.tokens.prepared import encode_for, provenance_of
+from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.provenance import Provenance
 
@@ -176,11 +175,11 @@ class Contexts:
 
 def top_contexts(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     neurons: NeuronSet,
     *,
     k: int = 5,
-    scope: Scope = "response",
+    scope: Scope | None = None,
     per_item: int = 1,
     window: int = 40,
     batch_tokens: int = 4096,
@@ -209,12 +208,10 @@ def top_contexts(
         CorpusError: a text has no counted token, or is longer than the model's context.
         LensNeuronsError: neurons of another model, or an option that leaves nothing.
     """
-    choose(scope, get_args(Scope), "scope")
-    site = neuron_site(model)
-    _check(neurons, site, k=k, per_item=per_item, window=window)
-    tokenizer = tokenizer or original_tokenizer(model)
-    encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
-    batches = plan_batches(encoded, batch_tokens=batch_tokens)
+    _check(neurons, neuron_site(model), k=k, per_item=per_item, window=window)
+    prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
+    site, encoded, items = prepared.site, prepared.encoded, prepared.corpus.items
+    batches = prepared.batches(batch_tokens)
     kept = _Kept(neurons, site, encoded.languages, k, per_item)
     with _bar(len(encoded), progress) as bar, watching(model, site, kept.watch) as run:
         for rows in batches:
@@ -222,14 +219,13 @@ def top_contexts(
             run(to_device(model, kept.batch.tokens), None)
             bar.update(len(rows))
     kept.require_seen(len(batches))
-    backend = exact_backend(tokenizer, [corpus.items[0].text])
-    cut = Excerpts([item.text for item in corpus], backend, window)
+    backend = exact_backend(prepared.tokenizer, [items[0].text])
+    cut = Excerpts([item.text for item in items], backend, window)
     rows = tuple(
-        Context(name, language, corpus.items[text].id, position, value, *cut(text, position))
+        Context(name, language, items[text].id, position, value, *cut(text, position))
         for name, language, value, text, position in kept.strongest()
     )
-    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
-    return Contexts(rows, neurons, encoded.languages, k, provenance)
+    return Contexts(rows, neurons, encoded.languages, k, prepared.provenance())
 
 
 def _check(neurons: NeuronSet, site: NeuronSite, **options: int) -> None:

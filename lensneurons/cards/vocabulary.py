@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.models.loading import original_tokenizer
+from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import flat_index
 from lensneurons.shapes import VocabularyScores

@@ -69,14 +69,14 @@ def ablate(options: Namespace) -> None:
 def describe(options: Namespace) -> None:
     """Print the cards of some neurons; write them as a page, and as files, if asked."""
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.cards.card import describe_all, look_up
+    from lensneurons.cards.card import describe_all, neuron_facts
 
     for folder in (options.out and options.out.parent, options.save):
         if folder is not None:
             require_writable(folder)
     statistics = ActivationStatistics.load(options.folder)
     neurons = find_neurons(options, statistics)
-    names = list(dict.fromkeys(look_up(neurons, name).name for name in options.neurons))
+    names = list(dict.fromkeys(neuron_facts(neurons, name).name for name in options.neurons))
     corpus = open_corpus(options, options.languages or statistics.languages)
     model = _open_same_model(options, statistics)
     cards = describe_all(
@@ -106,7 +106,7 @@ def _open_same_model(options: Namespace, statistics: ActivationStatistics) -> An
         ProvenanceError: its weights are others, and nobody said that they may be.
     """
     from lensneurons.errors import ProvenanceError
-    from lensneurons.models.loading import hash_weights
+    from lensneurons.models.identity import hash_weights
     from lensneurons.values.provenance import UNKNOWN
 
     origin = statistics.provenance

@@ -69,11 +69,11 @@ from lensneurons.neurons.scores import percentile_bar
 from lensneurons.shapes import (
     FlatNeurons,
     LanguageCounts,
+    ModelMemberships,
     NeuronMask,
     NeuronNumbers,
     PairedRates,
     RowMask,
-    RunMemberships,
 )
 from lensneurons.uncertainty.swaps import jackknife_interval, swap_p
 from lensneurons.values.files import load_arrays, save_arrays
@@ -140,7 +140,7 @@ class Comparison:
     tau: float
     tau_origin: str
     flat: FlatNeurons
-    above: RunMemberships
+    above: ModelMemberships
     selected: RowMask
     trained: tuple[str, ...] = ()
     pivot: str | None = None
@@ -176,7 +176,7 @@ class Comparison:
         """Counts of classes over all items; one draw."""
         return self.count(self.above)
 
-    def count(self, above: RunMemberships) -> ClassTables:
+    def count(self, above: ModelMemberships) -> ClassTables:
         """Counts of classes for memberships [run, language, neuron] of the neurons in `flat`."""
         return count_tables(
             above,

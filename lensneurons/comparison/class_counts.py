@@ -42,12 +42,12 @@ from lensneurons.shapes import (
     DrawnSizes,
     DrawnTransitions,
     FlatNeurons,
+    ModelMemberships,
     NeuronMask,
     PairedGroups,
     PairedRates,
     PairedTokens,
     RowMask,
-    RunMemberships,
 )
 
 KINDS = ("specific", "related", "agnostic", "specific + related")
@@ -85,7 +85,7 @@ class ClassTables:
 
 
 def count_tables(
-    above: RunMemberships,
+    above: ModelMemberships,
     layer: FlatNeurons,
     *,
     selected: RowMask,

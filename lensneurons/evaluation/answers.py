@@ -68,14 +68,12 @@ from lensneurons.languages.codes import language_name
 from lensneurons.languages.detection import (
     MINIMUM_CONFIDENCE,
     LanguageGuess,
-    identify_language,
+    detect_language,
     names_in,
     require_identifiable,
 )
-from lensneurons.models.loading import (
-    model_family,
-    original_tokenizer,
-)
+from lensneurons.models.family import model_family
+from lensneurons.models.identity import original_tokenizer
 from lensneurons.tokens.prepared import model_provenance
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
@@ -429,10 +427,10 @@ def expected_number(item: Item) -> float:
 def _identify_for(
     item: Item, corpus: ParallelCorpus, ignore: Sequence[str], minimum_confidence: float
 ) -> Identify:
-    """`identify_language` for the texts of one item."""
+    """`detect_language` for the texts of one item."""
 
     def identify(text: str) -> LanguageGuess:
-        return identify_language(
+        return detect_language(
             text,
             languages=corpus.languages,
             ignore={*ignore, *names_in(item.prompt)},
@@ -455,7 +453,7 @@ def _judge(item: Item, expected: float, response: Response, identify: Identify) 
     )
 
 
-def accuracy_change(
+def accuracy_difference(
     before: Accuracy, after: Accuracy, *, part: str = "both", level: float = 0.95
 ) -> pd.DataFrame:
     """Change of the share of right answers, language by language.
@@ -485,7 +483,7 @@ def accuracy_change(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("language")
 
 
-def mean_change(
+def mean_difference(
     before: Accuracy,
     after: Accuracy,
     *,
@@ -500,7 +498,7 @@ def mean_change(
         before: answers of one model.
         after: answers of another to the same items.
         languages: which to average, such as those nobody trained; None for all.
-        part: as in `accuracy_change`.
+        part: as in `accuracy_difference`.
         level: coverage.
         seed: of the bootstrap over items.
 
@@ -548,7 +546,7 @@ def _paired(
 def _row_answer_changes(
     before: np.ndarray, after: np.ndarray, level: float
 ) -> dict[str, int | float]:
-    """One row of `accuracy_change`."""
+    """One row of `accuracy_difference`."""
     from scipy.stats import binomtest
 
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())

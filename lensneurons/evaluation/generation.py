@@ -40,12 +40,8 @@ import numpy as np
 import torch
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.models.loading import (
-    context_length,
-    input_device,
-    model_family,
-    original_tokenizer,
-)
+from lensneurons.models.family import context_length, input_device, model_family
+from lensneurons.models.identity import original_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

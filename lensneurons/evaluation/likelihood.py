@@ -14,7 +14,7 @@ change is drawn in pairs, so that only the change varies and not the difficulty 
 
 >>> plain = ln.nll(model, corpus)                                        # doctest: +SKIP
 >>> with ln.ablate(model, neurons["zh"]):                                # doctest: +SKIP
-...     change = ln.nll(model, corpus).change(plain)     # nats a token, with an interval
+...     change = ln.nll(model, corpus).difference(plain)     # nats a token, with an interval
 
 Perplexities of different languages do not compare: their tokens carry different amounts of text.
 """
@@ -33,8 +33,6 @@ import torch
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError
 from lensneurons.models.forward import to_device
-from lensneurons.models.loading import original_tokenizer
-from lensneurons.models.sites import neuron_site
 from lensneurons.shapes import (
     AttentionMask,
     LanguageValues,
@@ -43,9 +41,9 @@ from lensneurons.shapes import (
     TokenIds,
     TokenNLL,
 )
-from lensneurons.tokens.batches import Batch, PaddingSide, make_batch, plan_batches
+from lensneurons.tokens.batches import Batch, PaddingSide, make_batch
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
-from lensneurons.tokens.prepared import encode_for, provenance_of
+from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
 from lensneurons.values.files import load_arrays, save_arrays
@@ -108,7 +106,7 @@ class CorpusNLL:
         """
         return self._bootstrap(self.nll, draws, level, seed)
 
-    def change(
+    def difference(
         self, before: CorpusNLL, *, draws: int = 1000, level: float = 0.95, seed: int = 0
     ) -> Interval:
         """Change of the mean NLL by language since `before`, with a paired bootstrap interval.
@@ -134,7 +132,7 @@ class CorpusNLL:
             self.item_ids, self.language, sums, self.tokens, draws=draws, level=level, seed=seed
         )
 
-    def log_perplexity_change(self, before: CorpusNLL) -> LanguageValues:
+    def log_perplexity_difference(self, before: CorpusNLL) -> LanguageValues:
         """float64 [language]: ``ln(1 + change of perplexity)``, the paper's figure.
 
         NaN where the perplexity falls by 1 or more.
@@ -193,9 +191,9 @@ class CorpusNLL:
 
 def nll(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     *,
-    scope: Scope = "response",
+    scope: Scope | None = None,
     batch_tokens: int = 4096,
     padding_side: PaddingSide = "right",
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -205,9 +203,9 @@ def nll(
 
     Args:
         model: a TransformerLens model; hooks that are on it (an ablation, say) act.
-        corpus: the texts.
-        scope: whose tokens count. The first token of a text that begins without a BOS has nothing
-            before it and does not count.
+        corpus: the texts, prepared or not.
+        scope: whose tokens count; None for the response. The first token of a text that begins
+            without a BOS has nothing before it and does not count.
         batch_tokens: most tokens in a batch, padding included; fewer where the vocabulary is large.
         padding_side: where short texts of a batch are padded.
         tokenizer: encodes the corpus; by default the model's own, as it was saved.
@@ -221,37 +219,35 @@ def nll(
             language whose counted tokens are all the first of their texts.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
-    site = neuron_site(model)
-    tokenizer = tokenizer or original_tokenizer(model)
-    encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
+    prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
+    encoded = prepared.encoded
     require_predicted(encoded)
     score = text_scorer(model, encoded, padding_side=padding_side)
     sums, tokens = np.zeros(len(encoded)), np.zeros(len(encoded), np.int64)
-    plan = plan_batches(encoded, batch_tokens=fitting(model, batch_tokens))
+    plan = prepared.batches(fitting(model, batch_tokens))
     for rows in _with_progress(plan, progress):
         sums[rows], tokens[rows] = score(rows)
-    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
     return CorpusNLL(
         languages=encoded.languages,
         nll=sums,
         tokens=tokens,
         language=encoded.language,
         item_ids=encoded.item_ids,
-        provenance=replace(provenance, attention="eager"),  # logits need the bridge
+        provenance=replace(prepared.provenance(), attention="eager"),  # logits need the bridge
     )
 
 
-Score = Callable[[Sequence[int] | np.ndarray], tuple[np.ndarray, np.ndarray]]
+TextMeasure = Callable[[Sequence[int] | np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def text_scorer(
     model: Any, encoded: EncodedCorpus, *, padding_side: PaddingSide = "right"
-) -> Score:
+) -> TextMeasure:
     """Make the function that scores texts of an encoded corpus, as one batch a call.
 
     Args:
         model: a TransformerLens model.
-        encoded: what `encode_for` gives for it.
+        encoded: a corpus in its tokens.
         padding_side: where short texts are padded.
 
     Returns:

@@ -55,9 +55,8 @@ import numpy as np
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.evaluation.answers import answer_scorer
-from lensneurons.evaluation.likelihood import Score, fitting, require_predicted, text_scorer
+from lensneurons.evaluation.likelihood import TextMeasure, fitting, require_predicted, text_scorer
 from lensneurons.interventions.editing import ablate
-from lensneurons.models.loading import original_tokenizer
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
@@ -72,7 +71,7 @@ from lensneurons.shapes import (
 )
 from lensneurons.tokens.batches import plan_batches
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
-from lensneurons.tokens.prepared import encode_for, provenance_of, refuse_hooks
+from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import ItemDraws
 from lensneurons.values.files import load_arrays, save_arrays
@@ -186,7 +185,7 @@ class AblationMatrix:
         """What a setting removes, such as ``"specific + related"``."""
         return " + ".join(self.classes[: self._place(setting) + 1])
 
-    def log_perplexity_change(self, setting: str | None = None) -> LanguageMatrix:
+    def log_perplexity_difference(self, setting: str | None = None) -> LanguageMatrix:
         """float64 [row, column]: ``ln(1 + change of perplexity)``, the paper's figure.
 
         NaN where the perplexity falls by 1 or more.
@@ -400,7 +399,7 @@ class CellJob:
 
     model: Any
     encoded: EncodedCorpus
-    score: Score
+    score: TextMeasure
     batch_tokens: int
     sets: dict[str, dict[str, NeuronSet]]
     controls: dict[str, dict[str, list[NeuronSet]]]
@@ -422,7 +421,7 @@ class CellJob:
 
 
 def score_untouched(job: CellJob) -> tuple[np.ndarray, np.ndarray]:
-    """Score and weight of every text without any ablation."""
+    """TextMeasure and weight of every text without any ablation."""
     base, weight = np.zeros(len(job.encoded)), np.zeros(len(job.encoded))
     for rows in plan_batches(job.encoded, batch_tokens=job.batch_tokens):
         base[rows], weight[rows] = job.score(rows)
@@ -489,7 +488,7 @@ Match = Literal["activity", "layer"]
 
 def ablation_matrix(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     neurons: LanguageNeurons,
     *,
     classes: Sequence[str] = LAYER_CLASSES,
@@ -498,7 +497,7 @@ def ablation_matrix(
     controls: int = 20,
     match: Match = "activity",
     max_new_tokens: int | None = None,
-    scope: Scope = "response",
+    scope: Scope | None = None,
     run_dir: str | Path | None = None,
     batch_tokens: int = 4096,
     seed: int = 0,
@@ -535,23 +534,20 @@ def ablation_matrix(
         CorpusError: texts that the model cannot read.
         ProvenanceError: `run_dir` was begun with something else; says what.
     """
-    site = neuron_site(model)
     sets = ablation_sets(neurons, classes, languages)
-    _check(neurons, site, controls)
+    _check(neurons, neuron_site(model), controls)
     refuse_hooks(model, run_dir)
     choose(metric, get_args(Metric), "metric")
     choose(match, get_args(Match), "match")
-    tokenizer = tokenizer or original_tokenizer(model)
-    encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
+    prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
     if metric == "nll":
-        require_predicted(encoded)
-        score = text_scorer(model, encoded)
+        require_predicted(prepared.encoded)
+        score = text_scorer(model, prepared.encoded)
     else:
-        score = _answer_score(model, corpus, max_new_tokens, tokenizer)
+        score = _answer_score(prepared, max_new_tokens)
     drawn = _controls(sets, neurons, controls, match, seed)
-    job = CellJob(model, encoded, score, fitting(model, batch_tokens), sets, drawn)
-    provenance = provenance_of(model, site, encoded, corpus, tokenizer)
-    provenance = replace(provenance, attention="eager")  # logits need the bridge
+    job = CellJob(model, prepared.encoded, score, fitting(model, batch_tokens), sets, drawn)
+    provenance = replace(prepared.provenance(), attention="eager")  # logits need the bridge
     plan = {
         "kind": CELL,
         "classes": list(classes),
@@ -618,14 +614,11 @@ def _of_class(neurons: LanguageNeurons, name: str, language: str) -> NeuronSet:
     return neurons.agnostic if name == "agnostic" else getattr(neurons, name)[language]
 
 
-def _answer_score(
-    model: Any,
-    corpus: ParallelCorpus,
-    max_new_tokens: int | None,
-    tokenizer: PreTrainedTokenizerBase,
-) -> Score:
+def _answer_score(prepared: PreparedCorpus, max_new_tokens: int | None) -> TextMeasure:
     """The function that scores texts by their answers: right or not, each of weight 1."""
-    answer = answer_scorer(model, corpus, max_new_tokens=max_new_tokens, tokenizer=tokenizer)
+    answer = answer_scorer(
+        prepared.model, prepared.corpus, max_new_tokens=max_new_tokens, tokenizer=prepared.tokenizer
+    )
 
     def score(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         right = np.array(answer([int(row) for row in rows]), np.float64)

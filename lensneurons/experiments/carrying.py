@@ -94,11 +94,9 @@ from lensneurons.corpora.items import Item
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
 from lensneurons.interventions.patching import Put, putting, read_source, residual_name
+from lensneurons.models.family import context_length
 from lensneurons.models.forward import to_device
-from lensneurons.models.loading import (
-    context_length,
-    original_tokenizer,
-)
+from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.registry import ANSWER_SPANS, load_registered
 from lensneurons.shapes import LayerLanguages, PatchedValues, TextNumbers, TokenIds, UnpatchedValues

@@ -69,8 +69,8 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, choose
 from lensneurons.evaluation.likelihood import LOGITS, fitting, require_predicted
 from lensneurons.interventions.patching import residual_name
+from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
-from lensneurons.models.loading import model_family, original_tokenizer
 from lensneurons.models.sites import probe_tokens
 from lensneurons.shapes import (
     KindMembers,
@@ -85,7 +85,7 @@ from lensneurons.shapes import (
 from lensneurons.tokens.batches import Batch, make_batch, plan_batches
 from lensneurons.tokens.characters import token_texts
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
-from lensneurons.tokens.prepared import encode_for, model_provenance
+from lensneurons.tokens.prepared import PreparedCorpus, model_provenance, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import ItemDraws
 from lensneurons.values.files import load_arrays, save_arrays
@@ -355,13 +355,13 @@ _BYTES = re.compile("<(0x)?[0-9A-F]{2}( [0-9A-F]{2})*>")
 
 def logit_lens(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     *,
     reference: ParallelCorpus | None = None,
     pivot: str | None = "en",
     share: float = 0.9,
     least: int = 2,
-    scope: Scope = "response",
+    scope: Scope | None = None,
     batch_tokens: int = 4096,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = False,
@@ -395,15 +395,16 @@ def logit_lens(
     model_family(model)
     _require_sense(share, least)
     batch_tokens = fitting(model, batch_tokens)
-    names = corpus.languages if reference is None else reference.languages
+    texts = corpus.corpus if isinstance(corpus, PreparedCorpus) else corpus
+    names = texts.languages if reference is None else reference.languages
     pivot = _pivot(pivot, names)
-    _require_languages(corpus.languages, names)
-    tokenizer = tokenizer or original_tokenizer(model)
-    encoded = encode_for(model, corpus, scope=scope, tokenizer=tokenizer)
+    _require_languages(texts.languages, names)
+    prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
+    encoded, tokenizer, scope = prepared.encoded, prepared.tokenizer, prepared.scope
     require_predicted(encoded)
     counted = encoded
     if reference is not None:
-        counted = encode_for(model, reference, scope=scope, tokenizer=tokenizer)
+        counted = prepare(model, reference, scope=scope, tokenizer=tokenizer).encoded
     backend = getattr(tokenizer, "backend_tokenizer")  # noqa: B009
     kinds = token_kinds(counted, backend, int(model.cfg.d_vocab), share=share, least=least)
     _require_readable(model)
@@ -411,8 +412,8 @@ def logit_lens(
     mass, true, tokens = _read_corpus(
         model, encoded, torch.from_numpy(members), batch_tokens, progress
     )
-    fingerprints = [one.fingerprint for one in (corpus, reference) if one is not None]
-    provenance = model_provenance(model, tokenizer, corpus.fingerprint)
+    fingerprints = [one.fingerprint for one in (texts, reference) if one is not None]
+    provenance = model_provenance(model, tokenizer, texts.fingerprint)
     return LensCurves(
         mass=mass,
         true=true,

@@ -56,7 +56,7 @@ from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.evaluation.numbers import last_number, same_number
 from lensneurons.interventions.editing import SteeringMethod, ablate, require_fit, steer
 from lensneurons.languages.detection import (
-    identify_language,
+    detect_language,
     names_in,
     require_identifiable,
 )
@@ -65,6 +65,7 @@ from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import RightAnswers, SteeredNLL, SteeredTokens
+from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
 from lensneurons.values.files import load_arrays, save_arrays
@@ -156,7 +157,7 @@ class SteeringCurve:
         place = KINDS.index(choose(kind, KINDS, "kind"))
         return self._bootstrap(self.nll[:, place], place, draws, level, seed)
 
-    def nll_change(
+    def nll_difference(
         self, kind: TextKind, *, draws: int = 1000, level: float = 0.95, seed: int = 0
     ) -> Interval:
         """Change of the mean NLL since alpha 0, [alpha] in nats a token, paired by item.
@@ -281,7 +282,7 @@ class _Texts(NamedTuple):
 
 def steering_curve(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     neurons: NeuronSet | LanguageNeurons,
     *,
     statistics: ActivationStatistics,
@@ -326,11 +327,14 @@ def steering_curve(
             finite or given twice, or languages that are alike or cannot be told apart.
         CorpusError: a language that the corpus lacks, or no item that has both.
     """
+    if isinstance(corpus, PreparedCorpus):
+        tokenizer, corpus = tokenizer or corpus.tokenizer, corpus.corpus
     chosen = neurons if isinstance(neurons, NeuronSet) else neurons[toward]
     strengths = _require_strengths(alphas)
     _require_fit(model, chosen, also_ablate, statistics, (toward, prompts_in))
     require_identifiable(corpus.languages)
     texts = _make_texts(corpus, toward, prompts_in)
+    prepared = [prepare(model, one, tokenizer=tokenizer) for one in texts]
     decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
     interventions = "hooks" if has_hooks(model) else "none"
 
@@ -347,7 +351,7 @@ def steering_curve(
     runs = []
     for alpha in _with_progress(strengths, progress):
         with steered(alpha):
-            runs.append(_run(model, texts, decoding, tokenizer))
+            runs.append(_run(model, prepared, decoding))
     first = runs[0].predicted[0]
     return SteeringCurve(
         alphas=strengths,
@@ -375,14 +379,14 @@ class _Run(NamedTuple):
     predicted: tuple[CorpusNLL, ...]
 
 
-def _run(
-    model: Any, texts: _Texts, decoding: Decoding, tokenizer: PreTrainedTokenizerBase | None
-) -> _Run:
-    """Write and predict, with the model as it is."""
-    prompts = [item.prompt for item in texts.own]
-    written = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=False)
-    shared: dict[str, Any] = {"batch_tokens": decoding.batch_tokens, "tokenizer": tokenizer}
-    predicted = tuple(nll(model, one, **shared) for one in texts)
+def _run(model: Any, texts: Sequence[PreparedCorpus], decoding: Decoding) -> _Run:
+    """Write on from the prompts of the first corpus and predict all of them, with the model as it
+    is.
+    """
+    own = texts[0]
+    prompts = [item.prompt for item in own.corpus]
+    written = write_responses(model, prompts, decoding, tokenizer=own.tokenizer, progress=False)
+    predicted = tuple(nll(model, one, batch_tokens=decoding.batch_tokens) for one in texts)
     return _Run(tuple(response.text for response in written), predicted)
 
 
@@ -435,7 +439,7 @@ def _guess(
 ) -> tuple[str | None, ...]:
     """The language of each text; the names of its prompt are no evidence."""
     return tuple(
-        identify_language(text, languages=languages, ignore=names_in(item.prompt)).language
+        detect_language(text, languages=languages, ignore=names_in(item.prompt)).language
         for text, item in zip(texts, corpus, strict=True)
     )
 

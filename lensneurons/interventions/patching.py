@@ -36,8 +36,8 @@ import torch
 
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.interventions.editing import Change, ChangeLayer, changing, require_fit
+from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
-from lensneurons.models.loading import model_family
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import (

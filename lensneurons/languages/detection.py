@@ -37,9 +37,9 @@ So forty characters are enough in any of them (86 % or more, mistakes under 1 %)
 of the Latin and Cyrillic texts stay undetermined. Of the 250 questions of MGSM in each language one
 is undetermined, in French, and none is mistaken.
 
->>> identify_language("Die Antwort ist neunundfünfzig (59).", languages=["de", "en", "th"]).language
+>>> detect_language("Die Antwort ist neunundfünfzig (59).", languages=["de", "en", "th"]).language
 'de'
->>> identify_language("38 + 21 = 59").language is None
+>>> detect_language("38 + 21 = 59").language is None
 True
 
 What it does not show: that the text is good, or about anything. Nonsense made of English pieces is
@@ -95,7 +95,7 @@ class LanguageGuess:
     script: str | None
 
 
-def identify_language(
+def detect_language(
     text: str,
     *,
     languages: Iterable[str] | None = None,

@@ -24,8 +24,15 @@ import torch
 from torch import nn
 
 from lensneurons.errors import ModelError
-from lensneurons.models.loading import input_device, model_family
-from lensneurons.models.sites import NeuronSite, first_projection, probe_tokens
+from lensneurons.models.family import input_device, model_family
+from lensneurons.models.identity import once
+from lensneurons.models.sites import (
+    NeuronSite,
+    first_projection,
+    neuron_site,
+    probe_tokens,
+    verify_neuron_hooks,
+)
 from lensneurons.shapes import Activation, AttentionMask, TokenIds
 
 Path = Literal["native", "bridge", "hooked"]
@@ -235,6 +242,22 @@ def require_same_neurons(model: Any, site: NeuronSite) -> None:
             f"the fast path and the bridge disagree by {worst:.1e} on "
             f"{type(model.original_model).__name__}: please report this architecture"
         )
+
+
+def prove_neurons(model: Any) -> None:
+    """Prove once for a model that its hooks are its neurons, and that the fast path sees the same.
+
+    Raises:
+        ModelError: as `verify_neuron_hooks` and `require_same_neurons`.
+    """
+
+    def prove() -> bool:
+        verify_neuron_hooks(model)
+        require_same_neurons(model, neuron_site(model))
+        return True
+
+    weight = next(iter(model.parameters()))
+    once(model, "proof of the hooks", (forward_path(model), weight.dtype, weight.device), prove)
 
 
 def _pre_activations(

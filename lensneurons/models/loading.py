@@ -14,21 +14,19 @@ knows how TransformerLens is built.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import xxhash
 
 from lensneurons.errors import ModelError, choose
+from lensneurons.models.adapters import add_adapter
+from lensneurons.models.sites import neuron_site
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
-Family = Literal["bridge", "hooked"]
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
 
@@ -62,8 +60,6 @@ def load_model(
         ModelError: no such model, folder or adapter, files missing in it, or an architecture
             without dense MLP neurons (mixture of experts, state-space models).
     """
-    from lensneurons.models.sites import neuron_site
-
     hugging_face, tokenizer, name = read_model(
         name_or_path,
         dtype=_torch_dtype(dtype),
@@ -71,8 +67,6 @@ def load_model(
         local_files_only=local_files_only,
     )
     if adapter is not None:
-        from lensneurons.models.adapters import add_adapter
-
         hugging_face = add_adapter(hugging_face, name, adapter, local_files_only)
     model = _bridge(name, hugging_face, tokenizer, device)
     neuron_site(model)
@@ -175,90 +169,3 @@ def _bridge(
             f"{_first_sentence(error)}. Supported are its dense causal language models: Llama, "
             "Mistral, Qwen 2/3, Gemma, OLMo 2, Phi, GPT-2/J/NeoX, BLOOM, OPT, Falcon, XGLM"
         ) from error
-
-
-def model_family(model: Any) -> Family:
-    """Whether a model is a ``TransformerBridge`` or a TransformerLens 3.9 ``HookedTransformer``.
-
-    Raises:
-        ModelError: it is neither; a Hugging Face model is told how to become one.
-    """
-    if hasattr(model, "original_model") and hasattr(model, "hook_dict"):
-        return "bridge"
-    if type(model).__name__ == "HookedTransformer" and hasattr(model, "hook_dict"):
-        return "hooked"
-    raise ModelError(
-        f"{type(model).__name__} is not a TransformerLens model: pass what load_model() returns, "
-        "or TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
-    )
-
-
-def input_device(model: Any) -> torch.device:
-    """Where the token ids of a model have to be."""
-    return next(iter(model.parameters())).device
-
-
-def context_length(model: Any) -> int:
-    """Longest text in tokens that the model was made for."""
-    return int(model.cfg.n_ctx)
-
-
-def original_tokenizer(model: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer as it was saved, with its own rule for BOS.
-
-    TransformerLens gives a model a tokenizer that prepends BOS even where the original does not
-    (Qwen 2, BLOOM), which would shift every activation. So it is read again from where it came.
-
-    Raises:
-        ModelError: the model has no tokenizer, or it cannot be read again.
-    """
-    from transformers import AutoTokenizer
-
-    source = getattr(getattr(model, "tokenizer", None), "name_or_path", None)
-    if not source:
-        raise ModelError("the model has no tokenizer that can be read again: pass tokenizer=")
-    try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the tokenizer of the model cannot be read again from {source!r} "
-            f"({_first_sentence(error)}): pass tokenizer="
-        ) from error
-
-
-def revision_of(model: Any) -> str:
-    """Commit of the hub that the model was loaded from, or "unknown" for a local folder."""
-    config = getattr(getattr(model, "original_model", None), "config", None)
-    return str(getattr(config, "_commit_hash", None) or "unknown")
-
-
-def hash_config(model: Any) -> str:
-    """Hash of everything in the model's configuration that is not a path or a runtime choice."""
-    if model_family(model) == "bridge":
-        config = model.original_model.config.to_diff_dict()
-    else:
-        config = {name: str(value) for name, value in vars(model.cfg).items()}
-    runtime = ("_name_or_path", "transformers_version", "device", "dtype", "output_attentions")
-    kept = sorted(
-        (k, str(v)) for k, v in config.items() if k not in runtime and "attn_impl" not in k
-    )
-    return hashlib.sha256(repr(kept).encode()).hexdigest()
-
-
-def hash_weights(model: Any) -> str:
-    """Hash over every weight of the model: one changed bit, or two swapped weights, change it.
-
-    XXH3 reads the weights at the speed of the memory (SHA-256: 1 GB/s, half a minute for a model
-    of 7 billion parameters); it is no defence against forgery, and none is needed.
-    """
-    digest = xxhash.xxh3_128()
-    for name, weight in _weights(model):
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value of each parameter once; weights offloaded to a disk go by name alone."""
-    for name, weight in model.named_parameters():
-        yield name, weight if weight.device.type != "meta" else torch.zeros(2)

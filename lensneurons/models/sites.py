@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 
 from lensneurons.errors import ModelError
-from lensneurons.models.loading import context_length, input_device, model_family
+from lensneurons.models.family import context_length, input_device, model_family
 from lensneurons.shapes import Activation
 
 ACTIVATION_NAMES = ("act_fn", "activation_fn", "act", "gelu_impl", "activation")

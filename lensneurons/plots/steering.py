@@ -90,7 +90,7 @@ def _costs(curve: SteeringCurve) -> list[tuple[str, Look, Interval]]:
         "switched": (f"{toward} answers to {stayed} prompts", curve.toward, "solid", "circle"),
         "target": (f"{toward} answers to {toward} prompts", curve.toward, "dot", "triangle-up"),
     }
-    measure = curve.nll_change if 0 in curve.alphas else curve.mean_nll
+    measure = curve.nll_difference if 0 in curve.alphas else curve.mean_nll
     return [
         (name, Look(language_colour(code), dash, symbol), measure(kind))
         for kind, (name, code, dash, symbol) in looks.items()
@@ -164,7 +164,7 @@ def _at_best(curve: SteeringCurve) -> list[str]:
     )
     if 0 not in curve.alphas:
         return [told, "Alpha 0 was not run, so NLL is no change"]
-    costs = [with_ends(*_one(curve.nll_change(kind), best)) for kind in ("own", "target")]
+    costs = [with_ends(*_one(curve.nll_difference(kind), best)) for kind in ("own", "target")]
     stayed, toward = (
         f"{cost} on texts in {full_name(code)}"
         for cost, code in zip(costs, (curve.prompts_in, curve.toward), strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lensneurons.cards.card import NeuronCard, look_up
+from lensneurons.cards.card import NeuronCard, neuron_facts
 from lensneurons.comparison.before_after import Comparison, ComparisonSeries
 from lensneurons.comparison.claims import Claims
 from lensneurons.errors import LensNeuronsError
@@ -44,7 +44,7 @@ def check_cards(neurons: LanguageNeurons, cards: Sequence[NeuronCard]) -> None:
     seen: set[str] = set()
     for card in cards:
         name = card.record.name
-        ours = look_up(neurons, name)
+        ours = neuron_facts(neurons, name)
         if (ours.probability, ours.tau) != (card.record.probability, card.record.tau):
             raise LensNeuronsError(
                 f"the card of {name} is of other neurons than the page (another model, corpus, "

@@ -1,26 +1,30 @@
-"""A corpus made ready for one model: encoded with its tokenizer, checked, and its provenance.
+"""A corpus as one model reads it: the floor on which every run of a model stands.
 
-Everything that runs a model over a corpus begins here, so that bad input is refused once and in the
-same words, before any forward pass.
+    prepared = ln.prepare(model, corpus, scope="response")
+    ln.nll(model, prepared); ln.collect(model, prepared)      # encoded once, checked once
+
+Bad input is refused here, once and in the same words, before any forward pass. Every function that
+runs a model over a corpus takes a `ParallelCorpus`, which it prepares, or a `PreparedCorpus`.
+
+What belongs to the moment of a run is not kept but read then: hooks on the model, its attention
+kernel, and whether its weights are still the same (`PreparedCorpus.provenance`).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError
+from lensneurons.models.family import context_length
 from lensneurons.models.forward import attention_implementation, has_hooks
-from lensneurons.models.loading import (
-    context_length,
-    hash_config,
-    hash_weights,
-    original_tokenizer,
-    revision_of,
-)
-from lensneurons.models.sites import NeuronSite
+from lensneurons.models.identity import hash_config, hash_weights, original_tokenizer, revision_of
+from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.tokens.batches import plan_batches
 from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope, encode, tokenizer_hash
 from lensneurons.values.provenance import Provenance, library_versions
 
@@ -28,43 +32,116 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def encode_for(
+@dataclass(frozen=True, eq=False, repr=False)
+class PreparedCorpus:
+    """A corpus as one model reads it. Made by `prepare`.
+
+    Attributes:
+        model: the TransformerLens model.
+        corpus: the texts.
+        tokenizer: what encoded them.
+        site: where the model's neurons are.
+        encoded: the texts as token ids, with the counted tokens of each.
+        max_length: most tokens of a text.
+        overlong: what was done with longer texts.
+    """
+
+    model: Any
+    corpus: ParallelCorpus
+    tokenizer: PreTrainedTokenizerBase
+    site: NeuronSite
+    encoded: EncodedCorpus
+    max_length: int
+    overlong: Overlong
+
+    @property
+    def scope(self) -> Scope:
+        """Which tokens count."""
+        return self.encoded.scope
+
+    def batches(self, batch_tokens: int) -> list[np.ndarray]:
+        """Numbers of the texts of each batch; see `lensneurons.tokens.batches.plan_batches`."""
+        return plan_batches(self.encoded, batch_tokens=batch_tokens)
+
+    def provenance(self) -> Provenance:
+        """Where the numbers of a run that begins now come from.
+
+        Names the model, tokenizer, corpus, hook, activation function and scope, and says whether
+        hooks are on the model.
+        """
+        cut = self.encoded.report.total.cut
+        return replace(
+            model_provenance(self.model, self.tokenizer, self.corpus.fingerprint),
+            attention=attention_implementation(self.model),
+            hook="hook_pre",
+            activation=self.site.activation_name,
+            # Texts that were cut elsewhere are other counts.
+            scope=f"{self.scope}, cut at {int(self.encoded.lengths.max())} tokens"
+            if cut
+            else self.scope,
+        )
+
+    def __repr__(self) -> str:
+        total = self.encoded.report.total
+        return (
+            f"PreparedCorpus({self.corpus.name} for {self.model.cfg.model_name}: {total.texts} "
+            f"texts, {total.counted} counted tokens in scope {self.scope!r})"
+        )
+
+
+def prepare(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     *,
-    scope: Scope = "response",
+    scope: Scope | None = None,
     max_length: int | None = None,
-    overlong: Overlong = "refuse",
+    overlong: Overlong | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-) -> EncodedCorpus:
-    """Encode a corpus for a model, and make sure that the model can read it.
+) -> PreparedCorpus:
+    """Encode a corpus for a model once, and make sure that the model can read it.
 
     Args:
         model: a TransformerLens model.
-        corpus: the texts.
-        scope: which tokens count.
-        max_length: longest text in tokens; the model's context length by default.
-        overlong: whether longer texts are refused or cut.
-        tokenizer: by default the model's own, as it was saved.
-
-    Returns:
-        The corpus in tokens.
+        corpus: the texts; a corpus that is prepared already is only checked against the options.
+        scope: which tokens count: those of the response (None), of the prompt, or all.
+        max_length: longest text in tokens; None for the model's context length.
+        overlong: whether longer texts are refused (None) or cut.
+        tokenizer: None for the model's own, as it was saved.
 
     Raises:
+        ModelError: the model has no dense MLP neurons, or no tokenizer.
         CorpusError: texts too long or without counted tokens, a language that has none left, or
             ids outside the vocabulary.
+        LensNeuronsError: `corpus` was prepared for another model, or with other options.
     """
+    if isinstance(corpus, PreparedCorpus):
+        asked = {"scope": scope, "max_length": max_length, "overlong": overlong}
+        _require_prepared_so(corpus, model, {**asked, "tokenizer": tokenizer})
+        return corpus
+    site = neuron_site(model)
+    tokenizer = tokenizer or original_tokenizer(model)
     longest = longest_text(model, max_length)
+    overlong = overlong or "refuse"
     encoded = encode(
-        corpus,
-        tokenizer or original_tokenizer(model),
-        scope=scope,
-        max_length=longest,
-        overlong=overlong,
+        corpus, tokenizer, scope=scope or "response", max_length=longest, overlong=overlong
     )
     _check_counted(encoded, longest)
     _check_vocabulary(model, encoded)
-    return encoded
+    return PreparedCorpus(model, corpus, tokenizer, site, encoded, longest, overlong)
+
+
+def _require_prepared_so(prepared: PreparedCorpus, model: Any, asked: dict[str, Any]) -> None:
+    """Raise where a prepared corpus is of another model, or an option asks for something else."""
+    if prepared.model is not model:
+        raise LensNeuronsError(
+            f"{prepared!r} was prepared for another model: prepare(model, corpus) for this one"
+        )
+    for name, value in asked.items():
+        if value is not None and value != getattr(prepared, name):
+            raise LensNeuronsError(
+                f"{name}={value!r} differs from that of {prepared!r}: leave it out here, or give "
+                "it to prepare()"
+            )
 
 
 def longest_text(model: Any, max_length: int | None) -> int:
@@ -109,23 +186,6 @@ def refuse_hooks(model: Any, run_dir: str | Path | None) -> None:
         )
 
 
-def provenance_of(
-    model: Any,
-    site: NeuronSite,
-    encoded: EncodedCorpus,
-    corpus: ParallelCorpus,
-    tokenizer: PreTrainedTokenizerBase,
-) -> Provenance:
-    """Where counts come from: model, tokenizer, corpus, hook, activation function and scope."""
-    return replace(
-        model_provenance(model, tokenizer, corpus.fingerprint),
-        attention=attention_implementation(model),
-        hook="hook_pre",
-        activation=site.activation_name,
-        scope=_scope(encoded),
-    )
-
-
 def model_provenance(
     model: Any, tokenizer: PreTrainedTokenizerBase, fingerprint: str
 ) -> Provenance:
@@ -146,9 +206,3 @@ def model_provenance(
         corpora=(fingerprint,),
         versions=library_versions(),
     )
-
-
-def _scope(encoded: EncodedCorpus) -> str:
-    """The scope, and how far texts were read where some were cut: another cut is another count."""
-    cut = encoded.report.total.cut
-    return f"{encoded.scope}, cut at {int(encoded.lengths.max())} tokens" if cut else encoded.scope

@@ -45,8 +45,8 @@ import torch
 from markupsafe import Markup
 
 from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
-from lensneurons.models.loading import model_family
 from lensneurons.plots.labels import plain
 from lensneurons.shapes import AttentionPattern
 from lensneurons.values.files import replacing

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lensneurons.errors import CorpusError, LensNeuronsError
-from lensneurons.models.loading import context_length, original_tokenizer
+from lensneurons.models.family import context_length
+from lensneurons.models.identity import original_tokenizer
 from lensneurons.views.characters import TextTokens, group_tokens
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import ProvenanceError
 from lensneurons.evaluation.answers import Accuracy, accuracy
 from lensneurons.experiments.ablation import ablation_matrix
-from lensneurons.models.loading import hash_weights, load_model
+from lensneurons.models.identity import hash_weights
+from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.parts import divide_layers
 from lensneurons.plots import language_colour, save_figure

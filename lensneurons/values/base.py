@@ -1,0 +1,269 @@
+"""The base of all values: nobody can change one, and all are saved, loaded and shown alike.
+
+A value is a frozen dataclass whose fields say all about it. `Value` freezes its arrays and writes
+it to one safetensors file: the arrays as they are, everything else as JSON in the header (see
+`lensneurons.values.files`). `Table` is a value of rows of text: a file of JSON lines.
+
+    class Curve(Value):
+        FILE_KIND = "curve"                                   # checked on loading
+        AXES = {"height": ("place",)}                         # for to_xarray
+        COORDINATES = {"place": "places"}                     # the field that names the places
+        places: tuple[str, ...]
+        height: Float64[ndarray, "place"]
+        provenance: Provenance
+
+A subclass adds `_brief`, the text of its ``repr``, and `_overview`, its table in a notebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    NamedTuple,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
+from typing import get_type_hints as type_hints
+
+import numpy as np
+
+from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.values.files import load_arrays, load_rows, save_arrays, save_rows
+from lensneurons.values.provenance import Provenance
+from lensneurons.values.tables import html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray
+
+Row = TypeVar("Row")
+
+
+class Overview(NamedTuple):
+    """What a value shows of itself in a notebook: a title, column heads, and rows of cells."""
+
+    title: str
+    head: Sequence[object]
+    rows: Iterable[Sequence[object]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Value:
+    """A frozen dataclass that can be saved, loaded and shown. See the module's docstring.
+
+    Attributes:
+        FILE_KIND: what a file of it holds, such as ``"activation statistics"``.
+        FILE_NAMES: field to its name in the file, where the two differ.
+        RUN_FILE: name of its file in a run folder, which `load` then accepts as well.
+        AXES: array field to the names of its axes.
+        COORDINATES: axis to the field (or property) that names the places along it.
+    """
+
+    FILE_KIND: ClassVar[str]
+    FILE_NAMES: ClassVar[Mapping[str, str]] = {}
+    RUN_FILE: ClassVar[str | None] = None
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    COORDINATES: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, np.ndarray):
+                object.__setattr__(self, entry.name, frozen(value))
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, atomically, and return its path."""
+        arrays, details = self._pack()
+        return save_arrays(path, self.FILE_KIND, arrays, details)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote; a run folder is accepted where one holds such a file.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        file = _in_folder(path, cls.RUN_FILE)
+        arrays, details = load_arrays(file, cls.FILE_KIND)
+        for array in arrays.values():
+            array.flags.writeable = False  # nobody else has it: no copy is needed
+        return _whole(file, cls, lambda: cls._unpack(arrays, details))
+
+    def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays and the JSON details of the file."""
+        arrays, details = {}, {}
+        for entry in fields(self):
+            name, value = self._file_name(entry.name), getattr(self, entry.name)
+            if isinstance(value, np.ndarray):
+                arrays[name] = value
+            elif value is not None or entry.default is MISSING:
+                details[name] = to_json(value)
+        return arrays, details
+
+    @classmethod
+    def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Self:
+        """The value that `_pack` described."""
+        given: dict[str, Any] = {}
+        for entry in fields(cls):
+            name = cls._file_name(entry.name)
+            if name in arrays:
+                given[entry.name] = arrays[name]
+            elif name in details:
+                given[entry.name] = from_json(_hints(cls)[entry.name], details[name])
+        return cls(**given)
+
+    @classmethod
+    def _file_name(cls, field: str) -> str:
+        return cls.FILE_NAMES.get(field, field)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The arrays with named axes as one data set; needs the extra ``xarray``.
+
+        Raises:
+            LensNeuronsError: the value has no array with named axes, or xarray is not installed.
+        """
+        if not self.AXES:
+            raise LensNeuronsError(f"{type(self).__name__} has no named axes: use to_pandas()")
+        try:
+            import xarray
+        except ImportError:
+            raise LensNeuronsError(
+                "to_xarray() needs xarray: pip install 'lensneurons[xarray]'"
+            ) from None
+        arrays = {name: (axes, getattr(self, name)) for name, axes in self.AXES.items()}
+        names = {axis: list(getattr(self, field)) for axis, field in self.COORDINATES.items()}
+        present = {name: pair for name, pair in arrays.items() if pair[1] is not None}
+        return xarray.Dataset(present, coords=names)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._brief()})"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._overview())
+
+    def _brief(self) -> str:
+        """What ``repr`` says between the parentheses."""
+        return ", ".join(entry.name for entry in fields(self))
+
+    def _overview(self) -> Overview:
+        """What a notebook shows."""
+        return Overview(repr(self), (), ())
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table(Value, Generic[Row]):
+    """A value of rows, each a small frozen dataclass: a file of JSON lines, a row a line."""
+
+    rows: tuple[Row, ...]
+
+    def save(self, path: str | Path) -> Path:
+        """Write one file of JSON lines, atomically, and return its path."""
+        _, details = self._pack()
+        rows = details.pop("rows")
+        return save_rows(path, self.FILE_KIND, rows, details)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote; a run folder is accepted where one holds such a file.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        file = _in_folder(path, cls.RUN_FILE)
+        rows, details = load_rows(file, cls.FILE_KIND)
+        return _whole(file, cls, lambda: cls._unpack({}, {**details, "rows": rows}))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a row, with a column for each of its fields."""
+        import pandas as pd
+
+        return pd.DataFrame([to_json(row) for row in self.rows])
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """The array, read-only: itself where nobody can write to it, else a copy.
+
+    The caller's own array stays writeable, and what the caller then writes changes no value.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            copy = array.copy()
+            copy.flags.writeable = False
+            return copy
+        owner = owner.base
+    return array
+
+
+def to_json(value: Any) -> Any:
+    """A field as JSON values: dataclasses become objects, tuples become lists."""
+    if isinstance(value, Provenance):
+        return value.to_dict()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: to_json(one) for name, one in asdict(value).items()}
+    if isinstance(value, Mapping):
+        return {name: to_json(one) for name, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(one) for one in value]
+    return value
+
+
+def from_json(hint: Any, value: Any) -> Any:
+    """The field of type `hint` that `to_json` wrote: lists become tuples and dataclasses again."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if value is None:
+        return None
+    if origin in (Union, UnionType):
+        return from_json(next(one for one in arguments if one is not type(None)), value)
+    if hint is Provenance:
+        return Provenance.from_dict(value)
+    if origin is tuple:
+        each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(from_json(one, part) for one, part in zip(each, value, strict=True))
+    if origin in (dict, Mapping) or origin is not None and issubclass(origin, Mapping):
+        return {name: from_json(arguments[1], one) for name, one in value.items()}
+    if isinstance(hint, type) and is_dataclass(hint):
+        hints = _hints(hint)
+        return hint(**{name: from_json(hints[name], one) for name, one in value.items()})
+    return value
+
+
+@cache
+def _hints(owner: Any) -> dict[str, Any]:
+    """The types of the fields of a dataclass; those of a `Table` name its rows."""
+    hints = type_hints(owner)
+    for base in getattr(owner, "__orig_bases__", ()):
+        if get_origin(base) is Table:
+            hints["rows"] = tuple[get_args(base)[0], ...]
+    return hints
+
+
+def _in_folder(path: str | Path, name: str | None) -> Path:
+    return Path(path) / name if name is not None and Path(path).is_dir() else Path(path)
+
+
+def _whole(path: Path, kind: type[Value], build: Any) -> Any:
+    """What `build` gives, or an error that names the file where entries are missing."""
+    try:
+        return build()
+    except (KeyError, TypeError, StopIteration) as error:
+        raise StorageError(
+            f"{path} does not hold one whole {kind.FILE_KIND} ({error}): write it anew"
+        ) from None

@@ -18,7 +18,7 @@ A subclass adds `_brief`, the text of its ``repr``, and `_overview`, its table i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -107,7 +107,7 @@ class Value:
             name, value = self._file_name(entry.name), getattr(self, entry.name)
             if isinstance(value, np.ndarray):
                 arrays[name] = value
-            elif value is not None or entry.default is MISSING:
+            elif value is not None or entry.default is not None:
                 details[name] = to_json(value)
         return arrays, details
 
@@ -237,7 +237,7 @@ def from_json(hint: Any, value: Any) -> Any:
     if origin is tuple:
         each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(from_json(one, part) for one, part in zip(each, value, strict=True))
-    if origin in (dict, Mapping) or origin is not None and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return {name: from_json(arguments[1], one) for name, one in value.items()}
     if isinstance(hint, type) and is_dataclass(hint):
         hints = _hints(hint)

@@ -28,7 +28,6 @@ from typing import (
     ClassVar,
     Generic,
     NamedTuple,
-    Self,
     TypeVar,
     Union,
     get_args,
@@ -44,8 +43,12 @@ from lensneurons.values.provenance import Provenance
 from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import pandas as pd
     import xarray
+else:
+    Self = Any  # the tests check types at run time with beartype, which cannot check Self
 
 Row = TypeVar("Row")
 

@@ -92,7 +92,7 @@ def describe(options: Namespace) -> None:
         _write_page(cards, options.out)
     for card in cards:
         if options.save is not None:
-            card.save(options.save / f"{card.record.name}.jsonl")
+            card.save(options.save / f"{card.facts.name}.jsonl")
         if options.json:
             say_json(card.to_dict())
         else:
@@ -196,7 +196,7 @@ def _write_page(cards: Sequence[NeuronCard], path: Path) -> None:
     from lensneurons.cards.card import card_html
     from lensneurons.values.files import replacing
 
-    title = escape(" ".join(card.record.name for card in cards))
+    title = escape(" ".join(card.facts.name for card in cards))
     page = PAGE.format(title=title, cards="\n".join(map(card_html, cards)))
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -48,7 +48,7 @@ def page_cards(cards: Sequence[NeuronCard]) -> list[PageCard]:
     """The cards, in the order given."""
     return [
         PageCard(
-            name=card.record.name,
+            name=card.facts.name,
             tokens=tuple(_tokens(card)),
             contexts=_contexts(card),
             measured=_measured(card),
@@ -69,7 +69,7 @@ def _tokens(card: NeuronCard) -> Iterator[tuple[str, tuple[tuple[str, float], ..
 
 def _contexts(card: NeuronCard) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     """Excerpts of the languages above tau and of the others; all are own where none is above."""
-    own = [k for k in card.languages if k in card.record.languages or not card.record.languages]
+    own = [k for k in card.languages if k in card.facts.languages or not card.facts.languages]
     others = [k for k in card.languages if k not in own]
     return tuple(_groups(card, own)), tuple(_groups(card, others))
 

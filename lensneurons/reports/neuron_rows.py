@@ -29,13 +29,13 @@ def table_data(findings: Findings) -> dict[str, Any]:
     neurons, cards = findings.neurons, findings.cards
     listed = _listed(neurons)
     shown = listed[:MOST_NEURONS]
-    carded = _places(neurons, [card.record.name for card in cards])
+    carded = _places(neurons, [card.facts.name for card in cards])
     shown = np.concatenate([shown, carded[~np.isin(carded, shown)]])
     return {
         "languages": [_language(code) for code in neurons.languages],
         "tau": neurons.tau,
         "rows": _rows(neurons, shown),
-        "words": {card.record.name: _words(card) for card in cards},
+        "words": {card.facts.name: _words(card) for card in cards},
         "scored": neurons.score_name,
     }
 

@@ -165,7 +165,7 @@ class EncodedCorpus:
     @property
     def predicted(self) -> TextNumbers:
         """The number of counted tokens of each text that have a token before them."""
-        return np.maximum(self.stop - np.maximum(self.start, 1), 0)
+        return np.maximum(self.stop - np.maximum(self.start, 1), 0).astype(np.int64)
 
     def __len__(self) -> int:
         """The number of texts."""

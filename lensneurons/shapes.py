@@ -71,16 +71,6 @@ RecordedActivation = Float[Tensor, "token neurons"]
 RowCounts = Int64[Array, "batch d_mlp"]
 NeuronSums = Float64[Array, "d_mlp"]
 
-# One value a token of the vocabulary
-VocabularyScores = Float64[Array, "vocabulary"]
-
-# What matters: one value a neuron and language
-Importances = Float64[Array, "layer neuron language"]
-
-# The strongest activations of chosen neurons, and where they were
-TopValues = Float64[Array, "neurons k"]
-TopPlaces = Int64[Array, "neurons k 2"]
-
 # An encoded corpus, flat
 FlatIds = Int32[Array, "tokens"]
 TextOffsets = Int64[Array, "offsets"]
@@ -88,26 +78,12 @@ TextNumbers = Int[Array, "texts"]
 RowNumbers = Int[Array, "batch"]
 TextValues = Float64[Array, "texts"]
 
-# Effects of removing sets of neurons; a setting is a union of classes, a row a language
-TextEffects = Float64[Array, "setting row texts"]
-Cells = Float64[Array, "setting row language"]
-DrawnCells = Float64[Array, "draw setting row language"]
-SetSizes = Int64[Array, "setting row"]
-
 # Items drawn again with replacement
 ItemWeights = Float64[Array, "draw item"]
 
 # Activations of one run put into another, and what the model then says
 PositionNumbers = Int64[Tensor, "_ _"]
 PositionValues = Float[Tensor, "batch chosen width"]
-PatchedValues = Float64[Array, "layer pair outcome"]
-UnpatchedValues = Float64[Array, "pair outcome"]
-LayerLanguages = Float64[Array, "layer language"]
-
-# A model steered more and more
-RightAnswers = Bool[Array, "alpha item"]
-SteeredNLL = Float64[Array, "alpha kind item"]
-SteeredTokens = Int64[Array, "kind item"]
 
 # Two runs over the same texts: before and after
 ModelMemberships = Bool[Array, "2 language neurons"]
@@ -128,15 +104,6 @@ DrawnSharing = Float64[Array, "draw 2"]
 # Overlap of the neurons of two runs; a row is a language, or all of them
 OverlapCounts = Int64[Array, "overlaps"]
 OverlapValues = Float64[Array, "overlaps"]
-
-# The residual stream after each layer, read as a next token
-LensMass = Float64[Array, "layer texts token_kind"]
-LensValues = Float64[Array, "layer texts"]
-LensMeans = Float64[Array, "layer language kind"]
-KindSizes = Int64[Array, "token_kind"]
-TokenKinds = Int64[Array, "vocabulary"]
-KindMembers = Float[Tensor, "vocabulary token_kind"]
-Readout = Float[Tensor, "token vocabulary"]
 
 # One text, looked at
 TokenValues = Float64[Array, "token"]

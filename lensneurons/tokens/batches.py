@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from lensneurons.errors import CorpusError, choose
 from lensneurons.shapes import AttentionMask, CountedMask, RowNumbers, TextNumbers, TokenIds
@@ -50,7 +51,7 @@ class Batch:
         return (positions >= start) & (positions < stop)
 
     @property
-    def predicted(self) -> CountedMask:
+    def predicted(self) -> Bool[torch.Tensor, "batch next"]:
         """Bool [batch, pos - 1]: counted tokens that have a token before them, from the second on.
 
         Position t is about token t + 1, as the logits at position t are.

@@ -40,6 +40,7 @@ class PreparedCorpus:
         model: the TransformerLens model.
         corpus: the texts.
         tokenizer: what encoded them.
+        tokenizer_hash: its fingerprint when it did.
         site: where the model's neurons are.
         encoded: the texts as token ids, with the counted tokens of each.
         max_length: most tokens of a text.
@@ -49,6 +50,7 @@ class PreparedCorpus:
     model: Any
     corpus: ParallelCorpus
     tokenizer: PreTrainedTokenizerBase
+    tokenizer_hash: str
     site: NeuronSite
     encoded: EncodedCorpus
     max_length: int
@@ -71,7 +73,7 @@ class PreparedCorpus:
         """
         cut = self.encoded.report.total.cut
         return replace(
-            model_provenance(self.model, self.tokenizer, self.corpus.fingerprint),
+            model_provenance(self.model, self.tokenizer_hash, self.corpus.fingerprint),
             attention=attention_implementation(self.model),
             hook="hook_pre",
             activation=self.site.activation_name,
@@ -127,7 +129,9 @@ def prepare(
     )
     _check_counted(encoded, longest)
     _check_vocabulary(model, encoded)
-    return PreparedCorpus(model, corpus, tokenizer, site, encoded, longest, overlong)
+    return PreparedCorpus(
+        model, corpus, tokenizer, tokenizer_hash(tokenizer), site, encoded, longest, overlong
+    )
 
 
 def _require_prepared_so(prepared: PreparedCorpus, model: Any, asked: dict[str, Any]) -> None:
@@ -187,12 +191,17 @@ def refuse_hooks(model: Any, run_dir: str | Path | None) -> None:
 
 
 def model_provenance(
-    model: Any, tokenizer: PreTrainedTokenizerBase, fingerprint: str
+    model: Any, tokenizer: PreTrainedTokenizerBase | str, fingerprint: str
 ) -> Provenance:
     """Where a result of whole forward passes comes from: model, tokenizer, texts, versions.
 
     Logits and residual streams come from the bridge, whose attention is eager. What was read of
     the neurons (hook, activation function, scope) is for the caller to add.
+
+    Args:
+        model: a TransformerLens model.
+        tokenizer: what encoded the texts, or its hash.
+        fingerprint: of the texts.
     """
     return Provenance(
         model=str(model.cfg.model_name),
@@ -201,7 +210,7 @@ def model_provenance(
         weights=hash_weights(model),
         dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
         attention=attention_implementation(model, "bridge"),
-        tokenizer=tokenizer_hash(tokenizer),
+        tokenizer=tokenizer if isinstance(tokenizer, str) else tokenizer_hash(tokenizer),
         interventions="hooks" if has_hooks(model) else "none",
         corpora=(fingerprint,),
         versions=library_versions(),

@@ -12,6 +12,7 @@ kernel, and whether its weights are still the same (`PreparedCorpus.provenance`)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from lensneurons.models.family import context_length
 from lensneurons.models.forward import attention_implementation, has_hooks
 from lensneurons.models.identity import hash_config, hash_weights, original_tokenizer, revision_of
 from lensneurons.models.sites import NeuronSite, neuron_site
-from lensneurons.tokens.batches import plan_batches
+from lensneurons.tokens.batches import Batch, make_batch, plan_batches
 from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope, encode, tokenizer_hash
 from lensneurons.values.provenance import Provenance, library_versions
 
@@ -64,6 +65,15 @@ class PreparedCorpus:
     def batches(self, batch_tokens: int) -> list[np.ndarray]:
         """Numbers of the texts of each batch; see `lensneurons.tokens.batches.plan_batches`."""
         return plan_batches(self.encoded, batch_tokens=batch_tokens)
+
+    def read(self, batch_tokens: int, label: str, *, progress: bool) -> Iterator[Batch]:
+        """Yield all texts in batches, padded on the right, with a progress bar in texts."""
+        from tqdm.auto import tqdm
+
+        with tqdm(total=len(self.encoded), desc=label, unit="text", disable=not progress) as bar:
+            for rows in self.batches(batch_tokens):
+                yield make_batch(self.encoded, rows)
+                bar.update(len(rows))
 
     def provenance(self) -> Provenance:
         """Where the numbers of a run that begins now come from.

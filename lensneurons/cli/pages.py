@@ -110,22 +110,22 @@ def _value(path: Path) -> tuple[str, Any]:
 
 def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     """The kinds of values that a page can show: the argument that takes each, and its loader."""
-    from lensneurons.activations import statistics
+    from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.cards import card
     from lensneurons.comparison import before_after as class_changes
     from lensneurons.comparison import before_after as series
     from lensneurons.evaluation import answers
-    from lensneurons.experiments import ablation as ablation_effects
     from lensneurons.experiments import carrying as patch_results
     from lensneurons.experiments import lens as lens_curves
     from lensneurons.experiments import steering as steering_curves
+    from lensneurons.experiments.ablation import AblationMatrix
 
     return {
-        statistics.ActivationStatistics.FILE_KIND: ("runs", statistics.ActivationStatistics.load),
+        ActivationStatistics.FILE_KIND: ("runs", ActivationStatistics.load),
         card.KIND: ("cards", card.NeuronCard.load),
-        ablation_effects.AblationMatrix.FILE_KIND: (
+        AblationMatrix.FILE_KIND: (
             "effects",
-            ablation_effects.AblationMatrix.load,
+            AblationMatrix.load,
         ),
         answers.KIND: ("accuracy", answers.Accuracy.load),
         class_changes.KIND: ("comparison", class_changes.Comparison.load),

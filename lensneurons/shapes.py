@@ -82,10 +82,7 @@ TopValues = Float64[Array, "neurons k"]
 TopPlaces = Int64[Array, "neurons k 2"]
 
 # An encoded corpus, flat
-FlatIds = Int32[Array, "tokens"]
-TextOffsets = Int64[Array, "offsets"]
 TextNumbers = Int[Array, "texts"]
-RowNumbers = Int[Array, "batch"]
 TextValues = Float64[Array, "texts"]
 
 # Effects of removing sets of neurons; a setting is a union of classes, a row a language

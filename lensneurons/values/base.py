@@ -237,7 +237,7 @@ def from_json(hint: Any, value: Any) -> Any:
     if origin is tuple:
         each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(from_json(one, part) for one, part in zip(each, value, strict=True))
-    if origin in (dict, Mapping) or origin is not None and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return {name: from_json(arguments[1], one) for name, one in value.items()}
     if isinstance(hint, type) and is_dataclass(hint):
         hints = _hints(hint)

@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -203,7 +203,7 @@ class Accuracy(Value):
         return arrays, {**details, **run}
 
     @classmethod
-    def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Self:
+    def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Accuracy:
         columns = {**{name: array.tolist() for name, array in arrays.items()}, **details}
         guesses = map(LanguageGuess, *(columns[name] for name in ("guess", "confidence", "script")))
         numbers = [None if np.isnan(number) else number for number in columns["number"]]

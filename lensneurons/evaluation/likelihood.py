@@ -227,8 +227,7 @@ def require_predicted(encoded: EncodedCorpus) -> None:
     Raises:
         CorpusError: names those languages.
     """
-    predicted = np.maximum(encoded.stop - np.maximum(encoded.start, 1), 0)
-    counted = np.bincount(encoded.language, predicted, len(encoded.languages))
+    counted = np.bincount(encoded.language, encoded.predicted, len(encoded.languages))
     if empty := [k for k, n in zip(encoded.languages, counted, strict=True) if n == 0]:
         raise CorpusError(
             f"every counted token of {empty} is the first of its text, with nothing before it to "
@@ -264,11 +263,10 @@ def text_scorer(
 
     def score(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = make_batch(encoded, rows, padding_side=padding_side)
-        mask = batch.attention_mask
-        losses = token_nll(model, batch.tokens, mask if padding_side == "left" else None)
-        counted = batch.counted[:, 1:] & mask.bool()[:, :-1]  # those with a token before them
-        losses = losses.cpu().double().masked_fill(~counted, 0.0)
-        return losses.sum(1).numpy(), counted.sum(1).numpy()
+        mask = batch.attention_mask if padding_side == "left" else None
+        losses = token_nll(model, batch.tokens, mask).cpu().double()
+        losses = losses.masked_fill(~batch.predicted, 0.0)
+        return losses.sum(1).numpy(), batch.predicted.sum(1).numpy()
 
     return score
 

@@ -7,7 +7,7 @@ same one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal, get_args
@@ -51,6 +51,14 @@ class Batch:
         return (positions >= start) & (positions < stop)
 
     @property
+    def predicted(self) -> CountedMask:
+        """Bool [batch, pos - 1]: the counted tokens that have a token before them.
+
+        Like the logits, position t is about token t + 1.
+        """
+        return self.counted[:, 1:] & self.attention_mask[:, :-1].bool()
+
+    @property
     def n_counted(self) -> int:
         """The number of counted tokens."""
         return int((self.stop - self.start).sum())
@@ -78,12 +86,25 @@ def plan_batches(encoded: EncodedCorpus, *, batch_tokens: int) -> list[np.ndarra
     for number in range(len(encoded.languages)):
         rows = np.flatnonzero(encoded.language == number)
         rows = rows[np.argsort(-encoded.lengths[rows], kind="stable")]
-        while len(rows):
-            longest = max(1, int(encoded.lengths[rows[0]]))
-            size = max(1, batch_tokens // longest)
-            plan.append(rows[:size])
-            rows = rows[size:]
+        plan += [rows[part] for part in divide(encoded.lengths[rows], batch_tokens)]
     return plan
+
+
+def divide(lengths: Sequence[int] | np.ndarray, batch_tokens: int) -> Iterator[slice]:
+    """Divide rows that are sorted by length into batches of at most so many tokens.
+
+    Args:
+        lengths: of the rows, the longest first.
+        batch_tokens: the largest rectangle; a longer row is a batch of its own.
+
+    Yields:
+        The rows of each batch.
+    """
+    first = 0
+    while first < len(lengths):
+        last = first + max(1, batch_tokens // max(1, int(lengths[first])))
+        yield slice(first, last)
+        first = last
 
 
 def make_batch(

@@ -155,6 +155,11 @@ class EncodedCorpus(Value):
         """The number of tokens of each text, special tokens included."""
         return self.offsets[1:] - self.offsets[:-1]
 
+    @property
+    def predicted(self) -> TextNumbers:
+        """The number of counted tokens of each text that have a token before them."""
+        return np.maximum(self.stop - np.maximum(self.start, 1), 0).astype(np.int64)
+
     def __len__(self) -> int:
         """The number of texts."""
         return len(self.item_ids)

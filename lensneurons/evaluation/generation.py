@@ -227,8 +227,8 @@ def write_rows(
     """
     config = getattr(getattr(model, "original_model", None), "generation_config", None)
     own = getattr(config, "eos_token_id", None)
-    both = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id}
-    ends = sorted(both - {None})
+    given: list[Any] = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
+    ends = sorted({end for end in given if end is not None})
     new_tokens = fit_context(model, [len(row) for row in ids], decoding.max_new_tokens)
     responses = []
     for new in write_batch(model, ids, rows, new_tokens=new_tokens, decoding=decoding, ends=ends):

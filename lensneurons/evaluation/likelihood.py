@@ -34,7 +34,7 @@ from jaxtyping import Float, Float64
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError
 from lensneurons.models.forward import to_device
-from lensneurons.shapes import AttentionMask, TextNumbers, TextValues, TokenIds
+from lensneurons.shapes import AttentionMask, TextNumbers, TokenIds
 from lensneurons.tokens.batches import PaddingSide, make_batch
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-LanguageValues = Float64[np.ndarray, " language"]
+LanguageValues = Float64[np.ndarray, "language"]
+TextValues = Float64[np.ndarray, "text"]
 TextMeasure = Callable[[Sequence[int] | np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 # Most logits that are held at once: 2^27 float32 are half a GB, twice that with their logarithms.

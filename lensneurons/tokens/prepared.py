@@ -161,9 +161,7 @@ def prepare(
             "pass the tokenizer that belongs to the model"
         )
     fingerprint = tokenizer_hash(tokenizer)
-    return PreparedCorpus(
-        model, corpus, tokenizer, fingerprint, site, encoded, longest, overlong
-    )
+    return PreparedCorpus(model, corpus, tokenizer, fingerprint, site, encoded, longest, overlong)
 
 
 def refuse_hooks(model: Any, run_dir: str | Path | None) -> None:
@@ -185,7 +183,13 @@ def model_provenance(
     """Where a result of whole forward passes comes from: model, tokenizer, texts, versions.
 
     Logits and residual streams come from the bridge, whose attention is eager. The caller adds what
-XX
+    it read of the neurons: hook, activation function, scope.
+
+    Args:
+        model: a TransformerLens model.
+        tokenizer: what encoded the texts, or its hash.
+        fingerprint: of the texts.
+    """
     return Provenance(
         model=str(model.cfg.model_name),
         revision=revision_of(model),

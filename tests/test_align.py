@@ -21,7 +21,7 @@ from lensneurons.alignment.pairs import PreferencePair, PreferencePairs, prefere
 from lensneurons.alignment.responses import respond, score_responses
 from lensneurons.alignment.training import Alignment, align, split_pairs, target_modules
 from lensneurons.comparison.before_after import compare
-from lensneurons.comparison.claims import claims
+from lensneurons.comparison.paper_claims import claims
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import (
     CorpusError,

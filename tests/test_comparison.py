@@ -28,19 +28,14 @@ from before_after import (
 )
 
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.comparison.before_after import (
-    Comparison,
-    ComparisonSeries,
-    compare,
-    compare_series,
-)
+from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.class_counts import ClassTables, of_class
-from lensneurons.comparison.stability import stability
+from lensneurons.comparison.overlap import stability
+from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.neurons.identification import identify
-from lensneurons.uncertainty.groups import jackknife
+from lensneurons.uncertainty.groups import jackknife, jackknife_interval
 from lensneurons.uncertainty.swaps import (
-    jackknife_interval,
     least_interval,
     swap_p,
     swap_p_least,

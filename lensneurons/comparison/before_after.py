@@ -327,7 +327,7 @@ class Comparison(Value):
             own = ({}, {}) if value is None else value._pack()
             arrays |= {f"{name}.{key}": array for key, array in own[0].items()}
             details |= {f"{name}.{key}": entry for key, entry in own[1].items()}
-        return arrays, {**details, "pivot": self.pivot}
+        return arrays, details
 
     @classmethod
     def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Comparison:

@@ -75,7 +75,7 @@ class Value:
 
     FILE_KIND: ClassVar[str]
     FILE_NAMES: ClassVar[Mapping[str, str]] = {}
-    RUN_FILE: ClassVar[str | None] = None
+    RUN_FILE: ClassVar[str] = ""
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     COORDINATES: ClassVar[Mapping[str, str]] = {}
 
@@ -259,8 +259,8 @@ def _hints(owner: Any) -> dict[str, Any]:
     return hints
 
 
-def _in_folder(path: str | Path, name: str | None) -> Path:
-    return Path(path) / name if name is not None and Path(path).is_dir() else Path(path)
+def _in_folder(path: str | Path, name: str) -> Path:
+    return Path(path) / name if name and Path(path).is_dir() else Path(path)
 
 
 def _whole(path: Path, kind: type[Value], build: Any) -> Any:

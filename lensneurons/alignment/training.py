@@ -185,13 +185,9 @@ class Alignment(Value):
         Args:
             path: a folder to which the adapter was moved or copied; None for its own.
         """
-        value = {
-            "settings": asdict(self.settings),
-            "n_pairs": self.n_pairs,
-            "log": [dict(row) for row in self.log],
-            "provenance": self.provenance.to_dict(),
-        }
-        return save_json(Path(path or self.folder) / self.RUN_FILE, value)
+        _, details = self._pack()
+        del details["folder"]
+        return save_json(Path(path or self.folder) / self.RUN_FILE, details)
 
     @classmethod
     def load(cls, path: str | Path) -> Alignment:
@@ -203,10 +199,7 @@ class Alignment(Value):
         file = Path(path) / cls.RUN_FILE
         if not file.is_file():
             raise StorageError(f"{path} has no {cls.RUN_FILE}: align() did not finish there")
-        value = load_json(file)
-        provenance = Provenance.from_dict(value["provenance"])
-        settings = DPOSettings(**value["settings"])
-        return cls(Path(path), settings, value["n_pairs"], tuple(value["log"]), provenance)
+        return cls._unpack({}, {**load_json(file), "folder": Path(path)})
 
     def _brief(self) -> str:
         return (

@@ -87,9 +87,6 @@ Cells = Float64[Array, "setting row language"]
 DrawnCells = Float64[Array, "draw setting row language"]
 SetSizes = Int64[Array, "setting row"]
 
-# Items drawn again with replacement
-ItemWeights = Float64[Array, "draw item"]
-
 # Activations of one run put into another, and what the model then says
 PatchedValues = Float64[Array, "layer pair outcome"]
 UnpatchedValues = Float64[Array, "pair outcome"]
@@ -100,25 +97,10 @@ RightAnswers = Bool[Array, "alpha item"]
 SteeredNLL = Float64[Array, "alpha kind item"]
 SteeredTokens = Int64[Array, "kind item"]
 
-# Two runs over the same texts: before and after
+# Two models that read the same texts: before and after
 ModelMemberships = Bool[Array, "2 language neurons"]
-PairedGroups = Int64[Array, "group 2 language neurons"]
-PairedTokens = Int64[Array, "group 2 language"]
-DrawnLayers = Int64[Array, "draw 2 layer n_above"]
-DrawnMembers = Int64[Array, "draw 2 language n_above"]
-DrawnTransitions = Int64[Array, "draw n_before n_after"]
-DrawnSizes = Int64[Array, "draw language"]
 RowMask = Bool[Array, "neurons"]
 PairedRates = Float64[Array, "2 language neurons"]
-DrawnChosen = Int64[Array, "draw language n_above"]
-PairNewness = Float64[Array, "candidate neurons"]
-SetSharing = Float64[Array, "sets"]
-FlippedSharing = Float64[Array, "flips"]
-DrawnSharing = Float64[Array, "draw 2"]
-
-# Overlap of the neurons of two runs; a row is a language, or all of them
-OverlapCounts = Int64[Array, "overlaps"]
-OverlapValues = Float64[Array, "overlaps"]
 
 # The residual stream after each layer, read as a next token
 LensMass = Float64[Array, "layer texts token_kind"]

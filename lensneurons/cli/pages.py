@@ -72,7 +72,7 @@ def _gather(paths: Sequence[Path]) -> dict[str, Any]:
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
     """Arguments and values of a file, a run folder, or a folder of `ablate` or `describe`."""
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.comparison.claims import Claims
+    from lensneurons.comparison.paper_claims import Claims
     from lensneurons.errors import StorageError
 
     if path.is_file() and path.suffix == ".json":
@@ -112,8 +112,8 @@ def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     """The kinds of values that a page can show: the argument that takes each, and its loader."""
     from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.cards import card
-    from lensneurons.comparison import before_after as class_changes
-    from lensneurons.comparison import before_after as series
+    from lensneurons.comparison.before_after import Comparison
+    from lensneurons.comparison.series import ComparisonSeries
     from lensneurons.evaluation import answers
     from lensneurons.experiments import carrying as patch_results
     from lensneurons.experiments import lens as lens_curves
@@ -128,8 +128,8 @@ def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
             AblationMatrix.load,
         ),
         answers.KIND: ("accuracy", answers.Accuracy.load),
-        class_changes.KIND: ("comparison", class_changes.Comparison.load),
-        series.KIND_SERIES: ("series", series.ComparisonSeries.load),
+        Comparison.FILE_KIND: ("comparison", Comparison.load),
+        ComparisonSeries.FILE_KIND: ("series", ComparisonSeries.load),
         lens_curves.KIND: ("lens", lens_curves.LensCurves.load),
         patch_results.CarryOver.FILE_KIND: ("carry_over", patch_results.CarryOver.load),
         steering_curves.KIND: ("steering", steering_curves.SteeringCurve.load),
@@ -144,8 +144,9 @@ def _compare(
     parts: LayerParts | None,
 ) -> dict[str, Any]:
     """The last run against the first, the claims about it, and a series where there are several."""
-    from lensneurons.comparison.before_after import compare, compare_series
-    from lensneurons.comparison.claims import claims
+    from lensneurons.comparison.before_after import compare
+    from lensneurons.comparison.paper_claims import claims
+    from lensneurons.comparison.series import compare_series
 
     *_, last = later.values()
     change = compare(before, last, trained=trained)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lensneurons.alignment.pairs import preference_pairs
 from lensneurons.alignment.responses import ScoredResponses, respond, score_responses
-from lensneurons.alignment.training import FILE, Alignment, DPOOptions, align
+from lensneurons.alignment.training import Alignment, DPOOptions, align
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.models.loading import DEMO, load_model
 from lensneurons.values.files import load_json, replacing, save_json
@@ -92,7 +92,7 @@ def export(run: Alignment, folder: str | Path) -> Path:
     for step, checkpoint in run.checkpoints.items():
         if step < run.settings.steps:
             _export_adapter(checkpoint, target / str(step))
-    save_json(target / FILE, load_json(run.folder / FILE))
+    run.save(target)
     return target
 
 

@@ -96,8 +96,8 @@ def encode_drill(tokenizer: PreTrainedTokenizerBase, equations: Iterable[Step]) 
     begin: Any = tokenizer.bos_token_id
     ids, weights = [begin], [0.0]
     for equation in equations:
-        question, result = equation.format_text().rsplit(" ", 1)
-        for part, weight in ((question, 0.0), (f" {result}\n", 1.0)):
+        question = f"{equation.left} {equation.sign} {equation.right} ="
+        for part, weight in ((question, 0.0), (f" {equation.result}\n", 1.0)):
             tokens: Any = tokenizer(part, add_special_tokens=False)["input_ids"]
             ids += tokens
             weights += [weight] * len(tokens)

@@ -73,7 +73,7 @@ def compare(options: Namespace) -> None:
     """Print what changed between two runs, and every claim of the paper with its verdict."""
     from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.comparison.before_after import compare
-    from lensneurons.comparison.claims import claims
+    from lensneurons.comparison.paper_claims import claims
     from lensneurons.neurons.identification import identify
     from lensneurons.neurons.parts import divide_layers
 

@@ -72,7 +72,7 @@ def _gather(paths: Sequence[Path]) -> dict[str, Any]:
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
     """Arguments and values of a file, a run folder, or a folder of `ablate` or `describe`."""
     from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.comparison.claims import Claims
+    from lensneurons.comparison.paper_claims import Claims
     from lensneurons.errors import StorageError
 
     if path.is_file() and path.suffix == ".json":
@@ -110,23 +110,23 @@ def _value(path: Path) -> tuple[str, Any]:
 
 def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     """The kinds of values that a page can show: the argument that takes each, and its loader."""
-    from lensneurons.activations import statistics
+    from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.cards.card import NeuronCard
-    from lensneurons.comparison import before_after as class_changes
-    from lensneurons.comparison import before_after as series
-    from lensneurons.evaluation import answers
+    from lensneurons.comparison.before_after import Comparison
+    from lensneurons.comparison.series import ComparisonSeries
+    from lensneurons.evaluation.answers import Accuracy
     from lensneurons.experiments.ablation import AblationMatrix
     from lensneurons.experiments.carrying import CarryOver
     from lensneurons.experiments.lens import LensCurves
     from lensneurons.experiments.steering import SteeringCurve
 
     return {
-        statistics.KIND: ("runs", statistics.ActivationStatistics.load),
+        ActivationStatistics.FILE_KIND: ("runs", ActivationStatistics.load),
         NeuronCard.FILE_KIND: ("cards", NeuronCard.load),
         AblationMatrix.FILE_KIND: ("effects", AblationMatrix.load),
-        answers.KIND: ("accuracy", answers.Accuracy.load),
-        class_changes.KIND: ("comparison", class_changes.Comparison.load),
-        series.KIND: ("series", series.ComparisonSeries.load),
+        Accuracy.FILE_KIND: ("accuracy", Accuracy.load),
+        Comparison.FILE_KIND: ("comparison", Comparison.load),
+        ComparisonSeries.FILE_KIND: ("series", ComparisonSeries.load),
         LensCurves.FILE_KIND: ("lens", LensCurves.load),
         CarryOver.FILE_KIND: ("carry_over", CarryOver.load),
         SteeringCurve.FILE_KIND: ("steering", SteeringCurve.load),
@@ -141,8 +141,9 @@ def _compare(
     parts: LayerParts | None,
 ) -> dict[str, Any]:
     """The last run against the first, the claims about it, and a series where there are several."""
-    from lensneurons.comparison.before_after import compare, compare_series
-    from lensneurons.comparison.claims import claims
+    from lensneurons.comparison.before_after import compare
+    from lensneurons.comparison.paper_claims import claims
+    from lensneurons.comparison.series import compare_series
 
     *_, last = later.values()
     change = compare(before, last, trained=trained)

@@ -75,8 +75,6 @@ Metric = Literal["nll", "accuracy"]
 Match = Literal["activity", "layer"]
 UNITS = {"nll": "change of NLL, nats a token", "accuracy": "change of accuracy"}
 
-RESULT = "ablation.safetensors"  # in a run folder
-
 TextEffects = Float64[np.ndarray, "setting row text"]
 Cell = tuple[str, str, str]  # setting, row and column
 
@@ -106,7 +104,7 @@ class AblationMatrix(Value):
     """
 
     FILE_KIND = "ablation matrix"
-    RUN_FILE = RESULT
+    RUN_FILE = "ablation.safetensors"
     AXES = {
         **dict.fromkeys(("base", "weight", "language"), ("text",)),
         **dict.fromkeys(("effect", "control"), ("setting", "row", "text")),
@@ -419,11 +417,11 @@ def ablation_matrix(
         "seed": seed,
     }
     with open_folder(run_dir, provenance, plan) as folder:
-        if folder is not None and (folder / RESULT).is_file():
+        if folder is not None and (folder / AblationMatrix.RUN_FILE).is_file():
             return AblationMatrix.load(folder)
         matrix = _assemble(job, metric, folder, provenance, progress)
         if folder is not None:
-            matrix.save(folder / RESULT)
+            matrix.save(folder / AblationMatrix.RUN_FILE)
             shutil.rmtree(folder / "cells", ignore_errors=True)
         return matrix
 

@@ -51,6 +51,7 @@ else:
     Self = Any  # the tests check types at run time with beartype, which cannot check Self
 
 Row = TypeVar("Row")
+V = TypeVar("V", bound="Value")
 
 
 class Overview(NamedTuple):
@@ -75,7 +76,7 @@ class Value:
 
     FILE_KIND: ClassVar[str]
     FILE_NAMES: ClassVar[Mapping[str, str]] = {}
-    RUN_FILE: ClassVar[str | None] = None
+    RUN_FILE: ClassVar[str] = ""
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     COORDINATES: ClassVar[Mapping[str, str]] = {}
 
@@ -91,7 +92,7 @@ class Value:
         return save_arrays(path, self.FILE_KIND, arrays, details)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[V], path: str | Path) -> V:
         """Read what `save` wrote; a run folder is accepted where one holds such a file.
 
         Raises:
@@ -99,9 +100,8 @@ class Value:
         """
         file = _in_folder(path, cls.RUN_FILE)
         arrays, details = load_arrays(file, cls.FILE_KIND)
-        for array in arrays.values():
-            array.flags.writeable = False  # nobody else has it: no copy is needed
-        return _whole(file, cls, lambda: cls._unpack(arrays, details))
+        fresh = {name: read_only(array) for name, array in arrays.items()}
+        return _whole(file, cls, lambda: cls._unpack(fresh, details))
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays and the JSON details of the file."""
@@ -115,7 +115,7 @@ class Value:
         return arrays, details
 
     @classmethod
-    def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Self:
+    def _unpack(cls: type[V], arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> V:
         """The value that `_pack` described."""
         given: dict[str, Any] = {}
         for entry in fields(cls):
@@ -177,7 +177,7 @@ class Table(Value, Generic[Row]):
         return save_rows(path, self.FILE_KIND, rows, details)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[V], path: str | Path) -> V:
         """Read what `save` wrote; a run folder is accepted where one holds such a file.
 
         Raises:
@@ -198,6 +198,12 @@ class Table(Value, Generic[Row]):
         import pandas as pd
 
         return pd.DataFrame([to_json(row) for row in self.rows])
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Mark a fresh array that nobody else holds as read-only, so that `frozen` need not copy it."""
+    array.flags.writeable = False
+    return array
 
 
 def frozen(array: np.ndarray) -> np.ndarray:
@@ -253,13 +259,14 @@ def _hints(owner: Any) -> dict[str, Any]:
     """The types of the fields of a dataclass; those of a `Table` name its rows."""
     hints = type_hints(owner)
     for base in getattr(owner, "__orig_bases__", ()):
-        if get_origin(base) is Table:
+        origin = get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, Table):
             hints["rows"] = tuple[get_args(base)[0], ...]
     return hints
 
 
-def _in_folder(path: str | Path, name: str | None) -> Path:
-    return Path(path) / name if name is not None and Path(path).is_dir() else Path(path)
+def _in_folder(path: str | Path, name: str) -> Path:
+    return Path(path) / name if name and Path(path).is_dir() else Path(path)
 
 
 def _whole(path: Path, kind: type[Value], build: Any) -> Any:

@@ -351,30 +351,20 @@ def test_draws_and_seeds_change_the_controls_alone(llama, whole):
     assert other.draws == 3
 
 
-def test_the_scope_decides_which_tokens_count(llama):
-    options = {"classes": ["related"], "languages": ["zh"], "controls": 2, **OPTIONS}
-    matrix = ablation_matrix(llama, CORPUS, NEURONS, scope="prompt", **options)
-    before = nll(llama, CORPUS, scope="prompt")
-    with ablate(llama, NEURONS.related["zh"]):
-        after = nll(llama, CORPUS, scope="prompt")
-    assert close(matrix.effect[0, 0], after.nll - before.nll)
-    assert matrix.weight.tolist() == before.tokens.tolist()
-    assert matrix.provenance.scope == "prompt"
-
-
-def test_it_says_where_it_comes_from(whole, llama):
-    assert whole.provenance == nll(llama, CORPUS).provenance
-
-
-@pytest.mark.parametrize("architecture", ["GPT2", "Phi3"])
-def test_other_architectures(architecture, bridge):
+@pytest.mark.parametrize(
+    ("architecture", "scope"), [("Llama", "prompt"), ("GPT2", "response"), ("Phi3", "all")]
+)
+def test_every_architecture_and_scope(architecture, scope, bridge):
     model = bridge(architecture)
     options = {"classes": ["related"], "languages": ["zh"], "controls": 2, **OPTIONS}
-    matrix = ablation_matrix(model, CORPUS, NEURONS, **options)
-    before = nll(model, CORPUS)
+    matrix = ablation_matrix(model, CORPUS, NEURONS, scope=scope, **options)
+    before = nll(model, CORPUS, scope=scope)
     with ablate(model, NEURONS.related["zh"]):
-        after = nll(model, CORPUS)
+        after = nll(model, CORPUS, scope=scope)
     assert close(matrix.effect[0, 0], after.nll - before.nll)
+    assert matrix.weight.tolist() == before.tokens.tolist()
+    assert matrix.provenance == before.provenance
+    assert matrix.provenance.scope == scope
 
 
 def test_progress_is_shown_in_cells(llama, capsys):

@@ -192,8 +192,7 @@ def test_it_is_the_accuracy_of_a_loop(model, corpus, neurons):
 
 
 def test_a_tokenizer_may_be_given(model, corpus, neurons, monkeypatch):
-    options = {"metric": "accuracy", "classes": ["specific"], "languages": ["de"]}
-    options |= {"max_new_tokens": 4, "progress": False}
+    options = {**OPTIONS, "classes": ["specific"], "languages": ["de"]}
     whole, own = ablation_matrix(model, corpus, neurons, **options), original_tokenizer(model)
     monkeypatch.setattr(model, "tokenizer", None)
     found = ablation_matrix(model, corpus, neurons, tokenizer=own, **options)

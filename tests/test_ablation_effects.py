@@ -87,7 +87,7 @@ def test_help_elsewhere_is_no_harm_elsewhere(matrix):
     assert helped.selectivity().estimate[0] == 2
 
 
-def test_selectivity_of_a_row_that_is_no_column_is_unknown(matrix):
+def test_a_row_that_is_no_column_has_no_selectivity_and_no_diagonal(matrix):
     other = replace(matrix, rows=("zh", "sw"))
     estimate = other.selectivity().estimate
     assert estimate[0] == 2
@@ -96,6 +96,9 @@ def test_selectivity_of_a_row_that_is_no_column_is_unknown(matrix):
     assert figures["specific + related", "mean diagonal"] == 1
     assert figures["specific + related", "mean off-diagonal"] == (0.5 + 0.5 + 3 + 0.5 + 1) / 5
     assert "English on itself" not in figures["specific"].index
+    foreign = replace(matrix, rows=("sw", "fr")).summary().set_index(["removed", "figure"])
+    assert math.isnan(foreign.loc[("specific", "mean diagonal"), "estimate"])
+    assert foreign.loc[("specific", "mean off-diagonal"), "estimate"] == pytest.approx(1.25 / 6)
 
 
 def test_the_summary(matrix):
@@ -252,13 +255,6 @@ def test_a_single_item_has_cells_and_no_interval(matrix):
     assert single._repr_html_() == matrix._repr_html_()
     with pytest.raises(LensNeuronsError, match="needs at least two items"):
         single.interval()
-
-
-def test_rows_that_are_no_columns_have_no_diagonal(matrix):
-    foreign = replace(matrix, rows=("sw", "fr"))
-    values = foreign.summary().set_index(["removed", "figure"])["estimate"]
-    assert math.isnan(values["specific", "mean diagonal"])
-    assert values["specific", "mean off-diagonal"] == pytest.approx(1.25 / 6)
 
 
 # --- order of the languages ---

@@ -81,50 +81,45 @@ def card(llama, neurons, statistics, name):
 )
 def test_class_owner_and_probabilities(name, class_name, languages, owner):
     _, neurons = identified()
-    record = neuron_facts(neurons, name)
-    assert (record.name, record.class_name) == (name, class_name)
-    assert (record.languages, record.owner) == (languages, owner)
+    facts = neuron_facts(neurons, name)
+    assert (facts.name, facts.class_name) == (name, class_name)
+    assert (facts.languages, facts.owner) == (languages, owner)
     layer, neuron = int(name[1]), int(name[3])
     shares = COUNTS[layer, neuron] / [100, 200, 40]
-    assert record.probability == pytest.approx(dict(zip(LANGUAGES, shares, strict=True)))
-    assert record.tau == 0.5
-    assert record.score == neurons.score[layer, neuron]
-    assert record.selected == neurons.selected[layer, neuron]
-    assert record.mean is None
-    assert record.interval is None
+    assert facts.probability == pytest.approx(dict(zip(LANGUAGES, shares, strict=True)))
+    assert facts.tau == 0.5
+    assert facts.score == neurons.score[layer, neuron]
+    assert facts.selected == neurons.selected[layer, neuron]
+    assert facts.mean is None
+    assert facts.interval is None
 
 
 def test_a_record_shows_itself():
-    record = neuron_facts(identified()[1], "L0N2")
-    assert repr(record).startswith("NeuronFacts(L0N2 related: zh ja; ")
-    assert "zh 0.900, ja 0.750, en 0.050" in repr(record)
-    assert "<td>ja</td><td>0.7500</td><td></td>" in record._repr_html_()
+    facts = neuron_facts(identified()[1], "L0N2")
+    assert repr(facts).startswith("NeuronFacts(L0N2 related: zh ja; ")
+    assert "zh 0.900, ja 0.750, en 0.050" in repr(facts)
+    assert "<td>ja</td><td>0.7500</td><td></td>" in facts._repr_html_()
     assert neuron_facts(identified()[1], "L0N1").title == "unclassified"
 
 
 def test_means_and_intervals_come_from_statistics(statistics, neurons, name):
-    record = neuron_facts(neurons, name, statistics=statistics)
+    facts = neuron_facts(neurons, name, statistics=statistics)
     layer, neuron = (int(part) for part in name[1:].split("N"))
     for k, language in enumerate(statistics.languages):
-        assert record.mean[language] == statistics.mean[layer, neuron, k]
-        low, high = record.interval[language]
+        assert facts.mean[language] == statistics.mean[layer, neuron, k]
+        low, high = facts.interval[language]
         p = statistics.probability[layer, neuron, k]
         assert 0 <= low <= p <= high <= 1
         if 0 < p < 1:
             assert high - low > 0.01
 
 
-def test_one_group_has_no_interval(llama):
+def test_one_group_has_no_interval_and_counts_alone_have_no_mean(llama):
     once = collect(llama, CORPUS, progress=False, groups=1)
-    record = neuron_facts(identify(once), "L0N0", statistics=once)
-    assert record.interval is None
-    assert record.mean is not None
-
-
-def test_counts_alone_have_no_mean():
-    statistics, neurons = identified()
-    record = neuron_facts(neurons, "L0N0", statistics=replace(statistics, sums=None, squares=None))
-    assert record.mean is None
+    facts = neuron_facts(identify(once), "L0N0", statistics=once)
+    assert (facts.interval, facts.mean is None) == (None, False)
+    counts = replace(once, sums=None, squares=None)
+    assert neuron_facts(identify(once), "L0N0", statistics=counts).mean is None
 
 
 # What the model adds

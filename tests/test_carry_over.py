@@ -119,30 +119,25 @@ def test_texts_of_one_length_equal_transformer_lens(bridge):
     from transformer_lens.patching import generic_activation_patch
 
     model = bridge("Llama")
-    pairs, tokenizer = [], tiny.byte_tokenizer(bos=True)
-    for a, b in ((0, 1), (1, 2), (2, 0)):
-        texts = ["abcXYZ", "bcaZXY", "cabYZX"]
-        pairs.append(
-            PatchPair(texts[a], "1", texts[b], {"concept": "1", "neither": "2"}, "en", f"{a}|{b}")
-        )
-    encoded = encode_pairs(pairs, tokenizer)
+    texts, said = ("abcXYZ", "bcaZXY", "cabYZX"), {"concept": "1", "neither": "2"}
+    pairs = [PatchPair(texts[a], "1", texts[a - 1], said, "en", f"{a}") for a in range(3)]
+    encoded = encode_pairs(pairs, tiny.byte_tokenizer(bos=True))
     sources, targets = (torch.tensor([one[i] for one in encoded]) for i in (0, 1))
     _, cache = model.run_with_cache(sources, output_attentions=False)
-    tokens = {name: ids[0] for name, ids in encoded[0].continuations.items()}
+    metrics = {
+        name: lambda logits, token=ids[0]: logits[:, -1].log_softmax(-1)[:, token]
+        for name, ids in encoded[0].continuations.items()
+    }
+
+    def with_last(stream, index, clean):
+        stream = stream.clone()
+        stream[:, -1] = clean[:, -1]
+        return stream
+
     theirs = generic_activation_patch(
-        model,
-        targets,
-        cache,
-        {
-            name: lambda logits, token=token: logits[:, -1].log_softmax(-1)[:, token]
-            for name, token in tokens.items()
-        },
-        lambda stream, index, clean: _with_last(stream, clean),
-        "resid_post",
-        ("layer",),
-        reduce="none",
+        model, targets, cache, metrics, with_last, "resid_post", ("layer",), reduce="none",
         baseline=True,
-    )
+    )  # fmt: skip
     ours = carry_over(model, pairs, progress=False).to_patching_result()
     assert type(ours) is type(theirs)
     assert ours.metric_names == theirs.metric_names
@@ -153,12 +148,6 @@ def test_texts_of_one_length_equal_transformer_lens(bridge):
     assert (ours.effect() - theirs.effect()).abs().max() < 2e-4
     assert ours.effect().abs().max() > 0.1
     assert len(ours.to_dataframe()) == len(theirs.to_dataframe())
-
-
-def _with_last(stream, clean):
-    stream = stream.clone()
-    stream[:, -1] = clean[:, -1]
-    return stream
 
 
 def test_shares_by_hand():

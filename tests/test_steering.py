@@ -31,6 +31,7 @@ from lensneurons.evaluation.answers import wilson_interval
 from lensneurons.evaluation.generation import generate
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments.steering import KINDS, steering_curve
+from lensneurons.models.forward import has_hooks
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
@@ -247,10 +248,9 @@ def test_the_model_is_left_as_it_was(model, corpus):
     ids = torch.tensor([[2, 3, 4]])
     with torch.no_grad():
         before = model(ids)
-    steering_curve(model, corpus, TO_CHINESE, also_ablate=OF_BENGALI, **HOW)
-    with torch.no_grad():
+        steering_curve(model, corpus, TO_CHINESE, also_ablate=OF_BENGALI, **HOW)
         assert torch.equal(model(ids), before)
-    assert not any(point.fwd_hooks for point in model.hook_dict.values())
+    assert not has_hooks(model)
 
 
 @pytest.mark.parametrize(

@@ -230,12 +230,11 @@ def _gradient_sums(model: Any, site: NeuronSite, batch: Batch) -> LayerSums:
             "the NLL does not depend on hook_post of some layer: the hook saw a copy of what the "
             "model reads; please report this architecture"
         )
-    products = (
-        post.detach() * (0.0 if slope is None else slope)
-        for post, slope in zip(kept, slopes, strict=True)
-    )
-    pairs = zip(sorted(posts), products, strict=True)
-    return _by_layer({layer: _sum_counted(one, batch) for layer, one in pairs}, site)
+    sums = {}
+    for layer, slope in zip(sorted(posts), slopes, strict=True):
+        product = posts[layer].detach() * (0.0 if slope is None else slope)
+        sums[layer] = _sum_counted(product, batch)
+    return _by_layer(sums, site)
 
 
 def _summed_nll(

@@ -57,9 +57,10 @@ def forward_path(model: Any) -> Path:
 def attention_implementation(model: Any, path: Path | None = None) -> str:
     """The attention kernel that a pass over this path uses, such as ``"sdpa"`` or ``"eager"``."""
     path = path or forward_path(model)
-    if path == "native":
-        return _default_attention(model.original_model)
-    return "eager"
+    if path != "native":
+        return "eager"
+    hugging_face = model.original_model
+    return once(model, "attention", type(hugging_face), lambda: _default_attention(hugging_face))
 
 
 @contextmanager

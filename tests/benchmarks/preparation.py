@@ -37,8 +37,8 @@ def measure(rounds: int) -> Iterator[str]:
             pairs = [(before.run(name), after.run(name)) for _ in range(rounds + 1)][1:]
             seconds = np.array(pairs)  # [round, side, wall or CPU]
             wall, cpu = (_spread(seconds[:, 0, i] / seconds[:, 1, i]) for i in (0, 1))
-            first, second = np.median(seconds[:, :, 0], axis=0)
-            yield f"{Path(model).name}: {name}: wall {wall}, CPU {cpu} ({first:.2f} s against {second:.2f} s)"
+            first, second = (f"{value:.2f} s" for value in np.median(seconds[:, :, 0], axis=0))
+            yield f"{Path(model).name}: {name}: wall {wall}, CPU {cpu} ({first} against {second})"
         before.close()
         after.close()
 

@@ -28,7 +28,6 @@ from typing import (
     ClassVar,
     Generic,
     NamedTuple,
-    Self,
     TypeVar,
     Union,
     get_args,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     import xarray
 
 Row = TypeVar("Row")
+V = TypeVar("V", bound="Value")
 
 
 class Overview(NamedTuple):
@@ -88,7 +88,7 @@ class Value:
         return save_arrays(path, self.FILE_KIND, arrays, details)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[V], path: str | Path) -> V:
         """Read what `save` wrote; a run folder is accepted where one holds such a file.
 
         Raises:
@@ -96,9 +96,8 @@ class Value:
         """
         file = _in_folder(path, cls.RUN_FILE)
         arrays, details = load_arrays(file, cls.FILE_KIND)
-        for array in arrays.values():
-            array.flags.writeable = False  # nobody else has it: no copy is needed
-        return _whole(file, cls, lambda: cls._unpack(arrays, details))
+        fresh = {name: read_only(array) for name, array in arrays.items()}
+        return _whole(file, cls, lambda: cls._unpack(fresh, details))
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays and the JSON details of the file."""
@@ -112,7 +111,7 @@ class Value:
         return arrays, details
 
     @classmethod
-    def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Self:
+    def _unpack(cls: type[V], arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> V:
         """The value that `_pack` described."""
         given: dict[str, Any] = {}
         for entry in fields(cls):
@@ -174,7 +173,7 @@ class Table(Value, Generic[Row]):
         return save_rows(path, self.FILE_KIND, rows, details)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[V], path: str | Path) -> V:
         """Read what `save` wrote; a run folder is accepted where one holds such a file.
 
         Raises:
@@ -195,6 +194,12 @@ class Table(Value, Generic[Row]):
         import pandas as pd
 
         return pd.DataFrame([to_json(row) for row in self.rows])
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Mark a fresh array that nobody else holds as read-only, so that `frozen` need not copy it."""
+    array.flags.writeable = False
+    return array
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 VENV   ?= .venv
 PYTHON ?= python3
 RUN    := $(VENV)/bin/
+# Modules of the reference; pdoc adds the packages that `lensneurons` lists as its own.
+REFERENCE := lensneurons lensneurons.errors
 
 .PHONY: demo test lint docs benchmarks compatibility clean
 
@@ -22,7 +24,8 @@ lint: $(VENV)/.installed
 	$(RUN)basedpyright
 
 docs: $(VENV)/.installed
-	$(RUN)python docs/make.py build/docs
+	EAGER_IMPORT=1 HF_HUB_OFFLINE=1 $(RUN)python -W error -m pdoc --docformat google \
+		--template-directory assets/reference --output-directory build/docs $(REFERENCE)
 
 benchmarks: $(VENV)/.installed
 	$(RUN)python tests/benchmarks

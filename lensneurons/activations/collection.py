@@ -12,7 +12,7 @@ are added up in the order of the plan, so the same call gives the same bits, int
 
 >>> statistics = ln.collect(model, corpus, run_dir="runs/base")          # doctest: +SKIP
 
-The folder of a run: what was asked, what is done, and the result; safe against kill -9.
+A run folder holds what was asked, what is done, and the result, and survives ``kill -9``:
 
     runs/base/
       run.json                    provenance and plan, written first
@@ -20,8 +20,7 @@ The folder of a run: what was asked, what is done, and the result; safe against 
       statistics.safetensors      the result, written last; ``languages/`` is removed then
 
 A language file says how many batches it holds. A run that was killed goes on after those, adds the
-same floats in the same order, and so ends with the same bytes. A folder whose run.json says
-something else is refused with the difference.
+same floats in the same order, and so ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -54,6 +53,7 @@ from lensneurons.shapes import GroupedLayers, GroupWeights, LayerSums
 from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
 from lensneurons.tokens.encoding import Overlong, Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
+from lensneurons.values.base import read_only
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.provenance import Provenance
 from lensneurons.values.run_folders import open_folder
@@ -149,12 +149,16 @@ class RunFolder:
     ) -> ActivationStatistics:
         """Stack the totals of all languages into the result; write it where there is a folder."""
         totals = list(languages)
+
+        def stack(name: str) -> np.ndarray:
+            return read_only(np.stack([getattr(total, name) for total in totals], axis=-1))
+
         statistics = ActivationStatistics(
             languages=tuple(total.language for total in totals),
-            grouped_counts=np.stack([total.counts for total in totals], axis=-1),
-            grouped_tokens=np.stack([total.tokens for total in totals], axis=-1),
-            sums=np.stack([total.sums for total in totals], axis=-1),
-            squares=np.stack([total.squares for total in totals], axis=-1),
+            grouped_counts=stack("counts"),
+            grouped_tokens=stack("tokens"),
+            sums=stack("sums"),
+            squares=stack("squares"),
             provenance=provenance,
         )
         if self.folder is not None:
@@ -274,10 +278,9 @@ def _collect_languages(over: _Pass, run: RunFolder) -> Iterator[LanguageTotals]:
         _progress_bar(over) as bar,
         watching(over.prepared.model, over.prepared.site, collector.watch) as forward,
     ):
-        for k, language in enumerate(over.prepared.encoded.languages):
-            rows = [
-                batch for batch in over.batches if over.prepared.encoded.language[batch[0]] == k
-            ]
+        encoded = over.prepared.encoded
+        for k, language in enumerate(encoded.languages):
+            rows = [batch for batch in over.batches if encoded.language[batch[0]] == k]
             yield _collect_language(over, language, rows, groups, collector, forward, run, bar)
 
 

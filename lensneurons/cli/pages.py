@@ -110,25 +110,28 @@ def _value(path: Path) -> tuple[str, Any]:
 
 def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     """The kinds of values that a page can show: the argument that takes each, and its loader."""
-    from lensneurons.activations import statistics
+    from lensneurons.activations.statistics import ActivationStatistics
     from lensneurons.cards import card
     from lensneurons.comparison import before_after as class_changes
     from lensneurons.comparison import before_after as series
     from lensneurons.evaluation import answers
-    from lensneurons.experiments import ablation as ablation_effects
     from lensneurons.experiments import carrying as patch_results
     from lensneurons.experiments import lens as lens_curves
     from lensneurons.experiments import steering as steering_curves
+    from lensneurons.experiments.ablation import AblationMatrix
 
     return {
-        statistics.KIND: ("runs", statistics.ActivationStatistics.load),
+        ActivationStatistics.FILE_KIND: ("runs", ActivationStatistics.load),
         card.KIND: ("cards", card.NeuronCard.load),
-        ablation_effects.KIND: ("effects", ablation_effects.AblationMatrix.load),
+        AblationMatrix.FILE_KIND: (
+            "effects",
+            AblationMatrix.load,
+        ),
         answers.KIND: ("accuracy", answers.Accuracy.load),
         class_changes.KIND: ("comparison", class_changes.Comparison.load),
-        series.KIND: ("series", series.ComparisonSeries.load),
+        series.KIND_SERIES: ("series", series.ComparisonSeries.load),
         lens_curves.KIND: ("lens", lens_curves.LensCurves.load),
-        patch_results.KIND: ("carry_over", patch_results.CarryOver.load),
+        patch_results.CarryOver.FILE_KIND: ("carry_over", patch_results.CarryOver.load),
         steering_curves.KIND: ("steering", steering_curves.SteeringCurve.load),
     }
 

@@ -18,7 +18,7 @@ A subclass adds `_brief`, the text of its ``repr``, and `_overview`, its table i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -106,7 +106,7 @@ class Value:
             name, value = self._file_name(entry.name), getattr(self, entry.name)
             if isinstance(value, np.ndarray):
                 arrays[name] = value
-            elif value is not None or entry.default is MISSING:
+            elif value is not None or entry.default is not None:
                 details[name] = to_json(value)
         return arrays, details
 
@@ -242,7 +242,7 @@ def from_json(hint: Any, value: Any) -> Any:
     if origin is tuple:
         each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(from_json(one, part) for one, part in zip(each, value, strict=True))
-    if origin in (dict, Mapping) or origin is not None and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return {name: from_json(arguments[1], one) for name, one in value.items()}
     if isinstance(hint, type) and is_dataclass(hint):
         hints = _hints(hint)
@@ -255,7 +255,8 @@ def _hints(owner: Any) -> dict[str, Any]:
     """The types of the fields of a dataclass; those of a `Table` name its rows."""
     hints = type_hints(owner)
     for base in getattr(owner, "__orig_bases__", ()):
-        if get_origin(base) is Table:
+        origin = get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, Table):
             hints["rows"] = tuple[get_args(base)[0], ...]
     return hints
 

@@ -16,7 +16,7 @@ curve that stays above its start is one observation, not many.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -39,6 +39,7 @@ from lensneurons.plots.panels import (
     change_axis,
     count_axis,
     error_bars,
+    level_line,
     line_with_band,
     panels,
     part_label,
@@ -60,9 +61,6 @@ from lensneurons.plots.style import (
 )
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.values.provenance import UNKNOWN
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _ROLES = {"trained": Look("#0072b2", "solid", "circle"),
           "untouched": Look("#8a5a9e", "dash", "circle-open")}  # fmt: skip
@@ -103,7 +101,7 @@ def histogram_change(comparison: Comparison) -> go.Figure:
     )
     figure.add_trace(bars, row=2, col=1)
     figure.add_traces(class_key(kinds, runs=True))
-    figure.add_hline(y=0, row=2, col=1, layer="below", line_width=1)
+    level_line(figure, 2)
     figure.update_xaxes(dtick=1, range=[-0.6, k + 0.6], showgrid=False)
     title = {"text": "N, number of languages with p > tau"}
     below = change_axis(_part(change, slice(1, None)), "change")
@@ -255,7 +253,9 @@ def _part_findings(
     for number, rows in comparison.part_changes(spans).groupby("part", sort=False):
         place = int(number) - 1  # pyright: ignore[reportArgumentType]
         change = zip(rows["class"], rows["change"], rows["low"], rows["high"], strict=True)
-        told = (f"{kind} {with_ends(*map(float, ends), count_change)}" for kind, *ends in change)
+        told = (
+            f"{kind} {with_ends(*map(float, ends), write=count_change)}" for kind, *ends in change
+        )
         lines.append(f"{number}  {part_label(names[place], *spans[place])}: {', '.join(told)}")
     return lines
 
@@ -338,7 +338,7 @@ def _change_line(
         traces = traces[-1:]
         traces[0].update(hovertemplate="%{fullData.name}: %{y:+,.4~g}<extra></extra>", error_y=None)
     figure.add_traces(traces, rows=row, cols=1)
-    figure.add_hline(y=0, row=row, col=1, layer="below", line_width=1)
+    level_line(figure, row)
     figure.update_yaxes(**change_axis(change, "neurons"), row=row, col=1)
 
 
@@ -439,8 +439,8 @@ def _mean_change(comparison: Comparison, languages: Sequence[str], kind: str) ->
     return comparison.change(mean)
 
 
-def _of_table(table: pd.DataFrame) -> Change:
-    """The changes in the rows of a table of a comparison."""
+def _of_table(table: Any) -> Change:
+    """The changes in the rows of a data frame of a comparison."""
     ends = (table[name].to_numpy(float) for name in ("change", "low", "high", "p"))
     return Change(*ends, level=0.95)
 
@@ -454,7 +454,7 @@ def _change_text(change: Change, place: int) -> str:
     """A change with interval and p-value, if there are groups."""
     ends = (float(one[place]) for one in (change.estimate, change.low, change.high))
     p = float(change.p[place])
-    return with_ends(*ends, count_change) + ("" if np.isnan(p) else f", p = {p_text(p)}")
+    return with_ends(*ends, write=count_change) + ("" if np.isnan(p) else f", p = {p_text(p)}")
 
 
 def _verdict(change: Change, place: int) -> str:

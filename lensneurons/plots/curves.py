@@ -26,7 +26,7 @@ from lensneurons.alignment.training import Alignment
 from lensneurons.experiments.steering import SteeringCurve, TextKind
 from lensneurons.plots.labels import entities, escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import counted, share, signed, with_ends
-from lensneurons.plots.panels import SHARE_TICKS, Look, line_with_band, stack
+from lensneurons.plots.panels import SHARE_TICKS, Look, level_line, line_with_band, stack
 from lensneurons.plots.style import GREY, frame, language_colour
 from lensneurons.uncertainty.groups import Interval
 
@@ -58,7 +58,7 @@ def steering_curve(curve: SteeringCurve) -> go.Figure:
         figure.add_traces(traces, rows=row, cols=1)
     from_zero = 0 in curve.alphas
     if from_zero:
-        figure.add_hline(y=0, row=2, col=1, layer="below", line_width=1)
+        level_line(figure, 2)
     x = "strength alpha, in means of the language steered toward"
     y = f"{'change of ' if from_zero else ''}NLL<br>nats a token"
     place = {"orientation": "h", "x": 0, "xanchor": "left", "yanchor": "bottom"}
@@ -160,8 +160,10 @@ def alignment_curves(run: Alignment, *, control: Alignment | None = None) -> go.
     logs = [("", run.to_pandas(), "#2f6fb7")]
     if control is not None:
         logs.append(("shuffled, ", control.to_pandas(), "#8a8f99"))
-    looks = (("trained", "trained on", "lines", {"dash": "dot", "width": 1.4}),
-             ("held out", "held out", "lines+markers", {"dash": "solid", "width": 2.4}))  # fmt: skip
+    looks = (
+        ("trained", "trained on", "lines", {"dash": "dot", "width": 1.4}),
+        ("held out", "held out", "lines+markers", {"dash": "solid", "width": 2.4}),
+    )
     for row, (column, title, number, untrained) in enumerate(_LOSS_PANELS, start=1):
         for prefix, log, colour in logs:
             for pairs, words, mode, line in looks:
@@ -173,8 +175,7 @@ def alignment_curves(run: Alignment, *, control: Alignment | None = None) -> go.
                     showlegend=row == 1, mode=mode, line={"color": colour, **line},
                     hovertemplate=f"{name}: %{{y:{number}}}<extra></extra>", row=row, col=1,
                 )  # fmt: skip
-        line = {"width": 1, "dash": "dot"}
-        figure.add_hline(y=untrained, row=row, col=1, layer="below", line=line)
+        level_line(figure, row, untrained, "dot")
         figure.update_yaxes(title=title, row=row)
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%", row=1)
     figure.update_xaxes(title="step", row=len(_LOSS_PANELS))

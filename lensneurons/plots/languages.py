@@ -179,7 +179,7 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
 
 
 def _class_strip(
-    neurons: LanguageNeurons, layer: int, shown: Int64[np.ndarray, "neurons"]
+    neurons: LanguageNeurons, layer: int, shown: Int64[np.ndarray, " neurons"]
 ) -> go.Heatmap:
     """A narrow column with the class of every row."""
     codes, colours = neurons.class_codes[layer, shown], [CLASS_COLOURS[name] for name in CLASSES]
@@ -202,7 +202,7 @@ def _class_strip(
 
 
 def _zoom_cells(
-    neurons: LanguageNeurons, layer: int, shown: Int64[np.ndarray, "neurons"]
+    neurons: LanguageNeurons, layer: int, shown: Int64[np.ndarray, " neurons"]
 ) -> go.Heatmap:
     """Probabilities of the rows; the colours jump at tau."""
     tau = min(max(neurons.tau, 0.0), 1.0)

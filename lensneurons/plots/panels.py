@@ -47,7 +47,8 @@ def panels(heads: Sequence[Sequence[str]], **options: Any) -> go.Figure:
     figure = make_subplots(subplot_titles=texts, **options)
     places = [(r + 1, c + 1) for r, row in enumerate(heads) for c, head in enumerate(row) if head]
     for place, note in zip(places, layout_of(figure).annotations, strict=True):
-        left = figure.get_subplot(*place).xaxis.domain[0]
+        subplot: Any = figure.get_subplot(*place)
+        left = subplot.xaxis.domain[0]
         note.update(x=left, xanchor="left", font={"size": 12})
     return figure
 
@@ -112,6 +113,12 @@ def line_with_band(
         **where,
     )
     return [band, line]
+
+
+def level_line(figure: go.Figure, row: int, y: float = 0, dash: str = "solid") -> None:
+    """Draw a thin line across a panel that has its traces already, by default at no change."""
+    where: dict[str, Any] = {"row": row, "col": 1}
+    figure.add_hline(y=y, layer="below", line={"width": 1, "dash": dash}, **where)
 
 
 def error_bars(interval: Any) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def language_histogram(
 
 def class_bars(
     name: str,
-    histogram: Int64[np.ndarray, "languages_above"],
+    histogram: Int64[np.ndarray, " languages_above"],
     axis: dict[str, Any],
     *,
     short: bool,

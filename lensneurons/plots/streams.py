@@ -403,7 +403,7 @@ def _carry_title(group: _Group) -> str:
 
 def _carry_notes(result: CarryOver, groups: Sequence[_Group]) -> list[str]:
     first = groups[0]
-    asked = "the next token" if result.tokens == "first" else "all tokens of each answer"
+    asked = "the next token" if result.asked == "first" else "all tokens of each answer"
     shown = sum(len(group.result.items) for group in groups)
     pairs = first.name if len(groups) == 1 else counted(shown, "pair")
     told = f"{pairs}; share: probability of {asked} among the outcomes"

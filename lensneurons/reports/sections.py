@@ -204,10 +204,9 @@ def _means_table(matrix: AblationMatrix) -> Table:
     """The means over cells, and their ratios, which have no sign."""
     table = matrix.summary()
     table["told"] = [
-        with_ends(row.estimate, row.low, row.high, share if "/" in row.figure else signed)
-        for row in table.itertuples()
+        with_ends(a, low, high, share if "/" in name and a == a else signed)
+        for name, a, low, high in table[["figure", "estimate", "low", "high"]].to_numpy()
     ]
-    table["told"] = table["told"].where(table["estimate"].notna(), "not defined")
     wide = table.pivot(index="figure", columns="removed", values="told")
     wide = wide.loc[table["figure"].unique(), table["removed"].unique()]
     caption = f"{UNITS[matrix.metric]}, with 95% intervals, by what is removed"
@@ -246,7 +245,7 @@ def _accuracy_table(accuracy: Accuracy) -> Table:
     rows = []
     for code, row in accuracy.per_language().to_dict("index").items():
         ends = ([row[f"{part}{end}"] for end in ("", "_low", "_high")] for part in PARTS)
-        shares = (with_ends(*part, "{:.0%}".format) for part in ends)
+        shares = (with_ends(*part, write="{:.0%}".format) for part in ends)
         rows.append((full_name(str(code)), int(row["items"]), *shares))
     head = ("language", "items", *(part.replace("_", " ") for part in PARTS))
     return Table(head, tuple(rows), accuracy.provenance.model)

@@ -71,7 +71,7 @@ class ColouredText:
 
     label: str
     read: TextTokens
-    activations: Float64[np.ndarray, "token"]
+    activations: Float64[np.ndarray, " token"]
 
     @cached_property
     def values(self) -> tuple[float | None, ...]:

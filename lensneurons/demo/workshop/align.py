@@ -20,7 +20,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from lensneurons.alignment.pairs import preference_pairs
-from lensneurons.alignment.responses import ScoredResponses, respond, score_responses
+from lensneurons.alignment.responses import respond, score_responses
 from lensneurons.alignment.training import Alignment, DPOOptions, align
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.models.loading import DEMO, load_model

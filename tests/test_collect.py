@@ -24,7 +24,7 @@ from lensneurons.models.loading import load_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.tokens.batches import item_groups, make_batch
 from lensneurons.tokens.encoding import encode
-from lensneurons.tokens.prepared import encode_for
+from lensneurons.tokens.prepared import prepare
 
 CORPUS = tiny.tiny_corpus()
 BITWISE = ("grouped_counts", "grouped_tokens", "sums", "squares")
@@ -461,7 +461,7 @@ def test_texts_without_counted_tokens_are_refused(no_forward):
     ],
 )
 def test_options_are_checked_at_the_door(option, message, no_forward, monkeypatch):
-    monkeypatch.setattr("lensneurons.activations.collection.encode_for", unwrap(encode_for))
+    monkeypatch.setattr("lensneurons.activations.collection.prepare", unwrap(prepare))
     monkeypatch.setattr("lensneurons.tokens.prepared.encode", unwrap(encode))
     with pytest.raises(LensNeuronsError, match=message):
         unwrap(collect)(no_forward, CORPUS, progress=False, **option)

@@ -20,6 +20,8 @@ from lensneurons.models.loading import load_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.characters import character_starts, cut_token, excerpt_html
+from lensneurons.tokens.encoding import encode
+from lensneurons.tokens.prepared import prepare
 
 CORPUS = tiny.tiny_corpus()
 NAMES = ["L0N3", "L0N40", "L1N17", "L2N0", "L2N51"]
@@ -252,6 +254,8 @@ def test_a_foreign_file_is_refused(tmp_path):
 )
 def test_refused_options(options, message, bridge, monkeypatch):
     monkeypatch.setattr("lensneurons.cards.contexts.watching", None)
+    monkeypatch.setattr("lensneurons.cards.contexts.prepare", unwrap(prepare))
+    monkeypatch.setattr("lensneurons.tokens.prepared.encode", unwrap(encode))
     with pytest.raises(LensNeuronsError, match=message):
         unwrap(top_contexts)(bridge("Llama"), CORPUS, chosen(bridge("Llama")), **options)
 

@@ -27,7 +27,7 @@ from lensneurons.interventions.editing import ablate
 from lensneurons.models.loading import load_model
 from lensneurons.tokens.batches import make_batch
 from lensneurons.tokens.encoding import encode, tokenizer_hash
-from lensneurons.tokens.prepared import encode_for
+from lensneurons.tokens.prepared import prepare
 from lensneurons.values.provenance import Provenance
 
 CORPUS = tiny.tiny_corpus()
@@ -155,7 +155,7 @@ def test_a_first_token_does_not_count(architecture, bridge, tokenizer_of):
     lengths = [len(tokenizer_of(architecture)(item.text)["input_ids"]) for item in CORPUS]
     ours = nll(bridge(architecture), CORPUS, scope="all")
     assert (ours.tokens == np.array(lengths) - 1).all()
-    counted = encode_for(bridge(architecture), CORPUS, scope="all").report.total.counted
+    counted = prepare(bridge(architecture), CORPUS, scope="all").encoded.report.total.counted
     assert counted - ours.tokens.sum() == (len(CORPUS) if architecture == "Qwen2" else 0)
 
 
@@ -186,7 +186,7 @@ def test_the_same_call_gives_the_same_bits(llama, before):
 
 
 def test_a_text_may_stand_in_several_rows(llama, before):
-    sums, tokens = text_scorer(llama, encode_for(llama, CORPUS))([3, 5, 3])
+    sums, tokens = text_scorer(llama, prepare(llama, CORPUS).encoded)([3, 5, 3])
     assert sums[0] == sums[2]
     assert tokens.tolist() == before.tokens[[3, 5, 3]].tolist()
     np.testing.assert_allclose(sums, before.nll[[3, 5, 3]], rtol=1e-5)
@@ -267,7 +267,7 @@ def test_pairs_are_much_narrower():
 )
 def test_other_texts_are_refused(other, message):
     foreign = build([1.0, 2.0, 6.0, 12.0, 3.0, 5.0], **other)
-    for compare in (PLAIN.change, PLAIN.log_perplexity_difference):
+    for compare in (PLAIN.difference, PLAIN.log_perplexity_difference):
         with pytest.raises(ProvenanceError, match=message):
             compare(foreign)
 
@@ -324,7 +324,7 @@ def no_forward(model_folder, monkeypatch):
     ],
 )
 def test_options_are_checked_at_the_door(options, message, no_forward, monkeypatch):
-    monkeypatch.setattr("lensneurons.evaluation.likelihood.encode_for", unwrap(encode_for))
+    monkeypatch.setattr("lensneurons.evaluation.likelihood.prepare", unwrap(prepare))
     monkeypatch.setattr("lensneurons.tokens.prepared.encode", unwrap(encode))
     monkeypatch.setattr("lensneurons.evaluation.likelihood.text_scorer", unwrap(text_scorer))
     monkeypatch.setattr("lensneurons.evaluation.likelihood.make_batch", unwrap(make_batch))

@@ -23,7 +23,7 @@ from lensneurons.interventions.editing import ablate
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
-from lensneurons.tokens.prepared import encode_for
+from lensneurons.tokens.prepared import prepare
 from lensneurons.uncertainty.items import expanded_tail
 
 OPTIONS = {"least": 1, "share": 0.8}
@@ -89,7 +89,7 @@ def oracle(
 
 
 def prepared(model, corpus):
-    encoded = encode_for(model, corpus)
+    encoded = prepare(model, corpus).encoded
     backend = original_tokenizer(model).backend_tokenizer
     return encoded, token_kinds(encoded, backend, int(model.cfg.d_vocab), **OPTIONS)
 

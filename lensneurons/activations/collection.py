@@ -54,6 +54,7 @@ from lensneurons.shapes import GroupedLayers, GroupWeights, LayerSums
 from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
 from lensneurons.tokens.encoding import Overlong, Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
+from lensneurons.values.base import read_only
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.provenance import Provenance
 from lensneurons.values.run_folders import open_folder
@@ -149,12 +150,16 @@ class RunFolder:
     ) -> ActivationStatistics:
         """Stack the totals of all languages into the result; write it where there is a folder."""
         totals = list(languages)
+
+        def stack(name: str) -> np.ndarray:
+            return read_only(np.stack([getattr(total, name) for total in totals], axis=-1))
+
         statistics = ActivationStatistics(
             languages=tuple(total.language for total in totals),
-            grouped_counts=np.stack([total.counts for total in totals], axis=-1),
-            grouped_tokens=np.stack([total.tokens for total in totals], axis=-1),
-            sums=np.stack([total.sums for total in totals], axis=-1),
-            squares=np.stack([total.squares for total in totals], axis=-1),
+            grouped_counts=stack("counts"),
+            grouped_tokens=stack("tokens"),
+            sums=stack("sums"),
+            squares=stack("squares"),
             provenance=provenance,
         )
         if self.folder is not None:
@@ -274,10 +279,9 @@ def _collect_languages(over: _Pass, run: RunFolder) -> Iterator[LanguageTotals]:
         _progress_bar(over) as bar,
         watching(over.prepared.model, over.prepared.site, collector.watch) as forward,
     ):
-        for k, language in enumerate(over.prepared.encoded.languages):
-            rows = [
-                batch for batch in over.batches if over.prepared.encoded.language[batch[0]] == k
-            ]
+        encoded = over.prepared.encoded
+        for k, language in enumerate(encoded.languages):
+            rows = [batch for batch in over.batches if encoded.language[batch[0]] == k]
             yield _collect_language(over, language, rows, groups, collector, forward, run, bar)
 
 

@@ -23,8 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -40,18 +39,15 @@ from lensneurons.shapes import (
     Sums,
     Tokens,
 )
-from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.base import Overview, Value, read_only
 from lensneurons.values.provenance import Provenance, require_same
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = "activation statistics"
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ActivationStatistics:
+class ActivationStatistics(Value):
     """Activation counts of every neuron in every language; immutable.
 
     Attributes:
@@ -68,6 +64,17 @@ class ActivationStatistics:
             count, or a language without a counted token.
     """
 
+    FILE_KIND: ClassVar = "activation statistics"
+    FILE_NAMES: ClassVar = {"grouped_counts": "counts", "grouped_tokens": "tokens"}
+    RUN_FILE: ClassVar = "statistics.safetensors"
+    AXES: ClassVar = {
+        "counts": ("layer", "neuron", "language"),
+        "tokens": ("language",),
+        "sums": ("layer", "neuron", "language"),
+        "squares": ("layer", "neuron", "language"),
+    }
+    COORDINATES: ClassVar = {"language": "languages"}
+
     languages: tuple[str, ...]
     grouped_counts: GroupedCounts
     grouped_tokens: GroupedTokens
@@ -77,11 +84,7 @@ class ActivationStatistics:
 
     def __post_init__(self) -> None:
         _check(self)
-        for name in ("grouped_counts", "grouped_tokens", "sums", "squares"):
-            if getattr(self, name) is not None:
-                view = getattr(self, name).view()  # the caller's own array stays writable
-                view.flags.writeable = False
-                object.__setattr__(self, name, view)
+        super().__post_init__()
 
     @property
     def n_groups(self) -> int:
@@ -111,7 +114,7 @@ class ActivationStatistics:
     @cached_property
     def probability(self) -> Probabilities:
         """float64 [layer, neuron, language]: activation probability, in [0, 1]."""
-        return self.counts / self.tokens
+        return read_only(self.counts / self.tokens)
 
     @cached_property
     def mean(self) -> Sums:
@@ -191,7 +194,7 @@ class ActivationStatistics:
         """The same statistics for some languages, in the given order.
 
         Raises:
-            LensNeuronsError: a language is not there; those that are get listed.
+            LensNeuronsError: a language is not there; the message lists those that are.
         """
         places = [self.languages.index(choose(k, self.languages, "language")) for k in languages]
         return replace(
@@ -204,43 +207,16 @@ class ActivationStatistics:
         )
 
     def resample(self, weights: GroupWeights) -> ActivationStatistics:
-        """The statistics of a corpus in which group g stands ``weights[g]`` times (counts only).
+        """The counts of a corpus in which group g appears ``weights[g]`` times.
 
         Args:
             weights: int64 [group], how often each group of parallel items is drawn.
         """
         return ActivationStatistics(
             languages=self.languages,
-            grouped_counts=np.tensordot(weights, self.grouped_counts, axes=1)[None],
-            grouped_tokens=(weights @ self.grouped_tokens)[None],
+            grouped_counts=read_only(np.tensordot(weights, self.grouped_counts, axes=1))[None],
+            grouped_tokens=read_only(weights @ self.grouped_tokens)[None],
             provenance=self.provenance,
-        )
-
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
-        arrays = {"counts": self.grouped_counts, "tokens": self.grouped_tokens}
-        arrays |= {
-            n: a for n, a in (("sums", self.sums), ("squares", self.squares)) if a is not None
-        }
-        details = {"languages": self.languages, "provenance": self.provenance.to_dict()}
-        return save_arrays(path, KIND, arrays, details)
-
-    @classmethod
-    def load(cls, path: str | Path) -> ActivationStatistics:
-        """Read what `save` wrote; a run folder of `collect` is accepted as well.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        file = Path(path) / "statistics.safetensors" if Path(path).is_dir() else Path(path)
-        arrays, details = load_arrays(file, KIND)
-        return cls(
-            languages=tuple(details["languages"]),
-            grouped_counts=arrays["counts"],
-            grouped_tokens=arrays["tokens"],
-            sums=arrays.get("sums"),
-            squares=arrays.get("squares"),
-            provenance=Provenance.from_dict(details["provenance"]),
         )
 
     def to_pandas(self) -> pd.DataFrame:
@@ -256,23 +232,21 @@ class ActivationStatistics:
         table["probability"] = table["active"] / table["tokens"]
         return table
 
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         tokens = ", ".join(f"{k} {n:,}" for k, n in zip(self.languages, self.tokens, strict=True))
         return (
-            f"ActivationStatistics({self.n_layers} layers x {self.d_mlp} neurons, "
-            f"{self.provenance.scope} tokens: {tokens}; {self.n_groups} groups)"
+            f"{self.n_layers} layers x {self.d_mlp} neurons, "
+            f"{self.provenance.scope} tokens: {tokens}; {self.n_groups} groups"
         )
 
-    def _repr_html_(self) -> str:
+    def _overview(self) -> Overview:
         share = self.probability.mean(axis=(0, 1))
         rows = [
             (language, f"{tokens:,}", f"{active:.4f}")
             for language, tokens, active in zip(self.languages, self.tokens, share, strict=True)
         ]
         title = f"ActivationStatistics: {self.n_layers} layers x {self.d_mlp} neurons"
-        return html_table(
-            title, ("language", "counted tokens", "mean activation probability"), rows
-        )
+        return Overview(title, ("language", "counted tokens", "mean activation probability"), rows)
 
 
 def _check(statistics: ActivationStatistics) -> None:
@@ -316,7 +290,7 @@ def _add(
         total = np.zeros((*parts[0][1].shape[:-1], len(languages)), parts[0][1].dtype)
         for names, array in parts:
             total[..., [languages.index(k) for k in names]] += array
-        return total
+        return read_only(total)
 
     return ActivationStatistics(
         languages=languages,

@@ -121,7 +121,7 @@ def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     from lensneurons.experiments import steering as steering_curves
 
     return {
-        statistics.KIND: ("runs", statistics.ActivationStatistics.load),
+        statistics.ActivationStatistics.FILE_KIND: ("runs", statistics.ActivationStatistics.load),
         card.KIND: ("cards", card.NeuronCard.load),
         ablation_effects.KIND: ("effects", ablation_effects.AblationMatrix.load),
         answers.KIND: ("accuracy", answers.Accuracy.load),

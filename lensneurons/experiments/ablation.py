@@ -1,98 +1,90 @@
 """Deactivation matrices: what removing the neurons of one language does to every language.
 
-    row      language whose neurons are set to 0
-    column   language that is evaluated
-    cell     change of the mean NLL of its responses, in nats a token, or of its accuracy: answers
-             that are right and in the right language (arXiv 2505.21505, section 5)
+    row      the language whose neurons are set to 0
+    column   the language that is evaluated
+    cell     difference of the mean NLL of its responses, in nats a token, or of its accuracy: the
+             share of answers that are right and in the right language (arXiv 2505.21505, section 5)
 
 Three settings build on each other, as in the paper: (a) the specific neurons of the row's language,
-(b) its specific and related ones, (c) those and all language-agnostic neurons.
+(b) its specific and related neurons, (c) those and all language-agnostic neurons.
 
-A cell alone means little: removing any neurons does harm. So beside each stands a **control**, the
-mean over 20 random sets or more of the same size, with as many neurons in every layer, that are
-active about as often (on the mean over the languages), or of any activity. From the two come
+A cell alone means little, because removing any neurons does harm. So each cell has a **control**:
+the mean over 20 or more random sets of the same size, with as many neurons in every layer, that are
+active about as often (on the mean over the languages), or of any activity. The two together give
 
-    causal ratio   effect of the set / effect of its control                   of each cell
-    selectivity    effect on the own language / largest effect on another      of each row
+    causal ratio   effect of the set / effect of its control                   for each cell
+    selectivity    effect on the own language / largest effect on another      for each row
+
+Controls are not matched by the probability in the row's own language. Neurons that are as active
+there belong to that language by definition (p > tau): they are the shared ones that were not
+selected, and removing them harms the language as much. They differ in what they do to the other
+languages, and that is what selectivity measures.
 
 Control draws are spread over the items: the first item meets the first draw, the second item the
-second, and so on, so that 20 draws cost one pass over the texts instead of 20. The mean is that of
-all draws, and the interval over items carries the spread over draws with it. Each row of a batch
-has its own set of neurons, so a text meets its ablation and its control in one batch.
+second, and so on. So 20 draws cost one pass over the texts instead of 20; the mean is that of all
+draws, and the interval over items includes the spread over draws.
 
-Controls are not matched by the probability in the row's own language: neurons that are as active in
-it are neurons of that language by definition (p > tau), the shared ones that were not selected, and
-removing them harms that language as much. They differ in what they do to the others, which is what
-selectivity measures.
+Every row of a batch has its own set of neurons, so a text meets its ablation and its controls in
+one batch. The batches of a cell depend on that cell alone: a matrix that was interrupted resumes
+cell by cell and ends with the same bits. All effects are kept by text, and one bootstrap over items
+draws all cells, their controls and every summary together.
 
-What this does not show: a strong diagonal says that these neurons are needed for their language
-more than others of their kind, not that nothing else is needed, and not what they compute.
+>>> matrix = ln.ablation_matrix(model, corpus, neurons)                  # doctest: +SKIP
+>>> matrix.cells("specific"), matrix.selectivity(), matrix.summary()     # doctest: +SKIP
 
-The result of `ablation_matrix`: effects and controls of every text, and what follows from them.
-
-Everything is kept by text, so that means, ratios and their intervals come from the same numbers:
-one bootstrap over items draws all cells, their controls and every summary together.
-
-The cells of a deactivation matrix, run one by one, each kept as soon as it is done.
-
-A text meets its ablation and its control draws in one batch, as rows with a set of neurons each.
-The batches of a cell depend on nothing but the cell, so a matrix that was interrupted ends with the
-same bits.
+What this does not show: a strong diagonal says that a language needs these neurons more than others
+of their kind. It does not say that it needs nothing else, nor what the neurons compute.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from jaxtyping import Float64, Int, Int64
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.evaluation.answers import answer_scorer
 from lensneurons.evaluation.likelihood import TextMeasure, fitting, require_predicted, text_scorer
 from lensneurons.interventions.editing import ablate
-from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
-from lensneurons.shapes import (
-    Cells,
-    DrawnCells,
-    LanguageMatrix,
-    SetSizes,
-    TextEffects,
-    TextNumbers,
-    TextValues,
-)
-from lensneurons.tokens.batches import plan_batches
-from lensneurons.tokens.encoding import EncodedCorpus, Scope
+from lensneurons.shapes import LanguageMatrix
+from lensneurons.tokens.batches import divide
+from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import ItemDraws
+from lensneurons.values.base import Overview, Value
 from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.progress import with_bar
 from lensneurons.values.provenance import Provenance
 from lensneurons.values.run_folders import open_folder
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-
-KIND = "ablation matrix"
 Metric = Literal["nll", "accuracy"]
+Match = Literal["activity", "layer"]
 UNITS = {"nll": "change of NLL, nats a token", "accuracy": "change of accuracy"}
-ARRAYS = ("base", "effect", "control", "weight", "language", "sizes")
+
+RESULT = "ablation.safetensors"  # in a run folder
+
+TextEffects = Float64[np.ndarray, "setting row text"]
+Cell = tuple[str, str, str]  # setting, row and column
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AblationMatrix:
-    """Effects of removing each language's neurons on each language; immutable.
+class AblationMatrix(Value):
+    """Effects of removing each language's neurons on each language. Made by `ablation_matrix`.
 
     A setting is the union of the classes up to its own: ``"related"`` removes the specific and the
     related neurons.
@@ -100,85 +92,92 @@ class AblationMatrix:
     Attributes:
         rows: languages whose neurons were removed.
         languages: languages that were evaluated, the columns.
-        classes: the settings, by the class that each one adds.
+        classes: the settings, each named by the class that it adds.
         metric: what a cell measures: ``"nll"`` (nats a token) or ``"accuracy"`` (share of right
             answers in the right language).
-        base: float64 [text], NLL (or 1 for a right answer) of the untouched model.
-        effect: float64 [setting, row, text], what is added to it by the ablation.
+        base: float64 [text], NLL (or 1 for a right answer) of the model without any ablation.
+        effect: float64 [setting, row, text], what the ablation adds to it.
         control: float64 [setting, row, text], what random sets add, mean over their draws.
         weight: float64 [text], counted tokens (or 1).
         language: int [text], number of each text's language.
         item_ids: name of each text's item.
-        sizes: int64 [setting, row], neurons that were removed.
+        sizes: int64 [setting, row], how many neurons were removed.
         draws: random sets of each control.
         provenance: model, corpus and scope.
     """
+
+    FILE_KIND = "ablation matrix"
+    RUN_FILE = RESULT
+    AXES = {
+        "base": ("text",),
+        "effect": ("setting", "row", "text"),
+        "control": ("setting", "row", "text"),
+        "weight": ("text",),
+        "language": ("text",),
+        "sizes": ("setting", "row"),
+    }
+    COORDINATES = {"setting": "classes", "row": "rows", "text": "item_ids"}
 
     rows: tuple[str, ...]
     languages: tuple[str, ...]
     classes: tuple[str, ...]
     metric: Metric
-    base: TextValues
+    base: Float64[np.ndarray, " text"]
     effect: TextEffects
     control: TextEffects
-    weight: TextValues
-    language: TextNumbers
+    weight: Float64[np.ndarray, " text"]
+    language: Int[np.ndarray, " text"]
     item_ids: tuple[str, ...]
-    sizes: SetSizes
+    sizes: Int64[np.ndarray, "setting row"]
     draws: int
     provenance: Provenance = field(default_factory=Provenance)
 
-    def __post_init__(self) -> None:
-        for name in ARRAYS:
-            view = getattr(self, name).view()  # the caller's own array stays writable
-            view.flags.writeable = False
-            object.__setattr__(self, name, view)
-
     def cells(self, setting: str | None = None) -> LanguageMatrix:
-        """float64 [row, column]: mean effect in a setting; by default the last one.
+        """float64 [row, column]: mean effect in a setting; None for the last one.
 
         Raises:
-            LensNeuronsError: no such setting; those that are get listed.
+            LensNeuronsError: no such setting.
         """
-        return self._cells(self.effect)[self._place(setting)]
+        return self._means(self.effect)[self._place(setting)]
 
     def control_cells(self, setting: str | None = None) -> LanguageMatrix:
         """float64 [row, column]: mean effect of random sets of the same size."""
-        return self._cells(self.control)[self._place(setting)]
+        return self._means(self.control)[self._place(setting)]
 
     def interval(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
         """Cells with bootstrap intervals over items, [row, column]."""
-        drawn = self._drawn[0][:, self._place(setting)]
-        return self._resampling.interval(self.cells(setting), drawn, level)
+        return self._interval(self.cells(setting), self._drawn_cells(setting)[0], level)
 
     def control_interval(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
         """Control cells with bootstrap intervals over items and draws, [row, column]."""
-        drawn = self._drawn[1][:, self._place(setting)]
-        return self._resampling.interval(self.control_cells(setting), drawn, level)
+        return self._interval(self.control_cells(setting), self._drawn_cells(setting)[1], level)
 
     def causal_ratio(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
         """Effect over control, [row, column]; without meaning where a control is about 0."""
-        return self._derive(_ratio, setting, level)
+        estimate = _ratio(self.cells(setting), self.control_cells(setting))
+        return self._interval(estimate, _ratio(*self._drawn_cells(setting)), level)
 
     def selectivity(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
         """Effect on the own language over the largest effect on another, [row]."""
-        return self._derive(lambda cells, _: self._selectivity(cells), setting, level)
+        estimate = self._selectivity(self.cells(setting))
+        return self._interval(estimate, self._selectivity(self._drawn_cells(setting)[0]), level)
 
     def summary(self, *, level: float = 0.95) -> pd.DataFrame:
-        """One row a setting and figure: the estimate and its interval.
+        """One row a setting and figure: removed, figure, estimate, low, high.
 
-        Figures: mean diagonal, mean off-diagonal, mean diagonal of the control, the two ratios of
-        the diagonal to them, and the English cell where English is a row.
+        Figures: mean diagonal, mean off-diagonal, mean diagonal of the control, the ratios of the
+        first to the other two, and the English cell where English is a row.
         """
         import pandas as pd
 
-        figures = self._figures
         rows = []
         for setting in self.classes:
-            for name, figure in figures.items():
-                found = self._derive(figure, setting, level)
-                ends = (found.estimate, found.low, found.high)
-                rows.append((self.name_of(setting), name, *(float(end) for end in ends)))
+            figures = self._figures(self.cells(setting), self.control_cells(setting))
+            drawn = self._figures(*self._drawn_cells(setting))
+            for name, estimate in figures.items():
+                found = self._interval(estimate, drawn[name], level)
+                ends = (float(one) for one in (found.estimate, found.low, found.high))
+                rows.append((self.name_of(setting), name, *ends))
         return pd.DataFrame(rows, columns=["removed", "figure", "estimate", "low", "high"])
 
     def name_of(self, setting: str | None = None) -> str:
@@ -186,7 +185,7 @@ class AblationMatrix:
         return " + ".join(self.classes[: self._place(setting) + 1])
 
     def log_perplexity_difference(self, setting: str | None = None) -> LanguageMatrix:
-        """float64 [row, column]: ``ln(1 + change of perplexity)``, the paper's figure.
+        """float64 [row, column]: ``ln(1 + difference of perplexity)``, the paper's figure.
 
         NaN where the perplexity falls by 1 or more.
 
@@ -195,15 +194,15 @@ class AblationMatrix:
         """
         if self.metric != "nll":
             raise LensNeuronsError("perplexity needs metric='nll', these cells hold accuracy")
-        before = self._cells(self.base[None, None])[0, 0]
-        change = np.exp(before + self.cells(setting)) - np.exp(before)
-        return np.log1p(change, out=np.full_like(change, np.nan), where=change > -1)
+        before = self._means(self.base[None, None])[0, 0]
+        added = np.exp(before + self.cells(setting)) - np.exp(before)
+        return np.log1p(added, out=np.full_like(added, np.nan), where=added > -1)
 
     def language_order(self, setting: str | None = None) -> tuple[str, ...]:
-        """The rows in the order that puts languages of similar effects side by side.
+        """The rows, ordered so that languages with similar effects stand side by side.
 
         Average linkage on the correlation distance between the effects of two rows on the columns
-        that are neither's own; optimal ordering of the leaves.
+        that are neither's own, with optimal ordering of the leaves.
         """
         from scipy.cluster.hierarchy import leaves_list, linkage
         from scipy.spatial.distance import squareform
@@ -220,152 +219,106 @@ class AblationMatrix:
 
         parts = []
         for s, setting in enumerate(self.classes):
-            effect = self.interval(setting, level=level)
-            control = self.control_interval(setting, level=level)
-            row, column = np.indices(effect.estimate.shape).reshape(2, -1)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "removed": self.name_of(setting),
-                        "row": np.array(self.rows)[row],
-                        "column": np.array(self.languages)[column],
-                        "neurons": self.sizes[s][row],
-                        **_columns("effect", effect),
-                        **_columns("control", control),
-                    }
-                )
-            )
+            row, column = np.indices((len(self.rows), len(self.languages))).reshape(2, -1)
+            columns = {
+                "removed": self.name_of(setting),
+                "row": np.array(self.rows)[row],
+                "column": np.array(self.languages)[column],
+                "neurons": self.sizes[s][row],
+            }
+            for name, ask in (("effect", self.interval), ("control", self.control_interval)):
+                found = ask(setting, level=level)
+                columns[name] = found.estimate.ravel()
+                columns[f"{name}_low"] = found.low.ravel()
+                columns[f"{name}_high"] = found.high.ravel()
+            parts.append(pd.DataFrame(columns))
         return pd.concat(parts, ignore_index=True)
 
-    def _cells(self, values: TextEffects) -> Cells:
-        """Mean by language, [setting, row, language]."""
-        of_language = np.eye(len(self.languages))[self.language]
-        return values @ of_language / (self.weight @ of_language)
-
-    @cached_property
-    def _resampling(self) -> ItemDraws:
-        return ItemDraws(self.item_ids, self.language)
-
-    @cached_property
-    def _drawn(self) -> tuple[DrawnCells, DrawnCells]:
-        """Effects and controls in drawn corpora, each [draw, setting, row, language]."""
-        drawn = self._resampling
-        return drawn.means(self.effect, self.weight), drawn.means(self.control, self.weight)
-
     def _place(self, setting: str | None) -> int:
-        choose(setting or self.classes[-1], self.classes, "setting")
-        return self.classes.index(setting or self.classes[-1])
+        setting = setting or self.classes[-1]
+        return self.classes.index(choose(setting, self.classes, "setting"))
 
     @cached_property
     def _own(self) -> np.ndarray:
         """Bool [row, column]: the cell of a language on itself."""
         return np.array(self.rows)[:, None] == np.array(self.languages)[None, :]
 
-    def _derive(
-        self,
-        figure: Callable[[np.ndarray, np.ndarray], np.ndarray],
-        setting: str | None,
-        level: float,
-    ) -> Interval:
-        """A figure of cells and controls [..., row, column], with its interval."""
+    def _means(self, values: TextEffects) -> Float64[np.ndarray, "setting row language"]:
+        """Mean by language."""
+        of_language = np.eye(len(self.languages))[self.language]
+        return values @ of_language / (self.weight @ of_language)
+
+    @cached_property
+    def _corpora(self) -> ItemDraws:
+        return ItemDraws(self.item_ids, self.language)
+
+    @cached_property
+    def _drawn(self) -> tuple[np.ndarray, np.ndarray]:
+        """Effects and controls in drawn corpora, each [draw, setting, row, language]."""
+        effect, control = (self._corpora.means(v, self.weight) for v in (self.effect, self.control))
+        return effect, control
+
+    def _drawn_cells(self, setting: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """Cells and control cells in drawn corpora, each [draw, row, column]."""
         place = self._place(setting)
-        estimate = figure(self.cells(setting), self.control_cells(setting))
-        drawn = figure(*(draws[:, place] for draws in self._drawn))
+        return self._drawn[0][:, place], self._drawn[1][:, place]
+
+    def _interval(self, estimate: np.ndarray, drawn: np.ndarray, level: float) -> Interval:
+        """The interval of an estimate from its draws [draw, ...]; NaN where every draw is NaN."""
         known = ~np.isnan(drawn).all(0)
-        found = self._resampling.interval(estimate, np.where(known, drawn, 0.0), level)
+        found = self._corpora.interval(estimate, np.where(known, drawn, 0.0), level)
         low, high = (np.where(known, end, np.nan) for end in (found.low, found.high))
         return replace(found, low=low, high=high)
 
     def _selectivity(self, cells: np.ndarray) -> np.ndarray:
+        """Selectivity [..., row] from cells [..., row, column]."""
         own = np.where(self._own, cells, 0.0).sum(-1)
         other = np.where(self._own, -np.inf, cells).max(-1)
         return np.where(self._own.any(-1) & np.isfinite(other), _ratio(own, other), np.nan)
 
-    @property
-    def _figures(self) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-        own = self._own
-
-        def diagonal(cells: np.ndarray) -> np.ndarray:
-            return _mean(cells[..., own])
-
-        def elsewhere(cells: np.ndarray) -> np.ndarray:
-            return _mean(cells[..., ~own])
-
-        figures: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-            "mean diagonal": lambda cells, control: diagonal(cells),
-            "mean off-diagonal": lambda cells, control: elsewhere(cells),
-            "mean diagonal of the control": lambda cells, control: diagonal(control),
-            "diagonal / off-diagonal": lambda cells, control: _ratio(
-                diagonal(cells), elsewhere(cells)
-            ),
-            "diagonal / control": lambda cells, control: _ratio(diagonal(cells), diagonal(control)),
+    def _figures(self, cells: np.ndarray, control: np.ndarray) -> dict[str, np.ndarray]:
+        """The figures of `summary` [...] from cells and control cells [..., row, column]."""
+        diagonal, elsewhere = _mean(cells[..., self._own]), _mean(cells[..., ~self._own])
+        chance = _mean(control[..., self._own])
+        figures = {
+            "mean diagonal": diagonal,
+            "mean off-diagonal": elsewhere,
+            "mean diagonal of the control": chance,
+            "diagonal / off-diagonal": _ratio(diagonal, elsewhere),
+            "diagonal / control": _ratio(diagonal, chance),
         }
         if "en" in self.rows and "en" in self.languages:
             at = self.rows.index("en"), self.languages.index("en")
-            figures["English on itself"] = lambda cells, control: np.asarray(cells[..., *at])
+            figures["English on itself"] = np.asarray(cells[..., *at])
         return figures
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
-        arrays = {name: getattr(self, name) for name in ARRAYS}
-        others = [f.name for f in fields(self) if f.name not in (*ARRAYS, "provenance")]
-        details = {name: getattr(self, name) for name in others}
-        return save_arrays(path, KIND, arrays, {**details, "provenance": self.provenance.to_dict()})
-
-    @classmethod
-    def load(cls, path: str | Path) -> AblationMatrix:
-        """Read what `save` wrote; a run folder of `ablation_matrix` is accepted as well.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        file = Path(path) / "ablation.safetensors" if Path(path).is_dir() else Path(path)
-        arrays, details = load_arrays(file, KIND)
-        for name in ("rows", "languages", "classes", "item_ids"):
-            details[name] = tuple(details[name])
-        details["provenance"] = Provenance.from_dict(details["provenance"])
-        return cls(**arrays, **details)
-
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         told = []
         for setting in self.classes:
-            cells, control = self.cells(setting), self.control_cells(setting)
-            means = [f(cells, control) for f in list(self._figures.values())[:3]]
-            told.append(
-                "{}: diagonal {:.3f}, off-diagonal {:.3f}, control {:.3f}".format(
-                    self.name_of(setting), *means
-                )
-            )
+            figures = self._figures(self.cells(setting), self.control_cells(setting))
+            own, other, chance = (f"{value:.3f}" for value in list(figures.values())[:3])
+            name = self.name_of(setting)
+            told.append(f"{name}: diagonal {own}, off-diagonal {other}, control {chance}")
         size = f"{len(self.rows)} x {len(self.languages)}"
-        return f"AblationMatrix({size}, {UNITS[self.metric]}: {'; '.join(told)})"
+        return f"{size}, {UNITS[self.metric]}: {'; '.join(told)}"
 
-    def _repr_html_(self) -> str:
-        cells = self.cells()
-        rows = [
-            (row, n, *(f"{cell:.3f}" for cell in line))
-            for row, n, line in zip(self.rows, self.sizes[-1], cells, strict=True)
-        ]
+    def _overview(self) -> Overview:
+        lines = zip(self.rows, self.sizes[-1], self.cells(), strict=True)
+        rows = [(row, n, *(f"{cell:.3f}" for cell in line)) for row, n, line in lines]
         title = f"AblationMatrix, {self.name_of()} removed: {UNITS[self.metric]}"
-        return html_table(title, ("removed", "neurons", *self.languages), rows)
+        return Overview(title, ("removed", "neurons", *self.languages), rows)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis, NaN where it has no entry."""
+    """Mean over the last axis, NaN where it is empty."""
     empty = values.shape[-1] == 0
     return np.asarray(np.full(values.shape[:-1], np.nan) if empty else values.mean(-1))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The ratio of the two, NaN where the whole is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
-
-
-def _columns(name: str, interval: Interval) -> dict[str, np.ndarray]:
-    return {
-        name: interval.estimate.ravel(),
-        f"{name}_low": interval.low.ravel(),
-        f"{name}_high": interval.high.ravel(),
-    }
 
 
 def _row_distances(cells: LanguageMatrix, own: np.ndarray) -> np.ndarray:
@@ -378,112 +331,6 @@ def _row_distances(cells: LanguageMatrix, own: np.ndarray) -> np.ndarray:
             flat = others.sum() < 2 or min(np.ptp(row) for row in pair) == 0
             distance[i, j] = distance[j, i] = 1 - (0 if flat else np.corrcoef(*pair)[0, 1])
     return distance
-
-
-CELL = "cell of an ablation matrix"
-Cell = tuple[str, str, str]
-
-
-@dataclass(frozen=True)
-class CellJob:
-    """All that is to be run: every cell is a setting, a row and a column.
-
-    Attributes:
-        model: a TransformerLens model.
-        encoded: the texts.
-        score: gives sum and weight of some texts, run as one batch.
-        batch_tokens: most tokens in a batch.
-        sets: setting to row language to the neurons that are removed.
-        controls: setting to row language to the random sets beside them.
-    """
-
-    model: Any
-    encoded: EncodedCorpus
-    score: TextMeasure
-    batch_tokens: int
-    sets: dict[str, dict[str, NeuronSet]]
-    controls: dict[str, dict[str, list[NeuronSet]]]
-
-    @property
-    def cells(self) -> list[Cell]:
-        """Every cell, column by column."""
-        columns = self.encoded.languages
-        return [(s, row, k) for k in columns for s, rows in self.sets.items() for row in rows]
-
-    def texts(self, column: str) -> np.ndarray:
-        """The texts of a column, the longest first."""
-        texts = np.flatnonzero(self.encoded.language == self.encoded.languages.index(column))
-        return texts[np.argsort(-self.encoded.lengths[texts], kind="stable")]
-
-    def items(self) -> dict[str, int]:
-        """Number of each item: which control draws it meets."""
-        return {name: i for i, name in enumerate(dict.fromkeys(self.encoded.item_ids))}
-
-
-def score_untouched(job: CellJob) -> tuple[np.ndarray, np.ndarray]:
-    """TextMeasure and weight of every text without any ablation."""
-    base, weight = np.zeros(len(job.encoded)), np.zeros(len(job.encoded))
-    for rows in plan_batches(job.encoded, batch_tokens=job.batch_tokens):
-        base[rows], weight[rows] = job.score(rows)
-    return base, weight
-
-
-def run_cells(
-    job: CellJob, base: np.ndarray, folder: Path | None
-) -> Iterator[tuple[Cell, np.ndarray]]:
-    """Yield every cell with its effects and controls [2, text], from the folder where they are."""
-    for cell in job.cells:
-        file = None if folder is None else folder / "cells" / f"{'_'.join(cell)}.safetensors"
-        if file is not None and file.is_file():
-            yield cell, _read(file)
-            continue
-        effects = _run_cell(job, base, *cell)
-        if file is not None:
-            save_arrays(file, CELL, {"effects": effects}, {})
-        yield cell, effects
-
-
-def _read(file: Path) -> np.ndarray:
-    try:
-        return load_arrays(file, CELL)[0]["effects"]
-    except StorageError as error:
-        raise StorageError(f"{error}; delete it to run the cell again") from None
-
-
-def _run_cell(job: CellJob, base: np.ndarray, setting: str, row: str, column: str) -> np.ndarray:
-    """Effect and mean control of every text of a column, float64 [2, text]."""
-    chosen, draws = job.sets[setting][row], job.controls[setting][row]
-    texts, items = job.texts(column), job.items()
-    if len(chosen) == 0:
-        return np.zeros((2, len(texts)))
-    passes = -(-len(draws) // len(items))
-    numbers = [items[job.encoded.item_ids[text]] for text in texts]
-    conditions = [[chosen] * len(texts)] + [
-        [draws[(number + p * len(items)) % len(draws)] for number in numbers] for p in range(passes)
-    ]
-    jobs = [(i, c) for i in range(len(texts)) for c in range(len(conditions))]
-    changed = np.zeros((len(conditions), len(texts)))
-    for part in _batches(job, texts, jobs):
-        with ablate(job.model, [conditions[c][i] for i, c in part]):
-            scores, _ = job.score([int(texts[i]) for i, _ in part])
-        changed[[c for _, c in part], [i for i, _ in part]] = scores
-    changed -= base[texts]
-    return np.stack([changed[0], changed[1:].mean(0)])
-
-
-def _batches(
-    job: CellJob, texts: np.ndarray, jobs: list[tuple[int, int]]
-) -> Iterator[list[tuple[int, int]]]:
-    """Divide texts under conditions, the longest first, into batches of at most so many tokens."""
-    first = 0
-    while first < len(jobs):
-        longest = int(job.encoded.lengths[texts[jobs[first][0]]])
-        last = first + max(1, job.batch_tokens // longest)
-        yield jobs[first:last]
-        first = last
-
-
-Match = Literal["activity", "layer"]
 
 
 def ablation_matrix(
@@ -504,25 +351,25 @@ def ablation_matrix(
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> AblationMatrix:
-    """Remove each language's neurons in turn, and see what becomes of every language.
+    """Remove each language's neurons in turn, and measure the effect on every language.
 
     Args:
-        model: a TransformerLens model; it is not changed.
-        corpus: the texts, in the languages that become the columns.
+        model: a TransformerLens model; it stays as it is.
+        corpus: the texts; their languages become the columns.
         neurons: whose sets are removed (of its population).
-        classes: a setting each, which removes its class and those named before it.
-        languages: the rows; all languages of `neurons` by default.
+        classes: the settings; each removes its class and those named before it.
+        languages: the rows; None for all languages of `neurons`.
         metric: what a cell measures. Accuracy lets the model write, which takes much longer.
         controls: random sets a row and setting.
         match: ``"activity"``: control neurons are of the same layers and active about as often;
-            ``"layer"``: any of the same layers, most of which hardly fire.
-        max_new_tokens: for accuracy, most tokens of an answer; a model that has lost a language
+            ``"layer"``: any neurons of the same layers, most of which hardly fire.
+        max_new_tokens: for accuracy, most tokens of an answer. A model that has lost a language
             often does not stop, so give little more than the longest right answer needs.
         scope: for the NLL, whose tokens are evaluated.
-        run_dir: a folder for the result; the same call goes on where it stopped, cell by cell.
+        run_dir: a folder for the result; the same call resumes there, cell by cell.
         batch_tokens: most tokens in a batch, padding included.
         seed: of the random sets.
-        tokenizer: encodes the corpus; by default the model's own, as it was saved.
+        tokenizer: encodes the corpus; None for the model's own, as it was saved.
         progress: show a progress bar, in cells.
 
     Returns:
@@ -535,21 +382,37 @@ def ablation_matrix(
         ProvenanceError: `run_dir` was begun with something else; says what.
     """
     sets = ablation_sets(neurons, classes, languages)
-    _check(neurons, neuron_site(model), controls)
-    refuse_hooks(model, run_dir)
     choose(metric, get_args(Metric), "metric")
     choose(match, get_args(Match), "match")
+    if controls < 1:
+        raise LensNeuronsError(f"controls={controls}: an effect needs a control to mean anything")
+    refuse_hooks(model, run_dir)
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
+    site, encoded = prepared.site, prepared.encoded
+    if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp):
+        raise LensNeuronsError(
+            f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "
+            f"{site.n_layers} x {site.d_mlp}"
+        )
     if metric == "nll":
-        require_predicted(prepared.encoded)
-        score = text_scorer(model, prepared.encoded)
+        require_predicted(encoded)
+        score = text_scorer(model, encoded)
     else:
-        score = _answer_score(prepared, max_new_tokens)
-    drawn = _controls(sets, neurons, controls, match, seed)
-    job = CellJob(model, prepared.encoded, score, fitting(model, batch_tokens), sets, drawn)
+        score = _answer_scorer(prepared, max_new_tokens)
+    activity = neurons.probability.mean(axis=-1)
+    if match == "layer":
+        activity = np.zeros_like(activity)  # equal activities leave nothing to match
+    drawn = {
+        setting: {
+            row: one.random_control(activity, draws=controls, seed=seed)
+            for row, one in rows.items()
+        }
+        for setting, rows in sets.items()
+    }
+    job = CellJob(prepared, score, fitting(model, batch_tokens), sets, drawn)
     provenance = replace(prepared.provenance(), attention="eager")  # logits need the bridge
     plan = {
-        "kind": CELL,
+        "kind": CELL_KIND,
         "classes": list(classes),
         "rows": list(sets[classes[0]]),
         "neurons": _digest(one for rows in sets.values() for one in rows.values()),
@@ -564,12 +427,11 @@ def ablation_matrix(
         "seed": seed,
     }
     with open_folder(run_dir, provenance, plan) as folder:
-        file = None if folder is None else folder / "ablation.safetensors"
-        if file is not None and file.is_file():
-            return AblationMatrix.load(file)
+        if folder is not None and (folder / RESULT).is_file():
+            return AblationMatrix.load(folder)
         matrix = _assemble(job, metric, folder, provenance, progress)
-        if folder is not None and file is not None:
-            matrix.save(file)
+        if folder is not None:
+            matrix.save(folder / RESULT)
             shutil.rmtree(folder / "cells", ignore_errors=True)
         return matrix
 
@@ -583,8 +445,8 @@ def ablation_sets(
 
     Args:
         neurons: whose sets.
-        classes: a setting each, which removes its class and those named before it.
-        languages: the rows; all languages of `neurons` by default.
+        classes: the settings; each removes its class and those named before it.
+        languages: the rows; None for all languages of `neurons`.
 
     Returns:
         Class that the setting adds, to language, to neurons.
@@ -602,20 +464,51 @@ def ablation_sets(
         if not given or len(set(given)) < len(given):
             raise LensNeuronsError(f"{name}: {list(given)} is empty or names one twice")
     found: dict[str, dict[str, NeuronSet]] = {}
-    nothing = NeuronSet(np.zeros(0, np.int64), neurons.n_layers, neurons.d_mlp)
-    removed = dict.fromkeys(rows, nothing)
+    removed = dict.fromkeys(rows, NeuronSet(np.zeros(0, np.int64), neurons.n_layers, neurons.d_mlp))
     for added in classes:
-        removed = {k: removed[k] | _of_class(neurons, added, k) for k in rows}
+        for k in rows:
+            own = neurons.agnostic if added == "agnostic" else getattr(neurons, added)[k]
+            removed[k] = removed[k] | own
         found[added] = {k: one.relabel(f"{added} {k}") for k, one in removed.items()}
     return found
 
 
-def _of_class(neurons: LanguageNeurons, name: str, language: str) -> NeuronSet:
-    return neurons.agnostic if name == "agnostic" else getattr(neurons, name)[language]
+CELL_KIND = "cell of an ablation matrix"
 
 
-def _answer_score(prepared: PreparedCorpus, max_new_tokens: int | None) -> TextMeasure:
-    """The function that scores texts by their answers: right or not, each of weight 1."""
+@dataclass(frozen=True)
+class CellJob:
+    """What `ablation_matrix` runs.
+
+    Attributes:
+        prepared: the model and the texts.
+        score: gives sum and weight of some texts, run as one batch.
+        batch_tokens: most tokens in a batch.
+        sets: setting to row to the neurons that are removed.
+        controls: setting to row to the random sets beside them.
+    """
+
+    prepared: PreparedCorpus
+    score: TextMeasure
+    batch_tokens: int
+    sets: dict[str, dict[str, NeuronSet]]
+    controls: dict[str, dict[str, list[NeuronSet]]]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell, column by column."""
+        columns = self.prepared.encoded.languages
+        return [(s, row, k) for k in columns for s, rows in self.sets.items() for row in rows]
+
+    def texts(self, column: str) -> np.ndarray:
+        """The texts of a column, the longest first."""
+        encoded = self.prepared.encoded
+        texts = np.flatnonzero(encoded.language == encoded.languages.index(column))
+        return texts[np.argsort(-encoded.lengths[texts], kind="stable")]
+
+
+def _answer_scorer(prepared: PreparedCorpus, max_new_tokens: int | None) -> TextMeasure:
+    """Make the function that scores texts by their answers: right or not, each of weight 1."""
     answer = answer_scorer(
         prepared.model, prepared.corpus, max_new_tokens=max_new_tokens, tokenizer=prepared.tokenizer
     )
@@ -627,37 +520,8 @@ def _answer_score(prepared: PreparedCorpus, max_new_tokens: int | None) -> TextM
     return score
 
 
-def _check(neurons: LanguageNeurons, site: NeuronSite, controls: int) -> None:
-    if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp):
-        raise LensNeuronsError(
-            f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "
-            f"{site.n_layers} x {site.d_mlp}"
-        )
-    if controls < 1:
-        raise LensNeuronsError(f"controls={controls}: an effect needs a control to mean anything")
-
-
-def _controls(
-    sets: dict[str, dict[str, NeuronSet]],
-    neurons: LanguageNeurons,
-    draws: int,
-    match: Match,
-    seed: int,
-) -> dict[str, dict[str, list[NeuronSet]]]:
-    """Random sets for every setting and row; neurons of one activity have no order to match."""
-    activity = neurons.probability.mean(axis=-1)
-    if match == "layer":
-        activity = np.zeros_like(activity)
-    return {
-        setting: {
-            row: one.random_control(activity, draws=draws, seed=seed) for row, one in rows.items()
-        }
-        for setting, rows in sets.items()
-    }
-
-
 def _digest(sets: Iterable[NeuronSet]) -> str:
-    """A name for all sets together."""
+    """A hash over all sets and their labels."""
     digest = hashlib.sha256()
     for one in sets:
         digest.update(f"{one.label}:{len(one)}:".encode() + one.flat.tobytes())
@@ -667,35 +531,78 @@ def _digest(sets: Iterable[NeuronSet]) -> str:
 def _assemble(
     job: CellJob, metric: Metric, folder: Path | None, provenance: Provenance, progress: bool
 ) -> AblationMatrix:
-    """Run what is missing and put the cells together."""
-    settings, rows = list(job.sets), list(next(iter(job.sets.values())))
-    base, weight = score_untouched(job)
-    effect = np.zeros((len(settings), len(rows), len(base)))
+    """Run the cells that are missing and put all of them together."""
+    encoded = job.prepared.encoded
+    base, weight = np.zeros(len(encoded)), np.zeros(len(encoded))
+    for rows in job.prepared.batches(job.batch_tokens):
+        base[rows], weight[rows] = job.score(rows)
+    settings, languages = list(job.sets), list(next(iter(job.sets.values())))
+    effect = np.zeros((len(settings), len(languages), len(base)))
     control = np.zeros_like(effect)
-    for (setting, row, column), found in _with_progress(
-        run_cells(job, base, folder), job, progress
+    cells = run_cells(job, base, folder)
+    for (setting, row, column), found in with_bar(
+        cells, "ablate", "cell", shown=progress, total=len(job.cells)
     ):
-        place = settings.index(setting), rows.index(row), job.texts(column)
+        place = settings.index(setting), languages.index(row), job.texts(column)
         effect[place], control[place] = found
-    first = job.controls[settings[0]][rows[0]]
     return AblationMatrix(
-        rows=tuple(rows),
-        languages=job.encoded.languages,
+        rows=tuple(languages),
+        languages=encoded.languages,
         classes=tuple(settings),
         metric=metric,
         base=base,
         effect=effect,
         control=control,
         weight=weight,
-        language=job.encoded.language,
-        item_ids=job.encoded.item_ids,
-        sizes=np.array([[len(s) for s in by_row.values()] for by_row in job.sets.values()]),
-        draws=len(first),
+        language=encoded.language,
+        item_ids=encoded.item_ids,
+        sizes=np.array([[len(one) for one in rows.values()] for rows in job.sets.values()]),
+        draws=len(job.controls[settings[0]][languages[0]]),
         provenance=provenance,
     )
 
 
-def _with_progress(cells: Iterator[Any], job: CellJob, shown: bool) -> Any:
-    from tqdm.auto import tqdm
+def run_cells(
+    job: CellJob, base: np.ndarray, folder: Path | None
+) -> Iterator[tuple[Cell, np.ndarray]]:
+    """Yield every cell with its effects and controls [2, text]: from its file, or by a run.
 
-    return tqdm(cells, total=len(job.cells), desc="ablate", unit="cell", disable=not shown)
+    Raises:
+        StorageError: the file of a cell is damaged.
+    """
+    for cell in job.cells:
+        file = None if folder is None else folder / "cells" / f"{'_'.join(cell)}.safetensors"
+        if file is not None and file.is_file():
+            try:
+                effects = load_arrays(file, CELL_KIND)[0]["effects"]
+            except StorageError as error:
+                raise StorageError(f"{error}; delete it to run the cell again") from None
+        else:
+            effects = _run_cell(job, base, *cell)
+            if file is not None:
+                save_arrays(file, CELL_KIND, {"effects": effects}, {})
+        yield cell, effects
+
+
+def _run_cell(job: CellJob, base: np.ndarray, setting: str, row: str, column: str) -> np.ndarray:
+    """Effect and mean control of every text of a column, float64 [2, text]."""
+    removed, draws, texts = job.sets[setting][row], job.controls[setting][row], job.texts(column)
+    if len(removed) == 0:
+        return np.zeros((2, len(texts)))
+    encoded = job.prepared.encoded
+    # Of n items, item i meets the draws i, i + n, i + 2n, ... (modulo their number), one a pass,
+    # until every draw was met. Items go by name, so a language that lacks some changes nothing.
+    items = {name: number for number, name in enumerate(dict.fromkeys(encoded.item_ids))}
+    numbers = [items[encoded.item_ids[text]] for text in texts]
+    conditions = [[removed] * len(texts)]
+    for first in range(0, len(draws), len(items)):
+        conditions.append([draws[(first + number) % len(draws)] for number in numbers])
+    # One row of a batch is a text under a condition; texts go from the longest to the shortest.
+    text, condition = np.divmod(np.arange(len(texts) * len(conditions)), len(conditions))
+    scores = np.zeros((len(conditions), len(texts)))
+    for part in divide(encoded.lengths[texts[text]], job.batch_tokens):
+        places = condition[part], text[part]
+        with ablate(job.prepared.model, [conditions[c][i] for c, i in zip(*places, strict=True)]):
+            scores[places], _ = job.score(texts[text[part]])
+    scores -= base[texts]
+    return np.stack([scores[0], scores[1:].mean(0)])

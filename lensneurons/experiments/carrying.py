@@ -1,14 +1,9 @@
-"""The runs behind `CarryOver`: every layer of every source put into its target.
+"""How much of a text in one language is carried into a text in another, layer by layer.
 
-A source is read once, with the residual stream after every layer at its last token. Its target is
-then read once without a patch and once a layer with one. Targets are padded on the right, where a
-causal model needs no mask; what is asked about stands at positions of their own.
-
-Two texts to patch between, and what the second one may go on with.
-
-A pair is two *different* items: the source asks A in one language, the target asks B in another.
-Both stop right before the answer. What the target then says, once a state of the source was put
-into it, tells what the state carried:
+A pair is two *different* items: the source asks A in one language, the target asks B in another,
+and both stop right before the answer. The residual stream after layer l at the last position of the
+source is put into the last position of the target (`lensneurons.interventions.patching`). What the
+target then goes on with tells what the stream carried:
 
     ============  ====================================  =====================
     outcome       continuation                          what was carried
@@ -19,59 +14,49 @@ into it, tells what the state carried:
     ``neither``   B's answer in the target's language   nothing
     ============  ====================================  =====================
 
-Where the answer is written alike in both languages (digits, or Han numerals in Chinese and
-Japanese), ``concept`` and ``neither`` alone are left, and only the answer can be seen to travel.
+With p_o the probability of outcome o,
 
-`answer_pairs` makes such pairs of a parallel corpus. Where it stops decides what is measured:
-
-    ``"thing"``   after the digits after the last "=": "16 + 26 = 42| apples". The last position is
-                  a digit, the same in every language, so the language that is carried comes from
-                  the text before it. The answer is what is counted.
-    ``"result"``  before those digits: "16 + 26 = |42". The model has to work the result out of the
-                  operands; digits have no language.
-    ``"word"``    before the number word of the demo's last sentence: "The answer is| forty-two".
-                  The result stands in the text as digits and is only to be said. But the last
-                  position is a word of the source's language, so the language is carried from the
-                  first layer on, by that word itself.
-    ``"number"``  before the last number of any corpus's responses, such as MGSM's.
-
-Items that lack it (Swahili ones go on "42, so ...") take no part.
-
->>> pairs = ln.answer_pairs(corpus, source="en", before="thing")         # doctest: +SKIP
-
-What this does not show: that two answers mean one concept. They are translations because the corpus
-says so, and what precedes the answer (prompt, names, operands) differs between A and B as well.
-
-How much of a text in one language is carried into a text in another, layer by layer.
-
-The residual stream after layer l at the last position of a source text is put into the last
-position of a target text (`lensneurons.interventions.patching`), and the model is asked how
-probable each of up to four continuations is (`lensneurons.experiments.carrying`). With p_o for
-the probability of outcome o,
-
-    share(o)          p_o / (sum of p over the outcomes)                  of each layer and pair
+    share(o)          p_o / (sum of p over the outcomes)              for each layer and pair
     answer carried    share(both) + share(concept)       the source's answer, in either language
     language carried  share(both) + share(language)      the source's language, either answer
     covered           sum of p over the outcomes: where it is small, the shares are about little
 
-After the last layer both are what the source itself would say, by construction; in the first layers
-they are what the target says. What can be read is where each of them turns. An answer that is
-carried in layers where the language is not yet is written in the stream in a form that serves both
+After the last layer the target says what the source itself would say, by construction; in the first
+layers it says what it would have said anyway. The finding is where each of the two shares turns. An
+answer that is carried in layers where the language is not yet is written in a form that serves both
 languages (Dumas et al. 2024, "Separating Tongue from Thought", arXiv 2411.08745).
 
->>> pairs = ln.answer_pairs(corpus, languages=["en", "de", "sw"])        # doctest: +SKIP
+`answer_pairs` makes pairs of a parallel corpus. The cut decides what is measured:
+
+    ``"thing"``   after the digits after the last "=": "16 + 26 = 42| apples". The last position is
+                  a digit, the same in every language, so the language that is carried comes from
+                  the text before it. The answer is what is counted.
+    ``"result"``  before those digits: "16 + 26 = |42". The model has to compute the result from
+                  the operands; digits have no language.
+    ``"word"``    before the number word of the demo's last sentence: "The answer is| forty-two".
+                  The result stands in the text as digits and only has to be said. But the last
+                  position is a word of the source's language, so that word carries the language
+                  from the first layer on.
+    ``"number"``  before the last number of any corpus's responses, such as MGSM's.
+
+Items without such a place are left out (Swahili ones go on "42, so ..."). Where both languages
+write the answer alike (digits, or Han numerals in Chinese and Japanese), only ``concept`` and
+``neither`` are left, and only the answer can be seen to travel.
+
+>>> pairs = ln.answer_pairs(corpus, source="en", cut="thing")            # doctest: +SKIP
 >>> result = ln.carry_over(model, pairs)                                 # doctest: +SKIP
->>> result.share("both", "concept")                                      # doctest: +SKIP
 >>> result.interval("both", "concept", pooled=True)                      # doctest: +SKIP
 
-Its control is the same within one language: name the source's language among the targets, and what
-is not carried there either is not for want of a shared form.
+The control is the same within one language: name the source's language among the targets. What is
+not carried there either is not missing for want of a shared form.
 
-Only the next token is asked about by default: later tokens of an answer are predicted at positions
-of the target that nothing was put into, so they follow the target (``tokens="all"`` shows it).
+By default only the next token is asked about. Later tokens of an answer are predicted at positions
+of the target where nothing was put in, so they follow the target (``asked="all"`` shows it).
 
 What this does not show: that the model itself carries an answer this way. Later layers also read
-the target at all other positions, and what they read there can outvote what was put in.
+the target at all other positions, and what they read there can outweigh what was put in. Nor that
+two answers mean one concept: they are translations because the corpus says so, and what precedes
+the answer (prompt, names, operands) differs between A and B as well.
 """
 
 from __future__ import annotations
@@ -82,12 +67,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import regex
 import torch
+from jaxtyping import Float64, Int
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
@@ -97,23 +82,24 @@ from lensneurons.interventions.patching import Put, putting, read_source, residu
 from lensneurons.models.family import context_length
 from lensneurons.models.forward import to_device
 from lensneurons.models.identity import original_tokenizer
-from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.models.sites import neuron_site
 from lensneurons.registry import ANSWER_SPANS, load_registered
-from lensneurons.shapes import LayerLanguages, PatchedValues, TextNumbers, TokenIds, UnpatchedValues
+from lensneurons.shapes import TokenIds
+from lensneurons.tokens.batches import divide
 from lensneurons.tokens.encoding import exact_backend
 from lensneurons.tokens.prepared import model_provenance
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
-from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.base import Overview, Value
+from lensneurons.values.progress import with_bar
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-
-Before = Literal["thing", "result", "word", "number"]
+Cut = Literal["thing", "result", "word", "number"]
+Asked = Literal["first", "all"]
 OUTCOMES = ("both", "concept", "language", "neither")
 
 _ANSWERS = {
@@ -134,7 +120,7 @@ class PatchPair:
         target: text whose last position gets that state.
         continuations: name of an outcome to the text that may follow the target.
         language: language of the target.
-        item: what is drawn again in a bootstrap; pairs of the same items share it.
+        item: what a bootstrap draws; pairs of the same items share it.
     """
 
     source: str
@@ -145,103 +131,78 @@ class PatchPair:
     item: str
 
 
-class EncodedPair(NamedTuple):
-    """A pair in tokens: ids of both texts up to the end, and of each continuation."""
-
-    source: list[int]
-    target: list[int]
-    continuations: dict[str, list[int]]
-
-
 def answer_pairs(
     corpus: ParallelCorpus,
     *,
     source: str = "en",
     languages: Sequence[str] | None = None,
-    before: Before = "result",
+    cut: Cut = "result",
     seed: int = 0,
 ) -> list[PatchPair]:
     """Pair different items of a parallel corpus, cut before their answers.
 
-    Items are shuffled and paired two by two, so no item is in two pairs; each pair is taken in both
+    Items are shuffled and paired two by two, so no item is in two pairs. Each pair is taken in both
     directions and in every language.
 
     Args:
         corpus: items whose responses hold their answers.
         source: language of the sources.
-        languages: languages of the targets; None for all but `source`. With `source` itself among
-            them, patching within a language stands beside patching across.
-        before: where both texts stop; see above. ``"number"`` is for any corpus.
+        languages: languages of the targets; None for all but `source`. Add `source` to them to
+            compare patching across languages with patching within one.
+        cut: where both texts stop; see the module. ``"number"`` is for any corpus.
         seed: of the shuffle.
 
     Returns:
         The pairs, language by language. Outcomes that are written alike are left out.
 
     Raises:
-        CorpusError: a language that the corpus lacks or whose responses have nothing that `before`
-            looks for, or fewer than four items that have it in all these languages.
-        LensNeuronsError: `before` is not known.
+        CorpusError: a language that the corpus lacks or whose responses have no such place, or
+            fewer than four items that have it in all these languages.
+        LensNeuronsError: `cut` is not known.
     """
-    choose(before, get_args(Before), "before")
+    choose(cut, get_args(Cut), "cut")
     targets = [tag for tag in corpus.languages if tag != source]
     targets = targets if languages is None else list(languages)
     wanted = corpus.select(list(dict.fromkeys([source, *targets])))
-    cuts = {}
+    cuts: dict[tuple[str, str], tuple[str, str]] = {}  # what stands before the answer, the answer
     for item in wanted:
-        if span := _answer_span(item, before):
-            cuts[item.id, item.language] = _cut(item, *span)
-    units = _units(wanted, cuts, before, seed)
+        if span := _answer_span(item, cut):
+            start, stop = span
+            before = item.text[: len(item.prompt) + start]
+            cuts[item.id, item.language] = before, item.response[start:stop]
+    for tag in wanted.languages:
+        if not any((name, tag) in cuts for name in wanted.ids):
+            raise CorpusError(
+                f"cut={cut!r} finds nothing in the responses of {tag!r}: leave it out of "
+                "languages=, or cut elsewhere"
+            )
+    shared = [i for i in wanted.ids if all((i, tag) in cuts for tag in wanted.languages)]
+    if len(shared) < 4:
+        raise CorpusError(
+            f"cut={cut!r} finds something in {len(shared)} items in all of "
+            f"{list(wanted.languages)}: two pairs need four"
+        )
+    names = [shared[place] for place in np.random.default_rng(seed).permutation(len(shared))]
+    units = list(zip(names[::2], names[1::2], strict=False))
     return [
-        _pair(cuts, a, b, source, language, f"{min(unit)}|{max(unit)}")
+        _pair(cuts, a, b, source, language)
         for language in targets
         for unit in units
         for a, b in (unit, unit[::-1])
     ]
 
 
-def _units(
-    corpus: ParallelCorpus, cuts: Mapping[tuple[str, str], Any], before: Before, seed: int
-) -> list[tuple[str, str]]:
-    """Items two by two: those that could be cut in every language."""
-    for tag in corpus.languages:
-        if not any((name, tag) in cuts for name in corpus.ids):
-            raise CorpusError(
-                f"before={before!r} finds nothing in the responses of {tag!r}: leave it out of "
-                "languages=, or cut elsewhere"
-            )
-    shared = [i for i in corpus.ids if all((i, tag) in cuts for tag in corpus.languages)]
-    if len(shared) < 4:
-        raise CorpusError(
-            f"before={before!r} finds something in {len(shared)} items in all of "
-            f"{list(corpus.languages)}: two pairs need four"
-        )
-    order = np.random.default_rng(seed).permutation(len(shared))
-    names = [shared[place] for place in order]
-    return list(zip(names[::2], names[1::2], strict=False))
-
-
-def _cut(item: Item, start: int, stop: int) -> tuple[str, str]:
-    """What stands before the answer, and the answer, which is response[start:stop]."""
-    seam = len(item.prompt) + start
-    return item.text[:seam], item.response[start:stop]
-
-
-def _answer_span(item: Item, before: Before) -> tuple[int, int] | None:
+def _answer_span(item: Item, cut: Cut) -> tuple[int, int] | None:
     """Where the answer stands in the response, as its first character and its end."""
-    registered = load_registered(ANSWER_SPANS, before)
+    registered = load_registered(ANSWER_SPANS, cut)
     if registered is not None:
         return registered(item)
-    found = _ANSWERS[before].match(item.response)
+    found = _ANSWERS[cut].match(item.response)
     return found.span(1) if found else None
 
 
 def _pair(
-    cuts: Mapping[tuple[str, str], tuple[str, str]],
-    a: str,
-    b: str,
-    source: str,
-    language: str,
-    unit: str,
+    cuts: Mapping[tuple[str, str], tuple[str, str]], a: str, b: str, source: str, language: str
 ) -> PatchPair:
     """The pair of item A in the source's language and item B in the target's."""
     (text_a, said_a), (text_b, said_b) = cuts[a, source], cuts[b, language]
@@ -254,7 +215,15 @@ def _pair(
     for outcome, alike in (("both", "concept"), ("language", "neither")):
         if continuations[outcome].strip() == continuations[alike].strip():
             del continuations[outcome]
-    return PatchPair(text_a, said_a, text_b, continuations, language, unit)
+    return PatchPair(text_a, said_a, text_b, continuations, language, f"{min(a, b)}|{max(a, b)}")
+
+
+class EncodedPair(NamedTuple):
+    """A pair in tokens: ids of both texts up to the end, and of each continuation."""
+
+    source: list[int]
+    target: list[int]
+    continuations: dict[str, list[int]]
 
 
 def encode_pairs(
@@ -264,7 +233,7 @@ def encode_pairs(
 
     The target ends where its continuations part: before the first token that holds a character of
     any of them. A pair whose continuations do not begin with different tokens cannot tell them
-    apart at the next token, and is None.
+    apart at the next token, and becomes None.
 
     Args:
         pairs: what to encode.
@@ -273,12 +242,6 @@ def encode_pairs(
     Raises:
         LensNeuronsError: no pairs, or one with fewer than two continuations or an empty text.
     """
-    _require_pairs(pairs)
-    backend = exact_backend(tokenizer, [pairs[0].source])
-    return [_encode_pair(pair, backend) for pair in pairs]
-
-
-def _require_pairs(pairs: Sequence[PatchPair]) -> None:
     if not pairs:
         raise LensNeuronsError("no pairs to patch between: make some with answer_pairs()")
     for pair in pairs:
@@ -288,18 +251,23 @@ def _require_pairs(pairs: Sequence[PatchPair]) -> None:
                 f"pair {pair.item!r} ({pair.language}) needs two texts and at least two "
                 f"continuations that are not empty, not {dict(pair.continuations)}"
             )
+    backend = exact_backend(tokenizer, [pairs[0].source])
+    return [_encode_pair(pair, backend) for pair in pairs]
 
 
 def _encode_pair(pair: PatchPair, backend: Any) -> EncodedPair | None:
     source, seam = _encode(backend, pair.source, pair.source_next)
     whole = {name: _encode(backend, pair.target, text) for name, text in pair.continuations.items()}
-    ids = [ids for ids, _ in whole.values()]
-    end = min(_shared(ids), *(seam for _, seam in whole.values()))
-    firsts = {one[end] for one in ids if len(one) > end}
-    if not seam or not end or len(firsts) < len(ids):
+    texts = [ids for ids, _ in whole.values()]
+    columns = zip(*texts, strict=False)
+    parting = (place for place, column in enumerate(columns) if len(set(column)) > 1)
+    end = min(next(parting, min(map(len, texts))), *(seam for _, seam in whole.values()))
+    firsts = {ids[end] for ids in texts if len(ids) > end}
+    if not seam or not end or len(firsts) < len(texts):
         return None
-    rest = {name: one[end:] for name, (one, _) in whole.items()}
-    return EncodedPair(source[:seam], ids[0][:end], rest)
+    return EncodedPair(
+        source[:seam], texts[0][:end], {k: ids[end:] for k, (ids, _) in whole.items()}
+    )
 
 
 def _encode(backend: Any, text: str, after: str) -> tuple[list[int], int]:
@@ -311,21 +279,13 @@ def _encode(backend: Any, text: str, after: str) -> tuple[list[int], int]:
     return encoding.ids[:stop], next(beyond, stop)
 
 
-def _shared(rows: Sequence[Sequence[int]]) -> int:
-    """Length of the longest common beginning."""
-    columns: Iterator[tuple[int, ...]] = zip(*rows, strict=False)
-    return next(
-        (i for i, column in enumerate(columns) if len(set(column)) > 1), min(map(len, rows))
-    )
-
-
-Asked = Literal["first", "all"]
-KIND = "carry-over"
+Outcomes = Float64[np.ndarray, "layer pair outcome"]
+ByLanguage = Float64[np.ndarray, "layer language"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CarryOver:
-    """How probable each outcome is after patching each layer, pair by pair; immutable.
+class CarryOver(Value):
+    """How probable each outcome is after patching each layer, pair by pair. Made by `carry_over`.
 
     Attributes:
         log_probability: float64 [layer, pair, outcome], in nats, summed over the tokens asked
@@ -334,34 +294,43 @@ class CarryOver:
         outcomes: names of the outcomes.
         languages: languages of the targets; the order of every result by language.
         language: int [pair], number of each pair's language.
-        items: what is drawn again, for each pair.
-        tokens: ``"first"`` token of each continuation, or ``"all"``.
+        items: what a bootstrap draws, for each pair.
+        asked: whether the ``"first"`` token of each continuation was asked about, or ``"all"``.
         dropped: language to pairs left out because their outcomes begin with the same token.
         provenance: model and texts.
     """
 
-    log_probability: PatchedValues
-    unpatched: UnpatchedValues
+    FILE_KIND = "carry-over"
+    FILE_NAMES = {"asked": "tokens"}
+    AXES = {
+        "log_probability": ("layer", "pair", "outcome"),
+        "unpatched": ("pair", "outcome"),
+        "language": ("pair",),
+    }
+    COORDINATES = {"pair": "items", "outcome": "outcomes"}
+
+    log_probability: Outcomes
+    unpatched: Float64[np.ndarray, "pair outcome"]
     outcomes: tuple[str, ...]
     languages: tuple[str, ...]
-    language: TextNumbers
+    language: Int[np.ndarray, " pair"]
     items: tuple[str, ...]
-    tokens: Asked = "first"
+    asked: Asked = "first"
     dropped: Mapping[str, int] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
 
     @cached_property
-    def shares(self) -> PatchedValues:
+    def shares(self) -> Outcomes:
         """float64 [layer, pair, outcome]: probability among the outcomes; NaN where none is."""
         return _shares(self.log_probability)
 
     @cached_property
-    def covered(self) -> LayerLanguages:
+    def covered(self) -> ByLanguage:
         """float64 [layer, language]: mean probability of all outcomes together, 0 to 1."""
         total = np.nansum(np.exp(self.log_probability), axis=-1)
-        return _means(total, np.ones(len(self.items)), self.language, len(self.languages))
+        return self._means(total, np.ones(len(self.items)))
 
-    def share(self, *outcomes: str) -> LayerLanguages:
+    def share(self, *outcomes: str) -> ByLanguage:
         """Mean share of some outcomes together, float64 [layer, language], 0 to 1.
 
         ``share("both", "concept")`` is how much of the answer is carried, ``share("both",
@@ -371,17 +340,15 @@ class CarryOver:
         Raises:
             LensNeuronsError: an outcome is not known.
         """
-        values, weights = self._chosen(self.shares, outcomes)
-        return _means(values, weights, self.language, len(self.languages))
+        return self._means(*self._chosen(self.shares, outcomes))
 
-    def unpatched_share(self, *outcomes: str) -> LayerLanguages:
+    def unpatched_share(self, *outcomes: str) -> ByLanguage:
         """What `share` is without a patch, float64 [1, language].
 
         Raises:
             LensNeuronsError: an outcome is not known.
         """
-        values, weights = self._chosen(_shares(self.unpatched[None]), outcomes)
-        return _means(values, weights, self.language, len(self.languages))
+        return self._means(*self._chosen(_shares(self.unpatched[None]), outcomes))
 
     def interval(
         self,
@@ -417,9 +384,7 @@ class CarryOver:
             self.items, language, values, weights, draws=draws, level=level, seed=seed
         )
 
-    def _chosen(
-        self, shares: PatchedValues, outcomes: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _chosen(self, shares: Outcomes, outcomes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Shares of outcomes added up [layer, pair], and which pairs have any of them [pair]."""
         if not outcomes:
             raise LensNeuronsError(f"name at least one outcome of {list(self.outcomes)}")
@@ -428,6 +393,13 @@ class CarryOver:
         places = [place for place, name in enumerate(self.outcomes) if name in wanted]
         present = ~np.isnan(self.unpatched[:, places]).all(axis=-1)
         return np.nansum(shares[..., places], axis=-1), present.astype(float)
+
+    def _means(self, values: np.ndarray, weights: np.ndarray) -> ByLanguage:
+        """Weighted mean by language of values [layer, pair]."""
+        n = len(self.languages)
+        sums = np.stack([np.bincount(self.language, row * weights, minlength=n) for row in values])
+        whole = np.bincount(self.language, weights, minlength=n)
+        return np.divide(sums, whole, out=np.full_like(sums, np.nan), where=whole > 0)
 
     def to_patching_result(self) -> Any:
         """The log-probabilities as TransformerLens's ``PatchingResult``: its statistics and plots.
@@ -450,8 +422,9 @@ class CarryOver:
         )
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a layer, pair and outcome: log_probability (nats) and share; layer -1 is the
-        target without a patch.
+        """One row a layer, pair and outcome: log_probability (nats) and share.
+
+        Layer -1 is the target without a patch.
         """
         import pandas as pd
 
@@ -470,74 +443,42 @@ class CarryOver:
         )
         return table.dropna(subset="log_probability", ignore_index=True)
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
-        arrays = {name: getattr(self, name) for name in ("log_probability", "unpatched")}
-        names = ("outcomes", "languages", "items", "tokens", "dropped")
-        details = {name: getattr(self, name) for name in names}
-        details["provenance"] = self.provenance.to_dict()
-        return save_arrays(path, KIND, {**arrays, "language": self.language}, details)
-
-    @classmethod
-    def load(cls, path: str | Path) -> CarryOver:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        arrays, details = load_arrays(path, KIND)
-        for name in ("outcomes", "languages", "items"):
-            details[name] = tuple(details[name])
-        details["provenance"] = Provenance.from_dict(details["provenance"])
-        return cls(**arrays, **details)
-
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         n, layers = len(self.items), len(self.log_probability)
-        return f"CarryOver({n} pairs into {' '.join(self.languages)}, {layers} layers)"
+        return f"{n} pairs into {' '.join(self.languages)}, {layers} layers"
 
-    def _repr_html_(self) -> str:
-        rows = [("-", *self._row(_shares(self.unpatched[None]), self.unpatched[None], 0))]
-        rows += [
-            (layer, *self._row(self.shares, self.log_probability, layer))
-            for layer in range(len(self.shares))
-        ]
-        return html_table(repr(self), ("layer", *self.outcomes, "covered"), rows)
-
-    def _row(self, shares: PatchedValues, values: PatchedValues, layer: int) -> list[str]:
+    def _overview(self) -> Overview:
         """Mean share of each outcome over all pairs that have it, and what they cover."""
-        means = [f"{np.nanmean(shares[layer, :, o]):.3f}" for o in range(len(self.outcomes))]
-        return [*means, f"{np.nansum(np.exp(values[layer]), axis=-1).mean():.3f}"]
+        values = np.concatenate([self.unpatched[None], self.log_probability])
+        means = np.stack([np.nanmean(one, axis=0) for one in _shares(values)])
+        covered = np.nansum(np.exp(values), axis=-1).mean(axis=-1)
+        rows = [
+            (layer, *(f"{value:.3f}" for value in row))
+            for layer, row in zip(("-", *range(len(means) - 1)), np.c_[means, covered], strict=True)
+        ]
+        return Overview(repr(self), ("layer", *self.outcomes, "covered"), rows)
 
 
 def _shares(values: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, past NaN."""
+    """Softmax over the last axis; NaN entries stay out of it."""
     odds = np.exp(values - np.nanmax(values, axis=-1, keepdims=True))
     return odds / np.nansum(odds, axis=-1, keepdims=True)
 
 
-def _means(
-    values: np.ndarray, weights: np.ndarray, language: TextNumbers, n: int
-) -> LayerLanguages:
-    """Weighted mean by language of values [layer, pair]."""
-    sums = np.stack([np.bincount(language, row * weights, minlength=n) for row in values])
-    whole = np.bincount(language, weights, minlength=n)
-    return np.divide(sums, whole, out=np.full_like(sums, np.nan), where=whole > 0)
-
-
 class _Row(NamedTuple):
-    """A target to read, its last token, and (position, token, outcome) of what is asked about."""
+    """A target to read, its last token, and the questions: position, token, number of outcome."""
 
     pair: int
     ids: list[int]
     end: int
-    asked: list[tuple[int, int, int]]
+    questions: list[tuple[int, int, int]]
 
 
 def carry_over(
     model: Any,
     pairs: Sequence[PatchPair],
     *,
-    tokens: Asked = "first",
+    asked: Asked = "first",
     batch_tokens: int = 4096,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
@@ -545,13 +486,13 @@ def carry_over(
     """Put every layer's residual stream from the source of each pair into its target.
 
     Args:
-        model: a TransformerLens model; hooks that are on it act on both runs.
+        model: a TransformerLens model; hooks on it act on both runs.
         pairs: what `answer_pairs` gives, or your own.
-        tokens: whether the ``"first"`` token of each continuation is asked about, or ``"all"``, one
+        asked: whether the ``"first"`` token of each continuation is asked about, or ``"all"``, one
             after the other, each as if those before it had been said.
         batch_tokens: most tokens in a batch.
-        tokenizer: by default the model's own, as it was saved.
-        progress: whether to show a progress bar.
+        tokenizer: None for the model's own, as it was saved.
+        progress: show a progress bar.
 
     Returns:
         Log-probabilities by layer, pair and outcome. Pairs whose continuations begin with the same
@@ -561,97 +502,82 @@ def carry_over(
         LensNeuronsError: no pairs, or none whose continuations can be told apart.
         CorpusError: a text is longer than the model's context.
     """
-    choose(tokens, get_args(Asked), "tokens")
+    choose(asked, get_args(Asked), "asked")
     site, tokenizer = neuron_site(model), tokenizer or original_tokenizer(model)
-    kept, encoded = _distinct(pairs, encode_pairs(pairs, tokenizer))
-    outcomes = _outcome_names(kept)
-    rows = [row for i, one in enumerate(encoded) for row in _rows(i, one, outcomes, tokens)]
-    _require_context(model, rows, encoded)
-    found = np.full((site.n_layers + 1, len(kept), len(outcomes)), np.nan)
-    plan = list(_plan(rows, fitting(model, batch_tokens)))
-    for batch in _with_progress(plan, progress):
-        for layer, said in enumerate(_ask(model, batch, encoded, site)):
-            _add_up(found[layer], batch, said)
-    languages = tuple(dict.fromkeys(pair.language for pair in kept))
+    found = zip(pairs, encode_pairs(pairs, tokenizer), strict=True)
+    distinct = [(pair, ids) for pair, ids in found if ids is not None]
+    if not distinct:
+        raise LensNeuronsError(
+            f"in all {len(pairs)} pairs two continuations begin with the same token, so the next "
+            "token cannot tell them apart: give more items, or another cut="
+        )
+    kept, encoded = [pair for pair, _ in distinct], [ids for _, ids in distinct]
+    named = {name for pair in kept for name in pair.continuations}
+    outcomes = (*(o for o in OUTCOMES if o in named), *sorted(named - set(OUTCOMES)))
+    rows = [row for n, one in enumerate(encoded) for row in _rows(n, one, outcomes, asked)]
+    rows.sort(key=lambda row: -len(row.ids))
+    longest, context = (
+        max(len(rows[0].ids), *(len(e.source) for e in encoded)),
+        context_length(model),
+    )
+    if longest > context:
+        raise CorpusError(f"a text of {longest} tokens is beyond the model's context of {context}")
+    # Nothing was asked yet where it is NaN. A source is read once, its target once without a patch
+    # and once a layer with one.
+    values = np.full((site.n_layers + 1, len(kept), len(outcomes)), np.nan)
+    plan = list(divide([len(row.ids) for row in rows], fitting(model, batch_tokens)))
+    for part in with_bar(plan, "carry over", "batch", shown=progress):
+        batch = rows[part]
+        sources = [encoded[row.pair].source for row in batch]
+        for layer, said in enumerate(_ask(model, batch, sources, site.n_layers)):
+            _add_up(values[layer], batch, said)
+    given, left = (Counter(pair.language for pair in some) for some in (pairs, kept))
+    languages = tuple(left)
+    fingerprint = hashlib.sha256(json.dumps(encoded).encode()).hexdigest()  # stands for the corpus
     return CarryOver(
-        log_probability=found[1:],
-        unpatched=found[0],
+        log_probability=values[1:],
+        unpatched=values[0],
         outcomes=outcomes,
         languages=languages,
         language=np.array([languages.index(pair.language) for pair in kept]),
         items=tuple(pair.item for pair in kept),
-        tokens=tokens,
-        dropped=_count_dropped(pairs, kept),
-        provenance=_provenance(model, site, tokenizer, encoded),
+        asked=asked,
+        dropped={language: n - left[language] for language, n in given.items()},
+        provenance=replace(
+            model_provenance(model, tokenizer, fingerprint),
+            hook="hook_resid_post",
+            activation=site.activation_name,
+            scope="the end of each text",
+        ),
     )
-
-
-def _distinct(
-    pairs: Sequence[PatchPair], encoded: Sequence[EncodedPair | None]
-) -> tuple[list[PatchPair], list[EncodedPair]]:
-    """The pairs whose continuations begin with different tokens."""
-    found = [(p, one) for p, one in zip(pairs, encoded, strict=True) if one is not None]
-    if not found:
-        raise LensNeuronsError(
-            f"in all {len(pairs)} pairs two continuations begin with the same token, so the next "
-            "token cannot tell them apart: give more items, or another before="
-        )
-    return [p for p, _ in found], [one for _, one in found]
-
-
-def _count_dropped(pairs: Sequence[PatchPair], kept: Sequence[PatchPair]) -> dict[str, int]:
-    given, left = (Counter(pair.language for pair in some) for some in (pairs, kept))
-    return {language: n - left[language] for language, n in given.items()}
-
-
-def _outcome_names(pairs: Sequence[PatchPair]) -> tuple[str, ...]:
-    """All outcomes, the usual four first and in their order."""
-    named = {name for pair in pairs for name in pair.continuations}
-    return (*(o for o in OUTCOMES if o in named), *sorted(named - set(OUTCOMES)))
 
 
 def _rows(
-    number: int, pair: EncodedPair, outcomes: tuple[str, ...], tokens: Asked
+    number: int, pair: EncodedPair, outcomes: tuple[str, ...], asked: Asked
 ) -> Iterator[_Row]:
-    """One row where next tokens are asked about, one a continuation where all of its tokens are."""
+    """One row that asks about all next tokens, or one a continuation that asks about all of it."""
     end, places = len(pair.target) - 1, {name: outcomes.index(name) for name in pair.continuations}
-    if tokens == "first":
-        asked = [(end, ids[0], places[name]) for name, ids in pair.continuations.items()]
-        yield _Row(number, pair.target, end, asked)
+    if asked == "first":
+        questions = [(end, ids[0], places[name]) for name, ids in pair.continuations.items()]
+        yield _Row(number, pair.target, end, questions)
         return
     for name, ids in pair.continuations.items():
-        asked = [(end + i, token, places[name]) for i, token in enumerate(ids)]
-        yield _Row(number, pair.target + ids[:-1], end, asked)
-
-
-def _require_context(model: Any, rows: Sequence[_Row], encoded: Sequence[EncodedPair]) -> None:
-    longest = max(len(ids) for ids in [*(r.ids for r in rows), *(e.source for e in encoded)])
-    if longest > context_length(model):
-        raise CorpusError(
-            f"a text of {longest} tokens is beyond the model's context of {context_length(model)}"
-        )
-
-
-def _plan(rows: Sequence[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
-    """Batches of rows, the longest first."""
-    ordered = sorted(rows, key=lambda row: -len(row.ids))
-    while ordered:
-        size = max(1, batch_tokens // len(ordered[0].ids))
-        yield ordered[:size]
-        ordered = ordered[size:]
+        questions = [(end + i, token, places[name]) for i, token in enumerate(ids)]
+        yield _Row(number, pair.target + ids[:-1], end, questions)
 
 
 def _ask(
-    model: Any, batch: list[_Row], encoded: Sequence[EncodedPair], site: NeuronSite
+    model: Any, batch: list[_Row], sources: Sequence[list[int]], n_layers: int
 ) -> Iterator[np.ndarray]:
-    """Log-probability of everything asked about, without a patch and then layer by layer."""
-    sources, targets = (
-        _pad(texts) for texts in ([encoded[r.pair].source for r in batch], [r.ids for r in batch])
-    )
-    last = torch.tensor([[len(encoded[r.pair].source) - 1] for r in batch])
-    ends = torch.tensor([[r.end] for r in batch])
-    names = [residual_name(layer) for layer in range(site.n_layers)]
-    streams = read_source(model, sources, names, last)
+    """Log-probability of everything asked about, without a patch and then layer by layer.
+
+    Texts are padded on the right, where a causal model needs no mask.
+    """
+    targets = _pad([row.ids for row in batch])
+    last = torch.tensor([[len(ids) - 1] for ids in sources])
+    ends = torch.tensor([[row.end] for row in batch])
+    names = [residual_name(layer) for layer in range(n_layers)]
+    streams = read_source(model, _pad(sources), names, last)
     yield _log_probabilities(model, targets, batch)
     for name in names:
         with putting(model, {name: Put(streams[name], ends, source_length=1)}):
@@ -666,40 +592,17 @@ def _pad(texts: Sequence[Sequence[int]]) -> TokenIds:
 
 @torch.inference_mode()
 def _log_probabilities(model: Any, ids: TokenIds, batch: list[_Row]) -> np.ndarray:
-    """float64 [asked]: in nats, row by row."""
-    asked = [(row, place, token) for row, r in enumerate(batch) for place, token, _ in r.asked]
-    rows, places, tokens = torch.tensor(asked).T
+    """float64 [question]: in nats, row by row."""
+    asked = [(n, place, token) for n, row in enumerate(batch) for place, token, _ in row.questions]
     logits = model(to_device(model, ids), attention_mask=None, return_type="logits")
-    rows, places, tokens = (one.to(logits.device) for one in (rows, places, tokens))
+    rows, places, tokens = torch.tensor(asked).T.to(logits.device)
     chosen = logits[rows, places].double()
     said = chosen.gather(-1, tokens[:, None])[:, 0] - chosen.logsumexp(-1)
     return said.cpu().numpy()
 
 
-def _add_up(found: np.ndarray, batch: list[_Row], said: np.ndarray) -> None:
-    """Add what was asked about to [pair, outcome], where NaN is nothing yet."""
-    cells = [(row.pair, outcome) for row in batch for _, _, outcome in row.asked]
+def _add_up(values: np.ndarray, batch: list[_Row], said: np.ndarray) -> None:
+    """Add the answers to the questions of a batch to values [pair, outcome]."""
+    cells = [(row.pair, outcome) for row in batch for _, _, outcome in row.questions]
     for cell, value in zip(cells, said, strict=True):
-        found[cell] = value if np.isnan(found[cell]) else found[cell] + value
-
-
-def _provenance(
-    model: Any,
-    site: NeuronSite,
-    tokenizer: PreTrainedTokenizerBase,
-    encoded: Sequence[EncodedPair],
-) -> Provenance:
-    """Where the result comes from; the pairs stand for the corpus."""
-    fingerprint = hashlib.sha256(json.dumps(encoded).encode()).hexdigest()
-    return replace(
-        model_provenance(model, tokenizer, fingerprint),
-        hook="hook_resid_post",
-        activation=site.activation_name,
-        scope="the end of each text",
-    )
-
-
-def _with_progress(plan: list[list[_Row]], shown: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(plan, desc="carry over", unit="batch", disable=not shown)
+        values[cell] = value if np.isnan(values[cell]) else values[cell] + value

@@ -413,7 +413,7 @@ def logit_lens(
         model, encoded, torch.from_numpy(members), batch_tokens, progress
     )
     fingerprints = [one.fingerprint for one in (texts, reference) if one is not None]
-    provenance = model_provenance(model, tokenizer, texts.fingerprint)
+    provenance = model_provenance(model, prepared.tokenizer_hash, texts.fingerprint)
     return LensCurves(
         mass=mass,
         true=true,

@@ -87,11 +87,9 @@ def watching(
     def hook(layer: int) -> Callable[..., None]:
         return lambda tensor, hook: watch(layer, tensor)
 
-    options = {"return_type": None} if path == "hooked" else {"logits_to_keep": 1}
-
     def run_hooked(tokens: TokenIds, mask: AttentionMask | None) -> None:
         with torch.inference_mode():
-            model(tokens, attention_mask=mask, **options)
+            model(tokens, attention_mask=mask, **least_logits(model))
 
     with model.hooks(fwd_hooks=[(name, hook(layer)) for layer, name in enumerate(site.pre)]):
         yield run_hooked
@@ -268,6 +266,11 @@ def _pre_activations(
     with watching(model, site, lambda layer, pre: seen.append(pre), path=path) as run:
         run(tokens, None)
     return seen
+
+
+def least_logits(model: Any) -> dict[str, Any]:
+    """Options of a pass that is run for its hooks alone: the fewest logits that it can give."""
+    return {"return_type": None} if model_family(model) == "hooked" else {"logits_to_keep": 1}
 
 
 def to_device(model: Any, ids: torch.Tensor) -> torch.Tensor:

@@ -36,6 +36,7 @@ from lensneurons.neurons.scores import (
     select_lowest,
 )
 from lensneurons.shapes import NeuronMask, NeuronScores
+from lensneurons.values.base import read_only
 
 Score = Literal["paper", "lape"]
 
@@ -89,8 +90,8 @@ def identify(
     return LanguageNeurons(
         languages=statistics.languages,
         probability=probability,
-        score=values,
-        selected=select_lowest(values, number),
+        score=read_only(values),
+        selected=read_only(select_lowest(values, number)),
         tau=bar,
         tau_origin="given" if tau is not None else f"percentile {percentile:g}",
         lambda_=weight,

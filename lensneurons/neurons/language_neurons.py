@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -31,15 +30,13 @@ from lensneurons.shapes import (
     NeuronScores,
     Probabilities,
 )
-from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-KIND = "language neurons"
 Population = Literal["selected", "all"]
 Overlap = Literal["jaccard", "dice", "containment"]
 CLASSES = ("unclassified", "specific", "related", "agnostic")
@@ -47,7 +44,7 @@ LAYER_CLASSES = ("specific", "related", "agnostic")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LanguageNeurons:
+class LanguageNeurons(Value):
     """Every neuron of a model, classified by the languages it is active in; immutable.
 
     Attributes:
@@ -66,6 +63,15 @@ class LanguageNeurons:
         provenance: where the statistics come from.
     """
 
+    FILE_KIND: ClassVar = "language neurons"
+    AXES: ClassVar = {
+        "probability": ("layer", "neuron", "language"),
+        "score": ("layer", "neuron"),
+        "selected": ("layer", "neuron"),
+        "n_above": ("layer", "neuron"),
+    }
+    COORDINATES: ClassVar = {"language": "languages"}
+
     languages: tuple[str, ...]
     probability: Probabilities
     score: NeuronScores
@@ -81,8 +87,7 @@ class LanguageNeurons:
 
     def __post_init__(self) -> None:
         choose(self.population, ("selected", "all"), "population")
-        for array in (self.probability, self.score, self.selected):
-            array.flags.writeable = False
+        super().__post_init__()
 
     def with_population(self, population: Population) -> LanguageNeurons:
         """The same result with its sets drawn from ``"selected"`` or ``"all"`` neurons."""
@@ -144,7 +149,7 @@ class LanguageNeurons:
         """The neurons of a language: its specific and its related ones.
 
         Raises:
-            LensNeuronsError: the language is not there; those that are get listed.
+            LensNeuronsError: the language is not there; the message lists those that are.
         """
         choose(language, self.languages, "language")
         return (self.specific[language] | self.related[language]).relabel(language)
@@ -258,28 +263,6 @@ class LanguageNeurons:
             }
         )
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
-        arrays = {name: getattr(self, name) for name in ("probability", "score", "selected")}
-        details = {
-            name: getattr(self, name)
-            for name in ("languages", "tau", "tau_origin", "lambda_", "lambda_origin")
-        }
-        details |= {n: getattr(self, n) for n in ("score_name", "top_rate", "population")}
-        return save_arrays(path, KIND, arrays, {**details, "provenance": self.provenance.to_dict()})
-
-    @classmethod
-    def load(cls, path: str | Path) -> LanguageNeurons:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        arrays, details = load_arrays(path, KIND)
-        details["languages"] = tuple(details["languages"])
-        details["provenance"] = Provenance.from_dict(details["provenance"])
-        return cls(**arrays, **details)
-
     @property
     def description(self) -> str:
         """Population, tau and lambda in one line, for the subtitle of every figure."""
@@ -290,13 +273,13 @@ class LanguageNeurons:
         which = which if self.population == "selected" else f"all {self.selected.size:,} neurons"
         return f"{which}; tau {self.tau:.4f} ({self.tau_origin})"
 
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         counts = ", ".join(
             f"{k} {len(self.specific[k])}+{len(self.related[k])}" for k in self.languages
         )
-        return f"LanguageNeurons({self.description}; specific+related: {counts})"
+        return f"{self.description}; specific+related: {counts}"
 
-    def _repr_html_(self) -> str:
+    def _overview(self) -> Overview:
         rows = [(k, len(self.specific[k]), len(self.related[k])) for k in self.languages]
         title = f"LanguageNeurons: {self.description}"
-        return html_table(title, ("language", "specific", "related"), rows)
+        return Overview(title, ("language", "specific", "related"), rows)

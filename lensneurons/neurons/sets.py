@@ -1,16 +1,14 @@
-"""Random sets of neurons that match a given one: the control beside every effect of an ablation.
-
-An effect of removing a set means little before one knows what removing any set of that size, in
-those layers, with neurons that are active as often, would do. Each draw replaces every neuron of
-the set by a random neuron of the same layer, outside the set, whose activation probability has
-about the same rank: one of the nearest candidates above and below.
-
-Sets of neurons: an immutable value with set algebra, overlap and matched random controls.
+"""Sets of neurons: an immutable value with set algebra, overlap, and matched random controls.
 
 >>> a = NeuronSet.from_names(["L0N3", "L1N5"], n_layers=2, d_mlp=8)
 >>> b = NeuronSet.from_names(["L1N5", "L1N6"], n_layers=2, d_mlp=8)
 >>> list(a & b), (a | b).per_layer().tolist(), a.jaccard(b)
 (['L1N5'], [1, 2], 0.3333333333333333)
+
+An effect of removing a set means little without its control: what removing any set of that size, in
+those layers, with neurons that are active as often, does. `draw_controls` makes such sets. Each
+draw replaces every neuron of the set by a random one of the same layer, outside the set, whose
+activation probability has about the same rank: one of the nearest candidates above and below.
 """
 
 from __future__ import annotations
@@ -18,26 +16,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.shapes import FlatNeurons, LayerCounts, NeuronMask, NeuronScores
-from lensneurons.values.files import load_arrays, save_arrays
-from lensneurons.values.tables import html_table
+from lensneurons.values.base import Overview, Value, read_only
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-KIND = "neuron set"
 _NAME = re.compile(r"L(\d+)N(\d+)")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NeuronSet:
+class NeuronSet(Value):
     """Some neurons of one model.
 
     Attributes:
@@ -49,6 +44,8 @@ class NeuronSet:
     Raises:
         LensNeuronsError: an index is outside the model.
     """
+
+    FILE_KIND: ClassVar = "neuron set"
 
     flat: FlatNeurons
     n_layers: int
@@ -64,8 +61,7 @@ class NeuronSet:
                 f"neuron {flat[-1] if flat[-1] >= size else flat[0]} is outside a model of "
                 f"{self.n_layers} layers x {self.d_mlp} neurons"
             )
-        flat.flags.writeable = False
-        object.__setattr__(self, "flat", flat)
+        object.__setattr__(self, "flat", read_only(flat))
 
     @classmethod
     def from_mask(cls, mask: NeuronMask, label: str = "neurons") -> NeuronSet:
@@ -192,10 +188,8 @@ class NeuronSet:
     ) -> list[NeuronSet]:
         """Random sets of the same size, with as many neurons a layer and matched in `probability`.
 
-        See `lensneurons.neurons.sets.draw_controls`, which does the work.
+        See `draw_controls`.
         """
-        from lensneurons.neurons.sets import draw_controls
-
         return draw_controls(self, probability, draws=draws, seed=seed, exclude=exclude)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -204,29 +198,14 @@ class NeuronSet:
 
         return pd.DataFrame({"name": self.names, "layer": self.layers, "neuron": self.neurons})
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
-        details = {"n_layers": self.n_layers, "d_mlp": self.d_mlp, "label": self.label}
-        return save_arrays(path, KIND, {"flat": self.flat}, details)
-
-    @classmethod
-    def load(cls, path: str | Path) -> NeuronSet:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        arrays, details = load_arrays(path, KIND)
-        return cls(arrays["flat"], **details)
-
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         shown = ", ".join(self.names[:4]) + (", ..." if len(self) > 4 else "")
-        return f"NeuronSet({self.label}: {len(self)} neurons in {self.n_layers} layers: {shown})"
+        return f"{self.label}: {len(self)} neurons in {self.n_layers} layers: {shown}"
 
-    def _repr_html_(self) -> str:
+    def _overview(self) -> Overview:
         counts = self.per_layer()
         rows = [(layer, counts[layer]) for layer in np.flatnonzero(counts)]
-        return html_table(f"{self.label}: {len(self)} neurons", ("layer", "neurons"), rows)
+        return Overview(f"{self.label}: {len(self)} neurons", ("layer", "neurons"), rows)
 
 
 def flat_index(name: str, n_layers: int, d_mlp: int) -> int:

@@ -50,6 +50,14 @@ class Batch:
         return (positions >= start) & (positions < stop)
 
     @property
+    def predicted(self) -> CountedMask:
+        """Bool [batch, pos - 1]: counted tokens that have a token before them, from the second on.
+
+        Position t is about token t + 1, as the logits at position t are.
+        """
+        return self.counted[:, 1:] & self.attention_mask[:, :-1].bool()
+
+    @property
     def n_counted(self) -> int:
         """The number of counted tokens."""
         return int((self.stop - self.start).sum())
@@ -76,18 +84,25 @@ def plan_batches(encoded: EncodedCorpus, *, batch_tokens: int) -> list[np.ndarra
     plan: list[np.ndarray] = []
     for number in range(len(encoded.languages)):
         rows = np.flatnonzero(encoded.language == number)
-        plan += _divide(rows, encoded.lengths[rows], batch_tokens)
+        rows = rows[np.argsort(-encoded.lengths[rows], kind="stable")]
+        plan += [rows[part] for part in divide(encoded.lengths[rows], batch_tokens)]
     return plan
 
 
-def _divide(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Yield the batches of one language; the first text of each is its longest."""
-    order = np.argsort(-lengths, kind="stable")
+def divide(lengths: Sequence[int] | np.ndarray, batch_tokens: int) -> Iterator[slice]:
+    """Divide rows, the longest first, into batches of at most so many tokens, padding included.
+
+    Args:
+        lengths: of the rows, falling.
+        batch_tokens: the largest rectangle; a longer row is a batch of its own.
+
+    Yields:
+        The rows of each batch.
+    """
     first = 0
-    while first < len(order):
-        longest = max(1, int(lengths[order[first]]))
-        last = first + max(1, batch_tokens // longest)
-        yield rows[order[first:last]]
+    while first < len(lengths):
+        last = first + max(1, batch_tokens // max(1, int(lengths[first])))
+        yield slice(first, last)
         first = last
 
 

@@ -162,6 +162,11 @@ class EncodedCorpus:
         """The number of tokens of each text, special tokens included."""
         return self.offsets[1:] - self.offsets[:-1]
 
+    @property
+    def predicted(self) -> TextNumbers:
+        """The number of counted tokens of each text that have a token before them."""
+        return np.maximum(self.stop - np.maximum(self.start, 1), 0)
+
     def __len__(self) -> int:
         """The number of texts."""
         return len(self.item_ids)

@@ -12,6 +12,7 @@ kernel, and whether its weights are still the same (`PreparedCorpus.provenance`)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from lensneurons.models.family import context_length
 from lensneurons.models.forward import attention_implementation, has_hooks
 from lensneurons.models.identity import hash_config, hash_weights, original_tokenizer, revision_of
 from lensneurons.models.sites import NeuronSite, neuron_site
-from lensneurons.tokens.batches import plan_batches
+from lensneurons.tokens.batches import Batch, make_batch, plan_batches
 from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope, encode, tokenizer_hash
 from lensneurons.values.provenance import Provenance, library_versions
 
@@ -40,6 +41,7 @@ class PreparedCorpus:
         model: the TransformerLens model.
         corpus: the texts.
         tokenizer: what encoded them.
+        tokenizer_hash: its fingerprint when it did.
         site: where the model's neurons are.
         encoded: the texts as token ids, with the counted tokens of each.
         max_length: most tokens of a text.
@@ -49,6 +51,7 @@ class PreparedCorpus:
     model: Any
     corpus: ParallelCorpus
     tokenizer: PreTrainedTokenizerBase
+    tokenizer_hash: str
     site: NeuronSite
     encoded: EncodedCorpus
     max_length: int
@@ -63,6 +66,15 @@ class PreparedCorpus:
         """Numbers of the texts of each batch; see `lensneurons.tokens.batches.plan_batches`."""
         return plan_batches(self.encoded, batch_tokens=batch_tokens)
 
+    def read(self, batch_tokens: int, label: str, *, progress: bool) -> Iterator[Batch]:
+        """Yield all texts in batches, padded on the right, with a progress bar in texts."""
+        from tqdm.auto import tqdm
+
+        with tqdm(total=len(self.encoded), desc=label, unit="text", disable=not progress) as bar:
+            for rows in self.batches(batch_tokens):
+                yield make_batch(self.encoded, rows)
+                bar.update(len(rows))
+
     def provenance(self) -> Provenance:
         """Where the numbers of a run that begins now come from.
 
@@ -71,7 +83,7 @@ class PreparedCorpus:
         """
         cut = self.encoded.report.total.cut
         return replace(
-            model_provenance(self.model, self.tokenizer, self.corpus.fingerprint),
+            model_provenance(self.model, self.tokenizer_hash, self.corpus.fingerprint),
             attention=attention_implementation(self.model),
             hook="hook_pre",
             activation=self.site.activation_name,
@@ -127,7 +139,9 @@ def prepare(
     )
     _check_counted(encoded, longest)
     _check_vocabulary(model, encoded)
-    return PreparedCorpus(model, corpus, tokenizer, site, encoded, longest, overlong)
+    return PreparedCorpus(
+        model, corpus, tokenizer, tokenizer_hash(tokenizer), site, encoded, longest, overlong
+    )
 
 
 def _require_prepared_so(prepared: PreparedCorpus, model: Any, asked: dict[str, Any]) -> None:
@@ -187,12 +201,17 @@ def refuse_hooks(model: Any, run_dir: str | Path | None) -> None:
 
 
 def model_provenance(
-    model: Any, tokenizer: PreTrainedTokenizerBase, fingerprint: str
+    model: Any, tokenizer: PreTrainedTokenizerBase | str, fingerprint: str
 ) -> Provenance:
     """Where a result of whole forward passes comes from: model, tokenizer, texts, versions.
 
     Logits and residual streams come from the bridge, whose attention is eager. What was read of
     the neurons (hook, activation function, scope) is for the caller to add.
+
+    Args:
+        model: a TransformerLens model.
+        tokenizer: what encoded the texts, or its hash.
+        fingerprint: of the texts.
     """
     return Provenance(
         model=str(model.cfg.model_name),
@@ -201,7 +220,7 @@ def model_provenance(
         weights=hash_weights(model),
         dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
         attention=attention_implementation(model, "bridge"),
-        tokenizer=tokenizer_hash(tokenizer),
+        tokenizer=tokenizer if isinstance(tokenizer, str) else tokenizer_hash(tokenizer),
         interventions="hooks" if has_hooks(model) else "none",
         corpora=(fingerprint,),
         versions=library_versions(),

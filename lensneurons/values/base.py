@@ -18,7 +18,7 @@ A subclass adds `_brief`, the text of its ``repr``, and `_overview`, its table i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -28,7 +28,6 @@ from typing import (
     ClassVar,
     Generic,
     NamedTuple,
-    Self,
     TypeVar,
     Union,
     get_args,
@@ -44,10 +43,15 @@ from lensneurons.values.provenance import Provenance
 from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import pandas as pd
     import xarray
+else:
+    Self = Any  # the tests check types at run time with beartype, which cannot check Self
 
 Row = TypeVar("Row")
+V = TypeVar("V", bound="Value")
 
 
 class Overview(NamedTuple):
@@ -88,7 +92,7 @@ class Value:
         return save_arrays(path, self.FILE_KIND, arrays, details)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[V], path: str | Path) -> V:
         """Read what `save` wrote; a run folder is accepted where one holds such a file.
 
         Raises:
@@ -96,9 +100,8 @@ class Value:
         """
         file = _in_folder(path, cls.RUN_FILE)
         arrays, details = load_arrays(file, cls.FILE_KIND)
-        for array in arrays.values():
-            array.flags.writeable = False  # nobody else has it: no copy is needed
-        return _whole(file, cls, lambda: cls._unpack(arrays, details))
+        fresh = {name: read_only(array) for name, array in arrays.items()}
+        return _whole(file, cls, lambda: cls._unpack(fresh, details))
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays and the JSON details of the file."""
@@ -107,12 +110,12 @@ class Value:
             name, value = self._file_name(entry.name), getattr(self, entry.name)
             if isinstance(value, np.ndarray):
                 arrays[name] = value
-            elif value is not None or entry.default is MISSING:
+            elif value is not None or entry.default is not None:
                 details[name] = to_json(value)
         return arrays, details
 
     @classmethod
-    def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Self:
+    def _unpack(cls: type[V], arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> V:
         """The value that `_pack` described."""
         given: dict[str, Any] = {}
         for entry in fields(cls):
@@ -174,7 +177,7 @@ class Table(Value, Generic[Row]):
         return save_rows(path, self.FILE_KIND, rows, details)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[V], path: str | Path) -> V:
         """Read what `save` wrote; a run folder is accepted where one holds such a file.
 
         Raises:
@@ -195,6 +198,12 @@ class Table(Value, Generic[Row]):
         import pandas as pd
 
         return pd.DataFrame([to_json(row) for row in self.rows])
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Mark a fresh array that nobody else holds as read-only, so that `frozen` need not copy it."""
+    array.flags.writeable = False
+    return array
 
 
 def frozen(array: np.ndarray) -> np.ndarray:
@@ -237,7 +246,7 @@ def from_json(hint: Any, value: Any) -> Any:
     if origin is tuple:
         each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(from_json(one, part) for one, part in zip(each, value, strict=True))
-    if origin in (dict, Mapping) or origin is not None and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return {name: from_json(arguments[1], one) for name, one in value.items()}
     if isinstance(hint, type) and is_dataclass(hint):
         hints = _hints(hint)
@@ -250,7 +259,8 @@ def _hints(owner: Any) -> dict[str, Any]:
     """The types of the fields of a dataclass; those of a `Table` name its rows."""
     hints = type_hints(owner)
     for base in getattr(owner, "__orig_bases__", ()):
-        if get_origin(base) is Table:
+        origin = get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, Table):
             hints["rows"] = tuple[get_args(base)[0], ...]
     return hints
 

@@ -19,7 +19,7 @@ from lensneurons.interventions.editing import ablate
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.tokens.batches import plan_batches
-from lensneurons.tokens.prepared import encode_for
+from lensneurons.tokens.prepared import prepare
 
 LANGUAGES = ("en", "ru", "es", "fr", "de", "zh", "ja", "bn", "th", "sw")
 LAYERS, D_MODEL, WIDTH, WORDS = 8, 128, 512, 600
@@ -59,7 +59,7 @@ def measure(rounds: int) -> Iterator[str]:
 
 def _loop(model, corpus, neurons) -> None:
     """One row in one setting: a sweep for the set and one for each of its control draws."""
-    encoded = encode_for(model, corpus)
+    encoded = prepare(model, corpus).encoded
     score, plan = text_scorer(model, encoded), plan_batches(encoded, batch_tokens=BATCH_TOKENS)
     removed = ablation_sets(neurons)["related"]["fr"]
     controls = removed.random_control(neurons.probability.mean(-1), draws=DRAWS)

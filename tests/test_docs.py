@@ -1,7 +1,8 @@
-"""The documents tell the truth: links, code and counts, the reference, the table of architectures."""
+"""The documents tell the truth: links, code, file names, the reference, measured architectures."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import architectures
+import mistune
 import pytest
 import tiny
+from bs4 import BeautifulSoup
 
 import lensneurons
 from lensneurons import errors
@@ -22,6 +25,43 @@ from lensneurons.models.sites import neuron_site
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
 TABLE = ROOT / "assets" / "architectures.md"
+
+
+def test_the_readme_is_short_and_its_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rendered = BeautifulSoup(mistune.create_markdown(plugins=["table"])(text), "html.parser")
+    assert 700 <= len(rendered.get_text(" ").split()) <= 900
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(code, {})
+    loss = ast.literal_eval(re.sub(r"np\.float64\((.*?)\)", r"\1", capsys.readouterr().out))
+    assert max(loss, key=loss.get) == "zh"
+    assert f"by {loss['zh']}" in code
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_contributing_names_packages_and_files_that_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    package = ROOT / "lensneurons"
+    named = set(re.findall(r"`([\w./-]+\.(?:py|pyi|md|cff|toml|txt)|[\w/]+/)`", text))
+    there = [ROOT, package]
+    assert {name for name in named if not any((folder / name).exists() for folder in there)} == {
+        "dist/"
+    }
+    rows = re.findall(r"^\| \d+ \| (.*?) \|", text, re.MULTILINE)
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")} | {"registry", "shapes"}
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == rooms
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    for file in ("pyproject.toml", "CITATION.cff"):
+        assert re.search(
+            rf'^version[:=\s"]+{re.escape(lensneurons.__version__)}"?$',
+            (ROOT / file).read_text(encoding="utf-8"),
+            re.MULTILINE,
+        ), file
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,9 +1,9 @@
 """The errors of the package: each says what was given, what is allowed, and what to do.
 
-All of them are a ``ValueError``, so ``except ValueError`` around a call is enough; the subclass says
-what is at fault: the model, the corpus, a file. The command line turns any of them into one line
-and exit code 2. Each class has a page in this folder with its usual situations: the message, its
-cause, its fix. ``error.page`` is the path of that page, and needs no network:
+All of them are a ``ValueError``, so ``except ValueError`` around a call is enough; the subclass
+says what is at fault: the model, the corpus, a file. The command line turns any of them into one
+line and exit code 2. Each class has a page in this folder with its usual situations: the message,
+its cause, its fix. ``error.page`` is the path of that page, and needs no network:
 
 >>> from lensneurons.errors import ModelError
 >>> ModelError("no such model").page.name

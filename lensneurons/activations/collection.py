@@ -12,7 +12,7 @@ are added up in the order of the plan, so the same call gives the same bits, int
 
 >>> statistics = ln.collect(model, corpus, run_dir="runs/base")          # doctest: +SKIP
 
-The folder of a run: what was asked, what is done, and the result; safe against kill -9.
+A run folder holds what was asked, what is done, and the result, and survives ``kill -9``:
 
     runs/base/
       run.json                    provenance and plan, written first
@@ -20,8 +20,7 @@ The folder of a run: what was asked, what is done, and the result; safe against 
       statistics.safetensors      the result, written last; ``languages/`` is removed then
 
 A language file says how many batches it holds. A run that was killed goes on after those, adds the
-same floats in the same order, and so ends with the same bytes. A folder whose run.json says
-something else is refused with the difference.
+same floats in the same order, and so ends with the same bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the pre-activations of one batch to integers: the innermost step, where nothing is kept.
+"""From the pre-activations of one batch to integers: the innermost step, which keeps nothing.
 
 For every row of a batch the counted tokens with ``hook_pre > 0`` are counted as integers, and the
 activation ``act_fn(hook_pre)`` and its square are summed over all counted tokens. On a CPU this

@@ -123,12 +123,15 @@ def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     return {
         statistics.ActivationStatistics.FILE_KIND: ("runs", statistics.ActivationStatistics.load),
         card.KIND: ("cards", card.NeuronCard.load),
-        ablation_effects.KIND: ("effects", ablation_effects.AblationMatrix.load),
+        ablation_effects.AblationMatrix.FILE_KIND: (
+            "effects",
+            ablation_effects.AblationMatrix.load,
+        ),
         answers.KIND: ("accuracy", answers.Accuracy.load),
         class_changes.KIND: ("comparison", class_changes.Comparison.load),
-        series.KIND: ("series", series.ComparisonSeries.load),
+        series.KIND_SERIES: ("series", series.ComparisonSeries.load),
         lens_curves.KIND: ("lens", lens_curves.LensCurves.load),
-        patch_results.KIND: ("carry_over", patch_results.CarryOver.load),
+        patch_results.CarryOver.FILE_KIND: ("carry_over", patch_results.CarryOver.load),
         steering_curves.KIND: ("steering", steering_curves.SteeringCurve.load),
     }
 

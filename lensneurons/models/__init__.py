@@ -1,1 +1,1 @@
-"""Models: loaded, with their neurons found and proven, and run at the price of no logits."""
+"""Models: load them, find and prove their neurons, and run them without logits."""

@@ -1,14 +1,14 @@
-"""One forward pass that hands every layer's neurons to a watcher, at the price of no logits.
+"""One forward pass that hands every layer's neurons to a watcher and computes no logits.
 
-Three ways lead to the same numbers, the first that fits is taken:
+Three ways lead to the same numbers; `forward_path` takes the first that fits:
 
 ``native``  A view of the bridge's Hugging Face model in which every bridge component is replaced by
-            the module that it wraps. The view shares all weights with the user's model and changes
-            nothing of it. It runs the base model (no unembedding) with the attention kernel that
+            the module that it wraps. The view shares all weights with the user's model and leaves
+            that model unchanged. It runs the base model (no unembedding) with the attention kernel that
             Hugging Face would choose, and stops once the last neurons were seen.
-``bridge``  The bridge itself, with the unembedding of one position. Taken where somebody's hooks
-            are on the model (they must act), where its weights were processed, or where the layout
-            is not plain (fused projections, several devices).
+``bridge``  The bridge itself, with the unembedding of one position. It is for models with somebody's
+            hooks (they must act), with processed weights, or with a layout that is not plain (fused
+            projections, several devices).
 ``hooked``  A TransformerLens 3.9 ``HookedTransformer``, which can leave the unembedding out.
 """
 
@@ -48,7 +48,7 @@ class _AllSeen(Exception):
 
 
 def forward_path(model: Any) -> Path:
-    """Which of the three ways `watching` takes for a model as it is now."""
+    """Say which of the three ways `watching` takes for a model as it is now."""
     if model_family(model) == "hooked":
         return "hooked"
     return "native" if _is_plain(model) else "bridge"
@@ -69,10 +69,10 @@ def watching(
     """Yield a function that runs one batch and hands each layer's hook_pre to `watch`.
 
     Args:
-        model: a TransformerLens model; it is as before once the block is left, however it is left.
+        model: a TransformerLens model; however the block ends, the model is then as before.
         site: its neurons.
         watch: called as ``watch(layer, pre)`` with the pre-activation [batch, pos, d_mlp].
-        path: one of the three ways, for tests; None takes `forward_path`.
+        path: one of the three ways, for tests; None for what `forward_path` says.
 
     Yields:
         ``run(tokens, attention_mask)``. Right padding needs no mask in a causal model and costs
@@ -155,11 +155,11 @@ def _plain_modules(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def has_hooks(model: Any) -> bool:
-    """Whether anybody's hooks are on the model, through TransformerLens or through PyTorch.
+    """Whether the user's hooks are on the model, through TransformerLens or through PyTorch.
 
-    The bridge wires hooks of its own (captures on its layer norms, mirrors on the MLPs of OPT), and
-    transformers leaves recorders behind once a cache was asked for; they change nothing and do
-    not count.
+    Hooks that change nothing do not count: those of the bridge itself (captures on its layer norms,
+    mirrors on the MLPs of OPT), and the recorders that transformers leaves behind after a cache
+    was asked for.
     """
     points = {id(point): point for point in model.hook_dict.values()}
     attached = [handle.user_hook for point in points.values() for handle in point.fwd_hooks]
@@ -211,10 +211,10 @@ def _copy_plain(
 
 
 def _default_attention(hugging_face: Any) -> str:
-    """The kernel that Hugging Face chooses for this architecture where nobody asks for one.
+    """The kernel that Hugging Face chooses for this architecture by default.
 
-    TransformerLens switches a model to eager attention in place, so the choice is asked anew of a
-    model without weights. Architectures for which sdpa would be wrong (Gemma 2) answer eager.
+    TransformerLens switches a model to eager attention in place, so a model without weights is
+    built and asked. Architectures for which sdpa would be wrong (Gemma 2) answer eager.
     """
     config = copy.deepcopy(hugging_face.config)
     config._attn_implementation = None

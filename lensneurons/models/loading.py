@@ -1,11 +1,10 @@
 """Models: TransformerLens models as they are, loaded from a hub or from a local folder.
 
-`load_model` returns a ``TransformerBridge`` with raw weights, whose logits equal Hugging Face's. It
-is the user's model: nothing of ours wraps it. A bridge or a TransformerLens 3.9
-``HookedTransformer`` that the user already has is accepted by every function of the package.
+`load_model` returns a ``TransformerBridge`` with raw weights, whose logits equal Hugging Face's. We
+never wrap it. Every function of the package also accepts a bridge, or a TransformerLens 3.9
+``HookedTransformer``, that the user already has.
 
-Together with `lensneurons.models.sites` and `lensneurons.models.forward` this is the only file that
-knows how TransformerLens is built.
+This package is the only one that knows how TransformerLens is built.
 
 >>> import lensneurons as ln
 >>> model = ln.load_model("Qwen/Qwen3-0.6B-Base")            # doctest: +SKIP
@@ -96,7 +95,7 @@ def read_model(
 
 
 def _find(name_or_path: str | Path, local_files_only: bool) -> str:
-    """The name or folder to load, once it is plain that it can be one."""
+    """The name or folder to load; raise where it can be neither."""
     if name_or_path == DEMO:
         return str(DEMO_FOLDER)
     path = Path(name_or_path).expanduser()

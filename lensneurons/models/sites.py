@@ -1,4 +1,4 @@
-"""Where the neurons of a model are: the argument of the activation function, its output, its proof.
+"""Where the neurons of a model are, and the proof of it.
 
 A neuron is one unit of the first MLP matrix followed by its non-linearity. In TransformerLens names
 
@@ -6,7 +6,7 @@ A neuron is one unit of the first MLP matrix followed by its non-linearity. In T
     gated:    hook_pre = x @ W_gate             hook_post = act_fn(hook_pre) * (x @ W_in)
 
 and ``hook_post @ W_out + b_out`` is the output of the MLP. The sign of ``hook_post`` of a gated MLP
-is another statistic than that of ``hook_pre``: the two agree on half of the entries.
+differs from that of ``hook_pre`` on half of the entries.
 
 Nothing here is guessed from a name. The activation function is the module's own (the
 configuration that TransformerLens keeps says ReLU for BLOOM and Falcon, which use GELU), the width
@@ -105,7 +105,7 @@ def _unsupported(model: Any, reason: str) -> str:
 
 
 def _dense_mlp(model: Any, block: Any, layer: int) -> Any:
-    """The MLP of a block, once it is sure that it is a dense one."""
+    """The MLP of a block; raise unless it is a dense one."""
     mlp = getattr(block, "mlp", None)
     if mlp is None:
         raise ModelError(_unsupported(model, f"block {layer} has no mlp"))
@@ -134,7 +134,7 @@ def _width(mlp: Any, family: str) -> int:
 
 
 def _activation(model: Any, mlp: Any, family: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The module's own activation function, once it is sure that its sign is its argument's."""
+    """The module's own activation function; raise unless it has the sign of its argument."""
     owner = mlp if family == "hooked" else mlp.original_component
     found = next(
         (getattr(owner, n) for n in ACTIVATION_NAMES if callable(getattr(owner, n, None))), None

@@ -271,7 +271,7 @@ def _layers(layers: list[int]) -> str:
 
 def _subtitle(result: CarryOver, groups: Sequence[_Group]) -> list[str]:
     first = groups[0]
-    asked = "the next token" if result.tokens == "first" else "all tokens of each answer"
+    asked = "the next token" if result.asked == "first" else "all tokens of each answer"
     shown = sum(len(group.result.items) for group in groups)
     left = len(result.items) - shown
     pairs = first.name if len(groups) == 1 else counted(shown, "pair")

@@ -43,12 +43,8 @@ from lensneurons.values.provenance import Provenance
 from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
-    from typing import Self
-
     import pandas as pd
     import xarray
-else:
-    Self = Any  # the tests check types at run time with beartype, which cannot check Self
 
 Row = TypeVar("Row")
 V = TypeVar("V", bound="Value")

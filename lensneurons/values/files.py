@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside under another name, and renamed.
+"""Files that are whole or absent: written under a temporary name, then renamed.
 
 A value of numbers is one ``.safetensors`` file. Its arrays are the value's arrays; its header
 carries one JSON text with the kind, the format version and everything else. A reader needs no
@@ -129,7 +129,7 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dic
 
 
 def _read_header(path: str | Path, text: str | None, kind: str) -> dict[str, Any]:
-    """The details of a header, once its kind and version are those that this code reads."""
+    """The details of a header; raise unless this code reads its kind and version."""
     if text is None:
         raise StorageError(f"{path} was not written by lensneurons: its header has no {HEADER!r}")
     try:

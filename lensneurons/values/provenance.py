@@ -81,7 +81,7 @@ class Provenance:
 def require_same(ours: Provenance, theirs: Provenance, *, ignoring: tuple[str, ...] = ()) -> None:
     """Raise unless two provenances agree in every entry but the versions and those ignored.
 
-    Where the weights are known to be the same, it does not matter by which name they were loaded.
+    Where the weights are known to be the same, the names that they were loaded by may differ.
 
     Raises:
         ProvenanceError: names each entry that differs, with both values.

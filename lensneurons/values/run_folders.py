@@ -1,7 +1,7 @@
-"""A folder that a long job works in: what was asked is written first, and only one process enters.
+"""A folder for a long job: it says first what was asked, and only one process works in it.
 
-``run.json`` holds the provenance and the plan of the job. A folder that was begun with something
-else is refused with the difference, so what lies in it can be taken up without another question.
+``run.json`` holds the provenance and the plan of the job. The error for a
+folder that was begun with something else names the difference, so a job can rely on what it finds.
 """
 
 from __future__ import annotations

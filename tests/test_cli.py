@@ -475,9 +475,12 @@ def test_ablate_with_accuracy(
         (["--top-rate", "2"], "top_rate=2.0 is not a share between 0 and 1"),
         (["--out", "{texts}"], "is a file: nothing can be written into"),
         (["--seed", "-1"], "'-1' is not a whole number"),
+        (["L9N0"], "L9N0 is outside a model of 3 layers x 52 neurons"),
+        (["L1N7", "--languages", "sw"], "has no language 'sw'"),
+        (["L1N7", "--out", "{texts}/card.html"], "is a file: nothing can be written into"),
     ],
 )
-def test_ablate_refuses_before_the_model_is_loaded(
+def test_ablate_and_describe_refuse_before_the_model_is_loaded(
     options: list[str],
     text: str,
     llama: tuple[str, Path, Path],
@@ -486,9 +489,11 @@ def test_ablate_refuses_before_the_model_is_loaded(
     capsys: Capture,
 ) -> None:
     model, folder, texts = llama
+    command = "describe" if options[0].startswith("L") else "ablate"
     given = [option.format(texts=texts) for option in options]
-    command = ["ablate", model, folder, "--corpus", texts, "--out", tmp_path / "out", *given]
-    assert text in refused(capsys, *command)
+    usual = ["--corpus", texts, "--out", tmp_path / "out"]
+    neurons = [given.pop(0)] if command == "describe" else []
+    assert text in refused(capsys, command, model, folder, *neurons, *usual, *given)
     assert not (tmp_path / "out").exists()
 
 
@@ -576,26 +581,6 @@ def test_describe_several_and_report_them(
     assert all(f'id="card-{name}"' in page_of(tmp_path) for name in names)
     refusal = refused(capsys, "report", folder, *given, "--tau", "0.4")
     assert "is of other neurons than the page" in refusal
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["L9N0"], "L9N0 is outside a model of 3 layers x 52 neurons"),
-        (["L1N7", "--languages", "sw"], "has no language 'sw'"),
-        (["L1N7", "--out", "{texts}/card.html"], "is a file: nothing can be written into"),
-    ],
-)
-def test_describe_refuses_before_the_model_is_loaded(
-    arguments: list[str],
-    text: str,
-    llama: tuple[str, Path, Path],
-    no_model: None,
-    capsys: Capture,
-) -> None:
-    model, folder, texts = llama
-    given = [argument.format(texts=texts) for argument in arguments]
-    assert text in refused(capsys, "describe", model, folder, *given, "--corpus", texts)
 
 
 def page_of(folder: Path, name: str = "page.html") -> str:

@@ -28,14 +28,9 @@ from figure_checks import require_inert
 from test_plots import HOSTILE, LARGEST, MANY, TEN, subtitle, title, with_parts
 
 from lensneurons import plots
-from lensneurons.comparison.before_after import (
-    CLASSES,
-    Comparison,
-    ComparisonSeries,
-    compare,
-    compare_series,
-)
-from lensneurons.comparison.claims import NAN, Claim, Claims, claims
+from lensneurons.comparison.before_after import CLASSES, Comparison, compare
+from lensneurons.comparison.paper_claims import NAN, Claim, Claims, claims
+from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.plots import comparison as words_of

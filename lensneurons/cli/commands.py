@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, get_args
@@ -23,19 +23,18 @@ from lensneurons.alignment.pairs import preference_pairs
 from lensneurons.alignment.responses import require_answerable, respond, score_responses
 from lensneurons.alignment.training import DPOSettings, align, require_extra
 from lensneurons.alignment.translation import translation_scorer
-from lensneurons.cards import card
-from lensneurons.cards.card import card_html, describe_all, neuron_facts
+from lensneurons.cards.card import NeuronCard, card_html, describe_all, neuron_facts
 from lensneurons.cli import summaries
-from lensneurons.comparison import before_after
-from lensneurons.comparison.before_after import compare, compare_series
-from lensneurons.comparison.claims import Claims, claims
+from lensneurons.comparison.before_after import TABLES, Comparison, compare
+from lensneurons.comparison.paper_claims import Claims, claims
+from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError, choose
-from lensneurons.evaluation import answers
-from lensneurons.evaluation.answers import answer_scorer
-from lensneurons.experiments import lens, steering
+from lensneurons.evaluation.answers import Accuracy, answer_scorer
 from lensneurons.experiments.ablation import AblationMatrix, Metric, ablation_matrix, ablation_sets
 from lensneurons.experiments.carrying import CarryOver
+from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.languages.codes import language_code
 from lensneurons.languages.detection import require_identifiable
 from lensneurons.models.identity import hash_weights
@@ -53,6 +52,18 @@ DPO_SETTINGS = (
     "steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha",
     "checkpoint_every", "seed",
 )  # fmt: skip
+# Argument of `report` -> class of the values that it takes, as files.
+SHOWN: dict[str, Any] = {
+    "runs": ActivationStatistics,
+    "cards": NeuronCard,
+    "effects": AblationMatrix,
+    "accuracy": Accuracy,
+    "comparison": Comparison,
+    "series": ComparisonSeries,
+    "lens": LensCurves,
+    "carry_over": CarryOver,
+    "steering": SteeringCurve,
+}
 CARD_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
@@ -277,7 +288,7 @@ def do_compare(options: Namespace) -> None:
     if options.out is not None:
         found.save(options.out / "comparison.safetensors")
         judged.save(options.out / "claims.json")
-        for table in before_after.TABLES:
+        for table in TABLES:
             with replacing(options.out / f"{table}.csv") as path:
                 found.to_pandas(table).to_csv(path, index=False)
     verdicts = judged.to_pandas()
@@ -366,22 +377,16 @@ def _values(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _value(path: Path) -> tuple[str, Any]:
     """A saved value and the argument that takes it."""
-    loaders: dict[str, tuple[str, Callable[[Path], Any]]] = {
-        ActivationStatistics.FILE_KIND: ("runs", ActivationStatistics.load),
-        card.KIND: ("cards", card.NeuronCard.load),
-        AblationMatrix.FILE_KIND: ("effects", AblationMatrix.load),
-        answers.KIND: ("accuracy", answers.Accuracy.load),
-        before_after.KIND: ("comparison", before_after.Comparison.load),
-        before_after.KIND_SERIES: ("series", before_after.ComparisonSeries.load),
-        lens.KIND: ("lens", lens.LensCurves.load),
-        CarryOver.FILE_KIND: ("carry_over", CarryOver.load),
-        steering.KIND: ("steering", steering.SteeringCurve.load),
-    }
+    loaders = {_file_kind(value): (argument, value.load) for argument, value in SHOWN.items()}
     kind = read_kind(path)
     if kind not in loaders:
         raise StorageError(f"{path} holds {kind}; a page shows {', '.join(loaders)}, and claims")
     argument, load = loaders[kind]
     return argument, load(path)
+
+
+def _file_kind(value: Any) -> str:  # of values that do not stand on the base of values yet
+    return getattr(value, "FILE_KIND", None) or sys.modules[value.__module__].__dict__["KIND"]
 
 
 # What commands share

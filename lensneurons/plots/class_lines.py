@@ -17,12 +17,12 @@ from lensneurons.comparison.before_after import (
     CLASSES,
     Boundaries,
     Change,
+    ClassMeasure,
     Comparison,
-    ComparisonSeries,
-    Figure,
     boundaries_of,
 )
 from lensneurons.comparison.class_counts import ClassTables, of_class
+from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.bands import Look, line_with_band
@@ -175,7 +175,7 @@ def checkpoint_series(series: ComparisonSeries) -> go.Figure:
     return frame(figure, title, subtitle(last, told), plot_height=height, bottom=60)
 
 
-def _over_series(series: ComparisonSeries, figure: Figure) -> Change:
+def _over_series(series: ComparisonSeries, figure: ClassMeasure) -> Change:
     """A change [checkpoint] of a number [draw], with 0 for the first checkpoint."""
     found = [one.change(lambda t: figure(t)[:, None]) for one in series.comparisons]
     known = not np.isnan(found[0].low).any()

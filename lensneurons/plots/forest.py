@@ -12,8 +12,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.comparison.before_after import Change, Comparison, p_text
-from lensneurons.comparison.claims import Claim, Claims
 from lensneurons.comparison.class_counts import ClassTables, of_class
+from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.plots.comparison import (
     change_axis,
     change_text,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lensneurons import plots
 from lensneurons.comparison.before_after import Comparison, p_text
-from lensneurons.comparison.claims import Claim, Claims
+from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.notes import MINUS
 from lensneurons.reports.contents import Section, Table, table_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lensneurons import plots
-from lensneurons.evaluation.answers import PARTS, Accuracy
+from lensneurons.evaluation.answers import VERDICTS, Accuracy
 from lensneurons.experiments.ablation import UNITS, AblationMatrix
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.plots.labels import full_name
@@ -100,9 +100,9 @@ def _steering_table(curve: SteeringCurve) -> Table:
 def _accuracy_table(accuracy: Accuracy) -> Table:
     rows = []
     for code, row in accuracy.per_language().to_dict("index").items():
-        shares = (_share(row, part) for part in PARTS)
+        shares = (_share(row, part) for part in VERDICTS)
         rows.append((full_name(str(code)), int(row["items"]), *shares))
-    head = ("language", "items", *(part.replace("_", " ") for part in PARTS))
+    head = ("language", "items", *(part.replace("_", " ") for part in VERDICTS))
     return Table(head, tuple(rows), accuracy.provenance.model)
 
 

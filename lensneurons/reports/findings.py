@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lensneurons.cards.card import NeuronCard, neuron_facts
-from lensneurons.comparison.before_after import Comparison, ComparisonSeries
-from lensneurons.comparison.claims import Claims
+from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.paper_claims import Claims
+from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation import AblationMatrix

@@ -49,10 +49,10 @@ from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
 from lensneurons.plots.labels import plain
 from lensneurons.shapes import AttentionPattern
+from lensneurons.tokens.characters import TextTokens, token_labels
 from lensneurons.values.files import replacing
-from lensneurons.views.characters import TextTokens, token_labels, visible
 from lensneurons.views.inputs import label_texts, read_texts
-from lensneurons.views.pages import label_of, render
+from lensneurons.views.pages import label_of, render, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +82,7 @@ class TextAttention:
     @property
     def tokens(self) -> tuple[str, ...]:
         """The names of the tokens; see `characters.token_labels`."""
-        return token_labels(self.read)
+        return token_labels(self.read, plain)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

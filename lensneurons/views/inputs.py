@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.models.family import context_length
 from lensneurons.models.identity import original_tokenizer
-from lensneurons.views.characters import TextTokens, group_tokens
+from lensneurons.tokens.characters import TextTokens, group_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -24,6 +24,15 @@ def render(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def visible(text: str) -> str:
+    r"""A text with what cannot be seen made visible; a line feed and a tab stay.
+
+    >>> visible("a\0b\u202e\n")
+    'a␀b\\u202e\n'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else plain(c) for c in text)
+
+
 def label_of(label: str) -> tuple[str, str]:
     """A label as it is shown, and the language tag of what stands below it (or nothing).
 

@@ -45,10 +45,10 @@ from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.labels import plain
 from lensneurons.plots.notes import MINUS
 from lensneurons.shapes import TokenValues
+from lensneurons.tokens.characters import Span, TextTokens
 from lensneurons.values.files import replacing
-from lensneurons.views.characters import Span, TextTokens, visible
 from lensneurons.views.inputs import label_texts, read_texts
-from lensneurons.views.pages import label_of, render
+from lensneurons.views.pages import label_of, render, visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -44,7 +44,7 @@ def test_items_are_paired_by_name_and_language():
     assert np.allclose(table["change"], [0, 6 / 8, 1 / 5])
     # McNemar, two-sided: 6 of 6 changes upward; 1 of 1; no change at all
     assert np.allclose(table["p"], [1.0, 2 / 2**6, 1.0])
-    other = accuracy_difference(BEFORE, AFTER, part="right_answer").loc["zh"]
+    other = accuracy_difference(BEFORE, AFTER, verdict="right_answer").loc["zh"]
     assert np.isclose(other["before"], 3 / 5)
     assert np.isclose(other["change"], 0)
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_paired_is_refused():
         accuracy_difference(BEFORE, answers({"de": "rr"}))
     with pytest.raises(CorpusError, match=r"no item was asked in \['de'\]"):
         mean_difference(BEFORE, AFTER, languages=["de", "en"])
-    with pytest.raises(LensNeuronsError, match="part='all' is not known"):
-        accuracy_difference(BEFORE, AFTER, part="all")
+    with pytest.raises(LensNeuronsError, match="verdict='all' is not known"):
+        accuracy_difference(BEFORE, AFTER, verdict="all")
     with pytest.raises(LensNeuronsError, match="level"):
         mean_difference(BEFORE, AFTER, level=1.5)

@@ -11,7 +11,7 @@ import torch
 from edited import IDS, draw_set, draw_statistics, logits_of, post_of
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions.editing import _Edit, _place, ablate, scale, steer
+from lensneurons.interventions.editing import LayerHook, ablate, chosen_places, scale, steer
 from lensneurons.models.loading import load_model
 
 
@@ -255,7 +255,7 @@ def test_positions_that_do_not_fit_are_refused(places, message, llama):
 def test_a_mask_that_does_not_fit_is_refused(mask):
     shape = list(mask.shape)
     with pytest.raises(LensNeuronsError) as refusal:
-        unwrap(_place)(mask, torch.zeros(3, 11, 52))
+        unwrap(chosen_places)(mask, torch.zeros(3, 11, 52))
     assert str(refusal.value) == f"positions {shape} do not fit a batch [3, 11]"
 
 
@@ -286,7 +286,7 @@ def test_a_model_without_the_hook_is_refused(kind, missing, own, monkeypatch):
 
 
 def test_a_linear_branch_that_does_not_fire_is_noticed(llama, monkeypatch):
-    monkeypatch.setattr(_Edit, "keep_linear", lambda self, tensor, hook: None)
+    monkeypatch.setattr(LayerHook, "keep_linear", lambda self, tensor, hook: None)
     with ENTER["zero"](llama, draw_set()):
         logits_of(llama)
     with ENTER["mean"](llama, draw_set()):

@@ -142,7 +142,7 @@ def test_unequal_items_are_kept_and_announced_once() -> None:
     ]
     if not hasattr(load_corpus, "__wrapped__"):  # else the shape checker's frame is blamed
         assert caught[0].filename == __file__
-    assert [(p.kind, p.where) for p in uneven.problems] == [
+    assert [(p.what, p.where) for p in uneven.problems] == [
         ("unequal items", "de"),
         ("unequal items", "sw"),
     ]
@@ -271,7 +271,7 @@ def test_the_untranslated_sentences_of_ntrex_are_found() -> None:
     assert len(caught) == 1
     assert len(real.ids) == 1997
     assert real.is_parallel
-    assert [(p.kind, p.where, p.message[-5:]) for p in real.problems] == [
+    assert [(p.what, p.where, p.message[-5:]) for p in real.problems] == [
         ("foreign script", "ru", "'681'"),
         ("foreign script", "th", "'681'"),
         ("foreign script", "zh", "'321'"),

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions.patching import _require_real, patch, place_numbers, residual_name
+from lensneurons.interventions.patching import require_real, patch, place_numbers, residual_name
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
 
@@ -298,7 +298,7 @@ def test_bad_input_is_refused_before_any_pass(options, message, bridge, monkeypa
 
 
 def test_a_mask_of_another_shape_is_refused():
-    check = inspect.unwrap(_require_real)
+    check = inspect.unwrap(require_real)
     with pytest.raises(LensNeuronsError, match=r"source_mask \[3, 5\] is not of \[3, 17\]"):
         check(torch.zeros(3, 1).long(), SOURCE, torch.ones(3, 5).long())
 

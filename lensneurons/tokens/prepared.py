@@ -183,12 +183,8 @@ def model_provenance(
     """Where a result of whole forward passes comes from: model, tokenizer, texts, versions.
 
     Logits and residual streams come from the bridge, whose attention is eager. The caller adds what
-    it read of the neurons: hook, activation function, scope.
-
-    Args:
-        model: a TransformerLens model.
-        tokenizer: what encoded the texts, or its hash.
-        fingerprint: of the texts.
+    it read of the neurons: hook, activation function, scope. The tokenizer may be given by its
+    hash.
     """
     return Provenance(
         model=str(model.cfg.model_name),

@@ -134,8 +134,9 @@ def prepare(
         asked = {"scope": scope, "max_length": max_length, "overlong": overlong}
         for name, value in {**asked, "tokenizer": tokenizer}.items():
             if value is not None and value != getattr(corpus, name):
+                shown = type(value).__name__ if name == "tokenizer" else repr(value)
                 raise LensNeuronsError(
-                    f"{name}={value!r} differs from that of {corpus!r}: leave it out here, or "
+                    f"{name}={shown} differs from that of {corpus!r}: leave it out here, or "
                     "give it to prepare()"
                 )
         return corpus

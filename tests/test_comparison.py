@@ -227,6 +227,15 @@ def test_many_groups_are_swapped_at_random() -> None:
     assert (swap_p(np.full((20, 1), 3)) > 0).all()  # the labels as they are count as one pattern
 
 
+def test_ties_of_fractions_are_ties() -> None:
+    """Means over 3, 7 or 9 languages round; their p-values are those of the whole numbers."""
+    whole = np.random.default_rng(7).integers(-3, 6, (10, 40))
+    for n in (3, 7, 9):
+        assert swap_p(whole / n).tolist() == swap_p(whole).tolist()
+        for i in range(0, 40, 2):
+            assert swap_p_least(whole[:, i : i + 2] / n) == swap_p_least(whole[:, i : i + 2])
+
+
 def test_the_least_of_several() -> None:
     values = np.array([3.0, 5.0])
     left_out = np.array([[2.0, 5.0], [4.0, 5.5], [3.0, 4.5]])

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 
 Array = np.ndarray
 Tensor = torch.Tensor
@@ -43,7 +43,6 @@ Memberships = Bool[Array, "layer neuron language"]
 LanguageCounts = Int64[Array, "row column"]
 LanguageMatrix = Float64[Array, "row column"]
 
-LanguageValues = Float64[Array, "language"]
 
 # One value a layer
 LayerCounts = Int64[Array, "layer"]
@@ -55,7 +54,6 @@ Histogram = Int64[Array, "languages_above"]
 
 # Tokens and activations of one batch
 TokenIds = Int64[Tensor, "batch pos"]
-TokenNLL = Float[Tensor, "batch next"]
 AttentionMask = Int64[Tensor, "batch pos"]
 CountedMask = Bool[Tensor, "batch pos"]
 Activation = Float[Tensor, "batch pos d_mlp"]
@@ -64,7 +62,6 @@ Logits = Float[Tensor, "batch pos vocabulary"]
 
 # Chosen neurons of one layer
 NeuronIndices = Int64[Tensor, "neurons"]
-RowMembers = Bool[Tensor, "row neurons"]
 RecordedActivation = Float[Tensor, "token neurons"]
 
 # One layer of one batch, reduced over tokens
@@ -82,11 +79,7 @@ TopValues = Float64[Array, "neurons k"]
 TopPlaces = Int64[Array, "neurons k 2"]
 
 # An encoded corpus, flat
-FlatIds = Int32[Array, "tokens"]
-TextOffsets = Int64[Array, "offsets"]
 TextNumbers = Int[Array, "texts"]
-RowNumbers = Int[Array, "batch"]
-TextValues = Float64[Array, "texts"]
 
 # Effects of removing sets of neurons; a setting is a union of classes, a row a language
 TextEffects = Float64[Array, "setting row texts"]
@@ -95,8 +88,6 @@ DrawnCells = Float64[Array, "draw setting row language"]
 SetSizes = Int64[Array, "setting row"]
 
 # Activations of one run put into another, and what the model then says
-PositionNumbers = Int64[Tensor, "_ _"]
-PositionValues = Float[Tensor, "batch chosen width"]
 PatchedValues = Float64[Array, "layer pair outcome"]
 UnpatchedValues = Float64[Array, "pair outcome"]
 LayerLanguages = Float64[Array, "layer language"]
@@ -119,10 +110,6 @@ KindSizes = Int64[Array, "token_kind"]
 TokenKinds = Int64[Array, "vocabulary"]
 KindMembers = Float[Tensor, "vocabulary token_kind"]
 Readout = Float[Tensor, "token vocabulary"]
-
-# One text, looked at
-TokenValues = Float64[Array, "token"]
-AttentionPattern = Float32[Array, "head destination source"]
 
 
 @runtime_checkable

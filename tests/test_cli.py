@@ -30,7 +30,7 @@ from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.reports import compose
+from lensneurons.reports import report_page
 
 KEYS = {
     "lambda", "lambda_origin", "tau", "selected", "histogram", "histogram_all", "per_language",
@@ -565,7 +565,7 @@ def test_describe_is_the_card_and_its_page(
 def test_describe_several_and_report_them(
     llama: tuple[str, Path, Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compose, "get_plotlyjs", lambda: "")
+    monkeypatch.setattr(report_page, "get_plotlyjs", lambda: "")
     model, folder, texts = llama
     names = ["L2N3", "L1N7"]
     command = [
@@ -623,7 +623,7 @@ def page_of(folder: Path, name: str = "page.html") -> str:
 def test_report_is_the_page_of_a_run(
     run_folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compose, "get_plotlyjs", lambda: "")
+    monkeypatch.setattr(report_page, "get_plotlyjs", lambda: "")
     options = ["--top-rate", planted.TOP_RATE, "--percentile", planted.PERCENTILE]
     out = printed(capsys, "report", run_folder, "--out", tmp_path / "page.html", *options)
     assert out == f"page: {tmp_path / 'page.html'}\n"
@@ -641,7 +641,7 @@ def test_report_takes_what_the_other_commands_left(
     run_folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A later run makes a comparison, two make a series; values are known by their kind."""
-    monkeypatch.setattr(compose, "get_plotlyjs", lambda: "")
+    monkeypatch.setattr(report_page, "get_plotlyjs", lambda: "")
     matrix = pages.matrix().save(tmp_path / "out" / "nll" / "ablation.safetensors")
     accuracy = pages.accuracy().save(tmp_path / "accuracy.safetensors")
     later = [shutil.copytree(run_folder, tmp_path / name) for name in ("b", "c")]

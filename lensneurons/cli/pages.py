@@ -114,7 +114,7 @@ def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
     from lensneurons.cards import card
     from lensneurons.comparison.before_after import Comparison
     from lensneurons.comparison.series import ComparisonSeries
-    from lensneurons.evaluation import answers
+    from lensneurons.evaluation.answers import Accuracy
     from lensneurons.experiments import carrying as patch_results
     from lensneurons.experiments import lens as lens_curves
     from lensneurons.experiments import steering as steering_curves
@@ -127,7 +127,7 @@ def _loaders() -> dict[str, tuple[str, Callable[[Path], Any]]]:
             "effects",
             AblationMatrix.load,
         ),
-        answers.KIND: ("accuracy", answers.Accuracy.load),
+        Accuracy.FILE_KIND: ("accuracy", Accuracy.load),
         Comparison.FILE_KIND: ("comparison", Comparison.load),
         ComparisonSeries.FILE_KIND: ("series", ComparisonSeries.load),
         lens_curves.KIND: ("lens", lens_curves.LensCurves.load),

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 
 Array = np.ndarray
 Tensor = torch.Tensor
@@ -110,10 +110,6 @@ KindSizes = Int64[Array, "token_kind"]
 TokenKinds = Int64[Array, "vocabulary"]
 KindMembers = Float[Tensor, "vocabulary token_kind"]
 Readout = Float[Tensor, "token vocabulary"]
-
-# One text, looked at
-TokenValues = Float64[Array, "token"]
-AttentionPattern = Float32[Array, "head destination source"]
 
 
 @runtime_checkable

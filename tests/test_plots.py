@@ -23,7 +23,7 @@ from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts, divide_layers
 from lensneurons.neurons.published import read_published_counts
-from lensneurons.plots import axes, files, labels
+from lensneurons.plots import files, labels, numbers, panels
 from lensneurons.plots.style import CLASS_COLOURS, LANGUAGE_COLOURS
 from lensneurons.uncertainty.groups import jackknife
 from lensneurons.values.provenance import Provenance
@@ -147,10 +147,10 @@ def test_an_axis_is_logarithmic_where_needed_and_shows_zero(
     counts: list[int], kind: str, ticks: list[str] | None
 ) -> None:
     numbers = np.array(counts, np.int64)
-    axis = axes.count_axis(numbers, "neurons")
+    axis = panels.count_axis(numbers, "neurons")
     assert axis["type"] == kind
     assert axis.get("ticktext") == ticks
-    places = axes.on_axis(numbers, axis)
+    places = panels.on_axis(numbers, axis)
     low, high = axis["range"] if kind == "linear" else 10 ** np.array(axis["range"])
     assert np.all((places >= low) & (places <= high))
 
@@ -404,9 +404,7 @@ def test_languages_that_share_nothing_are_told_so() -> None:
 
 
 def test_a_small_overlap_is_not_written_as_zero() -> None:
-    from lensneurons.plots.overlaps import _cell
-
-    assert [_cell(value) for value in (0.0, 0.004, 0.005, 0.28, 1.0)] == [
+    assert [numbers.small_share(value) for value in (0.0, 0.004, 0.005, 0.28, 1.0)] == [
         "0", "&lt;.01", ".01", ".28", "1.00",
     ]  # fmt: skip
 
@@ -521,7 +519,7 @@ def test_labels_are_cut_before_they_are_escaped() -> None:
      (397_496, "397k"), (999_600, "1.0M"), (12_000_000, "12M")],
 )  # fmt: skip
 def test_short_numbers(number: int, text: str) -> None:
-    assert labels.short_number(number) == text
+    assert numbers.short_number(number) == text
 
 
 def test_themes_change_the_ground_and_not_the_data() -> None:

@@ -33,7 +33,7 @@ from lensneurons.comparison.paper_claims import NAN, Claim, Claims, claims
 from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.lens import LensCurves
-from lensneurons.plots import comparison as words_of
+from lensneurons.plots.numbers import count_change, with_ends
 from lensneurons.plots.style import CLASS_COLOURS, language_colour
 from lensneurons.values.provenance import Provenance
 
@@ -140,7 +140,7 @@ def test_error_bars_are_the_intervals() -> None:
     assert np.allclose(change.y + change.error_y.array, table.high)
     assert np.allclose(change.y - change.error_y.arrayminus, table.low)
     assert (table.high - table.low).nunique() > 5
-    told = f"{words_of.with_interval(*map(float, table.iloc[3][ENDS]))}, p = "
+    told = f"{with_ends(*map(float, table.iloc[3][ENDS]), count_change)}, p = "
     assert change.customdata[3][0].startswith(told)
 
 
@@ -226,7 +226,7 @@ def test_parts_are_shaded_and_their_changes_written() -> None:
     for number, (first, last) in enumerate(PARTS):
         own = table[table.part == number + 1]
         told = ", ".join(
-            f"{row['class']} {words_of.with_interval(*map(float, row[ENDS]))}"
+            f"{row['class']} {with_ends(*map(float, row[ENDS]), count_change)}"
             for _, row in own.iterrows()
         )
         assert f"{number + 1}  layers {first}–{last}: {told}" in texts
@@ -294,7 +294,7 @@ def test_without_training_there_is_one_mean_and_no_role() -> None:
     assert not figure.layout.showlegend
     table = planted(6, ()).to_pandas("languages")
     means = table.groupby("class").change.mean()
-    down, up = (words_of.number_text(abs(means[kind]))[1:] for kind in ("specific", "related"))
+    down, up = (count_change(abs(means[kind]))[1:] for kind in ("specific", "related"))
     assert title(figure) == (
         f"On average, specific neurons of a language fall by {down}, related ones rise by {up}"
     )
@@ -481,7 +481,7 @@ def test_the_profile_stands_above_over_the_same_layers() -> None:
     for column, kind in enumerate(CLASSES):
         assert np.array_equal(drawn[kind, "y"].customdata, profile[:, column])
     assert ("own language", "y2") in drawn
-    assert {t.xaxis or "x" for t in figure.data} == {"x"}
+    assert {figure.layout[f"xaxis{n}"].matches for n in ("", 2)} == {"x3"}
     spans = {(s.x0 + 0.5, s.x1 - 0.5) for s in figure.layout.shapes if s.fillcolor}
     assert spans == set(parts.boundaries)
     assert traces(figure, type="heatmap")[0].yaxis == "y3"

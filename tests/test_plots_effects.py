@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,8 +19,7 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.ablation import AblationMatrix, Metric
 from lensneurons.experiments.carrying import OUTCOMES, CarryOver
 from lensneurons.experiments.steering import SteeringCurve
-from lensneurons.plots import diverging, effects, notes
-from lensneurons.plots.grids import Grid
+from lensneurons.plots import ablation, numbers
 from lensneurons.values.provenance import Provenance
 
 CLASSES = ("specific", "related", "agnostic")
@@ -157,7 +157,7 @@ def test_every_cell_has_its_effect_its_control_and_their_intervals(
             assert np.allclose(trace.customdata[i], expected, rtol=1e-5)
             shown = expected[:, 4 if number % 2 else 1]
             assert np.allclose(trace.z[i], np.sign(shown) * np.sqrt(np.abs(shown)), rtol=1e-4)
-            assert [*trace.text[i]] == [*map(effects._cell, shown)]
+            assert [*trace.text[i]] == [*map(numbers.small_change, shown)]
     assert trace.hovertext[0][1].count("→") == 1
     if order == "given":
         assert tuple(y) == rows
@@ -210,7 +210,7 @@ def test_title_says_what_was_planted(levels: tuple, told: str) -> None:
                     if s.lower().startswith(f"{setting}: own"))  # fmt: skip
         for name in ("mean diagonal", "mean off-diagonal", "mean diagonal of the control"):
             number = summary.loc[(setting, name)]
-            assert notes.with_ends(number.estimate, number.low, number.high) in line
+            assert numbers.with_ends(number.estimate, number.low, number.high) in line
 
 
 def test_title_of_accuracy_takes_a_loss_for_harm() -> None:
@@ -253,7 +253,7 @@ def test_effects_like_those_of_the_control_stay_pale() -> None:
     matrix = make_matrix((0.05, 0.05, 0.05), noise=0.001)
     end = plots.ablation_effects(matrix).layout.coloraxis.cmax
     assert end == pytest.approx(3 * matrix.control_cells().max(), rel=1e-5)
-    assert diverging.end_of_scale([np.zeros((2, 2))], [np.full((2, 2), np.nan)]) == 1
+    assert ablation.scale_end([np.zeros((2, 2))], [np.full((2, 2), np.nan)]) == 1
 
 
 def test_scale_belongs_to_both_themes() -> None:
@@ -267,7 +267,7 @@ def test_scale_belongs_to_both_themes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "k", "controls", "down", "numbers"),
+    ("settings", "k", "controls", "down", "fits"),
     [
         (1, 10, True, 1, True), (2, 10, True, 2, True), (3, 10, True, 2, True),
         (3, 10, False, 1, True), (3, 12, True, 3, True), (3, 26, True, 3, False),
@@ -275,18 +275,15 @@ def test_scale_belongs_to_both_themes() -> None:
     ],
 )  # fmt: skip
 def test_panels_keep_numbers_readable_or_leave_them_out(
-    settings: int, k: int, controls: bool, down: int, numbers: bool
+    settings: int, k: int, controls: bool, down: int, fits: bool
 ) -> None:
-    grid = Grid(settings, k, k, controls)
+    grid = ablation.panel_grid(settings, k, k, controls)
     assert grid.down == down
     assert grid.down * grid.across == settings * (1 + controls)
-    assert bool(grid.font_size(4)) == numbers
+    assert bool(grid.font_size(4)) == fits
     assert grid.font_size(4) * 4 * 0.58 <= grid.cell
-    layout = grid.layout({}, {})
-    assert len(layout) == grid.down + grid.across
-    for name, axis in layout.items():
-        low, high = axis["domain"]
-        assert 0 <= low < high <= 1, name
+    places = {grid.place(s, c) for s in range(settings) for c in range(1 + controls)}
+    assert places == {(r + 1, c + 1) for r in range(grid.down) for c in range(grid.across)}
 
 
 def test_controls_can_be_left_out_but_are_told() -> None:
@@ -311,7 +308,7 @@ def test_clustering_is_that_of_the_matrix_for_the_setting_of_the_title() -> None
      (0.997, "1.0"), (9.97, "10"), (-12.3, "−12"), (np.nan, "–")],
 )  # fmt: skip
 def test_numbers_in_cells(value: float, text: str) -> None:
-    assert effects._cell(value) == text
+    assert numbers.small_change(value) == text
 
 
 @pytest.mark.parametrize(
@@ -319,7 +316,7 @@ def test_numbers_in_cells(value: float, text: str) -> None:
     [(1.236, "+1.24"), (-0.0314, "−0.031"), (0.0, "0.00"), (-0.0001, "0.000"), (np.nan, "not def")],
 )
 def test_signed_numbers(value: float, text: str) -> None:
-    assert notes.signed(value).startswith(text)
+    assert numbers.signed(value).startswith(text)
 
 
 def test_one_item_and_unknown_orders_are_refused() -> None:
@@ -504,7 +501,7 @@ def test_subtitle_of_a_curve_has_the_price() -> None:
     assert "zh (12 neurons), add, without en (7 neurons)" in told
     for kind in ("own", "target"):
         found = curve.nll_difference(kind)
-        assert notes.with_ends(found.estimate[2], found.low[2], found.high[2]) in told
+        assert numbers.with_ends(found.estimate[2], found.low[2], found.high[2]) in told
     with pytest.raises(LensNeuronsError, match="at least two items"):
         plots.steering_curve(make_curve(items=1))
 
@@ -529,7 +526,7 @@ def test_both_themes_keep_the_data(name: str) -> None:
     dark = plots.in_theme(light, "dark")
     assert dark.layout.template.layout.paper_bgcolor != light.layout.template.layout.paper_bgcolor
     assert dark.data == light.data
-    assert light.to_json() == FIGURES[name]().to_json()
+    assert json.loads(light.to_json()) == json.loads(FIGURES[name]().to_json())
 
 
 def test_large_figures_are_small() -> None:

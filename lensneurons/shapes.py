@@ -75,9 +75,6 @@ ModelMemberships = Bool[Array, "2 language neurons"]
 RowMask = Bool[Array, "neurons"]
 PairedRates = Float64[Array, "2 language neurons"]
 
-# The residual stream after each layer, read as a next token
-# One text, looked at
-
 
 @runtime_checkable
 class Cache(Protocol):

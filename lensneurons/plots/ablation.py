@@ -6,9 +6,7 @@ settings differ so much that an even scale would leave one without colour, colou
 root; numbers never do. The scale reaches at least three times the largest control, so that effects
 like it look like nothing.
 
-The title is read from three means of every setting: over the cells of a language on itself (own),
-over all other cells (others), and over the cells on itself of the random sets (random). An interval
-of a difference, drawn over the same items, that holds zero is no finding.
+The title is read from the means of every setting (`lensneurons.experiments.setting_means`).
 
 >>> ln.plots.ablation_effects(ln.ablation_matrix(model, corpus, neurons))  # doctest: +SKIP
 
@@ -27,12 +25,11 @@ import plotly.graph_objects as go
 
 from lensneurons.errors import choose
 from lensneurons.experiments.ablation import UNITS, AblationMatrix
+from lensneurons.experiments.setting_means import SettingMeans, own_cells, setting_means
 from lensneurons.plots.labels import capital, entities, escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import MINUS, counted, listing, signed, small_change, with_ends
 from lensneurons.plots.panels import panels
 from lensneurons.plots.style import WIDTH, frame, language_tick, ticks
-from lensneurons.uncertainty.groups import Interval
-from lensneurons.uncertainty.items import ItemDraws
 
 Order = Literal["clustered", "given"]
 _UNITS = {"nll": "nats a token", "accuracy": "accuracy"}
@@ -84,8 +81,9 @@ def ablation_effects(
         for control in range(1 + controls):
             shown = numbers[..., 4 if control else 1]
             where = grid.place(number, control)
-            trace = _cells(matrix.classes[number], number, numbers, names)
-            trace.update(z=_on_scale(shown, root), **_texts(shown, grid.font_size(4)))
+            head = _head(matrix.classes[number], number)
+            trace = _cells(head, numbers, names, shown, grid.font_size(4))
+            trace.update(z=_on_scale(shown, root))
             figure.add_trace(trace, row=where[0], col=where[1])
             corners = ((j - 0.5, i - 0.5) for i, j in np.argwhere(own))
             path = "".join(f"M{x},{y}H{x + 1}V{y + 1}H{x}Z" for x, y in corners)
@@ -108,72 +106,7 @@ def ablation_effects(
     return frame(figure, title, notes, plot_height=grid.height, bottom=bottom)
 
 
-# The means of a setting, and what they say
-
-
-@dataclass(frozen=True)
-class SettingMeans:
-    """The means of a setting, as changes, and its differences, as harm: positive is worse.
-
-    Attributes:
-        setting: what was removed, such as ``"specific + related"``.
-        own: mean change of a language without its own neurons; NaN if no row is a column.
-        others: mean change of the other languages; NaN if there are none.
-        random: mean change of a language without random neurons; of all cells without `own`.
-        harm: `own`, or `others` if there is none, as harm.
-        beyond_random: harm of `own` (of all cells without it) over that of `random`.
-        beyond_others: harm of `own` over that of `others`.
-    """
-
-    setting: str
-    own: Interval
-    others: Interval
-    random: Interval
-    harm: Interval
-    beyond_random: Interval
-    beyond_others: Interval
-
-    @property
-    def contrast(self) -> float:
-        """How much more the own language is harmed than the others, or than by random neurons."""
-        least = [float(one.estimate) for one in (self.beyond_others, self.beyond_random)]
-        return float(np.nan_to_num(np.nanmin(least))) if np.isfinite(least).any() else 0.0
-
-
-def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
-    """The means and differences of every setting, with bootstrap intervals over items.
-
-    Raises:
-        LensNeuronsError: fewer than two items, which have no interval.
-    """
-    corpora, own = ItemDraws(matrix.item_ids, matrix.language), own_cells(matrix)
-    there = own if own.any() else np.ones_like(own)
-    harm = 1.0 if matrix.metric == "nll" else -1.0
-    drawn = [corpora.means(values, matrix.weight) for values in (matrix.effect, matrix.control)]
-
-    def mean(cells: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        picked = cells[:, chosen]
-        return picked.mean(axis=1) if picked.shape[1] else np.full(len(cells), np.nan)
-
-    def interval(values: np.ndarray) -> Interval:
-        """Of values [1 + draw] whose first one is that of all items."""
-        if np.isnan(values).all():
-            nothing = np.asarray(np.nan)
-            return Interval(nothing, nothing, nothing, 0.95, "none")
-        return corpora.interval(np.asarray(values[0]), values[1:])
-
-    found = []
-    for place, setting in enumerate(matrix.classes):
-        cells = matrix.cells(setting), matrix.control_cells(setting)
-        removed, random = (
-            np.concatenate([one[None], draws[:, place]])
-            for one, draws in zip(cells, drawn, strict=True)
-        )
-        means = [mean(removed, own), mean(removed, ~own), mean(random, there)]
-        beyond = [mean(removed, there), mean(removed - random, there), means[0] - means[1]]
-        intervals = (interval(one) for one in (*means, *(harm * one for one in beyond)))
-        found.append(SettingMeans(matrix.name_of(setting), *intervals))
-    return found
+# What the means of a setting say
 
 
 def _title(matrix: AblationMatrix, means: list[SettingMeans], one: SettingMeans) -> str:
@@ -230,11 +163,6 @@ def _told_setting(matrix: AblationMatrix, means: SettingMeans, place: int) -> st
 # The cells
 
 
-def own_cells(matrix: AblationMatrix) -> np.ndarray:
-    """Bool [row, column]: the cells of a language on itself."""
-    return np.array(matrix.rows)[:, None] == np.array(matrix.languages)[None, :]
-
-
 def _details(matrix: AblationMatrix, place: int, cells: tuple[np.ndarray, ...]) -> np.ndarray:
     """Float [row, column, 7]: neurons, effect with its ends, control with its ends."""
     setting = matrix.classes[place]
@@ -255,7 +183,12 @@ def _names(rows: list[str], columns: list[str]) -> list[list[str]]:
     return [[f"{row} → {column}" for column in read] for row in removed]
 
 
-def _cells(setting: str, place: int, details: np.ndarray, names: list[list[str]]) -> go.Heatmap:
+def _cells(
+    name: str, details: np.ndarray, names: list[list[str]], shown: np.ndarray, size: int
+) -> go.Heatmap:
+    """The cells of a panel, with their numbers in them if a size of the font fits."""
+    texts = [[small_change(value) for value in row] for row in shown.tolist()]
+    inside = {"text": texts, "texttemplate": "%{text}", "textfont": {"size": size}}
     return go.Heatmap(
         coloraxis="coloraxis",
         customdata=details.astype(np.float32),
@@ -265,14 +198,9 @@ def _cells(setting: str, place: int, details: np.ndarray, names: list[list[str]]
         "(95% %{customdata[2]:+.4f} to %{customdata[3]:+.4f})<br>"
         "random ones: %{customdata[4]:+.4f} (95% %{customdata[5]:+.4f} to %{customdata[6]:+.4f})"
         "<extra>%{fullData.name}</extra>",
-        name=entities(_head(setting, place)),
+        name=entities(name),
+        **(inside if size else {}),
     )
-
-
-def _texts(values: np.ndarray, size: int) -> dict[str, Any]:
-    """The numbers in the cells, or nothing if they do not fit."""
-    texts = [[small_change(value) for value in row] for row in values.tolist()]
-    return {"text": texts, "texttemplate": "%{text}", "textfont": {"size": size}} if size else {}
 
 
 # Where the panels stand, and their axes

@@ -65,6 +65,7 @@ from lensneurons.values.provenance import UNKNOWN
 _ROLES = {"trained": Look("#0072b2", "solid", "circle"),
           "untouched": Look("#8a5a9e", "dash", "circle-open")}  # fmt: skip
 _SYMBOLS = {"trained": "circle", "untouched": "circle-open", "pivot": "diamond", "": "circle"}
+_MEAN = {"symbol": "diamond-wide", "size": 13, "color": GREY}
 _PANEL, _GAP = 135, 30  # pixels of a panel of lines, and between two
 _LONGEST = 16  # characters of a checkpoint's name on the axis
 
@@ -365,12 +366,18 @@ def language_changes(comparison: Comparison) -> go.Figure:
             rows = [row for row, one in enumerate(roles) if one == role]
             codes = [order[row] for row in rows]
             own = _part(change, [comparison.languages.index(code) for code in codes])
-            points = _points(own, rows, codes, role, kind)
-            points.update(showlegend=bool(role) and column == 1)
+            colours = [language_colour(code) for code in codes]
+            marker = {"symbol": _SYMBOLS[role], "size": 10, "color": colours}
+            marker["line"] = {"width": 2, "color": colours}
+            told = [f"{entities(full_name(k))}{', ' if role else ''}{role}" for k in codes]
+            points = _points(own, rows, told, kind, marker)
+            shown = bool(role) and column == 1
+            points.update(name=role or "languages", legendgroup=role, showlegend=shown)
             figure.add_trace(points, row=1, col=column)
         for row, (name, codes) in enumerate(means.items(), start=len(order)):
-            mean = _mean_point(_mean_change(comparison, codes, kind), row, name, kind)
-            figure.add_trace(mean, row=1, col=column)
+            mean, marker = _mean_change(comparison, codes, kind), dict(_MEAN)
+            points = _points(mean, [row], [name], kind, marker).update(name=name, showlegend=False)
+            figure.add_trace(points, row=1, col=column)
         axis = change_axis(change, f"{kind} neurons, change")
         figure.update_xaxes(**axis, row=1, col=column)
     figure.add_vline(x=0, layer="below", line_width=1)
@@ -386,33 +393,15 @@ def language_changes(comparison: Comparison) -> go.Figure:
     )  # fmt: skip
 
 
-def _points(change: Change, rows: list[int], codes: list[str], role: str, kind: str) -> go.Scatter:
-    colours = [language_colour(code) for code in codes]
-    line = {"width": 2, "color": colours}
+def _points(change: Change, rows: list[int], told: list[str], kind: str, marker: dict) -> Any:
+    """Points with intervals in some rows; `told` is what the hover calls each of them."""
     return go.Scatter(
         x=change.estimate,
         y=rows,
         error_x={**error_bars(change), "color": GREY},
         mode="markers",
-        marker={"symbol": _SYMBOLS[role], "size": 10, "color": colours, "line": line},
-        customdata=[[entities(full_name(k)), _change_text(change, i)] for i, k in enumerate(codes)],
-        name=role or "languages",
-        legendgroup=role,
-        hovertemplate=f"%{{customdata[0]}}{', ' if role else ''}{role}<br>{kind}: "
-        "%{customdata[1]}<extra></extra>",
-    )
-
-
-def _mean_point(change: Change, row: int, name: str, kind: str) -> go.Scatter:
-    return go.Scatter(
-        x=change.estimate,
-        y=[row],
-        error_x={**error_bars(change), "color": GREY},
-        mode="markers",
-        marker={"symbol": "diamond-wide", "size": 13, "color": GREY},
-        customdata=[[name, _change_text(change, 0)]],
-        name=name,
-        showlegend=False,
+        marker=marker,
+        customdata=[[name, _change_text(change, i)] for i, name in enumerate(told)],
         hovertemplate=f"%{{customdata[0]}}<br>{kind}: %{{customdata[1]}}<extra></extra>",
     )
 

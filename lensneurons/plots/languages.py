@@ -355,7 +355,6 @@ def neuron_probabilities(
         ends = zip(details, interval.low.tolist(), interval.high.tolist(), strict=True)
         details = [[*row, low, high] for row, low, high in ends]
         errors = error_bars(interval)
-        errors |= {end: np.maximum(errors[end], 0) for end in ("array", "arrayminus")}
     figure = go.Figure(
         go.Bar(
             x=np.arange(len(p)),

@@ -19,15 +19,16 @@ What these do not show: that a model thinks in the pivot, or itself carries an a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import LensNeuronsError, choose
-from lensneurons.experiments.carrying import OUTCOMES, CarryOver
+from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves, LensKind
+from lensneurons.experiments.outcome_groups import OutcomeGroup, outcome_groups
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import entities, escape_label, full_name, headed, plain
@@ -267,9 +268,9 @@ def carry_over(result: CarryOver, parts: LayerParts | None = None) -> go.Figure:
     """
     n_layers = len(result.log_probability)
     require_layers(parts, n_layers, "the result")
-    groups = _groups(result)
+    groups = outcome_groups(result)[:_MOST]
     several = len(groups) > 1
-    heads = [group.name for group in groups] if several else []
+    heads = [_told_pairs(group) for group in groups] if several else []
     figure, height = stack([280] * len(groups), gap=40, heads=heads)
     for row, group in enumerate(groups, start=1):
         for place, outcome in enumerate(group.outcomes):
@@ -289,67 +290,18 @@ def carry_over(result: CarryOver, parts: LayerParts | None = None) -> go.Figure:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The pairs that have the same outcomes."""
-
-    outcomes: tuple[str, ...]
-    result: CarryOver
-
-    def share(self, *outcomes: str) -> Interval:
-        """Share of some outcomes together, pooled, [layer]."""
-        found = self.result.interval(*outcomes, pooled=True)
-        estimate, low, high = found.estimate[:, 0], found.low[:, 0], found.high[:, 0]
-        return replace(found, estimate=estimate, low=low, high=high)
-
-    def unpatched(self, *outcomes: str) -> float:
-        """Share of some outcomes together without a patch, pooled."""
-        values = self.result.unpatched
-        odds = np.exp(values - np.nanmax(values, axis=1, keepdims=True))
-        chosen = [place for place, name in enumerate(self.result.outcomes) if name in outcomes]
-        return float((np.nansum(odds[:, chosen], axis=1) / np.nansum(odds, axis=1)).mean())
-
-    def carried(self, *outcomes: str) -> list[int]:
-        """Layers where a share is above one half, and above what it is without a patch."""
-        level = max(0.5, self.unpatched(*outcomes))
-        return np.flatnonzero(self.share(*outcomes).estimate > level).tolist()
-
-    @property
-    def name(self) -> str:
-        """How many pairs, and into which languages; visible, not escaped."""
-        there = [self.result.languages[place] for place in np.unique(self.result.language)]
-        names = listing(map(full_name if len(there) < 5 else plain, there))
-        alike = "" if {"both", "language"} & set(self.outcomes) else ", answers written alike"
-        return f"{counted(len(self.result.items), 'pair')} into {names}{alike}"
+def _told_pairs(group: OutcomeGroup) -> str:
+    """How many pairs, and into which languages; visible, not escaped."""
+    result = group.result
+    there = [result.languages[place] for place in np.unique(result.language)]
+    names = listing(map(full_name if len(there) < 5 else plain, there))
+    alike = "" if {"both", "language"} & set(group.outcomes) else ", answers written alike"
+    return f"{counted(len(result.items), 'pair')} into {names}{alike}"
 
 
-def _groups(result: CarryOver) -> list[_Group]:
-    """Pairs by the outcomes that they have, those with most first, if an interval is possible.
-
-    Raises:
-        LensNeuronsError: no pairs of at least two pairs of items have the same outcomes.
-    """
-    present = ~np.isnan(result.unpatched)
-    found = []
-    for row in sorted({tuple(row) for row in present.tolist()}, key=lambda row: (-sum(row), row)):
-        chosen = np.flatnonzero((present == row).all(axis=1))
-        names = [name for name, there in zip(result.outcomes, row, strict=True) if there]
-        known = [name for name in OUTCOMES if name in names]
-        part = replace(
-            result,
-            log_probability=result.log_probability[:, chosen],
-            unpatched=result.unpatched[chosen],
-            language=result.language[chosen],
-            items=tuple(result.items[place] for place in chosen),
-        )
-        if len(set(part.items)) > 1:
-            found.append(_Group((*known, *(name for name in names if name not in known)), part))
-    if not found:
-        raise LensNeuronsError("an interval needs at least two pairs of items; give more pairs")
-    return found[:_MOST]
-
-
-def _outcome_lines(group: _Group, outcome: str, place: int, *, shown: bool) -> list[go.Scatter]:
+def _outcome_lines(
+    group: OutcomeGroup, outcome: str, place: int, *, shown: bool
+) -> list[go.Scatter]:
     """The level of an outcome without a patch, and its line with its band."""
     found, level = group.share(outcome), group.unpatched(outcome)
     look = _OUTCOME_LOOKS.get(outcome, _OTHERS[place % len(_OTHERS)])
@@ -369,12 +321,11 @@ def _outcome_lines(group: _Group, outcome: str, place: int, *, shown: bool) -> l
     return [flat, *drawn]
 
 
-def _together(group: _Group) -> Any:
+def _together(group: OutcomeGroup) -> Any:
     """How probable the outcomes are together: if this is small, shares are about little."""
-    together = np.nansum(np.exp(group.result.log_probability), axis=-1).mean(axis=-1)
     return go.Scatter(
-        x=np.arange(len(together)),
-        y=together,
+        x=np.arange(len(group.together)),
+        y=group.together,
         mode="lines",
         line={"color": "#868d99", "width": 1},
         name="probability of all together",
@@ -383,7 +334,7 @@ def _together(group: _Group) -> Any:
     )
 
 
-def _carry_title(group: _Group) -> str:
+def _carry_title(group: OutcomeGroup) -> str:
     """In which layers answer and language are carried, and where the answer comes alone."""
     outcomes = set(group.outcomes)
     if not {"both", "concept"} & outcomes or "neither" not in outcomes:
@@ -401,11 +352,11 @@ def _carry_title(group: _Group) -> str:
     return f"{told}: in {named_layers(alone)} the answer comes alone" if alone else told
 
 
-def _carry_notes(result: CarryOver, groups: Sequence[_Group]) -> list[str]:
+def _carry_notes(result: CarryOver, groups: Sequence[OutcomeGroup]) -> list[str]:
     first = groups[0]
     asked = "the next token" if result.asked == "first" else "all tokens of each answer"
     shown = sum(len(group.result.items) for group in groups)
-    pairs = first.name if len(groups) == 1 else counted(shown, "pair")
+    pairs = _told_pairs(first) if len(groups) == 1 else counted(shown, "pair")
     told = f"{pairs}; share: probability of {asked} among the outcomes"
     if left := len(result.items) - shown:
         told += f"; {counted(left, 'other pair')} with other outcomes not shown"

@@ -194,12 +194,7 @@ def test_intervals_draw_pairs_of_items_with_all_their_languages(result):
     assert (found.low <= found.estimate).all()
 
 
-def test_a_result_is_saved_shown_and_tabled(result, tmp_path):
-    again = CarryOver.load(result.save(tmp_path / "carried.safetensors"))
-    assert np.array_equal(again.log_probability, result.log_probability, equal_nan=True)
-    assert np.array_equal(again.unpatched, result.unpatched, equal_nan=True)
-    for name in ("outcomes", "languages", "items", "asked", "dropped", "provenance"):
-        assert getattr(again, name) == getattr(result, name)
+def test_a_result_is_shown_and_tabled(result):
     assert result.provenance.hook == "hook_resid_post"
     table = result.to_pandas()
     assert len(table) == (tiny.LAYERS + 1) * (3 * 4 + 2)

@@ -45,7 +45,7 @@ from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import jackknife
-from lensneurons.values.base import Overview, Value
+from lensneurons.values.base import Overview, Shown, Value
 from lensneurons.values.files import load_rows, save_rows
 from lensneurons.values.progress import with_bar
 from lensneurons.values.provenance import require_same
@@ -57,7 +57,7 @@ Ends = dict[str, tuple[float, float]]  # language to the ends of an interval
 
 
 @dataclass(frozen=True, repr=False)
-class NeuronFacts(Value):
+class NeuronFacts(Shown):
     """What identification knows of one neuron. Made by `neuron_facts`.
 
     Attributes:
@@ -73,8 +73,6 @@ class NeuronFacts(Value):
             of items; None without groups to leave out.
         mean: language to mean activation ``act_fn(hook_pre)``; None where it is not known.
     """
-
-    FILE_KIND = "neuron facts"
 
     name: str
     class_name: str

@@ -38,7 +38,7 @@ from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import flat_index
 from lensneurons.tokens.characters import token_texts
-from lensneurons.values.base import Overview, Value
+from lensneurons.values.base import Overview, Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ class TokenValue:
 
 
 @dataclass(frozen=True, repr=False)
-class VocabularyEffect(Value):
+class VocabularyEffect(Shown):
     """What one neuron writes to the vocabulary, and what it hears. Made by `promoted_tokens`.
 
     Attributes:
@@ -79,8 +79,6 @@ class VocabularyEffect(Value):
         heard: tokens whose bare embeddings give it the largest pre-activation.
         n_tokens: tokens that were compared.
     """
-
-    FILE_KIND = "vocabulary effect"
 
     neuron: str
     promoted: tuple[TokenValue, ...]

@@ -62,7 +62,7 @@ def swap_p_least(changes: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
 
 def _rounding(changes: np.ndarray) -> np.ndarray:
     """[...]: how far sums that are equal may differ; means over languages are no whole numbers."""
-    return 1e-12 * np.abs(changes).sum(axis=0)
+    return np.asarray(1e-12 * np.abs(changes).sum(axis=0))
 
 
 def least_interval(estimate: np.ndarray, left_out: np.ndarray, *, level: float = 0.95) -> Interval:

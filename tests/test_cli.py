@@ -377,7 +377,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without 4 MB of plotly.js each."""
-    monkeypatch.setattr(report_page, "get_plotlyjs", lambda: "")
+    monkeypatch.setattr("lensneurons.reports.report_page.get_plotlyjs", lambda: "")
 
 
 def found_by_hand(llama: tuple[str, Path, Path]) -> tuple[Any, Any, LanguageNeurons]:

@@ -18,13 +18,14 @@ import tiny
 import torch
 
 from lensneurons.activations import collection as runs
-from lensneurons.activations.collection import LanguageTotals, collect, open_run
+from lensneurons.activations.collection import LanguageTotals, RunFolder, collect
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.models.loading import load_model
 from lensneurons.values import files as storage
 from lensneurons.values.provenance import Provenance
+from lensneurons.values.run_folders import open_folder
 
 # Python 3.12 warns of any fork beside threads; ours run nothing but the collection and die.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -223,7 +224,8 @@ def test_rare_checkpoints_change_nothing(llama, whole, tmp_path):
 
 
 def test_checkpoints_wait_for_their_time(tmp_path):
-    with open_run(tmp_path, Provenance(), {}, checkpoint_seconds=3600.0) as run:
+    with open_folder(tmp_path, Provenance(), {}) as folder:
+        run = RunFolder(folder, 3600.0)
         totals = LanguageTotals.zeros("zh", 1, 2, 3)
         run.checkpoint(totals)
         assert run.load("zh") is None
@@ -326,7 +328,7 @@ def test_a_second_process_in_the_folder_is_refused_until_the_first_is_dead(llama
     reader, writer = os.pipe()
     first = os.fork()
     if first == 0:
-        with open_run(tmp_path, Provenance(), {}):
+        with open_folder(tmp_path, Provenance(), {}):
             os.write(writer, b".")
             time.sleep(60)
         os._exit(0)
@@ -335,7 +337,8 @@ def test_a_second_process_in_the_folder_is_refused_until_the_first_is_dead(llama
         collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
     os.kill(first, signal.SIGKILL)
     os.waitpid(first, 0)
-    with open_run(tmp_path, Provenance(), {}) as run:
+    with open_folder(tmp_path, Provenance(), {}) as folder:
+        run = RunFolder(folder, 30.0)
         assert run.finished is None
 
 

@@ -27,8 +27,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -42,7 +41,6 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.models.forward import (
     Forward,
-    Watch,
     has_hooks,
     prove_neurons,
     to_device,
@@ -170,23 +168,6 @@ class RunFolder:
         return Path(self.folder or ".") / "languages" / f"{language}.safetensors"
 
 
-@contextmanager
-def open_run(
-    folder: str | Path | None,
-    provenance: Provenance,
-    plan: Mapping[str, Any],
-    checkpoint_seconds: float = 30.0,
-) -> Iterator[RunFolder]:
-    """Begin a run, or go on with one; nobody else can work in the folder meanwhile.
-
-    Raises:
-        StorageError: the folder holds something else, or another process works in it.
-        ProvenanceError: the folder was begun with another model, corpus or plan.
-    """
-    with open_folder(folder, provenance, plan) as path:
-        yield RunFolder(path, checkpoint_seconds)
-
-
 def collect(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,
@@ -250,70 +231,61 @@ def collect(
         "counted_tokens": prepared.encoded.report.total.counted,
     }
     provenance = prepared.provenance()
-    with open_run(run_dir, provenance, plan, checkpoint_seconds) as run:
+    with open_folder(run_dir, provenance, plan) as folder:
+        run = RunFolder(folder, checkpoint_seconds)
         if run.finished is not None:
             return run.finished
         if not has_hooks(model):
             prove_neurons(model)
-        pass_over = _Pass(prepared, batches, groups, padding_side, progress)
-        return run.finish(_collect_languages(pass_over, run), provenance)
+        totals = _collect_languages(
+            prepared, batches, run, groups=groups, padding_side=padding_side, progress=progress
+        )
+        return run.finish(totals, provenance)
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """What one pass over a corpus needs to know."""
-
-    prepared: PreparedCorpus
-    batches: list[np.ndarray]
-    groups: int
-    padding_side: PaddingSide
-    progress: bool
-
-
-def _collect_languages(over: _Pass, run: RunFolder) -> Iterator[LanguageTotals]:
-    """Run every language that the run folder does not have yet, and yield the totals in order."""
-    groups = item_groups(over.prepared.encoded.item_ids, over.groups)
-    collector = _Collector(over.prepared.site)
-    with (
-        _progress_bar(over) as bar,
-        watching(over.prepared.model, over.prepared.site, collector.watch) as forward,
-    ):
-        encoded = over.prepared.encoded
-        for k, language in enumerate(encoded.languages):
-            rows = [batch for batch in over.batches if encoded.language[batch[0]] == k]
-            yield _collect_language(over, language, rows, groups, collector, forward, run, bar)
-
-
-def _collect_language(
-    over: _Pass,
-    language: str,
-    batches: list[np.ndarray],
-    groups: np.ndarray,
-    collector: _Collector,
-    forward: Forward,
+def _collect_languages(
+    prepared: PreparedCorpus,
+    batches: Sequence[np.ndarray],
     run: RunFolder,
-    bar: Any,
-) -> LanguageTotals:
-    """Run the batches of one language from where its saved totals end."""
-    totals = run.load(language) or LanguageTotals.zeros(
-        language, over.groups, over.prepared.site.n_layers, over.prepared.site.d_mlp
-    )
-    done = totals.batches_done
-    bar.set_postfix_str(language)
-    for number, rows in enumerate(batches):
-        batch = make_batch(over.prepared.encoded, rows, padding_side=over.padding_side)
-        if number >= done:
-            collector.run(forward, over.prepared.model, batch)
-            totals.add(collector.reduced, groups[rows], batch.counted.sum(1).numpy())
-            run.checkpoint(totals)
-        bar.update(batch.n_counted)
-    if totals.batches_done > done:
-        run.save(totals)
-    return totals
+    *,
+    groups: int,
+    padding_side: PaddingSide,
+    progress: bool,
+) -> Iterator[LanguageTotals]:
+    """Yield the totals of every language in order; each goes on from what the run folder holds."""
+    from tqdm.auto import tqdm
+
+    encoded, site = prepared.encoded, prepared.site
+    group_of = item_groups(encoded.item_ids, groups)
+    layers = _Layers(site)
+    counted = encoded.report.total.counted
+    with (
+        tqdm(
+            total=counted, unit="token", unit_scale=True, desc="collect", disable=not progress
+        ) as bar,
+        watching(prepared.model, site, layers.watch) as forward,
+    ):
+        for k, language in enumerate(encoded.languages):
+            bar.set_postfix_str(language)
+            totals = run.load(language) or LanguageTotals.zeros(
+                language, groups, site.n_layers, site.d_mlp
+            )
+            done = totals.batches_done
+            own = [rows for rows in batches if encoded.language[rows[0]] == k]
+            for number, rows in enumerate(own):
+                batch = make_batch(encoded, rows, padding_side=padding_side)
+                if number >= done:
+                    layers.run(forward, prepared.model, batch)
+                    totals.add(layers.reduced, group_of[rows], batch.counted.sum(1).numpy())
+                    run.checkpoint(totals)
+                bar.update(batch.n_counted)
+            if totals.batches_done > done:
+                run.save(totals)
+            yield totals
 
 
-class _Collector:
-    """Reduces each layer as it passes, and makes sure that every layer passed exactly once."""
+class _Layers:
+    """Reduces each layer as it passes, and makes sure that every layer passes exactly once."""
 
     def __init__(self, site: NeuronSite) -> None:
         self.site = site
@@ -323,44 +295,21 @@ class _Collector:
     def run(self, forward: Forward, model: Any, batch: Batch) -> None:
         """Run one batch; `reduced` then holds one entry a layer, in order."""
         self.counted, self.reduced = batch.counted, []
-        mask = batch.attention_mask if _needs_mask(batch) else None
-        forward(to_device(model, batch.tokens), None if mask is None else to_device(model, mask))
+        # Only padding on the left needs a mask: a causal model never looks to the right.
+        padded_left = bool((batch.attention_mask[:, 0] == 0).any())
+        mask = to_device(model, batch.attention_mask) if padded_left else None
+        forward(to_device(model, batch.tokens), mask)
         if len(self.reduced) != self.site.n_layers:
             raise LensNeuronsError(
                 f"hook_pre fired {len(self.reduced)} times in a forward pass of "
                 f"{self.site.n_layers} layers: the counts would be wrong"
             )
 
-    @property
-    def watch(self) -> Watch:
-        """The watcher to hand to `watching`."""
-
-        def seen(layer: int, pre: torch.Tensor) -> None:
-            if layer != len(self.reduced) or pre.shape[-1] != self.site.d_mlp:
-                raise LensNeuronsError(
-                    f"hook_pre of layer {layer} came as number {len(self.reduced)} and "
-                    f"{pre.shape[-1]} wide (d_mlp is {self.site.d_mlp}): the counts would be wrong"
-                )
-            self.reduced.append(reduce_batch(pre, self.counted, self.site.activation))
-
-        return seen
-
-
-def _needs_mask(batch: Batch) -> bool:
-    """Only padding on the left needs a mask: a causal model never looks at what is on the right."""
-    return bool((batch.attention_mask[:, 0] == 0).any())
-
-
-@contextmanager
-def _progress_bar(over: _Pass) -> Iterator[Any]:
-    """One bar over all counted tokens of all languages."""
-    from tqdm.auto import tqdm
-
-    with tqdm(
-        total=over.prepared.encoded.report.total.counted,
-        unit="token",
-        unit_scale=True,
-        desc="collect",
-        disable=not over.progress,
-    ) as bar:
-        yield bar
+    def watch(self, layer: int, pre: torch.Tensor) -> None:
+        """Reduce one layer of the batch that is running."""
+        if layer != len(self.reduced) or pre.shape[-1] != self.site.d_mlp:
+            raise LensNeuronsError(
+                f"hook_pre of layer {layer} came as number {len(self.reduced)} and "
+                f"{pre.shape[-1]} wide (d_mlp is {self.site.d_mlp}): the counts would be wrong"
+            )
+        self.reduced.append(reduce_batch(pre, self.counted, self.site.activation))

@@ -3,12 +3,12 @@
 Three ways lead to the same numbers; `forward_path` takes the first that fits:
 
 ``native``  A view of the bridge's Hugging Face model in which every bridge component is replaced by
-            the module that it wraps. The view shares all weights with the user's model and leaves
-            that model unchanged. It runs the base model (no unembedding) with the attention kernel that
-            Hugging Face would choose, and stops once the last neurons were seen.
-``bridge``  The bridge itself, with the unembedding of one position. It is for models with somebody's
-            hooks (they must act), with processed weights, or with a layout that is not plain (fused
-            projections, several devices).
+            the module that it wraps. The view shares all weights with the user's model, which stays
+            as it is. It runs the base model (no unembedding) with the attention kernel that
+            Hugging Face would choose, and stops after the last layer's neurons.
+``bridge``  The bridge itself, with the unembedding of one position. It is for models with hooks of
+            the user (they must act), with processed weights, or with a layout that is not plain
+            (fused projections, several devices).
 ``hooked``  A TransformerLens 3.9 ``HookedTransformer``, which can leave the unembedding out.
 """
 

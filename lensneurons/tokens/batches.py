@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from lensneurons.errors import CorpusError, choose
 from lensneurons.shapes import AttentionMask, CountedMask, TextNumbers, TokenIds
@@ -51,7 +51,7 @@ class Batch:
         return (positions >= start) & (positions < stop)
 
     @property
-    def predicted(self) -> CountedMask:
+    def predicted(self) -> Bool[torch.Tensor, "batch next"]:
         """Bool [batch, pos - 1]: the counted tokens that have a token before them.
 
         Like the logits, position t is about token t + 1.

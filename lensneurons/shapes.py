@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int32, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 
 Array = np.ndarray
 Tensor = torch.Tensor
@@ -43,7 +43,6 @@ Memberships = Bool[Array, "layer neuron language"]
 LanguageCounts = Int64[Array, "row column"]
 LanguageMatrix = Float64[Array, "row column"]
 
-LanguageValues = Float64[Array, "language"]
 
 # One value a layer
 LayerCounts = Int64[Array, "layer"]
@@ -55,7 +54,6 @@ Histogram = Int64[Array, "languages_above"]
 
 # Tokens and activations of one batch
 TokenIds = Int64[Tensor, "batch pos"]
-TokenNLL = Float[Tensor, "batch next"]
 AttentionMask = Int64[Tensor, "batch pos"]
 CountedMask = Bool[Tensor, "batch pos"]
 Activation = Float[Tensor, "batch pos d_mlp"]
@@ -64,7 +62,6 @@ Logits = Float[Tensor, "batch pos vocabulary"]
 
 # Chosen neurons of one layer
 NeuronIndices = Int64[Tensor, "neurons"]
-RowMembers = Bool[Tensor, "row neurons"]
 RecordedActivation = Float[Tensor, "token neurons"]
 
 # One layer of one batch, reduced over tokens
@@ -82,11 +79,7 @@ TopValues = Float64[Array, "neurons k"]
 TopPlaces = Int64[Array, "neurons k 2"]
 
 # An encoded corpus, flat
-FlatIds = Int32[Array, "tokens"]
-TextOffsets = Int64[Array, "offsets"]
 TextNumbers = Int[Array, "texts"]
-RowNumbers = Int[Array, "batch"]
-TextValues = Float64[Array, "texts"]
 
 # Effects of removing sets of neurons; a setting is a union of classes, a row a language
 TextEffects = Float64[Array, "setting row texts"]
@@ -94,12 +87,7 @@ Cells = Float64[Array, "setting row language"]
 DrawnCells = Float64[Array, "draw setting row language"]
 SetSizes = Int64[Array, "setting row"]
 
-# Items drawn again with replacement
-ItemWeights = Float64[Array, "draw item"]
-
 # Activations of one run put into another, and what the model then says
-PositionNumbers = Int64[Tensor, "_ _"]
-PositionValues = Float[Tensor, "batch chosen width"]
 PatchedValues = Float64[Array, "layer pair outcome"]
 UnpatchedValues = Float64[Array, "pair outcome"]
 LayerLanguages = Float64[Array, "layer language"]
@@ -109,25 +97,10 @@ RightAnswers = Bool[Array, "alpha item"]
 SteeredNLL = Float64[Array, "alpha kind item"]
 SteeredTokens = Int64[Array, "kind item"]
 
-# Two runs over the same texts: before and after
+# Two models that read the same texts: before and after
 ModelMemberships = Bool[Array, "2 language neurons"]
-PairedGroups = Int64[Array, "group 2 language neurons"]
-PairedTokens = Int64[Array, "group 2 language"]
-DrawnLayers = Int64[Array, "draw 2 layer n_above"]
-DrawnMembers = Int64[Array, "draw 2 language n_above"]
-DrawnTransitions = Int64[Array, "draw n_before n_after"]
-DrawnSizes = Int64[Array, "draw language"]
 RowMask = Bool[Array, "neurons"]
 PairedRates = Float64[Array, "2 language neurons"]
-DrawnChosen = Int64[Array, "draw language n_above"]
-PairNewness = Float64[Array, "candidate neurons"]
-SetSharing = Float64[Array, "sets"]
-FlippedSharing = Float64[Array, "flips"]
-DrawnSharing = Float64[Array, "draw 2"]
-
-# Overlap of the neurons of two runs; a row is a language, or all of them
-OverlapCounts = Int64[Array, "overlaps"]
-OverlapValues = Float64[Array, "overlaps"]
 
 # The residual stream after each layer, read as a next token
 LensMass = Float64[Array, "layer texts token_kind"]

@@ -15,13 +15,9 @@ from before_after import LANGUAGES, TAU, TRAINED, noisy, plan, runs
 
 from lensneurons import plots
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.comparison.before_after import (
-    Comparison,
-    ComparisonSeries,
-    compare,
-    compare_series,
-)
-from lensneurons.comparison.claims import Claim, Claims
+from lensneurons.comparison.before_after import Comparison, compare
+from lensneurons.comparison.paper_claims import Claim, Claims
+from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.experiments.ablation import AblationMatrix, Metric
 from lensneurons.experiments.carrying import OUTCOMES, CarryOver
 from lensneurons.experiments.lens import LensCurves

@@ -13,8 +13,9 @@ from figure_values import make_carry, make_curve, make_lens, turning
 from lensneurons.cards.card import NeuronCard, Weight, neuron_facts
 from lensneurons.cards.contexts import Context
 from lensneurons.cards.vocabulary import TokenValue, VocabularyEffect
-from lensneurons.comparison.before_after import compare, compare_series
-from lensneurons.comparison.claims import claims
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.paper_claims import claims
+from lensneurons.comparison.series import compare_series
 from lensneurons.evaluation.answers import Accuracy, Answer
 from lensneurons.evaluation.generation import Decoding
 from lensneurons.experiments.ablation import AblationMatrix

@@ -16,12 +16,11 @@ from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.collection import collect
 from lensneurons.alignment import training
-from lensneurons.alignment import training as alignments
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs, preference_pairs
 from lensneurons.alignment.responses import respond, score_responses
 from lensneurons.alignment.training import Alignment, align, split_pairs, target_modules
 from lensneurons.comparison.before_after import compare
-from lensneurons.comparison.claims import claims
+from lensneurons.comparison.paper_claims import claims
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import (
     CorpusError,
@@ -283,9 +282,9 @@ def test_pairs_beyond_the_context_are_refused(model_folder, tmp_path):
 
 
 def test_a_missing_extra_is_named(monkeypatch):
-    monkeypatch.setattr(alignments, "find_spec", lambda name: None)
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(LensNeuronsError, match=r"pip install 'lensneurons\[align\]'"):
-        alignments.require_extra()
+        training.require_extra()
 
 
 def test_pairs_are_held_out_problem_by_problem():

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lensneurons.alignment import responses as sampling
-from lensneurons.alignment import responses as scoring
+from lensneurons.alignment import responses as answers
 from lensneurons.alignment.pairs import PreferencePairs, preference_pairs
 from lensneurons.alignment.responses import (
     Parallel,
@@ -73,7 +72,7 @@ def test_every_item_is_answered_as_often_as_asked(whole):
 
 
 def test_texts_do_not_depend_on_batches_or_blocks(bridge, whole, monkeypatch):
-    monkeypatch.setattr(sampling, "BLOCK_SAMPLING", 4)
+    monkeypatch.setattr(answers, "PROMPTS_A_BLOCK", 4)
     again = respond(bridge("Llama"), CORPUS, batch_tokens=70, **OPTIONS)
     assert again.rows == whole.rows
     other = respond(bridge("Llama"), CORPUS, seed=1, **OPTIONS)
@@ -81,8 +80,8 @@ def test_texts_do_not_depend_on_batches_or_blocks(bridge, whole, monkeypatch):
 
 
 def test_an_interrupted_call_goes_on_and_ends_the_same(bridge, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(sampling, "BLOCK_SAMPLING", 5)
-    real, calls = sampling.write_responses, []
+    monkeypatch.setattr(answers, "PROMPTS_A_BLOCK", 5)
+    real, calls = answers.write_responses, []
 
     def failing(*arguments, **options):
         calls.append(options["first_row"])
@@ -90,7 +89,7 @@ def test_an_interrupted_call_goes_on_and_ends_the_same(bridge, whole, tmp_path, 
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(sampling, "write_responses", failing)
+    monkeypatch.setattr(answers, "write_responses", failing)
     with pytest.raises(KeyboardInterrupt):
         respond(bridge("Llama"), CORPUS, run_dir=tmp_path / "run", **OPTIONS)
     resumed = respond(bridge("Llama"), CORPUS, run_dir=tmp_path / "run", **OPTIONS)
@@ -163,7 +162,7 @@ def test_any_function_can_score_and_sees_the_pivot_of_each_item():
 
 
 def test_scores_survive_interruption_and_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "BLOCK_SCORING", 1)
+    monkeypatch.setattr(answers, "ANSWERS_A_BLOCK", 1)
     calls = []
 
     def stubborn(parallels):

@@ -25,11 +25,12 @@ from real_data import real_data
 
 from lensneurons.comparison import before_after
 from lensneurons.comparison.before_after import Comparison, compare
-from lensneurons.comparison.claims import Claims, claims, judged
+from lensneurons.comparison.paper_claims import Claims, claims, judged
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.parts import Part, divide_layers
 from lensneurons.neurons.published import read_published_counts
-from lensneurons.uncertainty.swaps import jackknife_interval, swap_p_least
+from lensneurons.uncertainty.groups import jackknife_interval
+from lensneurons.uncertainty.swaps import swap_p_least
 
 K = len(LANGUAGES)
 SHARED = "neurons newly related to untouched languages are shared with trained ones"

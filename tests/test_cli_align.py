@@ -15,7 +15,7 @@ from lensneurons.alignment.responses import SampledResponses, ScoredResponses
 from lensneurons.alignment.training import Alignment
 from lensneurons.cli import main
 from lensneurons.comparison.before_after import Comparison, compare
-from lensneurons.comparison.claims import Claims, claims
+from lensneurons.comparison.paper_claims import Claims, claims
 
 ALIGN = [
     "align", "demo", "--corpus", "demo", "--split", "train", "--limit", "5", "--languages", "th",

@@ -28,23 +28,19 @@ from before_after import (
 )
 
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.comparison.before_after import (
-    Comparison,
-    ComparisonSeries,
-    compare,
-    compare_series,
-)
+from lensneurons.comparison.before_after import TABLES, Comparison, compare
 from lensneurons.comparison.class_counts import ClassTables, of_class
-from lensneurons.comparison.stability import stability
+from lensneurons.comparison.overlap import stability
+from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.neurons.identification import identify
-from lensneurons.uncertainty.groups import jackknife
+from lensneurons.uncertainty.groups import jackknife, jackknife_interval
 from lensneurons.uncertainty.swaps import (
-    jackknife_interval,
     least_interval,
     swap_p,
     swap_p_least,
 )
+from lensneurons.values.files import save_arrays
 from lensneurons.values.provenance import Provenance
 
 K = len(LANGUAGES)
@@ -150,9 +146,13 @@ def test_overlap_is_that_of_stability() -> None:
 
 
 def test_one_group_says_what_all_say() -> None:
-    """Every group of the plan shows the same change: no width, and the smallest p there is."""
+    """Every group of the plan shows the same change: no width, and the smallest p there is.
+
+    Pools with some groups swapped would show the whole change still, and p would be near 0.4.
+    """
     table = planted().to_pandas()
     moved = table["change"] != 0
+    assert moved[K]
     assert table["low"].tolist() == table["high"].tolist() == table["change"].tolist()
     assert table["p"].tolist() == [2 / 2**6 if one else 1.0 for one in moved]
 
@@ -171,8 +171,7 @@ def profile(statistics: ActivationStatistics, languages: tuple[str, ...], tau: f
 
 def test_intervals_are_the_jackknife_of_identification() -> None:
     """Everything anew, on all neurons, without each group: the pruned way gives the same."""
-    random = np.random.default_rng(0)
-    before, after = noisy(random, 0.4, groups=5, shape=(3, 50))
+    before, after = noisy(np.random.default_rng(0), 0.4, groups=5, shape=(3, 50))
     tau = identify(before).tau
     late = tuple(f"{k}-after" for k in before.languages)
 
@@ -184,9 +183,9 @@ def test_intervals_are_the_jackknife_of_identification() -> None:
     found = compare(before, after)
     assert found.tau == tau
     table = found.to_pandas("layers", level=0.9)
-    for name, values in (("change", expected.estimate), ("low", expected.low)):
-        assert table[name].to_numpy() == pytest.approx(values.ravel())
-    assert table["high"].to_numpy() == pytest.approx(expected.high.ravel())
+    for name in ("estimate", "low", "high"):
+        column = table["change" if name == "estimate" else name].to_numpy()
+        assert column == pytest.approx(getattr(expected, name).ravel())
     assert (expected.low < expected.high).any()
 
 
@@ -262,12 +261,6 @@ def test_chance_is_called_chance() -> None:
 
 def test_a_shift_is_found() -> None:
     assert np.mean(p_values(memberships, 40, 0.05) <= 0.05) > 0.9
-
-
-def test_large_changes_are_found_as_well() -> None:
-    """Pools with some groups swapped would show the whole change still, and p would be near 0.4."""
-    table = planted().to_pandas()
-    assert table.loc[K, "p"] == 2 / 2**6
 
 
 def test_coverage_of_changes() -> None:
@@ -353,14 +346,17 @@ def test_other_provenance_is_refused(change: dict[str, Any], told: str, form: st
 def test_other_shapes_are_refused() -> None:
     before, after = runs(plan())
     fewer = after.select(LANGUAGES[:4])
-    for pair in ((before, fewer), (identify(before), identify(fewer))):
-        with pytest.raises(ProvenanceError, match="the two differ in languages: "):
-            compare(*pair)
     half = replace(after, grouped_counts=after.grouped_counts[:, :4])
-    with pytest.raises(ProvenanceError, match="the two differ in n_layers: 8 and 4"):
-        compare(before, half)
-    with pytest.raises(ProvenanceError, match="the two differ in n_groups: 6 and 3"):
-        compare(before, runs(plan(), groups=3)[1])
+    for pair, told in (
+        ((before, fewer), "the two differ in languages: "),
+        ((identify(before), identify(fewer)), "the two differ in languages: "),
+        ((before, half), "the two differ in n_layers: 8 and 4"),
+        ((before, runs(plan(), groups=3)[1]), "the two differ in n_groups: 6 and 3"),
+    ):
+        with pytest.raises(ProvenanceError, match=told):
+            compare(*pair)
+    with pytest.raises(LensNeuronsError, match=r"only \['en'\] was counted: classes need two"):
+        compare(before.select(("en",)), after.select(("en",)))
 
 
 @pytest.mark.parametrize(
@@ -377,12 +373,6 @@ def test_other_shapes_are_refused() -> None:
 def test_senseless_options_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(LensNeuronsError, match=told):
         inspect.unwrap(compare)(*runs(plan()), **options)
-
-
-def test_one_language_has_no_classes() -> None:
-    before, after = (run.select(("en",)) for run in runs(plan()))
-    with pytest.raises(LensNeuronsError, match=r"only \['en'\] was counted: classes need two"):
-        compare(before, after)
 
 
 def test_a_language_in_one_group_is_refused_with_a_way_out() -> None:
@@ -404,19 +394,52 @@ def test_tables_and_parts_that_are_not_there() -> None:
             found.part_changes(spans)
 
 
-def test_a_comparison_comes_back(tmp_path: Path) -> None:
-    for found in (planted(trained=TRAINED, flips=20), compare(*map(identify, runs(plan())))):
-        again = Comparison.load(found.save(tmp_path / "change.safetensors"))
-        for table in ("histogram", "layers", "languages", "transitions", "overlap"):
-            assert again.to_pandas(table).equals(found.to_pandas(table))
-        assert repr(again) == repr(found)
-        assert again.provenance == found.provenance
-        assert (again.sharing is None) == (found.sharing is None)
-        if again.sharing is not None and found.sharing is not None:
-            assert again.sharing.excess == found.sharing.excess
-            assert again.sharing.left_out.tolist() == found.sharing.left_out.tolist()
-    with pytest.raises(StorageError, match="holds comparison, but comparison series is wanted"):
-        ComparisonSeries.load(tmp_path / "change.safetensors")
+@pytest.mark.parametrize("form", ["grouped", "neurons", "series"])
+def test_files_come_back_and_keep_their_layout(form: str, tmp_path: Path) -> None:
+    """Names and details of the file are written down here, as the first files had them."""
+    found = planted(trained=TRAINED, flips=20)
+    found = compare(*map(identify, runs(plan()))) if form == "neurons" else found
+    series = ComparisonSeries("0", ("a", "b"), (found, found))
+    arrays, details = laid_out(found)
+    if form == "series":
+        arrays = {f"{i}.{name}": array for i in range(2) for name, array in arrays.items()}
+        details = {"first": "0", "names": ["a", "b"], "each": [details] * 2}
+    kind = "comparison series" if form == "series" else "comparison"
+    path = save_arrays(tmp_path / "by hand", kind, arrays, details)
+    ours = (series if form == "series" else found).save(tmp_path / "ours")
+    if form != "neurons":  # whose pivot of None is left out
+        assert ours.read_bytes() == path.read_bytes()
+    for file in (ours, path):
+        loaded = ComparisonSeries.load(file)["b"] if form == "series" else Comparison.load(file)
+        for table in TABLES:
+            assert loaded.to_pandas(table).equals(found.to_pandas(table))
+        assert (repr(loaded), loaded.provenance) == (repr(found), found.provenance)
+        if loaded.sharing is not None and found.sharing is not None:
+            assert loaded.sharing.excess == found.sharing.excess
+            assert loaded.sharing.left_out.tolist() == found.sharing.left_out.tolist()
+        assert (loaded.sharing is None) == (found.sharing is None)
+        with pytest.raises(ValueError, match="read-only"):
+            loaded.above[0, 0, 0] = True
+    other = Comparison if form == "series" else ComparisonSeries
+    with pytest.raises(StorageError, match=f"holds {kind}, but {other.FILE_KIND} is wanted"):
+        other.load(path)
+
+
+def laid_out(found: Comparison) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    words = ("languages", "n_layers", "d_mlp", "tau", "tau_origin", "trained", "pivot")
+    details = {name: getattr(found, name) for name in words}
+    details["provenance"] = [one.to_dict() for one in found.provenance]
+    arrays = {name: getattr(found, name) for name in ("flat", "above", "selected")}
+    for name in ("left_out", "alone"):
+        if (tables := getattr(found, name)) is not None:
+            for part in ("layers", "members", "transitions", "stayed", "selected"):
+                arrays[f"{name}.{part}"] = getattr(tables, part)
+    if found.sharing is not None:
+        for part in ("flipped", "others", "left_out"):
+            arrays[f"sharing.{part}"] = getattr(found.sharing, part)
+        for part in ("pairs", "share", "excess", "contrast"):
+            details[f"sharing.{part}"] = getattr(found.sharing, part)
+    return arrays, details
 
 
 def test_it_shows_itself() -> None:
@@ -429,6 +452,33 @@ def test_it_shows_itself() -> None:
     bad = tuple("<b>" if k == "zh" else k for k in LANGUAGES)
     hostile = compare(*runs([], languages=bad), tau=TAU, trained=("<b>",))
     assert "<b>" not in hostile._repr_html_()
+    data = found.to_xarray()
+    assert data["n_after"].dims == ("layer", "neuron")
+    assert data["n_after"].to_numpy().tolist() == found.n_after.tolist()
+    assert int(data["transitions"].sum()) == N_LAYERS * D_MLP
+
+
+def test_measures_are_sums_of_the_tables() -> None:
+    """Every measure of the figures and claims, against the plan and the tables."""
+    found, rows = planted(trained=TRAINED), plan()
+    histogram = found.to_pandas()["change"].to_numpy()
+    layers = found.to_pandas("layers")["change"].to_numpy().reshape(N_LAYERS, 3)
+    languages = found.to_pandas("languages")["change"].to_numpy().reshape(K, 2)
+    rise = sum(np.sign(len(after) - len(before)) for _, before, after in rows)
+    places = [1, 2, 5]
+    for measure, expected in (
+        (ClassTables.histogram_change, histogram),
+        (ClassTables.class_change, layers.sum(axis=0)),
+        (ClassTables.class_change_by_layer, layers),
+        (ClassTables.class_change_by_language, languages),
+        (lambda t: t.mean_change(places, "related"), languages[places, 1].mean()),
+        (lambda t: t.change_above(3), histogram[3:].sum()),
+        (ClassTables.net_rise, rise),
+    ):
+        change = found.change(measure)
+        assert change.estimate.tolist() == np.asarray(expected).tolist()
+        assert change.low.shape == change.p.shape == change.estimate.shape
+    assert found.change(ClassTables.class_change)[1].estimate == layers[:, 1].sum()
 
 
 def checkpoints() -> Iterator[tuple[str, ActivationStatistics]]:
@@ -439,7 +489,12 @@ def checkpoints() -> Iterator[tuple[str, ActivationStatistics]]:
     yield "1000", runs(rows)[1]
 
 
-def test_a_series_compares_with_the_first(tmp_path: Path) -> None:
+def found_by_class(comparison: Comparison) -> list[float]:
+    table = comparison.to_pandas("layers")
+    return table.groupby("class", sort=False)["change"].sum().tolist()
+
+
+def test_a_series_compares_with_the_first() -> None:
     series = compare_series(checkpoints(), tau=TAU, trained=TRAINED, flips=20)
     assert (series.first, list(series), len(series)) == ("0", ["500", "1000"], 2)
     assert series["1000"].to_pandas().equals(planted().to_pandas())
@@ -448,19 +503,19 @@ def test_a_series_compares_with_the_first(tmp_path: Path) -> None:
     assert int(memberships(series["500"].tables)[0]) == moved
     table = series.to_pandas("languages")
     assert table["checkpoint"].tolist() == ["500"] * 2 * K + ["1000"] * 2 * K
-    again = ComparisonSeries.load(series.save(tmp_path / "series.safetensors"))
-    assert again.to_pandas("layers").equals(series.to_pandas("layers"))
-    assert repr(again) == repr(series)
+    change = series.change(ClassTables.class_change)
+    assert change.estimate.shape == change.low.shape == change.p.shape == (3, 3)
+    assert not change.estimate[0].any()
+    assert change.estimate[2].tolist() == found_by_class(series["1000"])
     assert "500 1000 against 0; all 1,600 neurons" in series._repr_html_()
     assert compare_series(dict(checkpoints())).comparisons[1].tau == identify(runs(plan())[0]).tau
 
 
 def test_a_series_says_what_is_wrong() -> None:
     first, *later = checkpoints()
-    with pytest.raises(LensNeuronsError, match="a series needs at least two checkpoints"):
-        compare_series([first])
-    with pytest.raises(LensNeuronsError, match="a series needs at least two checkpoints"):
-        compare_series([])
+    for few in ([first], []):
+        with pytest.raises(LensNeuronsError, match="a series needs at least two checkpoints"):
+            compare_series(few)
     with pytest.raises(LensNeuronsError, match="the checkpoint '0' is named twice"):
         compare_series([first, first])
     with pytest.raises(LensNeuronsError, match="checkpoint='7' is not known"):

@@ -14,7 +14,7 @@ import pytest
 from real_data import real_data
 
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.comparison.stability import Stability, compare_halves, stability
+from lensneurons.comparison.overlap import Stability, compare_halves, stability
 from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons

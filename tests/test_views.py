@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import regex
 import torch
+from lensneurons.views.pages import visible
 from tiny import D_MLP, LAYERS, byte_tokenizer, first_matrix
 
 from lensneurons import views
@@ -30,11 +31,11 @@ from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.models.forward import has_hooks
 from lensneurons.models.loading import DEMO_FOLDER
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.plots.labels import plain
 from lensneurons.plots.style import TEMPLATES
 from lensneurons.views import attention_view, token_view
 from lensneurons.views import attention_view as attention_html
 from lensneurons.views import token_view as token_html
-from lensneurons.views.characters import visible
 
 TEXTS = ["the cat sat on a mat", "小明有三个苹果", "แมวนั่งบนเสื่อ 9"]
 HOSTILE = (
@@ -189,7 +190,7 @@ def test_what_the_tokenizer_drops_is_shown_without_a_token() -> None:
 
 def test_labels_are_whole_characters_with_an_ellipsis_inside_them() -> None:
     read = views.group_tokens(byte_tokenizer(bos=True), ["é X\0", "\U00013000"])
-    assert views.token_labels(read[0]) == ("<s>", "é…", "…é", "␣", "X", "␀")
+    assert views.token_labels(read[0], plain) == ("<s>", "é…", "…é", "␣", "X", "␀")
     assert views.token_labels(read[1])[1:] == ("𓀀…", "…𓀀…", "…𓀀…", "…𓀀")
     assert read[0].pieces[:3] == ("<s>", "<C3>", "<A9>")
     assert read[0].added == (0,)

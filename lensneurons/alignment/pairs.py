@@ -3,10 +3,10 @@
     better   right answer, right language, ended by itself
     worse    any other answer to the same problem in the same language with a lower score
 
-Only right answers win, so that faithfulness to the pivot is never bought with errors. A text is
-counted once however often it was drawn, and no pair stands twice. A cap an item and a cap a
-language keep easy problems and plentiful languages from filling the data: pairs are taken item by
-item in turn, so a cap takes the same from all of them.
+Only right answers win, so that faithfulness to the pivot is never bought with errors. A text counts
+once however often it was drawn, and no pair stands twice. Caps for an item and for a language keep
+easy problems and plentiful languages from filling the data. The cap of a language takes the first
+pair of every item, then the second of every item, and so on, so it takes as much from all of them.
 
 >>> pairs = preference_pairs(scored, languages=["zh", "de"], per_language=500)   # doctest: +SKIP
 >>> control = pairs.shuffled(seed=0)   # better and worse by the toss of a coin   # doctest: +SKIP
@@ -14,9 +14,8 @@ item in turn, so a cap takes the same from all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,11 +23,8 @@ from lensneurons.alignment.responses import ScoredResponse, ScoredResponses, Tex
 from lensneurons.corpora.corpus import wanted_languages
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.languages.codes import language_name
-from lensneurons.values.files import load_rows, save_rows
+from lensneurons.values.base import Overview
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.tables import html_table
-
-KIND = "preference pairs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +37,8 @@ class PreferencePair:
         prompt: what the model was given.
         chosen: the better answer.
         rejected: the worse answer.
-        chosen_score: score of the better answer.
-        rejected_score: score of the worse answer.
+        chosen_score: response score of the better answer.
+        rejected_score: response score of the worse answer.
     """
 
     id: str
@@ -63,10 +59,11 @@ class PreferencePairs(TextTable[PreferencePair]):
         pivot: the language whose responses were the measure.
         scorer: name of the measure.
         provenance: of the model that answered.
-        shuffle_seed: of the coin that turned pairs around; None where nobody did.
+        shuffle_seed: of the coin that turned pairs around; None where no coin did.
     """
 
-    rows: tuple[PreferencePair, ...]
+    FILE_KIND = "preference pairs"
+
     pivot: str
     scorer: str
     provenance: Provenance
@@ -80,62 +77,47 @@ class PreferencePairs(TextTable[PreferencePair]):
         Args:
             seed: of the coin.
         """
-        turned = np.random.default_rng(seed).random(len(self)) < 0.5
-        pairs = [_turn(p) if t else p for p, t in zip(self.rows, turned, strict=True)]
-        return replace(self, rows=tuple(pairs), shuffle_seed=seed)
+        coins = np.random.default_rng(seed).random(len(self)) < 0.5
+        rows = [
+            replace(
+                pair,
+                chosen=pair.rejected,
+                rejected=pair.chosen,
+                chosen_score=pair.rejected_score,
+                rejected_score=pair.chosen_score,
+            )
+            if turned
+            else pair
+            for pair, turned in zip(self.rows, coins, strict=True)
+        ]
+        return replace(self, rows=tuple(rows), shuffle_seed=seed)
 
     def select(self, languages: Sequence[str]) -> PreferencePairs:
         """The pairs of some languages.
 
         Raises:
-            CorpusError: no language, or none of its pairs is here.
+            CorpusError: no language was given, or one has no pairs here.
         """
         wanted = wanted_languages(languages)
         if lacking := [tag for tag in wanted if tag not in self.languages]:
             raise CorpusError(f"no pairs in {lacking}; there are some in {list(self.languages)}")
         return replace(self, rows=tuple(pair for pair in self.rows if pair.language in wanted))
 
-    def save(self, path: str | Path) -> Path:
-        """Write JSON lines, atomically, and return the path."""
-        details = {
-            "pivot": self.pivot,
-            "scorer": self.scorer,
-            "provenance": self.provenance.to_dict(),
-            "shuffle_seed": self.shuffle_seed,
-        }
-        return save_rows(path, KIND, map(asdict, self.rows), details)
-
-    @classmethod
-    def load(cls, path: str | Path) -> PreferencePairs:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        rows, details = load_rows(path, KIND)
-        return cls(
-            tuple(PreferencePair(**row) for row in rows),
-            details["pivot"],
-            details["scorer"],
-            Provenance.from_dict(details["provenance"]),
-            details["shuffle_seed"],
-        )
-
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         shuffled = "" if self.shuffle_seed is None else ", shuffled"
         return (
-            f"PreferencePairs({self.provenance.model}: {len(self)} pairs in "
-            f"{' '.join(self.languages)} by {self.scorer} with {self.pivot}{shuffled})"
+            f"{self.provenance.model}: {len(self)} pairs in {' '.join(self.languages)} by "
+            f"{self.scorer} with {self.pivot}{shuffled}"
         )
 
-    def _repr_html_(self) -> str:
+    def _overview(self) -> Overview:
         rows = []
         for tag in self.languages:
             own = [pair for pair in self.rows if pair.language == tag]
             gap = np.mean([pair.chosen_score - pair.rejected_score for pair in own])
             items = len({pair.id for pair in own})
             rows.append((tag, language_name(tag), items, len(own), f"{gap:.3f}"))
-        return html_table(repr(self), ("language", "name", "items", "pairs", "mean gap"), rows)
+        return Overview(repr(self), ("language", "name", "items", "pairs", "mean gap"), rows)
 
 
 def preference_pairs(
@@ -166,12 +148,25 @@ def preference_pairs(
             f"per_item={per_item}, per_language={per_language}, minimum_gap={minimum_gap}: give "
             "caps of 1 or more and a gap of 0 or more"
         )
+    if languages is None:
+        wanted = tuple(tag for tag in scored.languages if tag != scored.pivot)
+    else:
+        wanted = wanted_languages(languages)
+    if lacking := [tag for tag in wanted if tag not in scored.languages]:
+        raise CorpusError(f"no answers in {lacking}; there are some in {list(scored.languages)}")
     random = np.random.default_rng(seed)
     pairs: list[PreferencePair] = []
-    for language in _wanted(scored, languages):
+    for language in wanted:
         own = [row for row in scored if row.language == language]
-        drawn = [_draw(found, random) for found in _pairs_by_item(own, minimum_gap)]
-        pairs += _in_turn([some[:per_item] for some in drawn], random)[:per_language]
+        items = []
+        for item in dict.fromkeys(row.id for row in own):
+            found = _pairs_of([row for row in own if row.id == item], minimum_gap)
+            items.append([found[place] for place in random.permutation(len(found))][:per_item])
+        items = [found for found in items if found]
+        order = [items[place] for place in random.permutation(len(items))]
+        turns = range(max(map(len, order), default=0))
+        in_turn = [found[turn] for turn in turns for found in order if turn < len(found)]
+        pairs += in_turn[:per_language]
     if not pairs:
         raise CorpusError(
             f"no pair in {len(scored)} answers: every problem has only right answers, or none. "
@@ -180,54 +175,14 @@ def preference_pairs(
     return PreferencePairs(tuple(pairs), scored.pivot, scored.scorer, scored.provenance)
 
 
-def _wanted(scored: ScoredResponses, languages: Sequence[str] | None) -> tuple[str, ...]:
-    """The languages to pair, once it is plain that they were answered."""
-    if languages is None:
-        return tuple(tag for tag in scored.languages if tag != scored.pivot)
-    wanted = wanted_languages(languages)
-    if lacking := [tag for tag in wanted if tag not in scored.languages]:
-        raise CorpusError(f"no answers in {lacking}; there are some in {list(scored.languages)}")
-    return wanted
-
-
-def _pairs_by_item(
-    rows: Sequence[ScoredResponse], minimum_gap: float
-) -> Iterator[list[PreferencePair]]:
-    """Every pair of each problem of one language."""
-    for item in dict.fromkeys(row.id for row in rows):
-        finished = [row for row in rows if row.id == item and row.finished]
-        texts = list({row.text: row for row in reversed(finished)}.values())[::-1]
-        better = [row for row in texts if row.right_answer and row.right_language]
-        yield [_pair(b, w) for b in better for w in texts if b.score - w.score > minimum_gap]
-
-
-def _pair(better: ScoredResponse, worse: ScoredResponse) -> PreferencePair:
-    return PreferencePair(
-        better.id, better.language, better.prompt,
-        better.text, worse.text, better.score, worse.score,
-    )  # fmt: skip
-
-
-def _turn(pair: PreferencePair) -> PreferencePair:
-    return replace(
-        pair,
-        chosen=pair.rejected,
-        rejected=pair.chosen,
-        chosen_score=pair.rejected_score,
-        rejected_score=pair.chosen_score,
-    )
-
-
-def _draw(pairs: Sequence[PreferencePair], random: np.random.Generator) -> list[PreferencePair]:
-    """The pairs in an order of chance."""
-    return [pairs[place] for place in random.permutation(len(pairs))]
-
-
-def _in_turn(
-    by_item: Iterable[Sequence[PreferencePair]], random: np.random.Generator
-) -> list[PreferencePair]:
-    """The first pair of every item, then the second of every item, and so on."""
-    items = [pairs for pairs in by_item if pairs]
-    order = [items[place] for place in random.permutation(len(items))]
-    longest = max(map(len, order), default=0)
-    return [pairs[turn] for turn in range(longest) for pairs in order if turn < len(pairs)]
+def _pairs_of(answers: Sequence[ScoredResponse], minimum_gap: float) -> list[PreferencePair]:
+    """Every pair of the answers to one problem in one language."""
+    finished = {row.text: row for row in reversed(answers) if row.finished}  # the first of each
+    texts = list(finished.values())[::-1]
+    better = [row for row in texts if row.right_answer and row.right_language]
+    return [
+        PreferencePair(b.id, b.language, b.prompt, b.text, w.text, b.score, w.score)
+        for b in better
+        for w in texts
+        if b.score - w.score > minimum_gap
+    ]

@@ -3,22 +3,18 @@
     loss = -log sigmoid(beta * (margin of the better answer - margin of the worse))
     margin = log p_adapted(answer | prompt) - log p_base(answer | prompt)
 
-(Rafailov et al. 2023, arXiv 2305.18290.) TRL's ``DPOTrainer`` trains, PEFT's LoRA is what it
-trains; nothing of either is changed. By default the adapter is on the maps of the attention alone,
-as in the paper's code: the MLP's weights stay bitwise as they were, so neuron 17 of layer 3 is
-still the same neuron, and what changes about it is what reaches it.
+(Rafailov et al. 2023, arXiv 2305.18290.) TRL's ``DPOTrainer`` trains, and it trains PEFT's LoRA;
+nothing of either is changed. By default the adapter is on the maps of the attention alone, as in
+the paper's code. The MLP's weights stay bitwise as they were, so neuron 17 of layer 3 is still the
+same neuron, and what changes about it is what reaches it.
 
 Every checkpoint is an adapter that `load_model` loads, so the neurons can be followed over steps.
-An interrupted call goes on at its last whole checkpoint, with the same weights at the end.
+An interrupted call goes on at its last whole checkpoint, and ends with the same weights.
 
 >>> run = align("demo", pairs, "runs/zh-de", steps=300, learning_rate=1e-3)   # doctest: +SKIP
 >>> model = load_model("demo", adapter=run.folder)                           # doctest: +SKIP
 
-How `align` trains: everything that decides an adapter beside the model and the pairs.
-
-One progress bar for a training of Hugging Face's, in place of its own lines and bars.
-
-An alignment that was trained: its folder, its checkpoints and its log.
+What this does not show: that the aligned model answers better. `accuracy` before and after does.
 """
 
 from __future__ import annotations
@@ -39,14 +35,27 @@ from lensneurons.models.adapters import quiet
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import Dtype, read_model
 from lensneurons.tokens.encoding import tokenizer_hash
+from lensneurons.values.base import Overview, Value
 from lensneurons.values.files import load_json, save_json
 from lensneurons.values.provenance import Provenance, library_versions
 from lensneurons.values.run_folders import open_folder
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
+
+# What TRL logs, and its column in the log of an alignment.
+LOGGED = {
+    "loss": "loss",
+    "rewards/margins": "margin",
+    "rewards/accuracies": "accuracy",
+    "rewards/chosen": "reward_chosen",
+    "rewards/rejected": "reward_rejected",
+    "grad_norm": "gradient",
+    "learning_rate": "learning_rate",
+}
+# The files of a checkpoint, the one that is written last at the end.
+WHOLE = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,64 +143,9 @@ class DPOOptions(TypedDict, total=False):
     seed: int
 
 
-@contextmanager
-def progress_bar(steps: int, shown: bool) -> Iterator[Any]:
-    """A bar of so many steps; the bars of ``datasets`` stay away meanwhile.
-
-    Args:
-        steps: in all.
-        shown: whether to show it.
-    """
-    from datasets.utils.logging import (
-        disable_progress_bar,
-        enable_progress_bar,
-        is_progress_bar_enabled,
-    )
-    from tqdm.auto import tqdm
-
-    before = is_progress_bar_enabled()
-    disable_progress_bar()
-    try:
-        with tqdm(total=steps, desc="align", unit="step", disable=not shown) as bar:
-            yield bar
-    finally:
-        if before:
-            enable_progress_bar()
-
-
-def show_progress(trainer: Any, bar: Any) -> None:
-    """Let a trainer move a bar, with the last loss, margin and accuracy beside it.
-
-    Args:
-        trainer: of Hugging Face, or of TRL.
-        bar: of tqdm.
-    """
-    from transformers import PrinterCallback, ProgressCallback, TrainerCallback
-
-    class Bar(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            bar.update(state.global_step - bar.n)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            names = {"loss": "loss", "rewards/margins": "margin", "rewards/accuracies": "right"}
-            found = {ours: f"{logs[name]:.3f}" for name, ours in names.items() if name in logs}
-            bar.set_postfix(found)
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(Bar())
-
-
-FILE = "alignment.json"
-COLUMNS = (
-    "step", "pairs", "loss", "margin", "accuracy", "reward_chosen", "reward_rejected", "gradient",
-    "learning_rate",
-)  # fmt: skip
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class Alignment:
-    """A trained adapter. Made by `align`.
+class Alignment(Value):
+    """A trained adapter. Made by `align`; its file is ``alignment.json`` in its folder.
 
     Attributes:
         folder: the adapter after the last step; `load_model` takes it as ``adapter=``.
@@ -200,6 +154,9 @@ class Alignment:
         log: rows of `to_pandas`.
         provenance: of the base model and the pairs.
     """
+
+    FILE_KIND = "alignment"
+    RUN_FILE = "alignment.json"
 
     folder: Path
     settings: DPOSettings
@@ -210,8 +167,7 @@ class Alignment:
     @property
     def checkpoints(self) -> dict[int, Path]:
         """Step to the folder of its adapter, in the order of the steps."""
-        found = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
-        return dict(sorted(found.items()))
+        return _checkpoints(self.folder)
 
     def to_pandas(self) -> pd.DataFrame:
         """The log. Columns: step; pairs ("trained": the mean since the row before; "held out": all
@@ -221,51 +177,48 @@ class Alignment:
         """
         import pandas as pd
 
-        return pd.DataFrame(list(self.log), columns=list(COLUMNS))
+        return pd.DataFrame(list(self.log), columns=["step", "pairs", *LOGGED.values()])
 
-    def save(self) -> Path:
-        """Write ``alignment.json`` into the folder, atomically, and return its path."""
-        value = {
-            "settings": asdict(self.settings),
-            "n_pairs": self.n_pairs,
-            "log": [dict(row) for row in self.log],
-            "provenance": self.provenance.to_dict(),
-        }
-        return save_json(self.folder / FILE, value)
+    def save(self, path: str | Path | None = None) -> Path:
+        """Write ``alignment.json``, atomically, and return its path.
+
+        Args:
+            path: a folder to which the adapter was moved or copied; None for its own.
+        """
+        _, details = self._pack()
+        del details["folder"]
+        return save_json(Path(path or self.folder) / self.RUN_FILE, details)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Alignment:
+    def load(cls, path: str | Path) -> Alignment:
         """Read a folder that `align` has finished.
 
         Raises:
             StorageError: there is none, or it was interrupted.
         """
-        if not (Path(folder) / FILE).is_file():
-            raise StorageError(f"{folder} has no {FILE}: align() did not finish there")
-        value = load_json(Path(folder) / FILE)
-        return cls(
-            Path(folder),
-            DPOSettings(**value["settings"]),
-            value["n_pairs"],
-            tuple(value["log"]),
-            Provenance.from_dict(value["provenance"]),
-        )
+        file = Path(path) / cls.RUN_FILE
+        if not file.is_file():
+            raise StorageError(f"{path} has no {cls.RUN_FILE}: align() did not finish there")
+        return cls._unpack({}, {**load_json(file), "folder": Path(path)})
 
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         return (
-            f"Alignment({self.provenance.model}: {self.settings.steps} steps of "
-            f"{self.settings.batch} pairs out of {self.n_pairs}, rank {self.settings.rank}, "
-            f"checkpoints {list(self.checkpoints)})"
+            f"{self.provenance.model}: {self.settings.steps} steps of {self.settings.batch} pairs "
+            f"out of {self.n_pairs}, rank {self.settings.rank}, checkpoints "
+            f"{list(self.checkpoints)}"
         )
 
-    def _repr_html_(self) -> str:
+    def _overview(self) -> Overview:
         columns = ("step", "pairs", "loss", "margin", "accuracy")
-        rows = [tuple(_shown(row[name]) for name in columns) for row in self.log]
-        return html_table(repr(self), columns, rows)
+        cells = ([row[name] for name in columns] for row in self.log)
+        rows = [[f"{c:.3f}" if isinstance(c, float) else str(c) for c in row] for row in cells]
+        return Overview(repr(self), columns, rows)
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    """Step to the folder of its checkpoint, in the order of the steps."""
+    found = {int(path.name.split("-")[1]): path for path in folder.glob("checkpoint-*")}
+    return dict(sorted(found.items()))
 
 
 def require_extra() -> None:
@@ -279,9 +232,6 @@ def require_extra() -> None:
             raise LensNeuronsError(
                 f"alignment needs {name}, which is not installed: pip install 'lensneurons[align]'"
             )
-
-
-_WHOLE = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
 def align(
@@ -320,6 +270,8 @@ def align(
         StorageError: the folder holds something else, or another process works in it.
         ProvenanceError: the folder was begun with another model, other pairs or settings.
     """
+    from transformers import PrinterCallback, ProgressCallback
+
     settings = DPOSettings(**options)
     require_extra()
     hugging_face, tokenizer, name = read_model(
@@ -339,13 +291,15 @@ def align(
     plan = {**asdict(settings), "modules": target}
     with open_folder(run_dir, provenance, plan) as opened:
         folder = Path(opened or run_dir)
-        if (folder / FILE).is_file():
+        if (folder / Alignment.RUN_FILE).is_file():
             return Alignment.load(folder)
-        with quiet(), progress_bar(settings.steps, progress) as bar:
+        with quiet(), _progress(settings.steps, progress) as callback:
             trainer = _make_trainer(
                 hugging_face, tokenizer, trained, held_out, folder, settings, target, device
             )
-            show_progress(trainer, bar)
+            trainer.remove_callback(PrinterCallback)
+            trainer.remove_callback(ProgressCallback)
+            trainer.add_callback(callback)
             trainer.train(resume_from_checkpoint=_last_whole(folder))
             trainer.save_model(str(folder))
         log = tuple(_log_rows(trainer.state.log_history))
@@ -390,17 +344,21 @@ def target_modules(hugging_face: Any, modules: Any) -> str:
     Raises:
         ModelError: there are no such modules.
     """
-    linear = [name for name, module in hugging_face.named_modules() if _is_linear(module)]
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    maps = (Linear, Conv1D)  # what LoRA knows
+    linear = [name for name, module in hugging_face.named_modules() if isinstance(module, maps)]
     if modules == "attention":
         ends = {end for name in linear if (end := _attention_end(hugging_face, name))}
     else:
         named = [modules] if isinstance(modules, str) else list(modules)
-        ends = {end for end in named if any(name.split(".")[-1] == end for name in linear)}
-        if set(named) - ends:
-            known = sorted({name.split(".")[-1] for name in linear})
+        known = {name.split(".")[-1] for name in linear}
+        ends = known & set(named)
+        if lacking := set(named) - ends:
             raise ModelError(
                 f"modules={named}: {type(hugging_face).__name__} has no linear map "
-                f"{min(set(named) - ends)!r}; it has {known}"
+                f"{min(lacking)!r}; it has {sorted(known)}"
             )
     if not ends:
         raise ModelError(
@@ -408,22 +366,6 @@ def target_modules(hugging_face: Any, modules: Any) -> str:
             "modules=, the names of its linear maps"
         )
     return rf"(?:.*\.)?(?:{'|'.join(map(re.escape, sorted(ends)))})"
-
-
-def _is_linear(module: Any) -> bool:
-    """Whether a module is a linear map that LoRA knows."""
-    from torch.nn import Linear
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(module, Linear | Conv1D)
-
-
-def _is_transposed(hugging_face: Any, target: str) -> bool:
-    """Whether the weights of the matched modules are [input, output], as GPT-2's are."""
-    from transformers.pytorch_utils import Conv1D
-
-    matched = (m for name, m in hugging_face.named_modules() if re.fullmatch(target, name))
-    return any(isinstance(module, Conv1D) for module in matched)
 
 
 def _attention_end(hugging_face: Any, name: str) -> str | None:
@@ -466,6 +408,7 @@ def _make_trainer(
 ) -> Any:
     """TRL's trainer with a LoRA of PEFT."""
     from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -495,12 +438,14 @@ def _make_trainer(
         report_to="none",
         dataloader_pin_memory=False,
     )
+    matched = (m for name, m in hugging_face.named_modules() if re.fullmatch(target, name))
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=target,
-        fan_in_fan_out=_is_transposed(hugging_face, target),
+        # GPT-2 keeps its weights as [input, output].
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in matched),
         task_type="CAUSAL_LM",
     )
     return DPOTrainer(
@@ -520,37 +465,50 @@ def _dataset(pairs: list[PreferencePair]) -> Dataset:
     return Dataset.from_dict({name: [getattr(pair, name) for pair in pairs] for name in names})
 
 
-def _last_whole(folder: Path) -> str | None:
-    """The last checkpoint that was written to its end; pieces of others are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    while found:
-        last = found.pop()
-        if all((last / name).is_file() for name in _WHOLE) and _readable(last):
-            return str(last)
-        shutil.rmtree(last)
-    return None
+@contextmanager
+def _progress(steps: int, shown: bool) -> Iterator[Any]:
+    """A bar of steps, in place of Hugging Face's own lines and bars.
 
+    The bar shows the last loss, margin and accuracy. Yields the callback that moves it.
+    """
+    from datasets.utils.logging import (
+        disable_progress_bar,
+        enable_progress_bar,
+        is_progress_bar_enabled,
+    )
+    from tqdm.auto import tqdm
+    from transformers import TrainerCallback
 
-def _readable(checkpoint: Path) -> bool:
-    """Whether the file that is written last is there to its end."""
-    from lensneurons.errors import StorageError
-    from lensneurons.values.files import load_json
+    class Bar(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            bar.update(state.global_step - bar.n)
 
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            names = {"loss": "loss", "rewards/margins": "margin", "rewards/accuracies": "right"}
+            found = {ours: f"{logs[name]:.3f}" for name, ours in names.items() if name in logs}
+            bar.set_postfix(found)
+
+    before = is_progress_bar_enabled()
+    disable_progress_bar()
     try:
-        return bool(load_json(checkpoint / "trainer_state.json"))
-    except StorageError:
-        return False
+        with tqdm(total=steps, desc="align", unit="step", disable=not shown) as bar:
+            yield Bar()
+    finally:
+        if before:
+            enable_progress_bar()
 
 
-_LOGGED = {
-    "loss": "loss",
-    "rewards/margins": "margin",
-    "rewards/accuracies": "accuracy",
-    "rewards/chosen": "reward_chosen",
-    "rewards/rejected": "reward_rejected",
-    "grad_norm": "gradient",
-    "learning_rate": "learning_rate",
-}
+def _last_whole(folder: Path) -> str | None:
+    """The last checkpoint that was written to its end; pieces of later ones are removed."""
+    for checkpoint in reversed(_checkpoints(folder).values()):
+        try:
+            if all((checkpoint / name).is_file() for name in WHOLE):
+                load_json(checkpoint / WHOLE[-1])
+                return str(checkpoint)
+        except StorageError:  # broken off in the middle of its last file
+            pass
+        shutil.rmtree(checkpoint)
+    return None
 
 
 def _log_rows(history: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -558,6 +516,6 @@ def _log_rows(history: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for entry in history:
         held_out = "eval_loss" in entry
         prefix = "eval_" if held_out else ""
-        row = {ours: entry.get(prefix + theirs) for theirs, ours in _LOGGED.items()}
+        row = {ours: entry.get(prefix + theirs) for theirs, ours in LOGGED.items()}
         if row["loss"] is not None:
             yield {"step": entry["step"], "pairs": "held out" if held_out else "trained", **row}

@@ -1,11 +1,11 @@
-"""Translation likelihood: how well a text foretells the parallel response, as MAPO scores answers.
+"""Translation likelihood: how well a text predicts the parallel response, as MAPO scores answers.
 
     score = mean over the tokens t of the reference of log p(t | text, tokens before t)
 
 The model is a Hugging Face encoder-decoder for many languages whose tokenizer marks them by codes:
 NLLB and its kin (``zho_Hans``) or M2M-100 (``zh``). MAPO takes NLLB-200-distilled-600M, text to
-English. A mean over tokens, not a sum, so that references of unequal length can be compared;
-within one item it makes no difference, for all answers to it have the same reference.
+English. The score is a mean over tokens, not a sum, so that references of unequal length can be
+compared. Within one item it makes no difference: all answers to it have the same reference.
 
 >>> scorer = translation_scorer("facebook/nllb-200-distilled-600M")      # doctest: +SKIP
 >>> score_responses(responses, corpus, scorer=scorer)                    # doctest: +SKIP
@@ -56,9 +56,21 @@ def translation_scorer(
         ModelError: no such model, or one whose tokenizer knows no codes of languages.
         LensNeuronsError: it does not know the pivot language.
     """
-    model, tokenizer = _read(str(name_or_path))
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(place).eval()
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    name = str(name_or_path)
+    try:
+        model: Any = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{name!r} could not be loaded: {reason}. A scorer is a translation model such as "
+            "facebook/nllb-200-distilled-600M"
+        ) from error
+    if not hasattr(tokenizer, "src_lang"):
+        raise ModelError(f"{name!r} translates one pair of languages: a scorer needs many")
+    model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     target = _code(language_code(pivot), tokenizer, codes or {})
 
     def score(parallels: Sequence[Parallel]) -> list[float]:
@@ -69,35 +81,22 @@ def translation_scorer(
             found |= zip(batch, _likelihoods(model, tokenizer, batch, source, target), strict=True)
         return [found[parallel] for parallel in parallels]
 
-    score.__name__ = f"translation likelihood, {name_or_path}"
+    score.__name__ = f"translation likelihood, {name}"
     return score
-
-
-def _read(name: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-    try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"{name!r} could not be loaded: {reason}. A scorer is a translation model such as "
-            "facebook/nllb-200-distilled-600M"
-        ) from error
-    if not hasattr(tokenizer, "src_lang"):
-        raise ModelError(f"{name!r} translates one pair of languages: a scorer needs many")
-    return model, tokenizer
 
 
 def _code(language: str, tokenizer: Any, codes: Mapping[str, str]) -> str:
     """The model's code of a language.
 
     Raises:
-        LensNeuronsError: it has none that can be found.
+        LensNeuronsError: no code of it is known.
     """
+    three = langcodes.Language.get(language).to_alpha3()
+    script = langcodes.Language.get(language).maximize().script
+    # FLORES-200's codes (``zho_Hans``), then the tag itself.
+    rules = (f"{_MEMBERS.get(three, three)}_{script}", f"{three}_{script}", language)
+    wanted = [codes[language]] if language in codes else [*rules, language.partition("-")[0]]
     known = tokenizer.get_vocab()
-    wanted = list(_candidates(language)) if language not in codes else [codes[language]]
     for code in wanted:
         if code in known or f"__{code}__" in known:
             return code
@@ -107,20 +106,8 @@ def _code(language: str, tokenizer: Any, codes: Mapping[str, str]) -> str:
     )
 
 
-def _candidates(language: str) -> Iterator[str]:
-    """Codes that a model may use: FLORES-200's (``zho_Hans``), and the tag itself."""
-    tag = langcodes.Language.get(language).maximize()
-    three = langcodes.Language.get(language).to_alpha3()
-    yield f"{_MEMBERS.get(three, three)}_{tag.script}"
-    yield f"{three}_{tag.script}"
-    yield language
-    yield language.partition("-")[0]
-
-
 def _batches(parallels: Mapping[Parallel, None], batch_tokens: int) -> Iterator[list[Parallel]]:
-    """Texts of one language and of like length; characters stand for tokens, of which there are
-    fewer.
-    """
+    """Texts of one language and of like length. Characters stand for tokens, which are fewer."""
     ordered = sorted(parallels, key=lambda p: (p.language, len(p.text), len(p.reference)))
     batch: list[Parallel] = []
     for parallel in ordered:

@@ -1,1 +1,1 @@
-"""Two runs of the same texts: what changed, and what of it chance explains."""
+"""Two models that read the same texts: what changed, and what of it chance explains."""

@@ -1,61 +1,45 @@
-"""The same comparison at every checkpoint of a training run.
-
-Each checkpoint is compared with the first one at the same bar, over the same groups of items, so
-the changes can be read as one curve. Only two checkpoints are in memory at a time where `runs` is a
-generator.
-
->>> def checkpoints():                                        # doctest: +SKIP
-...     for step in (0, 250, 500, 1000):
-...         yield str(step), ln.ActivationStatistics.load(f"runs/{step}")
->>> series = ln.compare_series(checkpoints(), trained=("zh", "de"))   # doctest: +SKIP
->>> series.to_pandas("layers"), series["1000"]                # doctest: +SKIP
-
-What this does not show: the checkpoints share their items and the first run, so their errors go
-together: a curve that stays above its start is one observation, not many.
-
-The result of `compare`: every change of the classes of neurons, with interval and p-value.
-
->>> change.to_pandas()                     # neurons with N = 0 ... K           # doctest: +SKIP
->>> change.to_pandas("transitions")        # from N to N                        # doctest: +SKIP
->>> change.part_changes(parts)             # specific, related, agnostic by part  # doctest: +SKIP
-
-The tables of a comparison: what `Comparison.to_pandas` returns.
-
-What changed between two models that read the same texts: before and after alignment.
+"""What changed between two models that read the same texts: before and after alignment.
 
     compare(before, after): class of every neuron at ONE bar -> changes, each with interval and p
 
-The classes are those of arXiv 2505.21505, section 3, over *all* neurons. With each run's own
-percentile, exactly 5 % of all memberships would pass in every run, and "more neurons are shared
-after alignment" could not be seen; so both runs are classified at one shared tau, by default that
-of the run before. Intervals (jackknife over groups of items, the same group left out of both runs)
-and p-values (before and after swapped within groups) need ``collect(..., groups=10)``; see
-`lensneurons.uncertainty.swaps` for what exactly is permuted. The bar stays fixed in all draws:
-it is part of the definition.
+The classes are those of arXiv 2505.21505, section 3, over *all* neurons (`class_counts`). Both
+models are classified at one shared tau, by default that of the model before. With each model's own
+percentile, exactly 5 % of all memberships would pass in each, and "more neurons are shared after
+alignment" could not be seen.
 
-What this does not show: that alignment caused a change (compare a control run trained on something
-else), or that a neuron whose class changed matters (ablate it). Tables hold many p-values; they are
-not corrected for their number.
+Intervals (jackknife over groups of items, the same group left out of both models) and p-values
+(before and after swapped within groups) need ``collect(..., groups=10)``;
+`lensneurons.uncertainty.swaps` says what exactly is permuted. The bar stays fixed in all draws,
+because it is part of the definition.
 
->>> change = ln.compare(before, after, trained=("zh", "de"))       # doctest: +SKIP
->>> change.to_pandas("layers"), ln.claims(change)                  # doctest: +SKIP
+>>> change = ln.compare(before, after, trained=("zh", "de"))                  # doctest: +SKIP
+>>> change.to_pandas()                          # neurons with N = 0 ... K     # doctest: +SKIP
+>>> change.to_pandas("transitions")             # from N to N                  # doctest: +SKIP
+>>> change.part_changes(parts)                  # classes by part              # doctest: +SKIP
+>>> ln.claims(change, parts=parts)              # the paper's claims, tested   # doctest: +SKIP
+
+What this does not show: that alignment caused a change (compare a control trained on something
+else), or that a neuron whose class changed matters (ablate it). Tables hold many p-values, which
+are not corrected for their number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from jaxtyping import Int64
 
 from lensneurons.activations.statistics import ActivationStatistics, require_comparable
 from lensneurons.comparison.class_counts import (
+    CLASSES,
     ClassTables,
-    PairedCounts,
-    count_tables,
+    by_class,
+    class_names,
+    count_classes,
     of_class,
     pair_counts,
     stack_tables,
@@ -66,30 +50,23 @@ from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.neurons.scores import percentile_bar
-from lensneurons.shapes import (
-    FlatNeurons,
-    LanguageCounts,
-    ModelMemberships,
-    NeuronMask,
-    NeuronNumbers,
-    PairedRates,
-    RowMask,
-)
-from lensneurons.uncertainty.swaps import jackknife_interval, swap_p
-from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.shapes import FlatNeurons, ModelMemberships, NeuronMask, NeuronNumbers, RowMask
+from lensneurons.uncertainty.groups import jackknife_interval
+from lensneurons.uncertainty.swaps import swap_p
+from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance, require_same
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-KIND = "comparison"
-Table = Literal["histogram", "layers", "languages", "transitions", "overlap"]
+TableName = Literal["histogram", "layers", "languages", "transitions", "overlap"]
 TABLES = ("histogram", "layers", "languages", "transitions", "overlap")
-CLASSES = ("specific", "related", "agnostic")
-Figure = Callable[[ClassTables], np.ndarray]
+# Gives changes [draw, ...], after minus before, from the tables of several draws.
+ClassMeasure = Callable[[ClassTables], np.ndarray]
 Boundaries = Sequence[tuple[int, int]]
+# What a model is known by: its counts (with groups: intervals and p-values), or its neurons.
+Counted = ActivationStatistics | LanguageNeurons
+MAY_CHANGE = ("model", "revision", "weights", "config", "interventions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,29 +87,43 @@ class Change:
     p: np.ndarray
     level: float
 
+    def __getitem__(self, chosen: Any) -> Change:
+        """Some of the changes, by an index or a mask of NumPy."""
+        estimate, low, high, p = (
+            np.asarray(one[chosen]) for one in (self.estimate, self.low, self.high, self.p)
+        )
+        return Change(estimate, low, high, p, self.level)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
-    """Classes of all neurons before and after, at one bar; immutable.
+class Comparison(Value):
+    """Classes of all neurons before and after, at one bar. Made by `compare`.
 
     Attributes:
         languages: codes, in the order of the language axes.
         n_layers: layers of the model.
         d_mlp: neurons a layer.
-        tau: the bar of both runs.
+        tau: the bar of both models.
         tau_origin: where it comes from.
         flat: int64 [neuron], the neurons that exceed the bar somewhere, ``layer * d_mlp + neuron``;
             all others have N = 0 before and after.
-        above: bool [run, language, neuron], where p > tau; run 0 is before, 1 after.
-        selected: bool [neuron], which have the lowest scores before (`identify`); for the claims
-            about English, which are about these.
-        trained: languages that were trained between the runs.
+        above: bool [model, language, neuron], where p > tau; model 0 is before, 1 after.
+        selected: bool [neuron], which have the lowest scores before (`identify`); the claims about
+            English are about these.
+        trained: languages that the model after was trained on.
         pivot: the language that they were aligned to, or None.
         left_out: the tables without each group of items; None without groups.
         alone: the tables of each group alone; None without groups.
         sharing: the sharing hypothesis; None without trained or without untouched languages.
-        provenance: of the two runs.
+        provenance: of the two models.
     """
+
+    FILE_KIND = "comparison"
+    AXES = {
+        "n_before": ("layer", "neuron"),
+        "n_after": ("layer", "neuron"),
+        "transitions": ("languages_before", "languages_after"),
+    }
 
     languages: tuple[str, ...]
     n_layers: int
@@ -160,25 +151,25 @@ class Comparison:
         return tuple(k for k in self.languages if k not in (*self.trained, self.pivot))
 
     def role_of(self, language: str) -> str:
-        """``"trained"``, ``"untouched"`` or ``"pivot"``; empty where none was said to be trained.
+        """``"trained"``, ``"untouched"`` or ``"pivot"``; empty where `trained` is.
 
         Raises:
-            LensNeuronsError: the language is not there; those that are get listed.
+            LensNeuronsError: no such language; the message lists them.
         """
         choose(language, self.languages, "language")
         if not self.trained:
             return ""
-        named = "pivot" if language == self.pivot else "untouched"
-        return "trained" if language in self.trained else named
+        other = "pivot" if language == self.pivot else "untouched"
+        return "trained" if language in self.trained else other
 
     @cached_property
     def tables(self) -> ClassTables:
-        """Counts of classes over all items; one draw."""
+        """Counts of classes over all items: one draw."""
         return self.count(self.above)
 
     def count(self, above: ModelMemberships) -> ClassTables:
-        """Counts of classes for memberships [run, language, neuron] of the neurons in `flat`."""
-        return count_tables(
+        """Counts of classes for memberships [model, language, neuron] of the neurons in `flat`."""
+        return count_classes(
             above,
             self.flat // self.d_mlp,
             selected=self.selected,
@@ -189,41 +180,42 @@ class Comparison:
     @cached_property
     def n_before(self) -> NeuronNumbers:
         """int64 [layer, neuron]: N before."""
-        return self._number(0)
+        return self._n_above(0)
 
     @cached_property
     def n_after(self) -> NeuronNumbers:
         """int64 [layer, neuron]: N after."""
-        return self._number(1)
+        return self._n_above(1)
 
-    def _number(self, run: int) -> NeuronNumbers:
+    def _n_above(self, model: int) -> NeuronNumbers:
         numbers = np.zeros(self.n_layers * self.d_mlp, np.int64)
-        numbers[self.flat] = self.above[run].sum(axis=0)
+        numbers[self.flat] = self.above[model].sum(axis=0)
         return numbers.reshape(self.n_layers, self.d_mlp)
 
     @property
-    def transitions(self) -> LanguageCounts:
+    def transitions(self) -> Int64[np.ndarray, "n_before n_after"]:
         """int64 [N before, N after]: how many neurons went from which N to which."""
         return self.tables.transitions[0]
 
-    def change(self, figure: Figure, *, level: float = 0.95) -> Change:
+    def change(self, measure: ClassMeasure, *, level: float = 0.95) -> Change:
         """A change of class counts with its interval and p-value.
 
         Args:
-            figure: gives changes [draw, ...], after minus before, from tables of several draws.
+            measure: a method of `ClassTables`, such as ``ClassTables.class_change_by_layer``, or
+                any function that gives changes [draw, ...], after minus before, from such tables.
             level: coverage.
 
         Raises:
             LensNeuronsError: a level outside (0, 1).
         """
-        estimate = np.asarray(figure(self.tables)[0], float)
+        estimate = np.asarray(measure(self.tables)[0], float)
         if self.left_out is None or self.alone is None:
             unknown = np.full(estimate.shape, np.nan)
             return Change(estimate, unknown, unknown, unknown, level)
-        ends = jackknife_interval(estimate, figure(self.left_out), level=level)
-        return Change(estimate, ends.low, ends.high, swap_p(figure(self.alone)), level)
+        ends = jackknife_interval(estimate, measure(self.left_out), level=level)
+        return Change(estimate, ends.low, ends.high, swap_p(measure(self.alone)), level)
 
-    def to_pandas(self, table: Table = "histogram", *, level: float = 0.95) -> pd.DataFrame:
+    def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
         """One of the tables of the comparison.
 
         Args:
@@ -240,12 +232,10 @@ class Comparison:
             LensNeuronsError: no such table, or a level outside (0, 1).
         """
         choose(table, TABLES, "table")
-        from lensneurons.comparison import before_after as tables
-
-        return getattr(tables, f"{table}_table")(self, level)
+        return getattr(self, f"_{table}_table")(level)
 
     def part_changes(self, parts: LayerParts | Boundaries, *, level: float = 0.95) -> pd.DataFrame:
-        """One row a part and class: before, after, change, low, high, p.
+        """One row a part and class: part, first, last, class, before, after, change, low, high, p.
 
         Args:
             parts: what `divide_layers` found, or first and last layers.
@@ -254,23 +244,102 @@ class Comparison:
         Raises:
             LensNeuronsError: no four parts were found, or layers that are not there.
         """
-        from lensneurons.comparison.before_after import part_table
+        spans = boundaries_of(parts, self.n_layers)
 
-        return part_table(self, boundaries_of(parts, self.n_layers), level)
+        def by_part(counts: np.ndarray) -> np.ndarray:
+            sums = [counts[..., first : last + 1, :].sum(axis=-2) for first, last in spans]
+            return by_class(np.stack(sums, axis=-2))
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
-        arrays, details = pack(self)
-        return save_arrays(path, KIND, arrays, details)
+        numbers = np.repeat(np.arange(len(spans)), len(CLASSES))
+        first, last = np.array(spans)[numbers].T
+        keys = {"part": numbers + 1, "first": first, "last": last}
+        change = self.change(lambda t: by_part(t.layer_change()), level=level)
+        counts = by_part(self.tables.layers[0])
+        return _change_table({**keys, "class": list(CLASSES) * len(spans)}, counts, change)
+
+    def _histogram_table(self, level: float) -> pd.DataFrame:
+        names = class_names(len(self.languages))
+        keys = {"n": list(range(len(names))), "class": names}
+        change = self.change(ClassTables.histogram_change, level=level)
+        return _change_table(keys, self.tables.layers[0].sum(axis=1), change)
+
+    def _layers_table(self, level: float) -> pd.DataFrame:
+        layers = np.repeat(np.arange(self.n_layers), len(CLASSES))
+        keys = {"layer": layers, "class": list(CLASSES) * self.n_layers}
+        change = self.change(ClassTables.class_change_by_layer, level=level)
+        return _change_table(keys, by_class(self.tables.layers[0]), change)
+
+    def _languages_table(self, level: float) -> pd.DataFrame:
+        names, each = CLASSES[:2], [language for language in self.languages for _ in range(2)]
+        keys = {"language": each, "role": [self.role_of(language) for language in each]}
+        keys["class"] = [*names] * len(self.languages)
+        change = self.change(ClassTables.class_change_by_language, level=level)
+        return _change_table(keys, by_class(self.tables.members[0], names), change)
+
+    def _transitions_table(self, level: float) -> pd.DataFrame:
+        import pandas as pd
+
+        # Swapping before and after in a group turns its transitions round, so the swap test is one
+        # of the net flow.
+        net = self.change(lambda t: t.transitions - t.transitions.swapaxes(1, 2), level=level)
+        found = self.transitions.astype(float)
+        low = high = np.full(found.shape, np.nan)
+        if self.left_out is not None:
+            ends = jackknife_interval(found, self.left_out.transitions, level=level)
+            low, high = np.maximum(ends.low, 0.0), ends.high
+        before, after = np.indices(found.shape)
+        columns = {"n_before": before, "n_after": after, "neurons": self.transitions}
+        columns |= {"low": low, "high": high, "net": net.estimate.astype(np.int64), "p": net.p}
+        return pd.DataFrame({name: column.ravel() for name, column in columns.items()})
+
+    def _overlap_table(self, level: float) -> pd.DataFrame:
+        import pandas as pd
+
+        before, after, both = _overlaps(self.tables)[:, 0]
+        jaccard = _ratio(both, before + after - both)
+        low = high = np.full(len(both), np.nan)
+        if self.left_out is not None:
+            ours, theirs, shared = _overlaps(self.left_out)
+            ends = jackknife_interval(jaccard, _ratio(shared, ours + theirs - shared), level=level)
+            low, high = np.clip(ends.low, 0, 1), np.clip(ends.high, 0, 1)
+        columns = {"language": list(self.languages), "before": before, "after": after}
+        columns |= {"both": both, "expected": self._expected_overlap()}
+        columns |= {"jaccard": jaccard, "jaccard_low": low, "jaccard_high": high}
+        columns |= {"dice": _ratio(2 * both, before + after), "containment": _ratio(both, before)}
+        return pd.DataFrame(columns)
+
+    def _expected_overlap(self) -> np.ndarray:
+        """float64 [language]: neurons that random sets with as many a layer have in common."""
+        number = self.above.sum(axis=1)
+        between = (number > 0) & (number < len(self.languages))
+        layer = self.flat // self.d_mlp
+        members = self.above & between[:, None]
+        before, after = (
+            np.array([np.bincount(layer[one], minlength=self.n_layers) for one in model])
+            for model in members
+        )
+        return (before * after).sum(axis=1) / self.d_mlp
+
+    def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays, details = Value._pack(replace(self, left_out=None, alone=None, sharing=None))
+        for name in _TABLES_OF:
+            value = getattr(self, name)
+            own = ({}, {}) if value is None else value._pack()
+            arrays |= {f"{name}.{key}": array for key, array in own[0].items()}
+            details |= {f"{name}.{key}": entry for key, entry in own[1].items()}
+        return arrays, details
 
     @classmethod
-    def load(cls, path: str | Path) -> Comparison:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        return unpack(*load_arrays(path, KIND))
+    def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Comparison:
+        parts = {}
+        for name, value in _TABLES_OF.items():
+            start = f"{name}."
+            own = [
+                {key.removeprefix(start): entry for key, entry in some.items() if start in key}
+                for some in (arrays, details)
+            ]
+            parts[name] = value._unpack(*own) if any(own) else None
+        return replace(super()._unpack(arrays, details), **parts)
 
     @property
     def description(self) -> str:
@@ -282,25 +351,34 @@ class Comparison:
             f"all {neurons:,} neurons; tau {self.tau:.4f} ({self.tau_origin}); {groups}{training}"
         )
 
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         moved = self.tables.histogram_change()[0]
         told = ", ".join(f"{n}: {change:+d}" for n, change in enumerate(moved))
-        return f"Comparison({self.description}; neurons by N {told})"
+        return f"{self.description}; neurons by N {told}"
 
-    def _repr_html_(self) -> str:
-        table = self.to_pandas()
+    def _overview(self) -> Overview:
+        def change_text(row: dict) -> str:
+            ends = "" if np.isnan(row["low"]) else f" ({row['low']:+.1f} to {row['high']:+.1f})"
+            return f"{row['change']:+g}{ends}"
+
         rows = [
-            (r["n"], r["class"], r["before"], r["after"], change_text(r), p_text(r["p"]))
-            for r in table.to_dict("records")
+            (
+                row["n"],
+                row["class"],
+                row["before"],
+                row["after"],
+                change_text(row),
+                p_text(row["p"]),
+            )
+            for row in self.to_pandas().to_dict("records")
         ]
         head = ("N", "class", "before", "after", "change", "p")
-        return html_table(f"Comparison: {self.description}", head, rows)
+        return Overview(f"Comparison: {self.description}", head, rows)
 
 
-def change_text(row: dict[Any, Any]) -> str:
-    """A change with its interval, where it has one."""
-    ends = "" if np.isnan(row["low"]) else f" ({row['low']:+.1f} to {row['high']:+.1f})"
-    return f"{row['change']:+g}{ends}"
+_TABLES_OF: dict[str, type[Value]] = {
+    "left_out": ClassTables, "alone": ClassTables, "sharing": Sharing,
+}  # fmt: skip
 
 
 def p_text(p: float) -> str:
@@ -309,7 +387,7 @@ def p_text(p: float) -> str:
 
 
 def boundaries_of(parts: LayerParts | Boundaries, n_layers: int) -> list[tuple[int, int]]:
-    """First and last layers of parts, once they are of a model of so many layers.
+    """First and last layers of parts, checked against the layers of the model.
 
     Raises:
         LensNeuronsError: no four parts were found, or layers that overlap or are not there.
@@ -330,141 +408,14 @@ def boundaries_of(parts: LayerParts | Boundaries, n_layers: int) -> list[tuple[i
     return spans
 
 
-def pack(comparison: Comparison) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and details of a comparison, as they are stored."""
-    arrays = {name: getattr(comparison, name) for name in _ARRAYS}
-    details: dict[str, Any] = {name: getattr(comparison, name) for name in _WORDS}
-    for name in ("left_out", "alone", "sharing"):
-        value = getattr(comparison, name)
-        if value is None:
-            continue
-        for entry in fields(value):
-            part = getattr(value, entry.name)
-            if isinstance(part, np.ndarray):
-                arrays[f"{name}.{entry.name}"] = part
-            else:
-                details[f"{name}.{entry.name}"] = part
-    details["provenance"] = [one.to_dict() for one in comparison.provenance]
-    return arrays, details
-
-
-def unpack(arrays: dict[str, np.ndarray], details: dict[str, Any]) -> Comparison:
-    """The comparison that `pack` took apart."""
-
-    def part(name: str, kind: type[ClassTables] | type[Sharing]) -> Any:
-        both = {**arrays, **details}
-        found = {n.removeprefix(f"{name}."): v for n, v in both.items() if n.startswith(f"{name}.")}
-        return kind(**found) if found else None
-
-    words: dict[str, Any] = {name: details[name] for name in _WORDS}
-    words |= {name: tuple(words[name]) for name in ("languages", "trained")}
-    words |= {name: arrays[name] for name in _ARRAYS}
-    before, after = (Provenance.from_dict(one) for one in details["provenance"])
-    return Comparison(
-        **words,
-        left_out=part("left_out", ClassTables),
-        alone=part("alone", ClassTables),
-        sharing=part("sharing", Sharing),
-        provenance=(before, after),
-    )
-
-
-_ARRAYS = ("flat", "above", "selected")
-_WORDS = ("languages", "n_layers", "d_mlp", "tau", "tau_origin", "trained", "pivot")
-
-
-def class_of_number(n: int, n_languages: int) -> str:
-    """The class of neurons that exceed the bar in n of K languages."""
-    if n in (0, 1):
-        return ("unclassified", "specific")[n]
-    return "agnostic" if n == n_languages else "related"
-
-
-def histogram_table(comparison: Comparison, level: float) -> pd.DataFrame:
-    """One row an N: n, class, before, after, change, low, high, p."""
-    runs = comparison.tables.layers[0].sum(axis=1)
-    change = comparison.change(ClassTables.histogram_change, level=level)
-    numbers = range(runs.shape[1])
-    names = [class_of_number(n, len(comparison.languages)) for n in numbers]
-    return _table({"n": list(numbers), "class": names}, runs, change)
-
-
-def layers_table(comparison: Comparison, level: float) -> pd.DataFrame:
-    """One row a layer and class: layer, class, before, after, change, low, high, p."""
-    runs = _by_class(comparison.tables.layers[0])
-    change = comparison.change(lambda t: _by_class(t.layer_change()), level=level)
-    keys = {"layer": np.repeat(np.arange(runs.shape[1]), len(CLASSES))}
-    return _table({**keys, "class": list(CLASSES) * runs.shape[1]}, runs, change)
-
-
-def part_table(
-    comparison: Comparison, spans: Sequence[tuple[int, int]], level: float
-) -> pd.DataFrame:
-    """One row a part and class: part, first, last, class, before, after, change, low, high, p."""
-
-    def by_part(counts: np.ndarray) -> np.ndarray:
-        sums = [counts[..., first : last + 1, :].sum(axis=-2) for first, last in spans]
-        return _by_class(np.stack(sums, axis=-2))
-
-    runs = by_part(comparison.tables.layers[0])
-    change = comparison.change(lambda t: by_part(t.layer_change()), level=level)
-    numbers = np.repeat(np.arange(len(spans)), len(CLASSES))
-    first, last = np.array(spans)[numbers].T
-    keys = {"part": numbers + 1, "first": first, "last": last}
-    return _table({**keys, "class": list(CLASSES) * len(spans)}, runs, change)
-
-
-def languages_table(comparison: Comparison, level: float) -> pd.DataFrame:
-    """One row a language and class: language, role, class, before, after, change, low, high, p."""
-    kinds = ("specific", "related")
-
-    def by_kind(counts: np.ndarray) -> np.ndarray:
-        return np.stack([of_class(counts, kind) for kind in kinds], axis=-1)
-
-    runs = by_kind(comparison.tables.members[0])
-    change = comparison.change(lambda t: by_kind(t.member_change()), level=level)
-    languages = [language for language in comparison.languages for _ in kinds]
-    roles = [comparison.role_of(language) for language in languages]
-    keys = {"language": languages, "role": roles, "class": list(kinds) * runs.shape[1]}
-    return _table(keys, runs, change)
-
-
-def transitions_table(comparison: Comparison, level: float) -> pd.DataFrame:
-    """One row a transition: n_before, n_after, neurons, low, high, net, p.
-
-    Swapping before and after in a group turns its transitions round, so what the swap test tests is
-    the net flow.
-    """
+def _change_table(keys: Mapping[str, Any], counts: np.ndarray, change: Change) -> pd.DataFrame:
+    """Keys, then counts [model, ...] and their change."""
     import pandas as pd
 
-    found = comparison.transitions.astype(float)
-    net = comparison.change(lambda t: t.transitions - t.transitions.swapaxes(1, 2), level=level)
-    low = high = np.full(found.shape, np.nan)
-    if comparison.left_out is not None:
-        ends = jackknife_interval(found, comparison.left_out.transitions, level=level)
-        low, high = np.maximum(ends.low, 0.0), ends.high
-    before, after = np.indices(found.shape)
-    columns = {"n_before": before, "n_after": after, "neurons": comparison.transitions}
-    columns |= {"low": low, "high": high, "net": net.estimate.astype(np.int64), "p": net.p}
-    return pd.DataFrame({name: column.ravel() for name, column in columns.items()})
-
-
-def overlap_table(comparison: Comparison, level: float) -> pd.DataFrame:
-    """One row a language: before, after, both, expected, jaccard with ends, dice, containment."""
-    import pandas as pd
-
-    before, after, both = _overlaps(comparison.tables)[:, 0]
-    jaccard = _ratio(both, before + after - both)
-    low = high = np.full(len(both), np.nan)
-    if comparison.left_out is not None:
-        ours, theirs, shared = _overlaps(comparison.left_out)
-        ends = jackknife_interval(jaccard, _ratio(shared, ours + theirs - shared), level=level)
-        low, high = np.clip(ends.low, 0, 1), np.clip(ends.high, 0, 1)
-    columns = {"language": list(comparison.languages), "before": before, "after": after}
-    columns |= {"both": both, "expected": _expected_overlap(comparison)}
-    columns |= {"jaccard": jaccard, "jaccard_low": low, "jaccard_high": high}
-    columns |= {"dice": _ratio(2 * both, before + after), "containment": _ratio(both, before)}
-    return pd.DataFrame(columns)
+    before, after = counts
+    columns = {"before": before, "after": after, "change": after - before}
+    columns |= {"low": change.low, "high": change.high, "p": change.p}
+    return pd.DataFrame({**keys, **{name: column.ravel() for name, column in columns.items()}})
 
 
 def _overlaps(tables: ClassTables) -> np.ndarray:
@@ -473,43 +424,13 @@ def _overlaps(tables: ClassTables) -> np.ndarray:
     return np.stack([sizes[:, 0], sizes[:, 1], tables.stayed])
 
 
-def _expected_overlap(comparison: Comparison) -> np.ndarray:
-    """float64 [language]: neurons that random sets with as many a layer have in common."""
-    number = comparison.above.sum(axis=1)
-    between = (number > 0) & (number < len(comparison.languages))
-    layer = comparison.flat // comparison.d_mlp
-    members = comparison.above & between[:, None]
-    sizes = np.array(
-        [[np.bincount(layer[m], minlength=comparison.n_layers) for m in run] for run in members]
-    )
-    return (sizes[0] * sizes[1]).sum(axis=1) / comparison.d_mlp
-
-
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
-def _by_class(counts: np.ndarray) -> np.ndarray:
-    """Counts [..., N] as [..., class]."""
-    return np.stack([of_class(counts, kind) for kind in CLASSES], axis=-1)
-
-
-def _table(keys: dict[str, object], runs: np.ndarray, change: Change) -> pd.DataFrame:
-    """Keys, then counts of both runs [run, ...] and their change."""
-    import pandas as pd
-
-    columns = {"before": runs[0], "after": runs[1], "change": runs[1] - runs[0]}
-    columns |= {"low": change.low, "high": change.high, "p": change.p}
-    return pd.DataFrame({**keys, **{name: column.ravel() for name, column in columns.items()}})
-
-
-Run = ActivationStatistics | LanguageNeurons
-MAY_CHANGE = ("model", "revision", "weights", "config", "interventions")
-
-
 def compare(
-    before: Run,
-    after: Run,
+    before: Counted,
+    after: Counted,
     *,
     tau: float | Literal["before"] = "before",
     percentile: float = 0.95,
@@ -524,18 +445,14 @@ def compare(
         before: statistics of the first model (with groups: intervals and p-values), or its
             identified neurons (without).
         after: the same of the second model; languages are matched by name.
-        tau: one bar for both, or ``"before"``: the percentile of the first run, or the bar that its
-            neurons were identified with.
+        tau: one bar for both, or ``"before"``: the percentile of the first model, or the bar that
+            its neurons were identified with.
         percentile: of all activation probabilities of `before`; only for statistics.
-        trained: languages that the second model was trained on; for the comparison with untouched
-            ones.
+        trained: languages that the second model was trained on, to compare with untouched ones.
         pivot: the language that others were aligned to, neither trained nor untouched; without
             effect where it was not counted.
         flips: draws of the null of the sharing hypothesis.
         seed: the same seed gives the same result.
-
-    Returns:
-        The changes, as tables.
 
     Raises:
         ProvenanceError: the two differ in corpus, scope, hook, tokenizer, languages or shape; each
@@ -549,7 +466,16 @@ def compare(
         raise LensNeuronsError(f"only {list(before.languages)} was counted: classes need two")
     bar, origin = _bar(before, tau, percentile)
     touched = _trained(before.languages, trained, pivot)
-    rates, flat, pair = _rates(before, after, bar)
+    pair = None
+    if isinstance(before, ActivationStatistics) and isinstance(after, ActivationStatistics):
+        pair = pair_counts(before, after, bar)
+        rates, flat = pair.whole(), pair.flat
+    else:
+        order = [after.languages.index(language) for language in before.languages]
+        ours = before.probability.reshape(-1, len(order))
+        theirs = after.probability.reshape(-1, len(order))[:, order]
+        flat = np.flatnonzero((ours > bar).any(axis=1) | (theirs > bar).any(axis=1))
+        rates = np.stack([ours[flat].T, theirs[flat].T])
     found = Comparison(
         languages=before.languages,
         n_layers=before.n_layers,
@@ -563,56 +489,36 @@ def compare(
         pivot=pivot if pivot in before.languages else None,
         provenance=(before.provenance, after.provenance),
     )
-    found = _with_groups(found, pair)
-    return (
-        found
-        if not found.trained or not found.untouched
-        else replace(found, sharing=_sharing(found, rates, pair, flips, seed))
-    )
-
-
-def _with_groups(found: Comparison, pair: PairedCounts | None) -> Comparison:
-    """The comparison with what the groups of items tell."""
-    if pair is None or pair.n_groups < 2:
-        return found
-    pair.require_spread(found.languages)
-    groups = range(pair.n_groups)
-    return replace(
-        found,
-        left_out=stack_tables([found.count(pair.left_out(g) > found.tau) for g in groups]),
-        alone=stack_tables([found.count(pair.alone(g) > found.tau) for g in groups]),
-    )
-
-
-def _sharing(
-    found: Comparison, rates: PairedRates, pair: PairedCounts | None, flips: int, seed: int
-) -> Sharing:
-    places = {language: i for i, language in enumerate(found.languages)}
     groups = range(pair.n_groups if pair is not None and pair.n_groups > 1 else 0)
-    return measure_sharing(
+    if pair is not None and groups:
+        pair.require_spread(found.languages)
+        found = replace(
+            found,
+            left_out=stack_tables([found.count(pair.left_out(g) > bar) for g in groups]),
+            alone=stack_tables([found.count(pair.alone(g) > bar) for g in groups]),
+        )
+    if not found.trained or not found.untouched:
+        return found
+    places = {language: i for i, language in enumerate(found.languages)}
+    sharing = measure_sharing(
         rates,
-        found.flat // found.d_mlp,
-        (pair.left_out(group) for group in groups if pair is not None),
-        tau=found.tau,
+        flat // found.d_mlp,
+        (pair.left_out(g) for g in groups if pair is not None),
+        tau=bar,
         candidates=[places[k] for k in found.languages if k != found.pivot],
         trained=[places[k] for k in found.trained],
         flips=flips,
         seed=seed,
     )
+    return replace(found, sharing=sharing)
 
 
-def _selected(before: Run, tau: float) -> NeuronMask:
-    """The selected neurons of the run before; none where no lambda selects any."""
-    if isinstance(before, LanguageNeurons):
-        return before.selected
-    try:
-        return identify(before, tau=tau).selected
-    except IdentificationError:
-        return np.zeros((before.n_layers, before.d_mlp), bool)
+def _matched(before: Counted, after: Counted) -> Counted:
+    """`after` with its languages in the order of `before`.
 
-
-def _matched(before: Run, after: Run) -> Run:
-    """`after` with its languages in the order of `before`, once the two may be compared."""
+    Raises:
+        ProvenanceError: the two cannot be compared.
+    """
     if isinstance(after, ActivationStatistics) and set(after.languages) == set(before.languages):
         after = after if after.languages == before.languages else after.select(before.languages)
     if isinstance(before, ActivationStatistics) and isinstance(after, ActivationStatistics):
@@ -626,7 +532,7 @@ def _matched(before: Run, after: Run) -> Run:
     return after
 
 
-def _bar(before: Run, tau: float | str, percentile: float) -> tuple[float, str]:
+def _bar(before: Counted, tau: float | str, percentile: float) -> tuple[float, str]:
     """The shared bar, and where it comes from."""
     if isinstance(tau, str):
         choose(tau, ("before",), "tau")
@@ -644,7 +550,7 @@ def _bar(before: Run, tau: float | str, percentile: float) -> tuple[float, str]:
 def _trained(
     languages: tuple[str, ...], trained: Sequence[str], pivot: str | None
 ) -> tuple[str, ...]:
-    """The trained languages in the order of the corpus."""
+    """The trained languages, checked, in the order of the corpus."""
     if isinstance(trained, str):
         raise LensNeuronsError(f"trained={trained!r} is one text: write ({trained!r},)")
     for language in trained:
@@ -656,154 +562,11 @@ def _trained(
     return tuple(language for language in languages if language in trained)
 
 
-def _rates(
-    before: Run, after: Run, tau: float
-) -> tuple[PairedRates, FlatNeurons, PairedCounts | None]:
-    """Probabilities [run, language, neuron] of the neurons that can exceed the bar, and which."""
-    if isinstance(before, ActivationStatistics) and isinstance(after, ActivationStatistics):
-        pair = pair_counts(before, after, tau)
-        return pair.whole(), pair.flat, pair
-    order = [after.languages.index(language) for language in before.languages]
-    ours = before.probability.reshape(-1, len(order))
-    theirs = after.probability.reshape(-1, len(order))[:, order]
-    flat = np.flatnonzero((ours > tau).any(axis=1) | (theirs > tau).any(axis=1))
-    return np.stack([ours[flat].T, theirs[flat].T]), flat, None
-
-
-KIND_SERIES = "comparison series"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ComparisonSeries:
-    """Comparisons of every later checkpoint with the first; immutable.
-
-    Attributes:
-        first: name of the first checkpoint.
-        names: names of the later ones, in order.
-        comparisons: one each.
-    """
-
-    first: str
-    names: tuple[str, ...]
-    comparisons: tuple[Comparison, ...]
-
-    def __getitem__(self, name: str) -> Comparison:
-        """The comparison of a checkpoint with the first one.
-
-        Raises:
-            LensNeuronsError: no such checkpoint; those that are get listed.
-        """
-        return self.comparisons[self.names.index(choose(name, self.names, "checkpoint"))]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def to_pandas(self, table: Table = "histogram", *, level: float = 0.95) -> pd.DataFrame:
-        """The tables of `Comparison.to_pandas` below each other; first column: checkpoint.
-
-        Raises:
-            LensNeuronsError: no such table, or a level outside (0, 1).
-        """
-        import pandas as pd
-
-        tables = [one.to_pandas(table, level=level) for one in self.comparisons]
-        for name, one in zip(self.names, tables, strict=True):
-            one.insert(0, "checkpoint", name)
-        return pd.concat(tables, ignore_index=True)
-
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
-        packed = [pack(one) for one in self.comparisons]
-        arrays = {f"{i}.{n}": a for i, (own, _) in enumerate(packed) for n, a in own.items()}
-        details = {"first": self.first, "names": self.names, "each": [own for _, own in packed]}
-        return save_arrays(path, KIND_SERIES, arrays, details)
-
-    @classmethod
-    def load(cls, path: str | Path) -> ComparisonSeries:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        arrays, details = load_arrays(path, KIND_SERIES)
-        found = []
-        for i, own in enumerate(details["each"]):
-            start = f"{i}."
-            mine = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
-            found.append(unpack(mine, own))
-        return cls(details["first"], tuple(details["names"]), tuple(found))
-
-    @property
-    def description(self) -> str:
-        """Checkpoints and bar in one line, for the subtitle of every figure."""
-        return f"{' '.join(self.names)} against {self.first}; {self.comparisons[0].description}"
-
-    def __repr__(self) -> str:
-        return f"ComparisonSeries({self.description})"
-
-    def _repr_html_(self) -> str:
-        changes = [one.tables.histogram_change()[0] for one in self.comparisons]
-        told = zip(self.names, changes, strict=True)
-        rows = [(name, *(f"{n:+d}" for n in change)) for name, change in told]
-        head = ("checkpoint", *(f"N = {n}" for n in range(len(changes[0]))))
-        return html_table(f"Change of neurons by N: {self.description}", head, rows)
-
-
-def compare_series(
-    runs: Mapping[str, Run] | Iterable[tuple[str, Run]],
-    *,
-    tau: float | Literal["first"] = "first",
-    percentile: float = 0.95,
-    trained: Sequence[str] = (),
-    pivot: str | None = "en",
-    flips: int = 1000,
-    seed: int = 0,
-) -> ComparisonSeries:
-    """Compare every checkpoint with the first one, at one bar.
-
-    Args:
-        runs: checkpoints in order, by name; pairs of name and statistics may come from a generator.
-        tau: the bar, or ``"first"``: that of the first checkpoint.
-        percentile: as for `compare`.
-        trained: as for `compare`.
-        pivot: as for `compare`.
-        flips: as for `compare`.
-        seed: as for `compare`.
-
-    Raises:
-        LensNeuronsError: fewer than two checkpoints, one named twice, or anything that `compare`
-            refuses; the checkpoint is named.
-    """
-    if isinstance(tau, str):
-        choose(tau, ("first",), "tau")
-    pairs = _pairs(runs)
-    start = next(pairs, None)
-    if start is None:
-        raise LensNeuronsError(_FEW)
-    bar = "before" if isinstance(tau, str) else tau
-    found: dict[str, Comparison] = {}
-    for name, after in pairs:
-        if name in (start[0], *found):
-            raise LensNeuronsError(f"the checkpoint {name!r} is named twice")
-        options = {"percentile": percentile, "pivot": pivot, "flips": flips, "seed": seed}
-        try:
-            found[name] = compare(start[1], after, tau=bar, trained=trained, **options)
-        except LensNeuronsError as error:
-            raise type(error)(f"checkpoint {name!r} against {start[0]!r}: {error}") from None
-    if not found:
-        raise LensNeuronsError(_FEW)
-    return ComparisonSeries(start[0], tuple(found), tuple(found.values()))
-
-
-def _pairs(runs: Mapping[str, Run] | Iterable[tuple[str, Run]]) -> Iterator[tuple[str, Run]]:
-    """Names and runs, one after the other."""
-    if isinstance(runs, Mapping):
-        yield from ((str(name), run) for name, run in runs.items())
-    else:
-        yield from runs
-
-
-_FEW = "a series needs at least two checkpoints, the first to compare with"
+def _selected(before: Counted, tau: float) -> NeuronMask:
+    """The selected neurons of the model before; none where no lambda selects any."""
+    if isinstance(before, LanguageNeurons):
+        return before.selected
+    try:
+        return identify(before, tau=tau).selected
+    except IdentificationError:
+        return np.zeros((before.n_layers, before.d_mlp), bool)

@@ -1,9 +1,9 @@
 """Parallel corpora: the same items in several languages, checked once and never changed.
 
 Everything that this package counts is counted over a corpus, and every comparison of languages
-rests on its items saying the same thing in each. So a corpus is a value: its items are checked at
-the door, it is ordered by language and then by item, and its fingerprint names its content whatever
-file it came from.
+assumes that its items say the same thing in each. So a corpus is a value: its items are checked at
+the door, ordered by language and then by item, and its fingerprint names its content, whatever file
+it came from.
 
     >>> corpus = load_corpus({"en": ["One.", "Two."], "sw": ["Moja.", "Mbili."]})
     >>> corpus.languages, len(corpus), corpus.is_parallel
@@ -84,7 +84,7 @@ class ParallelCorpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the content in its order, whatever its file and name."""
+        """SHA-256 (64 hex digits) of the content and its order, whatever the file and the name."""
         digest = hashlib.sha256(b"lensneurons corpus 1\n")
         for item in self.items:
             row = [item.id, item.language, item.prompt, item.response]
@@ -109,22 +109,31 @@ class ParallelCorpus:
         languages: Sequence[str] | None = None,
         ids: Iterable[str] | None = None,
     ) -> ParallelCorpus:
-        """Return the corpus of some languages and some items.
+        """The corpus of some languages and some items.
 
         Args:
             languages: tags, which also give the order; None for all.
-            ids: items, in any order (theirs stays); None for all.
+            ids: items, which keep the order of the corpus; None for all.
 
         Raises:
             CorpusError: a language or an id is not in the corpus, or nothing is left.
         """
-        tags = self._known_languages(languages)
-        wanted = self._known_ids(ids)
+        tags = self.languages if languages is None else wanted_languages(languages)
+        if unknown := [tag for tag in tags if tag not in self.languages]:
+            held = list(self.languages)
+            raise CorpusError(f"corpus {self.name!r} has no language {unknown[0]!r}; it has {held}")
+        known = set(self.ids)
+        wanted = known if ids is None else {ids} if isinstance(ids, str) else set(ids)
+        if unknown := sorted(map(repr, wanted - known)):
+            held = ", ".join(map(repr, self.ids[:3]))
+            raise CorpusError(
+                f"corpus {self.name!r} has no id {unknown[0]}; it has {len(known)}: {held}, ..."
+            )
         kept = [item for item in self.items if item.language in tags and item.id in wanted]
         return _arrange(self.name, sorted(kept, key=lambda item: tags.index(item.language)))
 
     def head(self, n: int) -> ParallelCorpus:
-        """Return the corpus of the first `n` ids, in every language.
+        """The corpus of the first `n` ids, in every language.
 
         Raises:
             CorpusError: `n` is less than 1.
@@ -134,7 +143,7 @@ class ParallelCorpus:
         return self.select(ids=self.ids[:n])
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a table with the columns id, language, prompt, response; one row an item."""
+        """A table with the columns id, language, prompt, response; one row an item."""
         import pandas as pd
 
         return pd.DataFrame([asdict(item) for item in self.items], columns=list(COLUMNS))
@@ -159,25 +168,6 @@ class ParallelCorpus:
                 lines.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
         return target
 
-    def _known_languages(self, languages: Sequence[str] | None) -> tuple[str, ...]:
-        tags = self.languages if languages is None else wanted_languages(languages)
-        for tag in tags:
-            if tag not in self.languages:
-                held = list(self.languages)
-                raise CorpusError(f"corpus {self.name!r} has no language {tag!r}; it has {held}")
-        return tags
-
-    def _known_ids(self, ids: Iterable[str] | None) -> set[str]:
-        known = set(self.ids)
-        wanted = known if ids is None else {ids} if isinstance(ids, str) else set(ids)
-        unknown = sorted(map(repr, wanted - known))
-        if unknown:
-            held = ", ".join(map(repr, self.ids[:3]))
-            raise CorpusError(
-                f"corpus {self.name!r} has no id {unknown[0]}; it has {len(known)}: {held}, ..."
-            )
-        return wanted
-
     def __repr__(self) -> str:
         return (
             f"ParallelCorpus({self.name!r}: {len(self.items)} items, {len(self.ids)} ids,"
@@ -199,7 +189,7 @@ class ParallelCorpus:
 def build_corpus(
     records: Iterable[Record | Mapping[str, object]], *, name: str = "corpus"
 ) -> ParallelCorpus:
-    """Return the checked corpus of `records`.
+    """Check rows and make them a corpus.
 
     Args:
         records: rows with ``id``, ``language``, and ``prompt`` or ``response`` or both; as
@@ -207,10 +197,10 @@ def build_corpus(
         name: what to call the corpus.
 
     Raises:
-        CorpusError: any row is wrong; all that is wrong is listed.
+        CorpusError: any row is wrong; all problems are listed.
 
     Warns:
-        CorpusWarning: once, where the languages are hard to compare (`ParallelCorpus.problems`).
+        CorpusWarning: once, if the languages are hard to compare (`ParallelCorpus.problems`).
     """
     corpus = _check(records, name)
     announce(corpus.name, corpus.problems)
@@ -250,14 +240,20 @@ def load_corpus(
         CorpusError: the source is not understood, a row is wrong, or a language is not there.
 
     Warns:
-        CorpusWarning: once, where the languages are hard to compare (`ParallelCorpus.problems`).
+        CorpusWarning: once, if the languages are hard to compare (`ParallelCorpus.problems`).
     """
-    _check_limit(limit)
+    if limit is not None and limit < 1:
+        raise CorpusError(f"limit={limit} leaves nothing; give 1 or more, or leave it out")
     tags = None if languages is None else wanted_languages(languages)
     opened = open_source(source, split=split, limit=limit, separator=separator)
     records = opened.records
     if columns is not None:
-        records = rename_columns(records, _known_columns(columns), separator=separator)
+        if unknown := [column for column in columns if column not in COLUMNS]:
+            raise CorpusError(
+                f"columns={dict(columns)} renames to {unknown[0]!r}; write it as our name: theirs,"
+                f" with our names {list(COLUMNS)}"
+            )
+        records = rename_columns(records, columns, separator=separator)
     if opened.streamed:
         records = take_items(records, limit, tags)
     corpus = _check(records, opened.name if name is None else name)
@@ -270,7 +266,7 @@ def load_corpus(
 
 
 def wanted_languages(languages: Sequence[str]) -> tuple[str, ...]:
-    """Return the canonical tags a user asked for, each once, in their order; "zh" alone is one.
+    """The canonical tags a user asked for, each once and in the given order; "zh" alone is one.
 
     Args:
         languages: tags in any spelling.
@@ -293,24 +289,9 @@ def _check(records: Iterable[Record | Mapping[str, object]], name: str) -> Paral
 
 
 def _arrange(name: str, items: Sequence[Item]) -> ParallelCorpus:
-    """Return the corpus of checked items, brought into its one order: language by language."""
+    """The corpus of checked items, brought into its one order: language by language."""
     if not items:
         raise CorpusError(f"nothing of corpus {name!r} is left; ask for items that it has")
     order = {tag: place for place, tag in enumerate(dict.fromkeys(i.language for i in items))}
     ordered = tuple(sorted(items, key=lambda item: order[item.language]))
     return ParallelCorpus(name, ordered)
-
-
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise CorpusError(f"limit={limit} leaves nothing; give 1 or more, or leave it out")
-
-
-def _known_columns(columns: Mapping[str, str]) -> Mapping[str, str]:
-    unknown = [column for column in columns if column not in COLUMNS]
-    if unknown:
-        raise CorpusError(
-            f"columns={dict(columns)} renames to {unknown[0]!r}; write it as our name: theirs, with"
-            f" our names {list(COLUMNS)}"
-        )
-    return columns

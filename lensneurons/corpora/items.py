@@ -1,8 +1,7 @@
 """One text of a corpus: as it was read (`Record`) and as it is used (`Item`).
 
-Readers turn files into records, `problems.check_records` turns records into items, and
-`corpora.ParallelCorpus` holds items. A record still knows the line it came from, so that whatever
-is wrong with it can be said where it stands.
+Readers turn files into records, `checks.check_records` turns records into items, and a
+`ParallelCorpus` holds items. A record knows the line it came from, so an error can name it.
 """
 
 from __future__ import annotations

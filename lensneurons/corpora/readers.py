@@ -1,18 +1,19 @@
 """One reader a format; each yields `Record`s that know the line they came from.
 
-A reader maps columns and nothing else: no cleaning, no normalisation, no guessing. Whether the
-records make a corpus is for `problems.check_records` to say. Text is UTF-8; a byte-order mark at
-the start of a file and Windows line ends are tolerated, any other encoding is refused with its
-line. Only a line feed ends a line: U+2028 and the like are part of the text.
+A reader maps columns and nothing else: it does not clean, normalise or guess. Whether the records
+make a corpus is for `checks.check_records` to say. Text is UTF-8. A byte-order mark at the start of
+a file and Windows line ends are tolerated; any other encoding is refused with its line. Only a line
+feed ends a line: U+2028 and the like are part of the text.
 
-Where question and answer come as two columns, the separator closes the prompt, so that the prompt
-followed by the response is exactly what the model reads.
+If question and answer come as two columns, the separator closes the prompt, so that prompt +
+response is exactly what the model reads. `FORMATS` lists the formats that are known by the names of
+their files; a new one is a function and an entry there.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,6 @@ from lensneurons.languages.codes import language_code, language_of_name
 
 if TYPE_CHECKING:
     import datasets
-
-BOM = "\ufeff"
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -42,20 +41,16 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 where = f"{path.name}:{number}"
-                text = _decode(line, where)
-                yield where, text.removeprefix(BOM) if number == 1 else text
+                try:
+                    text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+                except UnicodeDecodeError as cause:
+                    raise CorpusError(
+                        f"{where}: byte 0x{line[cause.start]:02X} at position {cause.start} is not"
+                        " UTF-8; save the file as UTF-8"
+                    ) from cause
+                yield where, text.removeprefix("\ufeff") if number == 1 else text
     except OSError as cause:
         raise CorpusError(f"{path} cannot be read: {cause.strerror or cause}") from cause
-
-
-def _decode(line: bytes, where: str) -> str:
-    try:
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-    except UnicodeDecodeError as cause:
-        raise CorpusError(
-            f"{where}: byte 0x{line[cause.start]:02X} at position {cause.start} is not UTF-8;"
-            " save the file as UTF-8"
-        ) from cause
 
 
 def read_jsonl(path: Path) -> Iterator[Record]:
@@ -111,15 +106,13 @@ def read_parquet(path: Path) -> Iterator[Record]:
         raise CorpusError(f"{path} cannot be read as Parquet: {cause}") from cause
 
 
-def read_mgsm(paths: Sequence[Path], *, separator: str = "\n") -> Iterator[Record]:
+# One file a language, line i the same item in every file: the number of the line is the id.
+
+
+def read_mgsm(paths: Sequence[Path], separator: str) -> Iterator[Record]:
     """Yield the items of MGSM: ``mgsm_<language>.tsv``, a question, a tab and an answer a line.
 
-    Row i is the same problem in every file, so the line number is the item's id. Quotation marks
-    are text: the files know no quoting.
-
-    Args:
-        paths: the files, in the order of the languages.
-        separator: what stands between question and answer; it closes the prompt.
+    Quotation marks are text: the files know no quoting.
 
     Raises:
         CorpusError: a line has not exactly two fields, or a file is named after no language.
@@ -136,45 +129,33 @@ def read_mgsm(paths: Sequence[Path], *, separator: str = "\n") -> Iterator[Recor
             yield _numbered(where, language, fields[0] + separator, fields[1])
 
 
-def read_msvamp(paths: Sequence[Path], *, separator: str = "\n") -> Iterator[Record]:
+def read_msvamp(paths: Sequence[Path], separator: str) -> Iterator[Record]:
     """Yield the items of MSVAMP: ``test_<English language name>.json``, JSON *lines* in fact.
 
-    ``m_query`` holds the question in the language of the file, ``response`` the answer; ``query``
-    is always the English question and is read only from an English file without ``m_query``. Line
-    i is the same problem in every file, so the line number is the item's id.
-
-    Args:
-        paths: the files, in the order of the languages.
-        separator: what stands between question and answer; it closes the prompt.
+    ``m_query`` holds the question in the language of the file, ``response`` the answer. ``query``
+    is always the English question and is read only from an English file without ``m_query``.
 
     Raises:
         CorpusError: a line is not a JSON object or has no question or answer, or a file is named
             after no language.
     """
     for path in paths:
-        language = _language(path, path.stem.removeprefix("test_"), by_name=True)
-        question = ("m_query", "query") if language == "en" else ("m_query",)
+        language = _language(path, path.stem.removeprefix("test_"), language_of_name)
+        asked = ("m_query", "query") if language == "en" else ("m_query",)
         for where, line in read_lines(path):
             row = _json_object(line, where)
-            texts = [
-                next((row[key] for key in keys if isinstance(row.get(key), str)), None)
-                for keys in (question, ("response",))
-            ]
-            if not all(isinstance(text, str) for text in texts):
+            question = next((row[key] for key in asked if isinstance(row.get(key), str)), None)
+            answer = row.get("response")
+            if question is None or not isinstance(answer, str):
                 raise CorpusError(
                     f"{where}: no text under 'm_query' or 'response', only {sorted(row)}; both are"
                     " needed in MSVAMP"
                 )
-            yield _numbered(where, language, f"{texts[0]}{separator}", str(texts[1]))
+            yield _numbered(where, language, f"{question}{separator}", answer)
 
 
-def read_aligned_text(paths: Sequence[Path]) -> Iterator[Record]:
-    """Yield plain aligned sentences: ``<language>.txt``, one a line, line i everywhere the same.
-
-    The sentence is the response, the prompt is empty, the line number is the id.
-
-    Args:
-        paths: the files, in the order of the languages.
+def read_aligned_text(paths: Sequence[Path], separator: str) -> Iterator[Record]:
+    """Yield aligned sentences of ``<language>.txt``: a response without a prompt each.
 
     Raises:
         CorpusError: a file is named after no language.
@@ -185,14 +166,11 @@ def read_aligned_text(paths: Sequence[Path]) -> Iterator[Record]:
             yield _numbered(where, language, "", line)
 
 
-def read_sib200(paths: Sequence[Path]) -> Iterator[Record]:
+def read_sib200(paths: Sequence[Path], separator: str) -> Iterator[Record]:
     """Yield the FLORES sentences of SIB-200: ``<language>.<split>.tsv`` with a header.
 
-    The columns are ``index_id``, ``category`` and ``text``; ``index_id`` aligns the languages and
-    is the id, the text is the response, the prompt is empty.
-
-    Args:
-        paths: the files, in the order of the languages.
+    The columns are ``index_id`` (the id, which aligns the languages), ``category`` and ``text``
+    (the response; there is no prompt).
 
     Raises:
         CorpusError: the header or a line is not as described, or a file is named after no language.
@@ -209,6 +187,34 @@ def read_sib200(paths: Sequence[Path]) -> Iterator[Record]:
             if number:
                 columns = {"id": fields[0], "language": language, "response": fields[2]}
                 yield Record(where, columns)
+
+
+def _numbered(where: str, language: str, prompt: str, response: str) -> Record:
+    columns = {"id": where.rpartition(":")[2], "language": language}
+    return Record(where, columns | {"prompt": prompt, "response": response})
+
+
+def _language(path: Path, name: str, read: Callable[[str], str] = language_code) -> str:
+    """The language that a file is named after."""
+    try:
+        return read(name)
+    except CorpusError as refusal:
+        raise CorpusError(f"{path} is to be named after its language; {refusal}") from None
+
+
+Reader = Callable[[Sequence[Path], str], Iterable[Record]]
+# Format to the pattern of its files' names, and its reader; the first pattern that fits decides.
+FORMATS: dict[str, tuple[str, Reader]] = {
+    "MGSM": (r"mgsm_.+\.tsv", read_mgsm),
+    "MSVAMP": (r"test_.+\.json", read_msvamp),
+    "SIB-200": (r".+\.(train|dev|test)\.tsv", read_sib200),
+    "aligned text": (r"(?!(readme|license|notice)\b).+\.txt", read_aligned_text),
+    "JSON lines": (r".+\.jsonl", lambda paths, _: (r for path in paths for r in read_jsonl(path))),
+    "Parquet": (r".+\.parquet", lambda paths, _: (r for path in paths for r in read_parquet(path))),
+}
+
+
+# Sources that are no files
 
 
 def read_dict(texts: Mapping[str, object]) -> Iterator[Record]:
@@ -228,16 +234,13 @@ def read_dict(texts: Mapping[str, object]) -> Iterator[Record]:
                 " of (prompt, response) pairs"
             )
         for number, entry in enumerate(entries, start=1):
-            prompt, response = _pair(entry, f"{language}[{number}]")
-            yield _numbered(f"{language}:{number}", language, prompt, response)
-
-
-def _pair(entry: object, where: str) -> tuple[str, str]:
-    if isinstance(entry, str):
-        return "", entry
-    if isinstance(entry, (tuple, list)) and [type(part) for part in entry] == [str, str]:
-        return entry[0], entry[1]
-    raise CorpusError(f"{where} is {entry!r:.60}; give a text or a (prompt, response) pair")
+            pair = ("", entry) if isinstance(entry, str) else entry
+            if not isinstance(pair, (tuple, list)) or [type(part) for part in pair] != [str, str]:
+                raise CorpusError(
+                    f"{language}[{number}] is {entry!r:.60}; give a text or a (prompt, response)"
+                    " pair"
+                )
+            yield _numbered(f"{language}:{number}", language, *pair)
 
 
 def read_dataset(
@@ -261,8 +264,8 @@ def rename_columns(
     Args:
         records: the rows as read.
         columns: from our name (``"prompt"``) to the source's (``"question"``).
-        separator: closes a renamed, non-empty prompt: questions and answers of other people's
-            tables do not bring the seam along.
+        separator: closes a renamed, non-empty prompt: the tables of others hold questions and
+            answers without what stands between them.
 
     Raises:
         CorpusError: a row lacks one of the columns.
@@ -280,17 +283,3 @@ def rename_columns(
         if asked and isinstance(row["prompt"], str) and row["prompt"]:
             row["prompt"] += separator
         yield Record(record.where, row)
-
-
-def _numbered(where: str, language: str, prompt: str, response: str) -> Record:
-    """Return the record of line i, whose id is i."""
-    columns = {"id": where.rpartition(":")[2], "language": language}
-    return Record(where, columns | {"prompt": prompt, "response": response})
-
-
-def _language(path: Path, name: str, *, by_name: bool = False) -> str:
-    """Return the language a file is named after."""
-    try:
-        return language_of_name(name) if by_name else language_code(name)
-    except CorpusError as refusal:
-        raise CorpusError(f"{path} is to be named after its language; {refusal}") from None

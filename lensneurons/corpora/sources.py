@@ -1,7 +1,7 @@
 """One door for everything that holds a corpus: what is this, and who reads it.
 
 A path is known by its content and name, a folder by the names of its files, other sources by their
-type. What is not understood is refused with what was found and with all that would be understood.
+type. Anything else is refused, with what was found and with all that would be understood.
 """
 
 from __future__ import annotations
@@ -12,26 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from re import fullmatch
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from lensneurons.corpora.items import Record
-from lensneurons.corpora.readers import (
-    read_aligned_text,
-    read_dataset,
-    read_dict,
-    read_jsonl,
-    read_mgsm,
-    read_msvamp,
-    read_parquet,
-    read_sib200,
-)
+from lensneurons.corpora.readers import FORMATS, read_dataset, read_dict
 from lensneurons.errors import CorpusError
 from lensneurons.languages.codes import language_code
 from lensneurons.registry import CORPORA, load_registered
-
-if TYPE_CHECKING:
-    import datasets
-
 
 UNDERSTOOD = """load_corpus understands
   a .jsonl or .parquet file, or a folder of them, with id, language, prompt, response
@@ -42,16 +29,6 @@ UNDERSTOOD = """load_corpus understands
   a dict from language to texts or (prompt, response) pairs
   a Hugging Face data set, loaded with datasets.load_dataset
   "demo\""""
-
-# A file's name tells its kind; the first pattern that fits decides.
-_PATTERNS = {
-    "MGSM": r"mgsm_.+\.tsv",
-    "MSVAMP": r"test_.+\.json",
-    "SIB-200": r".+\.(train|dev|test)\.tsv",
-    "aligned text": r"(?!(readme|license|notice)\b).+\.txt",
-    "JSON lines": r".+\.jsonl",
-    "Parquet": r".+\.parquet",
-}
 
 
 class Source(NamedTuple):
@@ -82,14 +59,88 @@ def open_source(
     if isinstance(source, (str, os.PathLike)):
         return _open_path(Path(source), split, separator)
     if _is_dataset(source, "DatasetDict", "IterableDatasetDict"):
-        source, split = _part(source, split), None
+        _check_split("the data set", [str(part) for part in source], split)
+        if split is None and len(source) != 1:
+            raise CorpusError(f"the data set has the splits {list(source)}; choose one with split=")
+        source, split = source[next(iter(source)) if split is None else split], None
     if _is_dataset(source, "Dataset", "IterableDataset"):
         _refuse_split(split, "a single data set")
-        return _open_dataset(source)
+        name = (source.info.dataset_name if source.info else None) or "dataset"
+        streamed = _is_dataset(source, "IterableDataset")
+        return Source(name, read_dataset(source, where=name), streamed)
     if isinstance(source, Mapping):
         _refuse_split(split, "a dictionary")
         return Source("dictionary", read_dict(source))
     raise CorpusError(f"{type(source).__name__} is no source of a corpus; {UNDERSTOOD}")
+
+
+def _is_dataset(source: object, *names: str) -> bool:
+    """Recognise data sets without importing their library: nobody can hold one without it."""
+    library = sys.modules.get("datasets")
+    return library is not None and isinstance(source, tuple(getattr(library, n) for n in names))
+
+
+def _check_split(source: object, parts: Sequence[str], split: str | None) -> None:
+    if split is not None and split not in parts:
+        raise CorpusError(f"split={split!r} is not in {source}; it has {list(parts)}")
+
+
+def _refuse_split(split: str | None, what: str) -> None:
+    if split is not None:
+        raise CorpusError(f"split={split!r} was given, but {what} has no splits; leave it out")
+
+
+def _open_path(path: Path, split: str | None, separator: str) -> Source:
+    if path.is_dir():
+        format_, files = _folder_format(path)
+    elif path.is_file():
+        format_, files = _file_format(path), [path]
+    else:
+        raise CorpusError(f"{os.fspath(path)!r} is no file or folder; {UNDERSTOOD}")
+    if format_ == "SIB-200":
+        part_of = {file: file.name.split(".")[-2] for file in files}
+        _check_split(path, sorted(set(part_of.values())), split)
+        files = [file for file in files if split is None or part_of[file] == split]
+    else:
+        _refuse_split(split, f"{path} ({format_})")
+    name = path.stem if path.is_file() else path.resolve().name
+    return Source(name, FORMATS[format_][1](files, separator))
+
+
+def _named_format(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((one for one, (form, _) in FORMATS.items() if fullmatch(form, name)), None)
+
+
+def _file_format(path: Path) -> str:
+    """The format of one file, by its first bytes if they tell, else by its name."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    named = _named_format(path)
+    if head.startswith(b"PAR1"):
+        return "Parquet"
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") and named != "MSVAMP":
+        return "JSON lines"
+    if named is None or not head:
+        what = "is empty" if not head else f"begins with {head[:20]!r}, which is not understood"
+        raise CorpusError(f"{path} {what}; {UNDERSTOOD}")
+    return named
+
+
+def _folder_format(folder: Path) -> tuple[str, list[Path]]:
+    """The format of a folder's files, and those files sorted by name."""
+    entries = sorted(folder.iterdir())
+    found: dict[str, list[Path]] = {}
+    for file in entries:
+        if file.is_file() and (named := _named_format(file)) is not None:
+            found.setdefault(named, []).append(file)
+    if not found:
+        held = ", ".join(path.name for path in entries[:10]) + (", ..." if entries[10:] else "")
+        raise CorpusError(f"{folder} holds {held or 'nothing'}; {UNDERSTOOD}")
+    if len(found) > 1:
+        held = ", ".join(f"{one} ({files[0].name})" for one, files in found.items())
+        raise CorpusError(f"{folder} holds several kinds: {held}; keep one or give one file")
+    return next(iter(found.items()))
 
 
 def take_items(
@@ -97,7 +148,7 @@ def take_items(
 ) -> Iterator[Record]:
     """Yield from a stream the rows of the first `limit` ids in the wanted languages.
 
-    The stream ends as soon as every wanted language has all of them. Without `languages` it is
+    The stream is left as soon as every wanted language has all of them. Without `languages` it is
     read to its end, because another language might still come.
 
     Args:
@@ -123,8 +174,7 @@ def take_items(
         yield record
         if limit is not None and languages and all(kept[tag] >= limit for tag in languages):
             return
-    missing = sorted(set(languages or ()) - seen)
-    if missing:
+    if missing := sorted(set(languages or ()) - seen):
         present = sorted(tag for tag in seen if tag is not None)
         raise CorpusError(f"the stream has no language {missing[0]!r}; it has {present}")
 
@@ -134,106 +184,3 @@ def _tag(value: object) -> str | None:
         return language_code(value) if isinstance(value, str) else None
     except CorpusError:
         return None
-
-
-def _open_path(path: Path, split: str | None, separator: str) -> Source:
-    if path.is_dir():
-        kind, files = _folder_kind(path)
-    elif path.is_file():
-        kind, files = _file_kind(path), [path]
-    else:
-        raise CorpusError(f"{os.fspath(path)!r} is no file or folder; {UNDERSTOOD}")
-    if kind == "SIB-200":
-        files = _sib200_files(path, files, split)
-    else:
-        _refuse_split(split, f"{path} ({kind})")
-    name = path.stem if path.is_file() else path.resolve().name
-    return Source(name, _read(kind, files, separator))
-
-
-def _read(kind: str, files: Sequence[Path], separator: str) -> Iterable[Record]:
-    if kind == "MGSM":
-        return read_mgsm(files, separator=separator)
-    if kind == "MSVAMP":
-        return read_msvamp(files, separator=separator)
-    if kind == "SIB-200":
-        return read_sib200(files)
-    if kind == "aligned text":
-        return read_aligned_text(files)
-    reader = read_parquet if kind == "Parquet" else read_jsonl
-    return (record for file in files for record in reader(file))
-
-
-def _name_kind(path: Path) -> str | None:
-    name = path.name.lower()
-    return next((kind for kind, form in _PATTERNS.items() if fullmatch(form, name)), None)
-
-
-def _file_kind(path: Path) -> str:
-    """Return the kind of one file: by its first bytes where they tell, else by its name."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    kind = _name_kind(path)
-    if head.startswith(b"PAR1"):
-        return "Parquet"
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") and kind != "MSVAMP":
-        return "JSON lines"
-    if kind is None or not head:
-        what = "is empty" if not head else f"begins with {head[:20]!r}, which is not understood"
-        raise CorpusError(f"{path} {what}; {UNDERSTOOD}")
-    return kind
-
-
-def _folder_kind(folder: Path) -> tuple[str, list[Path]]:
-    """Return the kind of a folder's files, and those files in the order of their names."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    kinds: dict[str, list[Path]] = {}
-    for file in files:
-        kind = _name_kind(file)
-        if kind is not None:
-            kinds.setdefault(kind, []).append(file)
-    if not kinds:
-        names = [path.name for path in sorted(folder.iterdir())]
-        held = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        raise CorpusError(f"{folder} holds {held or 'nothing'}; {UNDERSTOOD}")
-    if len(kinds) > 1:
-        held = ", ".join(f"{kind} ({found[0].name})" for kind, found in kinds.items())
-        raise CorpusError(f"{folder} holds several kinds: {held}; keep one or give one file")
-    return next(iter(kinds.items()))
-
-
-def _sib200_files(path: Path, files: Sequence[Path], split: str | None) -> list[Path]:
-    parts = sorted({file.name.split(".")[-2] for file in files})
-    _check_part(path, parts, split)
-    return [file for file in files if split is None or file.name.split(".")[-2] == split]
-
-
-def _check_part(source: object, parts: Sequence[str], split: str | None) -> None:
-    if split is not None and split not in parts:
-        raise CorpusError(f"split={split!r} is not in {source}; it has {list(parts)}")
-
-
-def _refuse_split(split: str | None, what: str) -> None:
-    if split is not None:
-        raise CorpusError(f"split={split!r} was given, but {what} has no splits; leave it out")
-
-
-def _is_dataset(source: object, *kinds: str) -> bool:
-    """Tell data sets without importing their library: nobody can hold one without it."""
-    library = sys.modules.get("datasets")
-    return library is not None and isinstance(source, tuple(getattr(library, k) for k in kinds))
-
-
-def _part(
-    parts: datasets.DatasetDict | datasets.IterableDatasetDict, split: str | None
-) -> datasets.Dataset | datasets.IterableDataset:
-    _check_part("the data set", [str(part) for part in parts], split)
-    if split is None and len(parts) != 1:
-        raise CorpusError(f"the data set has the splits {list(parts)}; choose one with split=")
-    return parts[next(iter(parts)) if split is None else split]
-
-
-def _open_dataset(dataset: datasets.Dataset | datasets.IterableDataset) -> Source:
-    name = (dataset.info.dataset_name if dataset.info else None) or "dataset"
-    streamed = _is_dataset(dataset, "IterableDataset")
-    return Source(name, read_dataset(dataset, where=name), streamed)

@@ -1,45 +1,31 @@
-"""Accuracy before and after: the same problems asked twice, paired item by item.
+"""Accuracy: how often a model solves the problems of a corpus, and in the language it was asked in.
 
-    change = share right after - share right before
+    prompt -> text -> its last number and its language -> three verdicts
 
-Of one language: Newcombe's score interval for a paired difference (1998, method 10: Wilson's ends
-of both shares, with the correlation of the two), which is not empty where nobody changed, and
-McNemar's exact test of the items that did. Of several languages together: the mean over them, with
-a bootstrap over items, which are the same in every language and so are drawn together.
+    right_answer      the last number of the text is the last number of the item's response
+    right_language    the whole text is in the language of the item; undetermined is not
+    both              one and the other
 
-What it does not show: why answers changed. A text may be right by another way than before.
+Answer and language are kept apart because they fail apart: a model without its Thai neurons may
+still solve a problem, in English. The language is identified without numbers and without the names
+of the prompt, among the languages of the corpus and a few large ones.
 
-What a model answered to the problems of a corpus: each text, and whether it is right.
-
-    right answer    the last number of the text is the last number of the item's response
-    right language  the text, whole, is in the language of the item
-    both            one and the other
-
-The two parts are kept apart because they fail apart: a model without its Thai neurons may still
-solve a problem, in English.
-
-The interval of a share is Wilson's (1927). Each item is right or wrong once, so right items are
-binomial; Wilson's interval covers close to its level also for few items and shares near 0 and 1,
-where a bootstrap of ``0 of 50`` would say "0 to 0" (Wilson: 0 to 7 %). It speaks of one language of
-one model. The items are the same in every language and every model, so differences between two of
-them have narrower intervals, paired by item: bootstrap the items of `Accuracy.to_pandas` for those.
-
-What it does not show: whether the reasoning is right; whether a text that ends at the limit of
-tokens would have got there (`Answer.finished` tells them).
-
-How often a model answers the problems of a corpus, and in the language it was asked in.
-
-    prompt -> text -> last number (`numerals`) and language (`language_identification`)
-
-The answer of an item is the last number of its response, in the corpus and in the model's text. The
-language is identified over the whole text, without numbers and without the names of the prompt,
-among the languages of the corpus and a few large ones; "undetermined" is not right.
-
->>> result = ln.accuracy(model, corpus, max_new_tokens=128)          # doctest: +SKIP
+>>> result = ln.accuracy(model, corpus, max_new_tokens=128)              # doctest: +SKIP
 >>> result.per_language()[["right_answer", "right_language", "both"]]    # doctest: +SKIP
+>>> ln.accuracy_difference(before, after)                                # doctest: +SKIP
 
-What it does not show: whether the reasoning holds. A text that goes on after its answer (a base
-model that invents a next problem) is judged by the last number of all that it wrote.
+**Intervals.** Each item is right or wrong once, so right items are binomial. A share has Wilson's
+interval (1927), which covers close to its level also for few items and for shares near 0 and 1,
+where a bootstrap of ``0 of 50`` would say "0 to 0" (Wilson: 0 to 7 %). Two runs over the same items
+are paired item by item: their difference has Newcombe's score interval (1998, method 10: Wilson's
+ends of both shares, with the correlation of the two), which is not empty if nobody changed, and
+McNemar's exact test of the items that did change. Over several languages, the mean difference has a
+bootstrap interval over items, drawn together because they are the same in every language.
+
+What it does not show: whether the reasoning holds, or why answers differ; a text may be right in
+another way than before. A text that goes on after its answer (a base model that invents a next
+problem) is judged by its very last number; one that was cut at the limit of tokens might have got
+there (`Answer.finished`).
 """
 
 from __future__ import annotations
@@ -47,7 +33,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,20 +59,18 @@ from lensneurons.languages.detection import (
 )
 from lensneurons.models.family import model_family
 from lensneurons.models.identity import original_tokenizer
-from lensneurons.tokens.prepared import model_provenance
+from lensneurons.tokens.prepared import PreparedCorpus, model_provenance, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
-from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-
-KIND = "accuracy"
-PARTS = ("right_answer", "right_language", "both")
+VERDICTS = ("right_answer", "right_language", "both")
+Identify = Callable[[str], LanguageGuess]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +112,7 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Accuracy:
+class Accuracy(Value):
     """The answers of a model to a corpus. Made by `accuracy`.
 
     Attributes:
@@ -137,6 +120,8 @@ class Accuracy:
         decoding: how the texts were written.
         provenance: model, weights, corpus, and whether hooks (an ablation) were on the model.
     """
+
+    FILE_KIND = "accuracy"
 
     answers: tuple[Answer, ...]
     decoding: Decoding
@@ -173,141 +158,86 @@ class Accuracy:
 
         if not 0 < level < 1:
             raise LensNeuronsError(f"level={level}: coverage is a number between 0 and 1")
-        rows = [self._summary(language, level) for language in self.languages]
+        rows = []
+        for language in self.languages:
+            own = [answer for answer in self.answers if answer.language == language]
+            row: dict[str, int | float] = {"items": len(own)}
+            for name in VERDICTS:
+                right = sum(getattr(answer, name) for answer in own)
+                low, high = wilson_interval(right, len(own), level=level)
+                row |= {name: right / len(own), f"{name}_low": low, f"{name}_high": high}
+            row["undetermined"] = sum(answer.guess.language is None for answer in own) / len(own)
+            row["unfinished"] = sum(not answer.finished for answer in own) / len(own)
+            rows.append(row)
         return pd.DataFrame(rows, index=pd.Index(self.languages, name="language", dtype=object))
-
-    def _summary(self, language: str, level: float) -> dict[str, int | float]:
-        """One row of `per_language`."""
-        own = [answer for answer in self.answers if answer.language == language]
-        row: dict[str, int | float] = {"items": len(own)}
-        for part in PARTS:
-            right = sum(getattr(answer, part) for answer in own)
-            low, high = wilson_interval(right, len(own), level=level)
-            row |= {part: right / len(own), f"{part}_low": low, f"{part}_high": high}
-        row["undetermined"] = sum(answer.guess.language is None for answer in own) / len(own)
-        row["unfinished"] = sum(not answer.finished for answer in own) / len(own)
-        return row
 
     def to_pandas(self) -> pd.DataFrame:
         """One row an answer: id, language, text, expected, number, guess, confidence, script,
-        finished, and the three parts.
+        finished, and the three verdicts.
         """
         import pandas as pd
 
-        return pd.DataFrame([_row(answer) for answer in self.answers])
+        return pd.DataFrame(self._columns())
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path.
+    def _columns(self) -> dict[str, Any]:
+        numbers = [np.nan if answer.number is None else answer.number for answer in self]
+        return {
+            "id": [answer.id for answer in self],
+            "language": [answer.language for answer in self],
+            "text": [answer.text for answer in self],
+            "expected": np.array([answer.expected for answer in self], np.float64),
+            "number": np.array(numbers, np.float64),
+            "guess": [answer.guess.language for answer in self],
+            "confidence": np.array([answer.guess.confidence for answer in self], np.float64),
+            "script": [answer.guess.script for answer in self],
+            "finished": np.array([answer.finished for answer in self], bool),
+            **{v: np.array([getattr(answer, v) for answer in self], bool) for v in VERDICTS},
+        }
 
-        What is right is written beside the numbers it follows from, for readers of other programs.
-        """
-        rows = [_row(answer) for answer in self]
-        arrays = {name: np.array([row[name] for row in rows], np.float64) for name in _NUMBERS}
-        for name in ("finished", *PARTS):
-            arrays[name] = np.array([row[name] for row in rows], bool)
-        details: dict[str, Any] = {name: [row[name] for row in rows] for name in _TEXTS}
-        details["decoding"] = asdict(self.decoding)
-        details["provenance"] = self.provenance.to_dict()
-        return save_arrays(path, KIND, arrays, details)
+    def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The columns; verdicts are written too, for readers in other programs."""
+        columns = self._columns()
+        arrays = {name: one for name, one in columns.items() if isinstance(one, np.ndarray)}
+        details = {name: one for name, one in columns.items() if name not in arrays}
+        run = {"decoding": asdict(self.decoding), "provenance": self.provenance.to_dict()}
+        return arrays, {**details, **run}
 
     @classmethod
-    def load(cls, path: str | Path) -> Accuracy:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        arrays, details = load_arrays(path, KIND)
-        columns: Mapping[str, Any] = {**{n: a.tolist() for n, a in arrays.items()}, **details}
-        names = (*_TEXTS, *_NUMBERS, "finished")
-        values = zip(*(columns[name] for name in names), strict=True)
-        answers = tuple(_answer(dict(zip(names, row, strict=True))) for row in values)
+    def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Accuracy:
+        columns = {**{name: array.tolist() for name, array in arrays.items()}, **details}
+        guesses = map(LanguageGuess, *(columns[name] for name in ("guess", "confidence", "script")))
+        numbers = [None if np.isnan(number) else number for number in columns["number"]]
+        texts = (columns[name] for name in ("id", "language", "text", "expected"))
+        rows = zip(*texts, numbers, guesses, columns["finished"], strict=True)
+        answers = tuple(Answer(*row) for row in rows)
         provenance = Provenance.from_dict(details["provenance"])
         return cls(answers, Decoding(**details["decoding"]), provenance)
 
-    def __repr__(self) -> str:
-        shares = (sum(getattr(answer, part) for answer in self) / len(self) for part in PARTS)
-        told = ", ".join(
-            f"{part.replace('_', ' ')} {share:.1%}"
-            for part, share in zip(PARTS, shares, strict=True)
-        )
+    def _brief(self) -> str:
+        shares = {name: sum(getattr(answer, name) for answer in self) for name in VERDICTS}
+        told = ", ".join(f"{n.replace('_', ' ')} {s / len(self):.1%}" for n, s in shares.items())
         return (
-            f"Accuracy({self.provenance.model}: {len(self)} answers in {len(self.languages)} "
-            f"languages: {told})"
+            f"{self.provenance.model}: {len(self)} answers in {len(self.languages)} languages: "
+            f"{told}"
         )
 
-    def _repr_html_(self) -> str:
+    def _overview(self) -> Overview:
+        def percent(row: Mapping[Any, Any], name: str) -> str:
+            low, middle, high = (100 * row[name + end] for end in ("_low", "", "_high"))
+            return f"{middle:.0f} % ({low:.0f}-{high:.0f})"
+
         table = self.per_language()
-        head = ("language", "name", "items", *(part.replace("_", " ") for part in PARTS))
         rows = [
-            (tag, language_name(tag), int(row["items"]), *(_share(row, part) for part in PARTS))
+            (tag, language_name(tag), int(row["items"]), *(percent(row, v) for v in VERDICTS))
             for tag, row in zip(table.index, table.to_dict("records"), strict=True)
         ]
-        return html_table(repr(self), head, rows)
-
-
-_TEXTS = ("id", "language", "text", "guess", "script")
-_NUMBERS = ("expected", "number", "confidence")
-
-
-def _row(answer: Answer) -> dict[str, Any]:
-    """One row of `Accuracy.to_pandas`."""
-    return {
-        "id": answer.id,
-        "language": answer.language,
-        "text": answer.text,
-        "expected": answer.expected,
-        "number": np.nan if answer.number is None else answer.number,
-        "guess": answer.guess.language,
-        "confidence": answer.guess.confidence,
-        "script": answer.guess.script,
-        "finished": answer.finished,
-        **{part: getattr(answer, part) for part in PARTS},
-    }
-
-
-def _answer(row: Mapping[str, Any]) -> Answer:
-    """The answer that `_row` described."""
-    return Answer(
-        id=row["id"],
-        language=row["language"],
-        text=row["text"],
-        expected=row["expected"],
-        number=None if np.isnan(row["number"]) else row["number"],
-        guess=LanguageGuess(row["guess"], row["confidence"], row["script"]),
-        finished=row["finished"],
-    )
-
-
-def _share(row: Mapping[Any, Any], part: str) -> str:
-    """A share with its interval, in percent, such as ``"43 % (31-57)"``."""
-    low, middle, high = (100 * row[part + end] for end in ("_low", "", "_high"))
-    return f"{middle:.0f} % ({low:.0f}-{high:.0f})"
-
-
-def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share.
-
-    Args:
-        right: how many of them.
-        n: of how many, at least 1.
-        level: coverage, between 0 and 1.
-
-    Returns:
-        Lower and upper end, 0 to 1.
-    """
-    from scipy.stats import binomtest
-
-    found = binomtest(int(right), n).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
-
-
-Identify = Callable[[str], LanguageGuess]
+        head = ("language", "name", "items", *(name.replace("_", " ") for name in VERDICTS))
+        return Overview(repr(self), head, rows)
 
 
 def accuracy(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     *,
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
@@ -323,7 +253,7 @@ def accuracy(
 
     Args:
         model: what `load_model` returns, or any TransformerLens model. Hooks on it act.
-        corpus: problems whose responses end with the number that answers them.
+        corpus: problems whose responses end with the number that answers them, prepared or not.
         max_new_tokens: most tokens of a text; None for 512, or less where the context has less.
         temperature: 0 always takes the likeliest token; else tokens are drawn.
         seed: of the drawing; the same for two states of a model gives paired texts.
@@ -344,39 +274,35 @@ def accuracy(
             told from others of its script.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
+    corpus, tokenizer = _texts(model, corpus, tokenizer)
     decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
-    expected = [expected_number(item) for item in corpus]
-    if identify is None:
-        _require_identification(corpus, ignore, minimum_confidence)
+    judges = _judges(corpus, identify, ignore, minimum_confidence)
     tokenizer = tokenizer or original_tokenizer(model)
     prompts = [item.prompt for item in corpus]
     written = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
-    answers = []
-    for item, number, response in zip(corpus, expected, written, strict=True):
-        ask = identify or _identify_for(item, corpus, ignore, minimum_confidence)
-        answers.append(_judge(item, number, response, ask))
+    answers = tuple(judge(response) for judge, response in zip(judges, written, strict=True))
     provenance = model_provenance(model, tokenizer, corpus.fingerprint)
-    return Accuracy(tuple(answers), decoding, provenance)
+    return Accuracy(answers, decoding, provenance)
 
 
 def answer_scorer(
     model: Any,
-    corpus: ParallelCorpus,
+    corpus: ParallelCorpus | PreparedCorpus,
     *,
     max_new_tokens: int | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Callable[[Sequence[int]], list[bool]]:
-    """Make the function that lets a model answer some items, greedily, as one batch a call.
+    """Make the function that lets a model answer some items, greedily, one batch a call.
 
     Args:
         model: a ``TransformerBridge``; hooks that are on it when the function is called act.
-        corpus: problems whose responses end with the number that answers them.
+        corpus: problems whose responses end with the number that answers them, prepared or not.
         max_new_tokens: most tokens of a text; None for 512, or less where the context has less.
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
 
     Returns:
         ``score(rows)``: whether each answer is right and in the right language. An item may be
-        named several times: rows that differ in their condition.
+        named several times, for rows under different conditions.
 
     Raises:
         CorpusError: an item without a number in its response, or without a prompt.
@@ -385,27 +311,66 @@ def answer_scorer(
     """
     if model_family(model) == "hooked":
         raise ModelError("answers under several conditions need a TransformerBridge: load_model()")
-    expected = [expected_number(item) for item in corpus]
-    _require_identification(corpus, (), MINIMUM_CONFIDENCE)
-    tokenizer = tokenizer or original_tokenizer(model)
-    ids = encode_prompts([item.prompt for item in corpus], tokenizer)
+    corpus, given = _texts(model, corpus, tokenizer)
+    judges = _judges(corpus)
+    own = given or original_tokenizer(model)
+    ids = encode_prompts([item.prompt for item in corpus], own)
     decoding = Decoding(fit_context(model, [len(row) for row in ids], max_new_tokens))
-    asks = [_identify_for(item, corpus, (), MINIMUM_CONFIDENCE) for item in corpus]
 
     def score(rows: Sequence[int]) -> list[bool]:
-        written = write_rows(model, tokenizer, [ids[row] for row in rows], list(rows), decoding)
-        pairs = zip(rows, written, strict=True)
-        return [_judge(corpus.items[i], expected[i], text, asks[i]).both for i, text in pairs]
+        written = write_rows(model, own, [ids[row] for row in rows], list(rows), decoding)
+        return [judges[row](text).both for row, text in zip(rows, written, strict=True)]
 
     return score
 
 
-def _require_identification(
-    corpus: ParallelCorpus, ignore: Sequence[str], minimum_confidence: float
-) -> None:
-    """Ask once in vain, so that a language or a confidence that will not do is refused now."""
-    require_identifiable(corpus.languages)
-    _identify_for(corpus.items[0], corpus, ignore, minimum_confidence)("")
+def _texts(
+    model: Any,
+    corpus: ParallelCorpus | PreparedCorpus,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> tuple[ParallelCorpus, PreTrainedTokenizerBase | None]:
+    """The texts, and the tokenizer that a prepared corpus was encoded with."""
+    if isinstance(corpus, PreparedCorpus):
+        corpus = prepare(model, corpus, tokenizer=tokenizer)
+        return corpus.corpus, corpus.tokenizer
+    return corpus, tokenizer
+
+
+def _judges(
+    corpus: ParallelCorpus,
+    identify: Identify | None = None,
+    ignore: Sequence[str] = (),
+    minimum_confidence: float = MINIMUM_CONFIDENCE,
+) -> list[Callable[[Response], Answer]]:
+    """One function an item, from a text to what it is worth.
+
+    Raises before any forward pass where an item, a language or the confidence will not do.
+    """
+
+    def judge_of(item: Item) -> Callable[[Response], Answer]:
+        expected = expected_number(item)
+        words = {*ignore, *names_in(item.prompt)}
+
+        def detect(text: str) -> LanguageGuess:
+            return detect_language(
+                text,
+                languages=corpus.languages,
+                ignore=words,
+                minimum_confidence=minimum_confidence,
+            )
+
+        def judge(response: Response) -> Answer:
+            number, guess = last_number(response.text), (identify or detect)(response.text)
+            told = (response.text, expected, number, guess, response.finished)
+            return Answer(item.id, item.language, *told)
+
+        return judge
+
+    judges = [judge_of(item) for item in corpus]
+    if identify is None:
+        require_identifiable(corpus.languages)
+        judges[0](Response("", True, 0))  # refuses a confidence that is none
+    return judges
 
 
 def expected_number(item: Item) -> float:
@@ -424,45 +389,19 @@ def expected_number(item: Item) -> float:
     return number
 
 
-def _identify_for(
-    item: Item, corpus: ParallelCorpus, ignore: Sequence[str], minimum_confidence: float
-) -> Identify:
-    """`detect_language` for the texts of one item."""
-
-    def identify(text: str) -> LanguageGuess:
-        return detect_language(
-            text,
-            languages=corpus.languages,
-            ignore={*ignore, *names_in(item.prompt)},
-            minimum_confidence=minimum_confidence,
-        )
-
-    return identify
-
-
-def _judge(item: Item, expected: float, response: Response, identify: Identify) -> Answer:
-    """What a text is worth."""
-    return Answer(
-        id=item.id,
-        language=item.language,
-        text=response.text,
-        expected=expected,
-        number=last_number(response.text),
-        guess=identify(response.text),
-        finished=response.finished,
-    )
+# Two runs over the same items
 
 
 def accuracy_difference(
-    before: Accuracy, after: Accuracy, *, part: str = "both", level: float = 0.95
+    before: Accuracy, after: Accuracy, *, verdict: str = "both", level: float = 0.95
 ) -> pd.DataFrame:
-    """Change of the share of right answers, language by language.
+    """Difference of the shares of right answers, language by language.
 
     Args:
         before: answers of one model.
         after: answers of another, or under an intervention. Items that only one of them has are
             left out.
-        part: ``"right_answer"``, ``"right_language"`` or ``"both"``.
+        verdict: ``"right_answer"``, ``"right_language"`` or ``"both"``.
         level: coverage of the intervals.
 
     Returns:
@@ -471,15 +410,22 @@ def accuracy_difference(
 
     Raises:
         CorpusError: no item was asked in both.
-        LensNeuronsError: an unknown part, or a level outside (0, 1).
+        LensNeuronsError: an unknown verdict, or a level outside (0, 1).
     """
     import pandas as pd
+    from scipy.stats import binomtest
 
-    found = _paired(before, after, part)
+    found = _paired(before, after, verdict)
     rows = {}
     for language in dict.fromkeys(language for language, _ in found):
         pairs = np.array([pair for (tag, _), pair in found.items() if tag == language], bool)
-        rows[language] = _row_answer_changes(pairs[:, 0], pairs[:, 1], level)
+        was, is_ = pairs.T
+        gained, lost = int((is_ & ~was).sum()), int((was & ~is_).sum())
+        low, high = paired_interval(was, is_, level=level)
+        p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+        one, two = float(was.mean()), float(is_.mean())
+        told = {"items": len(was), "before": one, "after": two, "change": two - one}
+        rows[language] = {**told, "low": low, "high": high, "p": p}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("language")
 
 
@@ -488,17 +434,17 @@ def mean_difference(
     after: Accuracy,
     *,
     languages: Sequence[str] | None = None,
-    part: str = "both",
+    verdict: str = "both",
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Change of the mean over languages of the share of right answers.
+    """Difference of the share of right answers, averaged over languages.
 
     Args:
         before: answers of one model.
         after: answers of another to the same items.
         languages: which to average, such as those nobody trained; None for all.
-        part: as in `accuracy_difference`.
+        verdict: as in `accuracy_difference`.
         level: coverage.
         seed: of the bootstrap over items.
 
@@ -507,60 +453,54 @@ def mean_difference(
 
     Raises:
         CorpusError: no item was asked in both, or a language is missing.
-        LensNeuronsError: an unknown part, a level outside (0, 1), or fewer than two items.
+        LensNeuronsError: an unknown verdict, a level outside (0, 1), or fewer than two items.
     """
-    found = _paired(before, after, part)
-    wanted = list(dict.fromkeys(tag for tag, _ in found)) if languages is None else list(languages)
-    if missing := [tag for tag in wanted if tag not in {tag for tag, _ in found}]:
+    found = _paired(before, after, verdict)
+    asked = list(dict.fromkeys(tag for tag, _ in found))
+    wanted = asked if languages is None else list(languages)
+    if missing := [tag for tag in wanted if tag not in asked]:
         raise CorpusError(f"no item was asked in {missing} before and after")
     kept = {key: pair for key, pair in found.items() if key[0] in wanted}
     # Each language weighs the same, however many items it has.
     sizes = {tag: sum(key[0] == tag for key in kept) for tag in wanted}
     weight = 1 / np.array([sizes[tag] for tag, _ in kept])
     change = np.array([float(after) - float(before) for before, after in kept.values()])
-    drawn = item_bootstrap(
-        tuple(item for _, item in kept),
-        np.zeros(len(kept), np.int64),
-        change * weight,
-        weight,
-        level=level,
-        seed=seed,
-    )
+    items, one_row = tuple(item for _, item in kept), np.zeros(len(kept), np.int64)
+    drawn = item_bootstrap(items, one_row, change * weight, weight, level=level, seed=seed)
     middle, low, high = (np.asarray(value[0]) for value in (drawn.estimate, drawn.low, drawn.high))
     return Interval(middle, low, high, level, drawn.method)
 
 
 def _paired(
-    before: Accuracy, after: Accuracy, part: str
+    before: Accuracy, after: Accuracy, verdict: str
 ) -> dict[tuple[str, str], tuple[bool, bool]]:
     """Language and item to whether it was right before, and after."""
-    choose(part, PARTS, "part")
-    first = {(answer.language, answer.id): getattr(answer, part) for answer in before}
-    second = {(answer.language, answer.id): getattr(answer, part) for answer in after}
+    choose(verdict, VERDICTS, "verdict")
+    first, second = (
+        {(answer.language, answer.id): getattr(answer, verdict) for answer in one}
+        for one in (before, after)
+    )
     found = {key: (right, second[key]) for key, right in first.items() if key in second}
     if not found:
         raise CorpusError("no item was asked both before and after: give the same problems")
     return found
 
 
-def _row_answer_changes(
-    before: np.ndarray, after: np.ndarray, level: float
-) -> dict[str, int | float]:
-    """One row of `accuracy_difference`."""
+def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share.
+
+    Args:
+        right: how many of them.
+        n: of how many, at least 1.
+        level: coverage, between 0 and 1.
+
+    Returns:
+        Lower and upper end, 0 to 1.
+    """
     from scipy.stats import binomtest
 
-    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    low, high = paired_interval(before, after, level=level)
-    p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    return {
-        "items": len(before),
-        "before": float(before.mean()),
-        "after": float(after.mean()),
-        "change": float(after.mean()) - float(before.mean()),
-        "low": low,
-        "high": high,
-        "p": float(p),
-    }
+    found = binomtest(int(right), n).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def paired_interval(

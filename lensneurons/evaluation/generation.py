@@ -1,10 +1,18 @@
 """What a model answers: texts written after prompts, greedily or sampled, in batches.
 
-The model writes as it is: every forward pass goes through its hook points, so an ablation or a
-steering vector acts on the prompt and on each new token. (Keys and values are cached: a hook sees
-the prompt first, padding included, and then one token at a time.) Prompts are encoded as the
-tokenizer encodes any text, without what it would put behind; they are grouped by length, padded on
-the left, the longest first. A text ends with one of the model's end tokens.
+The model writes as it is. Every forward pass goes through its hook points, so an ablation or a
+steering vector acts on the prompt and on each new token. (Keys and values are cached: a hook first
+sees the prompt, padding included, and then one token at a time.) What the model's own
+``generation_config`` asks for (penalties, top-p, a temperature) is put aside.
+
+Prompts are encoded as the tokenizer encodes any text, but without the special tokens that it puts
+behind a text. They are sorted by length, the longest first, and padded on the left. A text ends
+with one of the model's end tokens.
+
+Sampling adds Gumbel noise to ``logits / temperature`` and takes the largest, which draws from the
+softmax. The noise depends only on the seed and on the place of the prompt in the list, so a text
+does not depend on its batch, and two states of a model (before and after an ablation) are compared
+under the same noise.
 
 >>> generate(model, ["2 + 3 ="], max_new_tokens=8)                       # doctest: +SKIP
 [' 5']
@@ -12,21 +20,6 @@ the left, the longest first. A text ends with one of the model's end tokens.
 What it does not do: chat templates, few-shot prompts, beams, several texts a prompt (give it
 several times). Batches differ from single prompts by rounding (1e-6 in fp32, more in half
 precision), which can turn a nearly even choice.
-
-How one batch of texts is written: greedily or sampled, by the model as it is, hooks and all.
-
-Plain decoding and nothing else. Whatever a model's own ``generation_config`` asks for (penalties,
-top-p, a temperature) is put aside while it writes.
-
-Sampling adds Gumbel noise to ``logits / temperature`` and takes the largest, which draws from the
-softmax. The noise depends on the seed and the place of the prompt in the list alone, so a text does
-not depend on the batch it is in, and two states of a model (before and after an ablation) are
-compared under the same noise.
-
-A ``TransformerBridge`` writes through Hugging Face's ``generate``, whose modules are the bridge's
-components: every forward pass fires the hook points. A ``HookedTransformer`` has a ``generate`` of
-its own, which pads and draws in its own way: it gets prompts of one length, and one prompt at a
-time where tokens are drawn.
 """
 
 from __future__ import annotations
@@ -45,6 +38,8 @@ from lensneurons.models.identity import original_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+LONGEST = 512  # new tokens of a text where nobody says how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,129 +69,6 @@ class Decoding:
             raise LensNeuronsError(f"seed={self.seed}: seeds are 0 or more")
         if self.batch_tokens < 1:
             raise LensNeuronsError(f"batch_tokens={self.batch_tokens} holds nothing; give more")
-
-
-def write_batch(
-    model: Any,
-    ids: Sequence[list[int]],
-    rows: Sequence[int],
-    *,
-    new_tokens: int,
-    decoding: Decoding,
-    ends: list[int],
-) -> list[list[int]]:
-    """Write one batch.
-
-    Args:
-        model: a TransformerLens model.
-        ids: token ids of each prompt.
-        rows: the place of each prompt in the list of all prompts, which gives its noise.
-        new_tokens: most tokens of a text.
-        decoding: how to write.
-        ends: ids that end a text.
-
-    Returns:
-        New token ids after each prompt, up to and including an end token; what follows one has no
-        meaning.
-    """
-    write = _write_bridge if model_family(model) == "bridge" else _write_hooked
-    return write(model, ids, rows, new_tokens, decoding, ends)
-
-
-def _write_bridge(
-    model: Any,
-    ids: Sequence[list[int]],
-    rows: Sequence[int],
-    new_tokens: int,
-    decoding: Decoding,
-    ends: list[int],
-) -> list[list[int]]:
-    """New tokens after each prompt, by Hugging Face's `generate` over the bridge's components."""
-    pad = ends[0] if ends else 0
-    width = max(map(len, ids))
-    tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
-    noise = [_Noise(rows, decoding)] if decoding.temperature else []
-    with _plain_decoding(model.original_model):
-        written = model.original_model.generate(
-            tokens.to(input_device(model)),
-            attention_mask=mask.to(input_device(model)),
-            max_new_tokens=new_tokens,
-            do_sample=False,
-            logits_processor=noise,
-            eos_token_id=ends or None,
-            pad_token_id=pad,
-        )
-    return written[:, width:].tolist()
-
-
-@contextmanager
-def _plain_decoding(hugging_face: Any) -> Iterator[None]:
-    """Put a model's habits of writing (penalties, top-p, a temperature) aside for a while."""
-    from transformers import GenerationConfig
-
-    saved = hugging_face.generation_config
-    hugging_face.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        hugging_face.generation_config = saved
-
-
-class _Noise:
-    """Gumbel noise on the logits of each row, from a generator of its own."""
-
-    def __init__(self, rows: Sequence[int], decoding: Decoding) -> None:
-        self.temperature = decoding.temperature
-        self.generators = [
-            torch.Generator().manual_seed(_prompt_seed(decoding.seed, row)) for row in rows
-        ]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The logits [batch, vocabulary], float32, whose largest is the token drawn."""
-        drawn = torch.empty(scores.shape)
-        for row, generator in zip(drawn, self.generators, strict=True):
-            row.exponential_(generator=generator)
-        return scores.float() / self.temperature - drawn.log().to(scores.device)
-
-
-def _prompt_seed(seed: int, row: int) -> int:
-    """An independent seed for each prompt."""
-    return int(np.random.SeedSequence([seed, row]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _write_hooked(
-    model: Any,
-    ids: Sequence[list[int]],
-    rows: Sequence[int],
-    new_tokens: int,
-    decoding: Decoding,
-    ends: list[int],
-) -> list[list[int]]:
-    """New tokens after each prompt, by the own `generate` of a `HookedTransformer`."""
-    device = input_device(model)
-    tokens = torch.tensor(ids, device=device)
-    bos = getattr(model.tokenizer, "bos_token_id", None)
-    sampling = {"temperature": decoding.temperature} if decoding.temperature else {}
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode():
-        torch.manual_seed(_prompt_seed(decoding.seed, rows[0]))
-        written = model.generate(
-            tokens,
-            max_new_tokens=new_tokens,
-            stop_at_eos=bool(ends),
-            eos_token_id=ends or None,
-            do_sample=bool(sampling),
-            prepend_bos=bool((tokens[:, 0] == bos).all()) if bos is not None else False,
-            return_type="tokens",
-            verbose=False,
-            # Without a tokenizer 3.9 makes no mask, and learned positions behind a cache are wrong.
-            use_past_kv_cache=model.tokenizer is not None,
-            **sampling,
-        )
-    return written[:, tokens.shape[1] :].tolist()
-
-
-LONGEST = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +138,8 @@ def write_responses(
         model: a TransformerLens model. Hooks on it act.
         prompts: what to go on from.
         decoding: how to write.
-        first_row: the place of the first prompt in a longer list of prompts. Noise depends on the
-            place alone, so a list may be written in pieces.
+        first_row: the place of the first prompt in a longer list, which may so be written in
+            pieces: noise depends on the place.
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         progress: show one progress bar, in prompts.
 
@@ -283,35 +155,20 @@ def write_responses(
     new_tokens = fit_context(model, [len(row) for row in ids], decoding.max_new_tokens)
     decoding = replace(decoding, max_new_tokens=new_tokens)
     written: dict[int, Response] = {}
+    order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
     with tqdm(total=len(ids), unit="prompt", disable=not progress, desc="write") as bar:
-        for rows in _plan(ids, new_tokens, decoding, same_length=hooked):
+        while order:
+            length = len(ids[order[0]])
+            size = max(1, decoding.batch_tokens // (length + new_tokens))
+            if hooked:  # wants prompts of one length, and one prompt if tokens are drawn
+                alike = sum(len(ids[row]) == length for row in order)
+                size = 1 if decoding.temperature else min(size, alike)
+            rows, order = order[:size], order[size:]
             places = [first_row + row for row in rows]
             batch = write_rows(model, tokenizer, [ids[row] for row in rows], places, decoding)
             written |= dict(zip(rows, batch, strict=True))
             bar.update(len(rows))
     return [written[row] for row in range(len(ids))]
-
-
-def write_rows(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    ids: Sequence[list[int]],
-    rows: Sequence[int],
-    decoding: Decoding,
-) -> list[Response]:
-    """Write one batch, in the order of its prompts.
-
-    Args:
-        model: a TransformerLens model. Hooks on it act; each row may have its own.
-        tokenizer: reads what was written.
-        ids: token ids of each prompt, as `encode_prompts` gives them.
-        rows: the place of each prompt in the list of all prompts, which gives its noise.
-        decoding: how to write; `max_new_tokens` as `fit_context` gives it.
-    """
-    ends = _end_tokens(model, tokenizer)
-    new_tokens = fit_context(model, [len(row) for row in ids], decoding.max_new_tokens)
-    new = write_batch(model, ids, rows, new_tokens=new_tokens, decoding=decoding, ends=ends)
-    return [_read(tokens, ends, tokenizer) for tokens in new]
 
 
 def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -323,20 +180,16 @@ def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     if isinstance(prompts, str) or not prompts:
         raise LensNeuronsError(f"prompts={prompts!r}: give a list of one text or more")
     encoded = tokenizer(list(prompts), return_special_tokens_mask=True)
-    pairs = zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
-    ids: list[list[int]] = [_without_tail(row, mask) for row, mask in pairs]
+    ids = []
+    for row, mask in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+        last = max((place for place, special in enumerate(mask) if not special), default=0)
+        ids.append(row[: last + 1])
     if empty := [number for number, row in enumerate(ids) if not row]:
         raise LensNeuronsError(
             f"prompt {empty[0]} of {len(ids)} has no tokens: this tokenizer begins texts with "
             "nothing, so give at least one character"
         )
     return ids
-
-
-def _without_tail(row: list[int], mask: list[int]) -> list[int]:
-    """The ids without the special tokens that the tokenizer put behind the text."""
-    last = max((place for place, special in enumerate(mask) if not special), default=-1)
-    return row[: last + 1] if last >= 0 else row[:1]
 
 
 def fit_context(model: Any, lengths: Sequence[int], max_new_tokens: int | None) -> int:
@@ -356,35 +209,144 @@ def fit_context(model: Any, lengths: Sequence[int], max_new_tokens: int | None) 
     return min(LONGEST, context - longest) if max_new_tokens is None else max_new_tokens
 
 
-def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids that end a text: the tokenizer's, and those of the model's generation_config."""
+def write_rows(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[list[int]],
+    rows: Sequence[int],
+    decoding: Decoding,
+) -> list[Response]:
+    """Write one batch, in the order of its prompts.
+
+    Args:
+        model: a TransformerLens model. Hooks on it act; each row may have its own.
+        tokenizer: reads what was written.
+        ids: token ids of each prompt, as `encode_prompts` gives them.
+        rows: the place of each prompt in the list of all prompts, which gives its noise.
+        decoding: how to write; `max_new_tokens` as `fit_context` gives it.
+    """
     config = getattr(getattr(model, "original_model", None), "generation_config", None)
     own = getattr(config, "eos_token_id", None)
-    ends: list[Any] = own if isinstance(own, list) else [own]
-    return sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None})
+    given: list[Any] = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
+    ends = sorted({end for end in given if end is not None})
+    new_tokens = fit_context(model, [len(row) for row in ids], decoding.max_new_tokens)
+    responses = []
+    for new in write_batch(model, ids, rows, new_tokens=new_tokens, decoding=decoding, ends=ends):
+        stop = next((place for place, token in enumerate(new) if token in ends), None)
+        text = tokenizer.decode(
+            new[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        count = len(new) if stop is None else stop + 1
+        responses.append(Response(str(text), stop is not None, count))
+    return responses
 
 
-def _plan(
-    ids: Sequence[list[int]], new_tokens: int, decoding: Decoding, *, same_length: bool
-) -> Iterator[list[int]]:
-    """Batches of prompts, the longest first; a `HookedTransformer` wants prompts of one length, and
-    one prompt where tokens are drawn.
+def write_batch(
+    model: Any,
+    ids: Sequence[list[int]],
+    rows: Sequence[int],
+    *,
+    new_tokens: int,
+    decoding: Decoding,
+    ends: list[int],
+) -> list[list[int]]:
+    """Write the tokens of one batch.
+
+    A bridge writes by Hugging Face's `generate`, whose modules are the bridge's components, so
+    hooks fire.
+
+    Args:
+        model: a TransformerLens model.
+        ids: token ids of each prompt.
+        rows: the place of each prompt in the list of all prompts, which gives its noise.
+        new_tokens: most tokens of a text.
+        decoding: how to write.
+        ends: ids that end a text.
+
+    Returns:
+        New token ids after each prompt, up to and including an end token; what follows an end
+        token has no meaning.
     """
-    order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
-    while order:
-        length = len(ids[order[0]])
-        size = max(1, decoding.batch_tokens // (length + new_tokens))
-        if same_length:
-            alike = sum(len(ids[row]) == length for row in order)
-            size = 1 if decoding.temperature else min(size, alike)
-        yield order[:size]
-        order = order[size:]
+    seeds = [_prompt_seed(decoding.seed, row) for row in rows]
+    if model_family(model) == "hooked":
+        return _write_hooked(model, ids, seeds[0], new_tokens, decoding.temperature, ends)
+    pad = ends[0] if ends else 0
+    width = max(map(len, ids))
+    tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
+    noise = [_Noise(seeds, decoding.temperature)] if decoding.temperature else []
+    with _plain_decoding(model.original_model):
+        written = model.original_model.generate(
+            tokens.to(input_device(model)),
+            attention_mask=mask.to(input_device(model)),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            logits_processor=noise,
+            eos_token_id=ends or None,
+            pad_token_id=pad,
+        )
+    return written[:, width:].tolist()
 
 
-def _read(tokens: list[int], ends: list[int], tokenizer: PreTrainedTokenizerBase) -> Response:
-    """The text of new tokens up to the first end token."""
-    stop = next((place for place, token in enumerate(tokens) if token in ends), None)
-    text = tokenizer.decode(
-        tokens[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return Response(str(text), stop is not None, len(tokens) if stop is None else stop + 1)
+def _prompt_seed(seed: int, row: int) -> int:
+    """An independent seed for each prompt."""
+    return int(np.random.SeedSequence([seed, row]).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def _plain_decoding(hugging_face: Any) -> Iterator[None]:
+    """Put the model's own ``generation_config`` aside for as long as the block runs."""
+    from transformers import GenerationConfig
+
+    saved = hugging_face.generation_config
+    hugging_face.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        hugging_face.generation_config = saved
+
+
+class _Noise:
+    """Gumbel noise on the logits of each row, from a generator of its own."""
+
+    def __init__(self, seeds: Sequence[int], temperature: float) -> None:
+        self.temperature = temperature
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The logits [batch, vocabulary], float32, whose largest is the token drawn."""
+        drawn = torch.empty(scores.shape)
+        for row, generator in zip(drawn, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.float() / self.temperature - drawn.log().to(scores.device)
+
+
+def _write_hooked(
+    model: Any,
+    ids: Sequence[list[int]],
+    seed: int,
+    new_tokens: int,
+    temperature: float,
+    ends: list[int],
+) -> list[list[int]]:
+    """Write by the own `generate` of a `HookedTransformer`, which pads and draws in its own way."""
+    device = input_device(model)
+    tokens = torch.tensor(ids, device=device)
+    bos = getattr(model.tokenizer, "bos_token_id", None)
+    sampling = {"temperature": temperature} if temperature else {}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode():
+        torch.manual_seed(seed)
+        written = model.generate(
+            tokens,
+            max_new_tokens=new_tokens,
+            stop_at_eos=bool(ends),
+            eos_token_id=ends or None,
+            do_sample=bool(sampling),
+            prepend_bos=bool((tokens[:, 0] == bos).all()) if bos is not None else False,
+            return_type="tokens",
+            verbose=False,
+            # Without a tokenizer 3.9 makes no mask, and learned positions behind a cache are wrong.
+            use_past_kv_cache=model.tokenizer is not None,
+            **sampling,
+        )
+    return written[:, tokens.shape[1] :].tolist()

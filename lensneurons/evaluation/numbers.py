@@ -1,6 +1,6 @@
-"""The last number of a text, in whatever digits and with whatever separators it is written.
+"""The last number of a text, in any digits and with any separators.
 
-A word problem is answered by the last number of the text. Any decimal digits of Unicode are read
+The answer to a word problem is the last number of the text. All decimal digits of Unicode are read
 (``৫৯``, ``๕๙``, ``٥٩``, ``５９``), and these ways to write a number:
 
 =================================  =======================================================
@@ -11,18 +11,18 @@ A word problem is answered by the last number of the text. Any decimal digits of
 =================================  =======================================================
 
 **One separator before exactly three digits groups thousands**, whether it is a comma or a point:
-``1,234`` and ``1.234`` are 1234 (German problems of MGSM write 50.000, English ones 50,000). Only
-after a leading zero it is a decimal one: ``0.125``. So 3.125 is read as 3125: where answers have
-three decimals, this reader is not for them.
+``1,234`` and ``1.234`` are 1234 (German problems of MGSM write 50.000, English ones 50,000). It is
+a decimal separator only after a leading zero: ``0.125``. So 3.125 is read as 3125; do not use this
+reader for answers with three decimals.
 
-A minus counts where it stands directly before the number (or its currency sign) and not after a
+A minus counts if it stands directly before the number (or its currency sign) and not after a
 number, a bracket or a cased letter: ``-5``, ``-$5``, but not ``8-5``, ``8 -5``, ``- 5``, ``B-5``.
 
 >>> last_number("38 + 21 = 59. The answer is 1,059.50 dollars."), last_number("উত্তর: ৫৯%")
 (1059.5, 59.0)
 
 What it does not read: numbers in words, Han or Roman numerals; fractions (``3/4`` is 4), powers
-(``10^3`` is 3), times of day, dates, versions. Percent and currency signs are left aside.
+(``10^3`` is 3), times of day, dates, versions. Percent and currency signs are ignored.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ import unicodedata
 
 import regex
 
-# Right answers of the published evaluations lie within this of the answer.
+# The published evaluations accept answers within this distance.
 TOLERANCE = 1e-2
 
 _DIGIT = regex.compile(r"\p{Nd}")
 _WIDE = regex.compile(r"(?<=[０-９])[．，](?=[０-９])")
 _WIDE_MARKS = {"．": ".", "，": ","}
-# Read after `_plain_digits`, which leaves no digits but ASCII's.
+# For texts whose digits were all turned into ASCII's.
 _NUMBER = regex.compile(
     r"""
     (?P<minus> (?=[-−－﹣]) (?<![\p{Lu}\p{Ll}\p{M}_] | [\d)\]}%٪]\s*) . (?:\\?\p{Sc})? )?
@@ -56,7 +56,7 @@ _NUMBER = regex.compile(
 
 
 def last_number(text: str) -> float | None:
-    """Return the last number of a text, or None where no digit stands in it.
+    """The last number of a text, or None if it has no digit.
 
     Args:
         text: any text.
@@ -68,7 +68,7 @@ def last_number(text: str) -> float | None:
 
 
 def numbers_in(text: str) -> list[float]:
-    """Return every number of a text that is written in digits, in its order.
+    """Every number of a text that is written in digits, from first to last.
 
     Args:
         text: any text.
@@ -76,25 +76,16 @@ def numbers_in(text: str) -> list[float]:
     Returns:
         The numbers as `last_number` reads them.
     """
-    return [_value(found) for found in _NUMBER.finditer(_plain_digits(text))]
-
-
-def _value(found: regex.Match[str]) -> float:
-    whole = _digits(found["whole"]) or "0"
-    value = float(f"{whole}.{found['part'] or 0}")
-    return -value if found["minus"] else value
+    text = _WIDE.sub(lambda found: _WIDE_MARKS[found[0]], text)
+    text = _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0], " ")), text)
+    numbers = []
+    for found in _NUMBER.finditer(text):
+        whole = "".join(sign for sign in found["whole"] or "" if sign.isdecimal())
+        value = float(f"{whole or 0}.{found['part'] or 0}")
+        numbers.append(-value if found["minus"] else value)
+    return numbers
 
 
 def same_number(one: float | None, other: float | None) -> bool:
-    """Whether two numbers are there and lie within `TOLERANCE` of one another."""
+    """Whether both numbers are there and lie within `TOLERANCE` of one another."""
     return one is not None and other is not None and abs(one - other) <= TOLERANCE
-
-
-def _plain_digits(text: str) -> str:
-    """The text with all decimal digits, and the marks between full-width ones, as in ASCII."""
-    text = _WIDE.sub(lambda found: _WIDE_MARKS[found[0]], text)
-    return _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0], " ")), text)
-
-
-def _digits(whole: str | None) -> str:
-    return "".join(sign for sign in whole or "" if sign.isdecimal())

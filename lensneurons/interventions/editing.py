@@ -1,7 +1,7 @@
-"""Changing neurons while a model runs: ablation, scaling and steering, as context managers.
+"""Edits of neurons in a running model: ablation, scaling and steering, as context managers.
 
 A neuron's activation is ``a = act_fn(hook_pre)``, and what it hands to W_out is ``hook_post``: `a`
-itself, or `a` times the linear branch in a gated MLP. Within the block, for the chosen neurons,
+itself, or `a` times the linear branch in a gated MLP. In the block, for the chosen neurons,
 
     ablate "zero"       a = 0                          arXiv 2505.21505, "deactivation"
     ablate "mean"       a = its mean over the counted tokens of a language, or of all
@@ -11,24 +11,20 @@ itself, or `a` times the linear branch in a gated MLP. Within the block, for the
     steer "replace"     a = alpha * mean in that language
     steer "difference"  a = a + alpha * (mean in that language - mean in another, or in all others)
 
-The linear branch of a gated MLP goes on to follow the text. Hooks live in a ``with`` and act on
-everything that runs in it (``model(...)``, ``generate``, ``run_with_cache``, ``run_with_hooks``,
-`collect`); blocks nest, and the inner one acts on what the outer one left. Once the block is left,
-by an exception too, exactly its own hooks are gone.
+The linear branch of a gated MLP still follows the text. Hooks live as long as the ``with`` and act
+on everything that runs in it (``model(...)``, ``generate``, ``run_with_cache``, ``run_with_hooks``,
+`collect`). Blocks nest: the inner one acts on what the outer one left. When a block is left, also
+by an exception, exactly its own hooks are removed.
 
 >>> with ln.ablate(model, neurons["zh"]):                                # doctest: +SKIP
-...     effect = ln.nll(model, corpus)
+...     ablated = ln.nll(model, corpus)
 
-A sequence of sets in place of one gives each row of a batch a condition of its own.
+A sequence of sets in place of one gives each row of a batch a condition of its own, so K conditions
+fit into one batch. The edit is computed for the neurons of all conditions together and taken over
+only where row, position and neuron are meant; every other entry keeps its bits.
 
-What this does not show: that a behaviour breaks when neurons are removed says that they were needed
-for it in this model, not that they are *for* it; compare `NeuronSet.random_control`.
-
-The hook that changes some neurons of a running model, in chosen rows and positions.
-
-A condition is a set of neurons. All rows of a batch share one, or each row has its own: then K
-conditions ride in one batch. A change is computed for the neurons of all conditions together and
-taken over where row, position and neuron are meant; every other entry keeps its bits.
+What this does not show: if a behaviour breaks without some neurons, this model needed them for it;
+that does not make them neurons *for* it. Compare `NeuronSet.random_control`.
 """
 
 from __future__ import annotations
@@ -40,180 +36,29 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from lensneurons.activations.recording import ActivationDraws, record_activations
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, ModelError, choose
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
-from lensneurons.shapes import Activation, CountedMask, NeuronIndices, NeuronScores, RowMembers
+from lensneurons.shapes import Activation, CountedMask, NeuronIndices, NeuronScores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from lensneurons.corpora.corpus import ParallelCorpus
-
+    from lensneurons.tokens.prepared import PreparedCorpus
 
 Neurons = NeuronSet | Sequence[NeuronSet]
 Positions = slice | Sequence[int] | CountedMask
 # New hook_post of some neurons [batch, pos, neurons] from their hook_post and linear branch.
-Change = Callable[[torch.Tensor, Any], torch.Tensor]
-ChangeLayer = Callable[[int, NeuronIndices], Change]
-
-
-@contextmanager
-def changing(
-    model: Any,
-    site: NeuronSite,
-    neurons: Neurons,
-    change: ChangeLayer,
-    *,
-    positions: Positions | None = None,
-    linear: bool = False,
-) -> Iterator[None]:
-    """Change ``hook_post`` of some neurons for as long as the block runs: what the others build on.
-
-    Args:
-        model: a TransformerLens model.
-        site: its neurons.
-        neurons: a set, or one set for each row of every batch.
-        change: called once a layer with its number and the int64 indices of the neurons in it;
-            gives the function that makes new values [batch, pos, neurons] from the old ones and
-            the linear branch (None unless `linear`).
-        positions: where to act.
-        linear: whether the function reads the linear branch of a gated MLP.
-
-    Raises:
-        ModelError: the model lacks a hook that is needed, so the change would not happen.
-    """
-    hooks: list[tuple[str, Callable[..., torch.Tensor | None]]] = []
-    for layer, members in members_by_layer(neurons).items():
-        edit = _Edit(members, change(layer, members.indices), positions, linear)
-        if linear:
-            hooks.append((site.pre[layer].replace("hook_pre", "hook_pre_linear"), edit.keep_linear))
-        hooks.append((site.post[layer], edit))
-    if missing := [name for name, _ in hooks if name not in model.hook_dict]:
-        raise ModelError(f"{type(model).__name__} has no {missing[0]}: the hook would never fire")
-    with model.hooks(fwd_hooks=hooks):
-        yield
-
-
-@dataclass(frozen=True)
-class Members:
-    """The neurons of one layer in all sets together, and which rows of a batch they are meant for.
-
-    Attributes:
-        indices: int64 [neurons], within the layer.
-        rows: bool [row, neurons]; one row stands for all.
-    """
-
-    indices: NeuronIndices
-    rows: RowMembers
-
-
-def members_by_layer(neurons: Neurons) -> dict[int, Members]:
-    """The neurons of every layer that has any, in the order of the layers."""
-    by_layer = [one.by_layer() for one in as_sets(neurons)]
-    found = {}
-    for layer in sorted({layer for one in by_layer for layer in one}):
-        own = [one.get(layer, np.zeros(0, np.int64)) for one in by_layer]
-        indices = np.unique(np.concatenate(own))
-        rows = np.stack([np.isin(indices, one) for one in own])
-        found[layer] = Members(torch.from_numpy(indices), torch.from_numpy(rows))
-    return found
-
-
-class _Edit:
-    """The hook of one layer."""
-
-    def __init__(
-        self, members: Members, change: Change, positions: Positions | None, linear: bool
-    ) -> None:
-        self.members = members
-        self.change = change
-        self.positions = positions
-        self.needs_linear = linear
-        self.linear: torch.Tensor | None = None
-
-    def keep_linear(self, tensor: torch.Tensor, hook: Any) -> None:
-        """Remember the linear branch, which fires before ``hook_post``."""
-        self.linear = tensor
-
-    def __call__(self, post: Activation, hook: Any) -> Activation | None:
-        """The changed ``hook_post`` of a pass."""
-        if self.positions is not None and post.shape[1] == 1:
-            return None
-        indices = self.members.indices.to(post.device)
-        here = post[..., indices]
-        changed = self.change(here, self._linear_of(indices))
-        chosen = _chosen(self.members.rows, self.positions, post)
-        result = post.clone()
-        result[..., indices] = torch.where(chosen, changed.to(post.dtype), here)
-        return result
-
-    def _linear_of(self, indices: torch.Tensor) -> torch.Tensor | None:
-        if not self.needs_linear:
-            return None
-        if self.linear is None:
-            raise LensNeuronsError("hook_pre_linear did not fire before hook_post")
-        linear, self.linear = self.linear, None
-        return linear[..., indices]
-
-
-def _chosen(rows: RowMembers, positions: Positions | None, post: Activation) -> torch.Tensor:
-    """Bool [batch or 1, pos or 1, neurons]: the entries of a pass that are changed."""
-    if len(rows) not in (1, len(post)):
-        raise LensNeuronsError(
-            f"{len(rows)} sets of neurons, one a row, but a batch of {len(post)} rows: "
-            "give one set for all rows, or batches of as many rows"
-        )
-    chosen = rows[:, None, :].to(post.device)
-    if positions is None:
-        return chosen
-    return chosen & _place(positions, post).to(post.device)[..., None]
-
-
-def _place(positions: Positions, post: Activation) -> torch.Tensor:
-    """Bool [batch or 1, pos]: the positions that are meant."""
-    if isinstance(positions, torch.Tensor):
-        if positions.shape != post.shape[:2]:
-            raise LensNeuronsError(
-                f"positions {list(positions.shape)} do not fit a batch {list(post.shape[:2])}"
-            )
-        return positions
-    places = torch.zeros(1, post.shape[1], dtype=torch.bool)
-    try:
-        places[:, positions if isinstance(positions, slice) else list(positions)] = True
-    except IndexError:
-        raise LensNeuronsError(
-            f"positions={positions} are not all within a text of {post.shape[1]} tokens"
-        ) from None
-    return places
-
-
-def as_sets(neurons: Neurons) -> list[NeuronSet]:
-    """The sets of neurons, one for all rows or one for each."""
-    return [neurons] if isinstance(neurons, NeuronSet) else list(neurons)
-
-
-def require_fit(neurons: Neurons, site: NeuronSite) -> None:
-    """Raise unless the sets of neurons are of the model with this site.
-
-    Raises:
-        LensNeuronsError: no set, or one of a model of another size.
-    """
-    if not as_sets(neurons):
-        raise LensNeuronsError("no set of neurons: give a NeuronSet, or one for each row")
-    for one in as_sets(neurons):
-        if (one.n_layers, one.d_mlp) != (site.n_layers, site.d_mlp):
-            raise LensNeuronsError(
-                f"{one.label} is of a model of {one.n_layers} layers x {one.d_mlp} neurons, this "
-                f"one has {site.n_layers} x {site.d_mlp}"
-            )
-
-
+Edit = Callable[[torch.Tensor, Any], torch.Tensor]
+EditOfLayer = Callable[[int, NeuronIndices], Edit]
 AblationMethod = Literal["zero", "mean", "resample"]
 SteeringMethod = Literal["add", "replace", "difference"]
+
 # What each method of `ablate` reads.
 READS = {"zero": (), "mean": ("statistics", "language"), "resample": ("reference", "tokenizer")}
 
@@ -226,7 +71,7 @@ def ablate(
     method: AblationMethod = "zero",
     statistics: ActivationStatistics | None = None,
     language: str | None = None,
-    reference: ParallelCorpus | None = None,
+    reference: ParallelCorpus | PreparedCorpus | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     positions: Positions | None = None,
     seed: int = 0,
@@ -244,8 +89,8 @@ def ablate(
         reference: texts to draw from, for ``"resample"``; they run once when the block is entered.
         tokenizer: encodes `reference`; by default the model's own, as it was saved.
         positions: where to act: a slice or indices along the position axis, or a bool mask
-            [batch, pos]; None acts everywhere. Steps of a generation (passes of one position) are
-            left alone where positions are given.
+            [batch, pos]; None acts everywhere. With positions, steps of a generation (passes of
+            one position) are left alone.
         seed: of the draws of ``"resample"``.
 
     Yields:
@@ -258,16 +103,23 @@ def ablate(
     """
     choose(method, get_args(AblationMethod), "method")
     given = {"statistics": statistics, "language": language, "reference": reference}
-    _refuse_unread(method, **given, tokenizer=tokenizer)
+    for name, value in {**given, "tokenizer": tokenizer}.items():
+        if value is not None and name not in READS[method]:  # a forgotten method= would give zeros
+            other = next(other for other, names in READS.items() if name in names)
+            raise LensNeuronsError(f"{name}= needs method={other!r}, not {method!r}")
     site = neuron_site(model)
     require_fit(neurons, site)
     if method == "zero":
-        change, linear = _constant(lambda here, _: torch.zeros_like(here)), False
+        edit, linear = _same(lambda here, _: torch.zeros_like(here)), False
     elif method == "mean":
-        change, linear = _set_to(_means(statistics, site, language)), site.gated
+        edit, linear = _put_in(_means(statistics, site, language), add=False), site.gated
+    elif reference is None:
+        raise LensNeuronsError("method='resample' needs reference=, a corpus to draw tokens from")
     else:
-        change, linear = _draw_from(model, neurons, reference, tokenizer, seed), site.gated
-    with changing(model, site, neurons, change, positions=positions, linear=linear):
+        layers = {layer: members.indices for layer, members in members_by_layer(neurons).items()}
+        recorded = record_activations(model, reference, layers, tokenizer=tokenizer)
+        edit, linear = _draw(ActivationDraws(recorded, seed)), site.gated
+    with changing(model, site, neurons, edit, positions=positions, linear=linear):
         yield model
 
 
@@ -292,8 +144,8 @@ def scale(
     site = neuron_site(model)
     require_fit(neurons, site)
     _require_finite(factor, "factor")
-    change = _constant(lambda here, _: here * factor)
-    with changing(model, site, neurons, change, positions=positions):
+    edit = _same(lambda here, _: here * factor)
+    with changing(model, site, neurons, edit, positions=positions):
         yield model
 
 
@@ -339,67 +191,40 @@ def steer(
     if away_from == toward:
         raise LensNeuronsError(f"away_from={away_from!r} is also toward=: nothing would change")
     if method == "difference":
-        values = values - alpha * _mean_elsewhere(statistics, site, toward, away_from)
-    change = _set_to(values) if method == "replace" else _add(values)
-    with changing(model, site, neurons, change, positions=positions, linear=site.gated):
+        others = [language for language in statistics.languages if language != toward]
+        if away_from is None and not others:
+            raise LensNeuronsError("method='difference' needs statistics of a second language")
+        left = statistics.select(others) if away_from is None else statistics
+        values = values - alpha * _means(left, site, away_from)
+    edit = _put_in(values, add=method != "replace")
+    with changing(model, site, neurons, edit, positions=positions, linear=site.gated):
         yield model
 
 
-def _refuse_unread(method: AblationMethod, **given: object) -> None:
-    """Raise for what belongs to another method: who forgot method="mean" would get zeros."""
-    for name, value in given.items():
-        if value is not None and name not in READS[method]:
-            other = next(other for other, names in READS.items() if name in names)
-            raise LensNeuronsError(f"{name}= needs method={other!r}, not {method!r}")
+def require_fit(neurons: Neurons, site: NeuronSite) -> None:
+    """Raise unless the sets of neurons are of the model with this site.
+
+    Raises:
+        LensNeuronsError: no set, or one of a model of another size.
+    """
+    if not as_sets(neurons):
+        raise LensNeuronsError("no set of neurons: give a NeuronSet, or one for each row")
+    for one in as_sets(neurons):
+        if (one.n_layers, one.d_mlp) != (site.n_layers, site.d_mlp):
+            raise LensNeuronsError(
+                f"{one.label} is of a model of {one.n_layers} layers x {one.d_mlp} neurons, this "
+                f"one has {site.n_layers} x {site.d_mlp}"
+            )
 
 
-def _constant(change: Change) -> ChangeLayer:
-    """The same change in every layer."""
-    return lambda layer, indices: change
+def as_sets(neurons: Neurons) -> list[NeuronSet]:
+    """The sets of neurons, one for all rows or one for each."""
+    return [neurons] if isinstance(neurons, NeuronSet) else list(neurons)
 
 
-def _set_to(values: NeuronScores) -> ChangeLayer:
-    """Set the activation to a value, [layer, neuron]."""
-
-    def of_layer(layer: int, indices: NeuronIndices) -> Change:
-        chosen = torch.from_numpy(values[layer, indices.numpy()])
-        return lambda here, linear: _times(chosen.to(here).expand_as(here), linear)
-
-    return of_layer
-
-
-def _add(values: NeuronScores) -> ChangeLayer:
-    """Add a value to the activation, [layer, neuron]."""
-
-    def of_layer(layer: int, indices: NeuronIndices) -> Change:
-        chosen = torch.from_numpy(values[layer, indices.numpy()])
-        return lambda here, linear: here + _times(chosen.to(here), linear)
-
-    return of_layer
-
-
-def _times(activation: torch.Tensor, linear: Any) -> torch.Tensor:
-    return activation if linear is None else activation * linear
-
-
-def _draw_from(
-    model: Any,
-    neurons: Neurons,
-    reference: ParallelCorpus | None,
-    tokenizer: PreTrainedTokenizerBase | None,
-    seed: int,
-) -> ChangeLayer:
-    """Set the activations to those of random tokens of a reference corpus."""
-    if reference is None:
-        raise LensNeuronsError("method='resample' needs reference=, a corpus to draw tokens from")
-    layers = {layer: members.indices for layer, members in members_by_layer(neurons).items()}
-    recorded = record_activations(model, reference, layers, tokenizer=tokenizer)
-    draws = ActivationDraws(recorded, seed)
-
-    def of_layer(layer: int, indices: NeuronIndices) -> Change:
-        return lambda here, linear: _times(draws.like(here, layer), linear)
-
-    return of_layer
+def _require_finite(value: float, name: str) -> None:
+    if not np.isfinite(value):
+        raise LensNeuronsError(f"{name}={value}: give a finite number")
 
 
 def _means(
@@ -419,18 +244,172 @@ def _means(
     return statistics.mean[..., statistics.languages.index(language)]
 
 
-def _mean_elsewhere(
-    statistics: ActivationStatistics, site: NeuronSite, toward: str, away_from: str | None
-) -> NeuronScores:
-    """Mean activation in the language to steer away from, or over all others."""
-    if away_from is not None:
-        return _means(statistics, site, away_from)
-    others = [language for language in statistics.languages if language != toward]
-    if not others:
-        raise LensNeuronsError("method='difference' needs statistics of a second language")
-    return statistics.select(others).mean.mean(axis=-1)
+# The edits
 
 
-def _require_finite(value: float, name: str) -> None:
-    if not np.isfinite(value):
-        raise LensNeuronsError(f"{name}={value}: give a finite number")
+def _same(edit: Edit) -> EditOfLayer:
+    return lambda layer, indices: edit
+
+
+def _put_in(values: NeuronScores, *, add: bool) -> EditOfLayer:
+    """Put a value [layer, neuron] in place of the activation, or add it."""
+
+    def of_layer(layer: int, indices: NeuronIndices) -> Edit:
+        chosen = torch.from_numpy(values[layer, indices.numpy()])
+
+        def edit(here: torch.Tensor, linear: Any) -> torch.Tensor:
+            value = _times(chosen.to(here).expand_as(here), linear)
+            return here + value if add else value
+
+        return edit
+
+    return of_layer
+
+
+def _draw(draws: ActivationDraws) -> EditOfLayer:
+    def of_layer(layer: int, indices: NeuronIndices) -> Edit:
+        return lambda here, linear: _times(draws.like(here, layer), linear)
+
+    return of_layer
+
+
+def _times(activation: torch.Tensor, linear: Any) -> torch.Tensor:
+    return activation if linear is None else activation * linear
+
+
+# The hooks
+
+
+@contextmanager
+def changing(
+    model: Any,
+    site: NeuronSite,
+    neurons: Neurons,
+    edit: EditOfLayer,
+    *,
+    positions: Positions | None = None,
+    linear: bool = False,
+) -> Iterator[None]:
+    """Edit ``hook_post`` of some neurons for as long as the block runs: what all edits build on.
+
+    Args:
+        model: a TransformerLens model.
+        site: its neurons.
+        neurons: a set, or one set for each row of every batch.
+        edit: called once a layer with its number and the int64 indices of the neurons in it; gives
+            the function that makes new values [batch, pos, neurons] from the old ones and the
+            linear branch (None unless `linear`).
+        positions: where to act.
+        linear: whether the function reads the linear branch of a gated MLP.
+
+    Raises:
+        ModelError: the model lacks a hook that is needed, so nothing would be edited.
+    """
+    hooks: list[tuple[str, Callable[..., torch.Tensor | None]]] = []
+    for layer, members in members_by_layer(neurons).items():
+        hook = LayerHook(members, edit(layer, members.indices), positions, linear)
+        if linear:
+            hooks.append((site.pre[layer].replace("hook_pre", "hook_pre_linear"), hook.keep_linear))
+        hooks.append((site.post[layer], hook))
+    require_hooks(model, [name for name, _ in hooks])
+    with model.hooks(fwd_hooks=hooks):
+        yield
+
+
+def require_hooks(model: Any, names: Sequence[str]) -> None:
+    """Raise if the model lacks a hook: TransformerLens would silently never call it.
+
+    Raises:
+        ModelError: names the first such hook.
+    """
+    if missing := [name for name in names if name not in model.hook_dict]:
+        raise ModelError(f"{type(model).__name__} has no {missing[0]}: the hook would never fire")
+
+
+@dataclass(frozen=True)
+class Members:
+    """The neurons of one layer in all sets together, and the rows of a batch they are meant for.
+
+    Attributes:
+        indices: int64 [neurons], within the layer.
+        rows: bool [row, neurons]; one row stands for all.
+    """
+
+    indices: NeuronIndices
+    rows: Bool[torch.Tensor, "row neurons"]
+
+
+def members_by_layer(neurons: Neurons) -> dict[int, Members]:
+    """The neurons of every layer that has any, from the first layer to the last."""
+    by_layer = [one.by_layer() for one in as_sets(neurons)]
+    found = {}
+    for layer in sorted({layer for one in by_layer for layer in one}):
+        own = [one.get(layer, np.zeros(0, np.int64)) for one in by_layer]
+        indices = np.unique(np.concatenate(own))
+        rows = np.stack([np.isin(indices, one) for one in own])
+        found[layer] = Members(torch.from_numpy(indices), torch.from_numpy(rows))
+    return found
+
+
+class LayerHook:
+    """The hook on ``hook_post`` of one layer."""
+
+    def __init__(
+        self, members: Members, edit: Edit, positions: Positions | None, linear: bool
+    ) -> None:
+        self.members, self.edit, self.positions, self.needs_linear = (
+            members,
+            edit,
+            positions,
+            linear,
+        )
+        self.linear: torch.Tensor | None = None
+
+    def keep_linear(self, tensor: torch.Tensor, hook: Any) -> None:
+        """Remember the linear branch, which fires before ``hook_post``."""
+        self.linear = tensor
+
+    def __call__(self, post: Activation, hook: Any) -> Activation | None:
+        """The edited ``hook_post`` of a pass."""
+        rows = self.members.rows
+        if self.positions is not None and post.shape[1] == 1:
+            return None  # a step of a generation
+        if len(rows) not in (1, len(post)):
+            raise LensNeuronsError(
+                f"{len(rows)} sets of neurons, one a row, but a batch of {len(post)} rows: "
+                "give one set for all rows, or batches of as many rows"
+            )
+        if self.needs_linear and self.linear is None:
+            raise LensNeuronsError("hook_pre_linear did not fire before hook_post")
+        indices = self.members.indices.to(post.device)
+        linear, self.linear = self.linear, None
+        here = post[..., indices]
+        edited = self.edit(here, None if linear is None else linear[..., indices])
+        chosen = rows[:, None, :].to(post.device)
+        if self.positions is not None:
+            chosen = chosen & chosen_places(self.positions, post).to(post.device)[..., None]
+        result = post.clone()
+        result[..., indices] = torch.where(chosen, edited.to(post.dtype), here)
+        return result
+
+
+def chosen_places(positions: Positions, post: Activation) -> Bool[torch.Tensor, "_ pos"]:
+    """Bool [batch or 1, pos]: the positions of a pass where an edit acts.
+
+    Raises:
+        LensNeuronsError: a mask of another shape, or indices outside the text.
+    """
+    if isinstance(positions, torch.Tensor):
+        if positions.shape != post.shape[:2]:
+            raise LensNeuronsError(
+                f"positions {list(positions.shape)} do not fit a batch {list(post.shape[:2])}"
+            )
+        return positions
+    places = torch.zeros(1, post.shape[1], dtype=torch.bool)
+    try:
+        places[:, positions if isinstance(positions, slice) else list(positions)] = True
+    except IndexError:
+        raise LensNeuronsError(
+            f"positions={positions} are not all within a text of {post.shape[1]} tokens"
+        ) from None
+    return places

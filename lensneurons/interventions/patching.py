@@ -1,28 +1,27 @@
 """Activations of one run put into another: patching, as a context manager.
 
-The model reads a source text once. Within the block, every pass gets the source's activations in
-place of its own, at chosen positions:
+The model reads a source text once. In the block, every pass gets the source's activations in place
+of its own, at chosen positions:
 
-    layer     the residual stream after a layer, ``blocks.{layer}.hook_resid_post``: all that the
-              later layers get to read from that position, so later layers see the source there and
-              the target at every other position
+    layer     the residual stream after a layer, ``blocks.{layer}.hook_resid_post``: all that later
+              layers read from that position, so they see the source there and the target at every
+              other position
     neurons   what the neurons hand to W_out, ``hook_post``: nothing else of the source
 
-Put in at the last position after the last layer, the residual stream *is* the prediction, and the
-model says what the source would have said; before the first layer it would be one token. In
-between lies the question: what of a text in one language does a text in another one carry on from
-(Dumas et al. 2024, arXiv 2411.08745; Meng et al. 2022, arXiv 2202.05262)?
+At the last position, the stream after the last layer *is* the prediction: the model says what the
+source would have said. Before the first layer it would be one token. In between lies the question:
+what of a text in one language can a text in another one go on from (Dumas et al. 2024, arXiv
+2411.08745; Meng et al. 2022, arXiv 2202.05262)?
 
 >>> with ln.patch(model, english, layer=12):                              # doctest: +SKIP
 ...     logits = model(swahili)                    # int64 [batch, pos], a row for each row
 
-Hooks live in a ``with``, act on everything that runs in it, and are gone afterwards, as those of
-`lensneurons.interventions.editing`. Blocks nest: hooks that were on the model before act on the
-source's run as well, but one patch never reaches into the source of another.
+Hooks live as long as the block, as those of `lensneurons.interventions.editing`. Blocks nest: hooks
+that were on the model before also act on the run of the source, but one patch never reaches into
+the source of another.
 
-What this does not show: that the model uses what was put in where it came from. A stream of another
-text is not one that the model has ever continued, and a position is not all of a text: later layers
-go on to read the target at all others.
+What it does not show: that the model uses what was put in where it came from. The model has never
+continued a stream of another text, and later layers still read the target at all other positions.
 """
 
 from __future__ import annotations
@@ -33,21 +32,18 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions.editing import Change, ChangeLayer, changing, require_fit
+from lensneurons.interventions.editing import require_fit, require_hooks
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
-from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import NeuronSet
-from lensneurons.shapes import (
-    AttentionMask,
-    NeuronIndices,
-    PositionNumbers,
-    PositionValues,
-    TokenIds,
-)
+from lensneurons.shapes import AttentionMask, FlatNeurons, TokenIds
 
+PositionNumbers = Int64[torch.Tensor, "_ _"]
+PositionValues = Float[torch.Tensor, "batch chosen width"]
 Places = int | Sequence[int] | PositionNumbers
 
 # Set while a source is read: patches leave that run alone.
@@ -87,39 +83,37 @@ def patch(
             text.
         ModelError: the model lacks a hook that is needed, so nothing would be put in.
     """
-    site = neuron_site(model)
-    names = _hook_names(site, layer, neurons)
-    taken = positions if source_positions is None else source_positions
-    _require_as_many(positions, taken)
-    values = read_source(model, source, list(names.values()), taken, source_mask)
-    length = source.shape[1]
-    if neurons is None:
-        puts = {name: Put(values[name], positions, length) for name in names.values()}
-        with putting(model, puts):
-            yield model
-    else:
-        change = _neuron_change(site, values, positions, length)
-        with changing(model, site, neurons, change):
-            yield model
-
-
-def residual_name(layer: int) -> str:
-    """The hook of the residual stream after a layer."""
-    return f"blocks.{layer}.hook_resid_post"
-
-
-def _hook_names(site: NeuronSite, layer: int | None, neurons: NeuronSet | None) -> dict[int, str]:
-    """Layer to the hook that is read and written there."""
+    site, length = neuron_site(model), source.shape[1]
     if (layer is None) == (neurons is None):
         raise LensNeuronsError(
             "give either layer= (the residual stream after it) or neurons= (their hook_post)"
         )
     if neurons is not None:
         require_fit(neurons, site)
-        return {number: site.post[number] for number in neurons.by_layer()}
-    if layer is None or layer not in range(site.n_layers):
+        names = [site.post[number] for number in neurons.by_layer()]
+    elif layer is None or layer not in range(site.n_layers):
         raise LensNeuronsError(f"layer={layer}: the model has layers 0 to {site.n_layers - 1}")
-    return {layer: residual_name(layer)}
+    else:
+        names = [residual_name(layer)]
+    taken = positions if source_positions is None else source_positions
+    if (put := _number_of(positions)) != (read := _number_of(taken)):
+        raise LensNeuronsError(f"{read} positions of the source cannot go into {put} positions")
+    values = read_source(model, source, names, taken, source_mask)
+    chosen = {} if neurons is None else dict(zip(names, neurons.by_layer().values(), strict=True))
+    puts = {name: Put(values[name], positions, length, chosen.get(name)) for name in names}
+    with putting(model, puts):
+        yield model
+
+
+def _number_of(positions: Places) -> int:
+    if isinstance(positions, int):
+        return 1
+    return positions.shape[1] if isinstance(positions, torch.Tensor) else len(positions)
+
+
+def residual_name(layer: int) -> str:
+    """The hook of the residual stream after a layer."""
+    return f"blocks.{layer}.hook_resid_post"
 
 
 @torch.no_grad()
@@ -147,8 +141,8 @@ def read_source(
         LensNeuronsError: positions outside the text or on its padding, or a mask of another shape.
     """
     places = place_numbers(positions, source.shape)
-    _require_real(places, source, mask)
-    _require_hooks(model, names)
+    require_real(places, source, mask)
+    require_hooks(model, names)
     kept: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -165,66 +159,6 @@ def read_source(
     if silent := [name for name in names if name not in kept]:
         raise ModelError(f"{silent[0]} did not fire in the run of the source: report this model")
     return kept
-
-
-class Put:
-    """The hook that puts values into the positions of a pass.
-
-    Args:
-        values: [batch or 1, positions, width].
-        positions: where, as for `patch`.
-        source_length: positions of the source; passes of one position are left alone where it had
-            more.
-    """
-
-    def __init__(self, values: PositionValues, positions: Places, source_length: int) -> None:
-        self.values = values
-        self.positions = positions
-        self.source_length = source_length
-
-    def __call__(self, tensor: torch.Tensor, hook: Any) -> torch.Tensor | None:
-        """The tensor [batch, pos, width] with the values in it; None where it stays as it is."""
-        if _reading.get() or (tensor.shape[1] == 1 < self.source_length):
-            return None
-        if len(self.values) not in (1, len(tensor)):
-            raise LensNeuronsError(
-                f"a source of {len(self.values)} rows does not fit a batch of {len(tensor)}: give "
-                "one row for all, or as many rows"
-            )
-        places = place_numbers(self.positions, tensor.shape[:2])
-        result = tensor.clone()
-        result[_at(places, tensor)] = self.values.to(tensor).expand(len(tensor), -1, -1)
-        return result
-
-
-@contextmanager
-def putting(model: Any, puts: Mapping[str, Put]) -> Iterator[None]:
-    """Put values into every pass of the block, by hook name.
-
-    Raises:
-        ModelError: the model lacks a hook.
-    """
-    _require_hooks(model, list(puts))
-    with model.hooks(fwd_hooks=list(puts.items())):
-        yield
-
-
-def _neuron_change(
-    site: NeuronSite, values: Mapping[str, PositionValues], positions: Places, source_length: int
-) -> ChangeLayer:
-    """What `changing` needs: the source's hook_post of the neurons of a layer."""
-
-    def of_layer(layer: int, indices: NeuronIndices) -> Change:
-        chosen = values[site.post[layer]]
-        put = Put(chosen[..., indices.to(chosen.device)], positions, source_length)
-
-        def change(here: torch.Tensor, linear: Any) -> torch.Tensor:
-            changed = put(here, None)
-            return here if changed is None else changed
-
-        return change
-
-    return of_layer
 
 
 def place_numbers(positions: Places, shape: Sequence[int]) -> PositionNumbers:
@@ -251,23 +185,12 @@ def place_numbers(positions: Places, shape: Sequence[int]) -> PositionNumbers:
     return (chosen % length).expand(batch, -1)
 
 
-def _at(places: PositionNumbers, tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Index of places [batch, n] in a tensor [batch, pos, ...]."""
-    rows = torch.arange(len(places), device=tensor.device)
-    return rows[:, None], places.to(tensor.device)
+def require_real(places: PositionNumbers, source: TokenIds, mask: AttentionMask | None) -> None:
+    """Raise unless the mask has the shape of the source and all places are outside its padding.
 
-
-def _require_as_many(positions: Places, source_positions: Places) -> None:
-    """Raise unless as many positions are read as are written."""
-    put, taken = (
-        1 if isinstance(p, int) else p.shape[1] if isinstance(p, torch.Tensor) else len(p)
-        for p in (positions, source_positions)
-    )
-    if put != taken:
-        raise LensNeuronsError(f"{taken} positions of the source cannot go into {put} positions")
-
-
-def _require_real(places: PositionNumbers, source: TokenIds, mask: AttentionMask | None) -> None:
+    Raises:
+        LensNeuronsError: they are not.
+    """
     if mask is None:
         return
     if mask.shape != source.shape:
@@ -276,6 +199,61 @@ def _require_real(places: PositionNumbers, source: TokenIds, mask: AttentionMask
         raise LensNeuronsError("source_positions point at padding of the source")
 
 
-def _require_hooks(model: Any, names: Sequence[str]) -> None:
-    if missing := [name for name in names if name not in model.hook_dict]:
-        raise ModelError(f"{type(model).__name__} has no {missing[0]}: the hook would never fire")
+def _at(places: PositionNumbers, tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Index of places [batch, n] in a tensor [batch, pos, ...]."""
+    rows = torch.arange(len(places), device=tensor.device)
+    return rows[:, None], places.to(tensor.device)
+
+
+class Put:
+    """The hook that puts values into the positions of a pass.
+
+    Args:
+        values: [batch or 1, positions, width].
+        positions: where, as for `patch`.
+        source_length: positions of the source; passes of one position are left alone where it had
+            more.
+        neurons: which entries of the last axis; None for all.
+    """
+
+    def __init__(
+        self,
+        values: PositionValues,
+        positions: Places,
+        source_length: int,
+        neurons: FlatNeurons | None = None,
+    ) -> None:
+        self.values, self.positions, self.source_length = values, positions, source_length
+        self.neurons = neurons
+
+    def __call__(self, tensor: torch.Tensor, hook: Any) -> torch.Tensor | None:
+        """The tensor [batch, pos, width] with the values in it; None where it stays as it is."""
+        if _reading.get() or (tensor.shape[1] == 1 < self.source_length):
+            return None
+        if len(self.values) not in (1, len(tensor)):
+            raise LensNeuronsError(
+                f"a source of {len(self.values)} rows does not fit a batch of {len(tensor)}: give "
+                "one row for all, or as many rows"
+            )
+        here = _at(place_numbers(self.positions, tensor.shape[:2]), tensor)
+        values = self.values.to(tensor).expand(len(tensor), -1, -1)
+        result = tensor.clone()
+        if self.neurons is None:
+            result[here] = values
+        else:
+            edited = result[here]
+            edited[..., self.neurons] = values[..., self.neurons]
+            result[here] = edited
+        return result
+
+
+@contextmanager
+def putting(model: Any, puts: Mapping[str, Put]) -> Iterator[None]:
+    """Put values into every pass of the block, by hook name.
+
+    Raises:
+        ModelError: the model lacks a hook.
+    """
+    require_hooks(model, list(puts))
+    with model.hooks(fwd_hooks=list(puts.items())):
+        yield

@@ -1,15 +1,15 @@
 """Languages by name: BCP-47 tags, English names, and the scripts a language is written in.
 
-A language is a key like ``"zh"`` everywhere in this package, never a position in a list. This file
-turns what people write (``"ZH"``, ``"eng"``, ``"zh_Hans"``) into one canonical tag, refuses what is
-no language, and knows which scripts to expect, so that a column of French under ``"th"`` is seen
-before it is counted. All knowledge comes from the IANA registry and CLDR's likely subtags as
-shipped with the ``langcodes`` library; there is no table of languages here.
+Everywhere in this package a language is a key like ``"zh"``, never a position in a list. This file
+turns what people write (``"ZH"``, ``"eng"``, ``"zh_Hans"``) into one canonical tag and refuses what
+is no language. It also knows the scripts of a language, so that French texts under ``"th"`` are
+noticed before they are counted. All knowledge comes from the IANA registry and CLDR's likely
+subtags, which the ``langcodes`` library ships; there is no table of languages here.
 
     >>> language_code("eng"), language_name("sw"), sorted(scripts("ja"))
     ('en', 'Swahili', ['Hani', 'Hira', 'Kana'])
 
-What it does not do: identify the language of a text. A Spanish text under ``"en"`` has the right
+What it does not do: detect the language of a text. A Spanish text under ``"en"`` has the right
 script and passes.
 """
 
@@ -57,14 +57,14 @@ _REMARK = regex.compile(r"^Modern (?=Greek)|\s*\(.*?\)")
 
 @lru_cache(maxsize=4096)
 def language_code(tag: str) -> str:
-    """Return the canonical BCP-47 tag of a language.
+    """The canonical BCP-47 tag of a language.
 
     Args:
         tag: a tag in any spelling: ``"ZH"``, ``"eng"``, ``"zh_Hans"``, ``"pt-BR"``.
 
     Returns:
-        The canonical tag: ``"zh"``, ``"en"``, ``"zh-Hans"``, ``"pt-BR"``. Script and region stay
-        where they were given: ``"zh"`` and ``"zh-Hans"`` are two keys.
+        The canonical tag: ``"zh"``, ``"en"``, ``"zh-Hans"``, ``"pt-BR"``. Script and region are
+        kept if given: ``"zh"`` and ``"zh-Hans"`` are two keys.
 
     Raises:
         CorpusError: the tag names no language (a name like ``"Chinese"`` is refused too, with the
@@ -81,7 +81,7 @@ def language_code(tag: str) -> str:
 
 @lru_cache(maxsize=4096)
 def language_name(code: str) -> str:
-    """Return the English name of a language, like ``"Swahili"`` for ``"sw"``.
+    """The English name of a language, like ``"Swahili"`` for ``"sw"``.
 
     Args:
         code: a tag that `language_code` accepts. Script and region follow in parentheses:
@@ -96,7 +96,7 @@ def language_name(code: str) -> str:
 
 
 def language_of_name(name: str) -> str:
-    """Return the tag of a language given by its English name: ``"zh"`` for ``"Chinese"``.
+    """The tag of a language by its English name: ``"zh"`` for ``"Chinese"``.
 
     Args:
         name: an English name of the IANA registry, in any case.
@@ -112,20 +112,20 @@ def language_of_name(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def scripts(code: str) -> frozenset[str]:
-    """Return the Unicode scripts a language is expected in, as four-letter ISO 15924 codes.
+    """The Unicode scripts that a language is written in, as four-letter ISO 15924 codes.
 
     Args:
         code: a tag that `language_code` accepts. A script in the tag decides (``"sr-Latn"``),
-            else CLDR's likely script does (``"sr"`` is Cyrillic).
+            else CLDR's likely script (``"sr"`` is Cyrillic).
 
     Returns:
-        Codes as Unicode's Script property has them: ``{"Hani", "Hira", "Kana"}`` for
-        Japanese. Empty where nothing is known (private-use tags): then nothing is foreign.
+        Codes as in Unicode's Script property: ``{"Hani", "Hira", "Kana"}`` for Japanese. Empty if
+        nothing is known (private-use tags): then nothing is foreign.
 
     Raises:
         CorpusError: the tag names no language.
     """
-    # "swh" is written as its macrolanguage "sw" is; CLDR lists the latter only.
+    # CLDR lists only macrolanguages: "swh" is written as "sw".
     language = langcodes.Language.get(langcodes.standardize_tag(language_code(code), macro=True))
     if language.script is None and language.language not in LIKELY_SUBTAGS:
         return frozenset()  # maximize() would fall back on English and answer "Latn"
@@ -134,15 +134,15 @@ def scripts(code: str) -> frozenset[str]:
 
 
 def foreign_share(text: str, code: str) -> float:
-    """Return the share of a text's letters that stand in a script foreign to its language.
+    """The share of a text's letters in a script that is foreign to its language.
 
     Args:
         text: any text. Letters are Unicode's category L; letters common to all scripts, digits,
-            punctuation and combining marks do not count on either side.
+            punctuation and combining marks do not count.
         code: the language the text is said to be in.
 
     Returns:
-        A number from 0 to 1; 0.0 where the text has no letters or the language no known script.
+        A number from 0 to 1; 0.0 if the text has no letters or the language no known script.
 
     Raises:
         CorpusError: the tag names no language.
@@ -156,14 +156,14 @@ def foreign_share(text: str, code: str) -> float:
 
 @lru_cache(maxsize=256)
 def _letters(outside: frozenset[str] = frozenset()) -> regex.Pattern[str]:
-    """Return the pattern of one letter whose script is none of `outside`."""
+    """The pattern of one letter whose script is none of `outside`."""
     barred = "".join(rf"\p{{Script={script}}}" for script in sorted(outside))
     return regex.compile((rf"(?![{barred}])" if barred else "") + _LETTER)
 
 
 @lru_cache(maxsize=1)
 def _all_names() -> dict[str, list[str]]:
-    """Return the English names of every language subtag, without remarks like "(1453-)"."""
+    """The English names of every language subtag, without remarks like "(1453-)"."""
     return {
         entry["Subtag"]: [_REMARK.sub("", name) for name in entry["Description"]]
         for entry in parse_registry()
@@ -173,7 +173,7 @@ def _all_names() -> dict[str, list[str]]:
 
 @lru_cache(maxsize=1)
 def _codes() -> dict[str, str]:
-    """Return the tag of every English name; of two tags with one name, the shorter."""
+    """The tag of every English name; of two tags with one name, the shorter."""
     codes: dict[str, str] = {}
     for code, names in sorted(_all_names().items(), key=lambda pair: len(pair[0])):
         for name in names if code not in _NO_LANGUAGE else ():
@@ -182,18 +182,14 @@ def _codes() -> dict[str, str]:
 
 
 def _refusal(given: str, what: str = "a language code") -> str:
-    """Return the message that refuses `given`, with the tag that was probably meant."""
-    hint = _suggestion(str(given))
+    """The message that refuses `given`, with the tag that was probably meant."""
+    hint, text = None, str(given)
+    if len(text) == 2 and (country := f"und-{text.upper()}") in LIKELY_SUBTAGS:
+        # "jp" and "cn" are countries; CLDR knows the language most written there.
+        hint = langcodes.Language.get(LIKELY_SUBTAGS[country]).language
+    elif len(text) > 3:
+        names = get_close_matches(text.strip().casefold(), _codes(), n=1, cutoff=0.8)
+        hint = _codes()[names[0]] if names else None
     remedy = f"did you mean {hint!r} ({language_name(hint)})?" if hint else ""
     example = "use a BCP-47 tag such as 'en', 'zh' or 'sw'"
     return f"{given!r} is not {what}; {remedy or example}"
-
-
-def _suggestion(given: str) -> str | None:
-    """Return the language meant by a (misspelt) name or a country code, if any."""
-    country = f"und-{given.upper()}"
-    if len(given) == 2 and country in LIKELY_SUBTAGS:
-        # "jp" and "cn" are countries; CLDR knows the language most written there.
-        return langcodes.Language.get(LIKELY_SUBTAGS[country]).language
-    names = get_close_matches(given.strip().casefold(), _codes(), n=1, cutoff=0.8)
-    return _codes()[names[0]] if names and len(given) > 3 else None

@@ -3,24 +3,25 @@
     confidence = (share of the letters in the main script) * P(language | text in that script)
 
 Numbers, LaTeX commands, single Latin letters (``x``, ``A``) and the words in ``ignore`` (names) say
-nothing about a language and are left out. The script with the most letters decides what is asked:
+nothing about a language and are left out. The script with the most letters decides:
 
-* kana make Japanese where they are 5 % of all Han and kana. Han alone is Chinese, with confidence
+* Han and kana are Japanese if kana are 5 % of them. Han alone is Chinese, with confidence
   ``1 / (1 + 0.4^n)``: of Japanese runs of n characters a share of about 0.4^n has no kana
-  (measured for n = 2 to 10);
-* a script of one language (Thai, Bengali) is that language;
-* in any other script `lingua <https://github.com/pemistahl/lingua-py>`_ chooses among the languages
+  (measured for n = 2 to 10).
+* A script of one language (Thai, Bengali) is that language.
+* In any other script `lingua <https://github.com/pemistahl/lingua-py>`_ chooses among the languages
   of that script that it knows. Of its 49 Latin ones (0.9 GB, ten seconds to read) only those in
   `languages` and eleven large ones take part (0.3 GB, three seconds). The eleven are there to be
-  found out: where the language of a text was no candidate, 36 to 60 % of its texts of 40 characters
-  were taken for another corpus language without them and 2 to 12 % with them (whole sentences: 64
-  to 83 % and 2 to 18 %, French 47 %). Their price: of English texts of 40 characters 88 % are
-  recognised in place of 98 %, the others undetermined.
+  found out: if the language of a text was no candidate, 36 to 60 % of its texts of 40 characters
+  were taken for another corpus language without them, 2 to 12 % with them (whole sentences: 64 to
+  83 % and 2 to 18 %, French 47 %). The price: of English texts of 40 characters 88 % are
+  recognised in place of 98 %; the others are undetermined.
 
-A guess below `minimum_confidence`, or without any letter, is undetermined: its language is None.
+A guess below `minimum_confidence`, or for a text without letters, is undetermined: its language is
+None.
 
-How short a text may be: percent recognised, and taken for another language, at the default
-confidence among all ten languages, for runs of so many characters from 1997 news sentences (NTREX):
+How short a text may be: percent recognised and percent taken for another language, at the default
+confidence among all ten languages, for runs of n characters from 1997 news sentences (NTREX):
 
 ===  ======== ======== ======== ======== ======== ======== ======== ======== ======== ========
   n     en       ru       es       fr       de       zh       ja       bn       th       sw
@@ -33,7 +34,7 @@ confidence among all ten languages, for runs of so many characters from 1997 new
 all    97 0.1   99 0.2   98 0.5   98 0.3   99 0.3  100 0.0  100 0.1  100 0.0   98 0.4   99 0.3
 ===  ======== ======== ======== ======== ======== ======== ======== ======== ======== ========
 
-So forty characters are enough in any of them (86 % or more, mistakes under 1 %); of ten, about half
+Forty characters are enough in all of them (86 % or more, mistakes under 1 %). With ten, about half
 of the Latin and Cyrillic texts stay undetermined. Of the 250 questions of MGSM in each language one
 is undetermined, in French, and none is mistaken.
 
@@ -42,8 +43,8 @@ is undetermined, in French, and none is mistaken.
 >>> detect_language("38 + 21 = 59").language is None
 True
 
-What it does not show: that the text is good, or about anything. Nonsense made of English pieces is
-English; a language that neither lingua nor `languages` has is taken for its nearest neighbour.
+What it does not show: that the text makes sense. Nonsense made of English pieces is English, and a
+language that neither lingua nor `languages` has is taken for its nearest neighbour.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ import regex
 from lensneurons.errors import LensNeuronsError
 from lensneurons.languages.codes import language_code, scripts
 
-# Latin languages that take part whether or not a corpus has them: a model that leaves its language
-# falls into a large one, English above all.
+# Latin languages that always take part: a model that leaves its language falls into a large one,
+# English above all.
 NEIGHBOURS = ("en", "es", "fr", "de", "pt", "it", "nl", "pl", "id", "tr", "vi")
 MINIMUM_CONFIDENCE = 0.5
 
@@ -70,8 +71,8 @@ _KANA_SHARE = 0.05  # Japanese NTREX sentences have 18 % or more, Chinese ones n
 _NO_KANA = 0.4  # share of single characters of Japanese text after which kana are still missing
 _ONLY_JAPANESE = 100.0  # odds for Japanese where a corpus has it and no Chinese
 
-# Letters of the same news in English for one of theirs (NTREX: 2.9 for Han, 2.0 for Japanese), so
-# that a foreign name in a Chinese sentence does not weigh three times its due.
+# How many letters English needs for one of theirs (NTREX: 2.9 for Han, 2.0 for Japanese), so that
+# a foreign name in a Chinese sentence does not weigh three times its due.
 _WEIGHT = {"Hani": 3.0, "Jpan": 2.0}
 
 _SILENT = regex.compile(r"\\[A-Za-z]+|\p{N}+|(?<!\p{L})\p{Script=Latn}(?!\p{L})")
@@ -84,10 +85,10 @@ class LanguageGuess:
     """The language that a text seems to be written in.
 
     Attributes:
-        language: its tag, spelt as in `languages` where that has it; None for undetermined.
-        confidence: 0 to 1, of the best language, also where it is too low to be named.
+        language: its tag, spelt as in `languages` if it is one of them; None for undetermined.
+        confidence: 0 to 1, of the best language, even if it is too low to be named.
         script: ISO 15924 code of the script with the most letters (kana and Han of a Japanese text
-            are ``"Jpan"``); None where the text has no letters.
+            are ``"Jpan"``); None if the text has no letters.
     """
 
     language: str | None
@@ -106,7 +107,7 @@ def detect_language(
 
     Args:
         text: any text; the more letters the better (the module says how many are needed).
-        languages: tags of the languages to expect. Others can still be the answer; None expects
+        languages: tags of the languages to expect; others can still be the answer. None expects
             every language that lingua knows (for Latin texts 0.9 GB and ten seconds, once).
         ignore: words to leave out, such as names; whole words, in any case.
         minimum_confidence: below it the language is None.
@@ -127,21 +128,23 @@ def detect_language(
     script = max(weights, key=lambda one: weights[one])
     language, probability = _ask(_NUMBERS.sub(" ", words), script, counts[script], expected)
     confidence = probability * weights[script] / sum(weights.values())
-    sure = confidence >= minimum_confidence and confidence > 0
-    return LanguageGuess(_spelt(language, expected) if sure else None, confidence, script)
+    if confidence < minimum_confidence or confidence == 0:
+        return LanguageGuess(None, confidence, script)
+    spelt = next((tag for tag in expected or () if _base(tag) == language), language)
+    return LanguageGuess(spelt, confidence, script)  # "pt-BR" for "pt" where a corpus says so
 
 
 def names_in(prompt: str) -> frozenset[str]:
-    """Return the words of a prompt that begin with a capital letter: names, mostly.
+    """The words of a prompt that begin with a capital letter: names, mostly.
 
-    A response repeats the names of its prompt whatever language it is written in, so they are no
-    evidence. The nouns of German and the first words of sentences come along.
+    A response repeats the names of its prompt in whatever language it is written, so they are no
+    evidence. German nouns and the first words of sentences come along.
     """
     return frozenset(word for word in _WORD.findall(prompt) if word[0].isupper())
 
 
 def leave_out(text: str, ignore: Iterable[str]) -> str:
-    """Return the text without the words in `ignore`: whole words, in any case."""
+    """The text without the words in `ignore`: whole words, in any case."""
     words = {word.casefold() for word in ([ignore] if isinstance(ignore, str) else ignore)}
     if not words:
         return text
@@ -150,7 +153,7 @@ def leave_out(text: str, ignore: Iterable[str]) -> str:
 
 @lru_cache(maxsize=64)
 def require_identifiable(languages: tuple[str, ...]) -> tuple[str, ...]:
-    """Return canonical tags, once it is plain that each can be told from all others.
+    """Make sure that each language can be told from all others, and return the canonical tags.
 
     Args:
         languages: tags in any spelling.
@@ -161,8 +164,7 @@ def require_identifiable(languages: tuple[str, ...]) -> tuple[str, ...]:
             or two tags are one language (``"zh-Hans"`` and ``"zh-Hant"``).
     """
     tags = tuple(dict.fromkeys(map(language_code, languages)))
-    twins = [tag for tag in tags if sum(_base(tag) == _base(other) for other in tags) > 1]
-    if twins:
+    if twins := [tag for tag in tags if sum(_base(tag) == _base(other) for other in tags) > 1]:
         raise LensNeuronsError(f"{twins} are one language to a model of its letters: keep one")
     for tag in tags:
         if not any(_base(tag) in _models().get(script, ()) for script in scripts(tag)):
@@ -196,7 +198,7 @@ def _models() -> dict[str, dict[str, list[Any]]]:
 
 @lru_cache(maxsize=32)
 def _letters(tags: tuple[str, ...]) -> regex.Pattern[str]:
-    """The pattern of one letter, whose group is its script; Zzzz for scripts nobody asked about."""
+    """The pattern of one letter, whose group is its script; Zzzz for all other scripts."""
     named = sorted(set(_models()).union(*map(scripts, tags)))
     groups = "|".join(rf"(?P<{script}>\p{{Script={script}}})" for script in named)
     other = r"(?P<Zzzz>[^\p{Script=Zyyy}\p{Script=Zinh}])"
@@ -204,7 +206,7 @@ def _letters(tags: tuple[str, ...]) -> regex.Pattern[str]:
 
 
 def _count_scripts(text: str, tags: tuple[str, ...]) -> Counter[str]:
-    """Letters by script, with Han and kana as one: ``"Jpan"`` or, nearly without kana, Hani."""
+    """Letters by script; Han and kana are one, ``"Jpan"`` or, with hardly any kana, Hani."""
     counts = Counter(str(found.lastgroup) for found in _letters(tags).finditer(text))
     kana = sum(counts.pop(script, 0) for script in _KANA)
     both = kana + counts.pop("Hani", 0)
@@ -219,33 +221,17 @@ def _ask(
     """The likeliest language of a text mostly in one script, and its probability."""
     if script == "Jpan":
         return "ja", 1.0
-    if script == "Hani":
-        return _chinese_or_japanese(letters, expected)
-    candidates = _candidates(script, expected)
+    if script == "Hani":  # without kana: Chinese, or a short Japanese text
+        bases = {_base(tag) for tag in expected or ()}
+        odds = _NO_KANA**letters * (_ONLY_JAPANESE if bases & {"ja", "zh"} == {"ja"} else 1.0)
+        return ("ja", odds / (1 + odds)) if odds > 1 else ("zh", 1 / (1 + odds))
+    candidates = known = tuple(_models().get(script, ()))
+    if expected is not None:
+        own = [_base(tag) for tag in expected if script in scripts(tag)]
+        candidates = tuple(dict.fromkeys([*own, *(NEIGHBOURS if script == "Latn" else known)]))
     if len(candidates) < 2:
         return (candidates[0], 1.0) if candidates else (None, 0.0)
-    foreign = regex.compile(rf"(?!\p{{Script={script}}})\p{{L}}+")
-    return _ask_lingua(foreign.sub(" ", text), script, candidates)
-
-
-def _chinese_or_japanese(n: int, expected: tuple[str, ...] | None) -> tuple[str, float]:
-    """Chinese or Japanese for `n` Han characters without kana, with its probability."""
-    bases = {_base(tag) for tag in expected or ()}
-    odds = _NO_KANA**n * (_ONLY_JAPANESE if bases & {"ja", "zh"} == {"ja"} else 1.0)
-    return ("ja", odds / (1 + odds)) if odds > 1 else ("zh", 1 / (1 + odds))
-
-
-def _candidates(script: str, expected: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The languages that a text in a script may be in."""
-    known = tuple(_models().get(script, ()))
-    if expected is None:
-        return known
-    own = [_base(tag) for tag in expected if script in scripts(tag)]
-    return tuple(dict.fromkeys([*own, *(NEIGHBOURS if script == "Latn" else known)]))
-
-
-def _ask_lingua(text: str, script: str, candidates: tuple[str, ...]) -> tuple[str, float]:
-    """The likeliest candidate by lingua's letter n-grams, and its probability among them."""
+    text = regex.sub(rf"(?!\p{{Script={script}}})\p{{L}}+", " ", text)
     shares = dict.fromkeys(candidates, 0.0)
     for value in _detector(script, candidates).compute_language_confidence_values(text):
         shares[_base(value.language.iso_code_639_1.name.lower())] += value.value
@@ -260,8 +246,3 @@ def _detector(script: str, candidates: tuple[str, ...]) -> Any:
 
     languages = [one for tag in candidates for one in _models()[script][tag]]
     return lingua.LanguageDetectorBuilder.from_languages(*languages).build()
-
-
-def _spelt(base: str | None, expected: tuple[str, ...] | None) -> str | None:
-    """A language as the caller spells it: ``"pt-BR"`` for ``"pt"``."""
-    return next((tag for tag in expected or () if _base(tag) == base), base)

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.comparison.before_after import p_text
-from lensneurons.comparison.claims import Claim, Claims
+from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.plots.labels import capital, entities, lines, plain
 from lensneurons.plots.numbers import counted, three_digits, with_ends
 from lensneurons.plots.style import frame, ticks, write_inside

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lensneurons.cards.card import NeuronCard, neuron_facts
-from lensneurons.comparison.before_after import Comparison, ComparisonSeries
-from lensneurons.comparison.claims import Claims
+from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.paper_claims import Claims
+from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation import AblationMatrix

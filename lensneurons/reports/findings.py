@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lensneurons.comparison.before_after import Comparison
-from lensneurons.comparison.claims import Claims
+from lensneurons.comparison.paper_claims import Claims
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation import AblationMatrix
 from lensneurons.neurons.language_neurons import LanguageNeurons

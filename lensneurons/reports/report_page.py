@@ -25,8 +25,9 @@ from plotly.offline import get_plotlyjs
 
 from lensneurons import __version__
 from lensneurons.cards.card import NeuronCard
-from lensneurons.comparison.before_after import Comparison, ComparisonSeries
-from lensneurons.comparison.claims import Claims
+from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.paper_claims import Claims
+from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation import AblationMatrix
 from lensneurons.experiments.carrying import CarryOver

@@ -9,8 +9,8 @@ import numpy as np
 
 from lensneurons import plots
 from lensneurons.comparison.before_after import Comparison, p_text
-from lensneurons.comparison.claims import Claims
-from lensneurons.evaluation.answers import PARTS, Accuracy
+from lensneurons.comparison.paper_claims import Claims
+from lensneurons.evaluation.answers import VERDICTS, Accuracy
 from lensneurons.experiments.ablation import UNITS, AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import KINDS, LensCurves
@@ -244,10 +244,10 @@ def _steering_table(curve: SteeringCurve) -> Table:
 def _accuracy_table(accuracy: Accuracy) -> Table:
     rows = []
     for code, row in accuracy.per_language().to_dict("index").items():
-        ends = ([row[f"{part}{end}"] for end in ("", "_low", "_high")] for part in PARTS)
+        ends = ([row[f"{part}{end}"] for end in ("", "_low", "_high")] for part in VERDICTS)
         shares = (with_ends(*part, write="{:.0%}".format) for part in ends)
         rows.append((full_name(str(code)), int(row["items"]), *shares))
-    head = ("language", "items", *(part.replace("_", " ") for part in PARTS))
+    head = ("language", "items", *(part.replace("_", " ") for part in VERDICTS))
     return Table(head, tuple(rows), accuracy.provenance.model)
 
 

@@ -1,8 +1,8 @@
-"""Batches of texts of similar length, one language each, the longest first.
+"""Batches of texts of one language and similar length, the longest first.
 
-Sorting by length keeps padding small; beginning with the longest makes memory peak at once, so that
-a run that fits its first batch fits them all. The plan depends on the lengths alone: it is the same
-in every run.
+Sorting by length keeps padding small. Starting with the longest makes memory peak at once: a run
+that fits its first batch fits them all. The plan depends only on the lengths, so every run has the
+same one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from lensneurons.errors import CorpusError, choose
-from lensneurons.shapes import AttentionMask, CountedMask, RowNumbers, TextNumbers, TokenIds
+from lensneurons.shapes import AttentionMask, CountedMask, TextNumbers, TokenIds
 from lensneurons.tokens.encoding import EncodedCorpus
 
 PaddingSide = Literal["right", "left"]
@@ -37,9 +38,9 @@ class Batch:
 
     tokens: TokenIds
     attention_mask: AttentionMask
-    start: RowNumbers
-    stop: RowNumbers
-    rows: RowNumbers
+    start: Int[np.ndarray, " batch"]
+    stop: Int[np.ndarray, " batch"]
+    rows: Int[np.ndarray, " batch"]
     language: str
 
     @property
@@ -51,9 +52,9 @@ class Batch:
 
     @property
     def predicted(self) -> CountedMask:
-        """Bool [batch, pos - 1]: counted tokens that have a token before them, from the second on.
+        """Bool [batch, pos - 1]: the counted tokens that have a token before them.
 
-        Position t is about token t + 1, as the logits at position t are.
+        Like the logits, position t is about token t + 1.
         """
         return self.counted[:, 1:] & self.attention_mask[:, :-1].bool()
 
@@ -72,9 +73,9 @@ def plan_batches(encoded: EncodedCorpus, *, batch_tokens: int) -> list[np.ndarra
             is a batch of its own.
 
     Returns:
-        For each batch the numbers of its texts (int64). Languages in the order of the corpus; in
-        each the longest texts first, equal lengths in the order of the corpus. Every text is in
-        exactly one batch.
+        For each batch the numbers of its texts (int64). Languages follow the order of the corpus;
+        within each, the longest texts come first and equal lengths keep the order of the corpus.
+        Every text is in exactly one batch.
 
     Raises:
         CorpusError: `batch_tokens` is less than 1.
@@ -90,10 +91,10 @@ def plan_batches(encoded: EncodedCorpus, *, batch_tokens: int) -> list[np.ndarra
 
 
 def divide(lengths: Sequence[int] | np.ndarray, batch_tokens: int) -> Iterator[slice]:
-    """Divide rows, the longest first, into batches of at most so many tokens, padding included.
+    """Divide rows that are sorted by length into batches of at most so many tokens.
 
     Args:
-        lengths: of the rows, falling.
+        lengths: of the rows, the longest first.
         batch_tokens: the largest rectangle; a longer row is a batch of its own.
 
     Yields:
@@ -120,41 +121,35 @@ def make_batch(
         CorpusError: there are no rows, one is not in the corpus, or they mix languages.
     """
     choose(padding_side, get_args(PaddingSide), "padding_side")
-    numbers = np.asarray(rows, dtype=np.int64)
-    language = _one_language(encoded, numbers)
-    lengths = encoded.lengths[numbers]
+    rows = np.asarray(rows, dtype=np.int64)
+    if rows.size == 0 or rows.min() < 0 or rows.max() >= len(encoded):
+        raise CorpusError(f"rows {rows.tolist()[:10]} are not texts 0 to {len(encoded) - 1}")
+    tags = [encoded.languages[number] for number in np.unique(encoded.language[rows])]
+    if len(tags) > 1:
+        raise CorpusError(f"the rows mix the languages {tags}; a batch holds one")
+    lengths = encoded.lengths[rows]
     shift = lengths.max() - lengths if padding_side == "left" else np.zeros_like(lengths)
-    tokens = np.full((len(numbers), int(lengths.max())), encoded.pad_id, dtype=np.int64)
+    tokens = np.full((len(rows), int(lengths.max())), encoded.pad_id, dtype=np.int64)
     mask = np.zeros_like(tokens)
-    for place, (row, begin, length) in enumerate(zip(numbers, shift, lengths, strict=True)):
-        here = slice(int(begin), int(begin + length))
+    for place, (row, begin, length) in enumerate(zip(rows, shift, lengths, strict=True)):
+        here = slice(begin, begin + length)
         tokens[place, here] = encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]]
         mask[place, here] = 1
     return Batch(
         tokens=torch.from_numpy(tokens),
         attention_mask=torch.from_numpy(mask),
-        start=encoded.start[numbers] + shift,
-        stop=encoded.stop[numbers] + shift,
-        rows=numbers,
-        language=language,
+        start=encoded.start[rows] + shift,
+        stop=encoded.stop[rows] + shift,
+        rows=rows,
+        language=tags[0],
     )
 
 
-def _one_language(encoded: EncodedCorpus, rows: np.ndarray) -> str:
-    if rows.size == 0 or rows.min() < 0 or rows.max() >= len(encoded):
-        raise CorpusError(f"rows {rows.tolist()[:10]} are not texts 0 to {len(encoded) - 1}")
-    numbers = np.unique(encoded.language[rows])
-    if len(numbers) > 1:
-        tags = [encoded.languages[number] for number in numbers]
-        raise CorpusError(f"the rows mix the languages {tags}; a batch holds one")
-    return encoded.languages[int(numbers[0])]
-
-
 def item_groups(item_ids: Sequence[str], n_groups: int) -> TextNumbers:
-    """Return the resampling group of each item, from a hash of its id.
+    """The resampling group of each item, from a hash of its id.
 
-    The same item is in the same group in every language, order, shard and process, so that groups
-    can be drawn again (bootstrap) without breaking the parallel corpus apart.
+    An item is in the same group in every language, order, shard and process, so a bootstrap over
+    groups never tears the translations of an item apart.
 
     Args:
         item_ids: ids; `EncodedCorpus.item_ids` gives one a text.
@@ -169,5 +164,4 @@ def item_groups(item_ids: Sequence[str], n_groups: int) -> TextNumbers:
     if n_groups < 1:
         raise CorpusError(f"n_groups={n_groups} leaves no group; give 1 or more")
     digests = (blake2b(name.encode(), digest_size=8).digest() for name in item_ids)
-    groups = [int.from_bytes(digest, "big") % n_groups for digest in digests]
-    return np.array(groups, dtype=np.int64)
+    return np.array([int.from_bytes(one, "big") % n_groups for one in digests], dtype=np.int64)

@@ -1,13 +1,13 @@
-"""A corpus as one model reads it: the floor on which every run of a model stands.
+"""A corpus as one model reads it: encoded once, checked once, used by everything that runs a model.
 
     prepared = ln.prepare(model, corpus, scope="response")
-    ln.nll(model, prepared); ln.collect(model, prepared)      # encoded once, checked once
+    ln.nll(model, prepared); ln.collect(model, prepared)      # neither encodes or checks again
 
-Bad input is refused here, once and in the same words, before any forward pass. Every function that
-runs a model over a corpus takes a `ParallelCorpus`, which it prepares, or a `PreparedCorpus`.
+Every function that runs a model over a corpus takes a `ParallelCorpus`, which it prepares, or a
+`PreparedCorpus`. Bad input is refused here, before any forward pass.
 
 What belongs to the moment of a run is not kept but read then: hooks on the model, its attention
-kernel, and whether its weights are still the same (`PreparedCorpus.provenance`).
+kernel, and the hash of its weights (`PreparedCorpus.provenance`).
 """
 
 from __future__ import annotations
@@ -81,16 +81,15 @@ class PreparedCorpus:
         Names the model, tokenizer, corpus, hook, activation function and scope, and says whether
         hooks are on the model.
         """
-        cut = self.encoded.report.total.cut
+        scope: str = self.scope
+        if self.encoded.report.total.cut:  # other cuts give other counts
+            scope = f"{scope}, cut at {int(self.encoded.lengths.max())} tokens"
         return replace(
             model_provenance(self.model, self.tokenizer_hash, self.corpus.fingerprint),
             attention=attention_implementation(self.model),
             hook="hook_pre",
             activation=self.site.activation_name,
-            # Texts that were cut elsewhere are other counts.
-            scope=f"{self.scope}, cut at {int(self.encoded.lengths.max())} tokens"
-            if cut
-            else self.scope,
+            scope=scope,
         )
 
     def __repr__(self) -> str:
@@ -110,11 +109,12 @@ def prepare(
     overlong: Overlong | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> PreparedCorpus:
-    """Encode a corpus for a model once, and make sure that the model can read it.
+    """Encode a corpus for a model, and make sure that the model can read it.
 
     Args:
         model: a TransformerLens model.
-        corpus: the texts; a corpus that is prepared already is only checked against the options.
+        corpus: the texts. A corpus that is prepared already is returned, after the options given
+            here were compared with its own.
         scope: which tokens count: those of the response (None), of the prompt, or all.
         max_length: longest text in tokens; None for the model's context length.
         overlong: whether longer texts are refused (None) or cut.
@@ -127,68 +127,45 @@ def prepare(
         LensNeuronsError: `corpus` was prepared for another model, or with other options.
     """
     if isinstance(corpus, PreparedCorpus):
+        if corpus.model is not model:
+            raise LensNeuronsError(
+                f"{corpus!r} was prepared for another model: prepare(model, corpus) for this one"
+            )
         asked = {"scope": scope, "max_length": max_length, "overlong": overlong}
-        _require_prepared_so(corpus, model, {**asked, "tokenizer": tokenizer})
+        for name, value in {**asked, "tokenizer": tokenizer}.items():
+            if value is not None and value != getattr(corpus, name):
+                raise LensNeuronsError(
+                    f"{name}={value!r} differs from that of {corpus!r}: leave it out here, or "
+                    "give it to prepare()"
+                )
         return corpus
+
     site = neuron_site(model)
     tokenizer = tokenizer or original_tokenizer(model)
-    longest = longest_text(model, max_length)
+    context, size = context_length(model), int(model.cfg.d_vocab)
+    if max_length is not None and max_length > context:
+        raise CorpusError(f"max_length={max_length} is beyond the model's context of {context}")
+    longest = context if max_length is None else max_length
     overlong = overlong or "refuse"
     encoded = encode(
         corpus, tokenizer, scope=scope or "response", max_length=longest, overlong=overlong
     )
-    _check_counted(encoded, longest)
-    _check_vocabulary(model, encoded)
-    return PreparedCorpus(
-        model, corpus, tokenizer, tokenizer_hash(tokenizer), site, encoded, longest, overlong
-    )
-
-
-def _require_prepared_so(prepared: PreparedCorpus, model: Any, asked: dict[str, Any]) -> None:
-    """Raise where a prepared corpus is of another model, or an option asks for something else."""
-    if prepared.model is not model:
-        raise LensNeuronsError(
-            f"{prepared!r} was prepared for another model: prepare(model, corpus) for this one"
+    if empty := [row.language for row in encoded.report.languages if row.counted == 0]:
+        raise CorpusError(
+            f"no counted token of {empty} is left within max_length={longest}: raise it, or "
+            "select other languages"
         )
-    for name, value in asked.items():
-        if value is not None and value != getattr(prepared, name):
-            raise LensNeuronsError(
-                f"{name}={value!r} differs from that of {prepared!r}: leave it out here, or give "
-                "it to prepare()"
-            )
-
-
-def longest_text(model: Any, max_length: int | None) -> int:
-    """Most tokens of a text: what was asked for, within the context of the model.
-
-    Raises:
-        CorpusError: more was asked for than the context holds.
-    """
-    context = context_length(model)
-    if max_length is not None and max_length > context:
-        raise CorpusError(f"max_length={max_length} is beyond the model's context of {context}")
-    return context if max_length is None else max_length
-
-
-def _check_vocabulary(model: Any, encoded: EncodedCorpus) -> None:
-    largest, size = int(encoded.ids.max(initial=0)), int(model.cfg.d_vocab)
-    if largest >= size:
+    if (largest := int(encoded.ids.max(initial=0))) >= size:
         raise CorpusError(
             f"the tokenizer gives id {largest}, but the model's vocabulary has {size}: "
             "pass the tokenizer that belongs to the model"
         )
-
-
-def _check_counted(encoded: EncodedCorpus, max_length: int) -> None:
-    if empty := [row.language for row in encoded.report.languages if row.counted == 0]:
-        raise CorpusError(
-            f"no counted token of {empty} is left within max_length={max_length}: raise it, or "
-            "select other languages"
-        )
+    fingerprint = tokenizer_hash(tokenizer)
+    return PreparedCorpus(model, corpus, tokenizer, fingerprint, site, encoded, longest, overlong)
 
 
 def refuse_hooks(model: Any, run_dir: str | Path | None) -> None:
-    """Raise where a run that is to be resumed would depend on somebody's hooks.
+    """Raise if a resumable run would depend on somebody's hooks.
 
     Raises:
         LensNeuronsError: there are hooks on the model, and `run_dir` is given.
@@ -205,8 +182,8 @@ def model_provenance(
 ) -> Provenance:
     """Where a result of whole forward passes comes from: model, tokenizer, texts, versions.
 
-    Logits and residual streams come from the bridge, whose attention is eager. What was read of
-    the neurons (hook, activation function, scope) is for the caller to add.
+    Logits and residual streams come from the bridge, whose attention is eager. The caller adds what
+    it read of the neurons: hook, activation function, scope.
 
     Args:
         model: a TransformerLens model.

@@ -1,1 +1,1 @@
-"""Intervals and tests over items, groups of items, and swaps of two runs."""
+"""Intervals over items and groups of items, and a test that swaps before and after."""

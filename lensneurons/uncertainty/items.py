@@ -1,18 +1,21 @@
 """Bootstrap over items: how far a mean over texts would move with other items of the same kind.
 
-A mean by language is a ratio of sums over texts, ``sum of values / sum of weights`` (NLL over
-tokens, right answers over problems). An item is drawn with all its languages and all its
-conditions together, so every comparison is made on the same items.
+A mean by language is a ratio of sums over texts (NLL over tokens, right answers over problems):
 
-The percentile interval of a plain bootstrap of n items is too short by ``sqrt((n - 1) / n)`` and by
-what Student's t has over the normal distribution. Both are made up for by taking wider percentiles
-(Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4.3): with 20 items 1.6 %
-is cut off at each end in place of 2.5 %.
+    mean  =  sum of values / sum of weights
+
+An item is drawn with all its languages and all its conditions together, so every comparison is made
+on the same items.
+
+The percentile interval of a plain bootstrap of n items is too short, by ``sqrt((n - 1) / n)`` and
+by what Student's t has over the normal distribution. Wider percentiles make up for both (Hesterberg
+2015, "What Teachers Should Know About the Bootstrap", section 4.3): with 20 items 1.6 % is cut off
+at each end instead of 2.5 %.
 
 Simulated coverage, for skewed NLLs of texts whose lengths are unequal and go with their difficulty
 (tests/test_item_intervals.py): with 10, 20 and 50 items, intervals of 95 % hold the truth in 92.8,
 93.5 and 94.0 % of corpora (the plain percentiles: 87.5, 91.6 and 93.3), those of 80 % in 77.4, 78.1
-and 78.5 %. What is missing is skewness: no percentile interval makes up for it.
+and 78.5 %. The rest is skewness, which no percentile interval makes up for.
 """
 
 from __future__ import annotations
@@ -22,10 +25,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Float64
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.shapes import ItemWeights, TextNumbers
-from lensneurons.uncertainty.groups import Interval
+from lensneurons.shapes import TextNumbers
+from lensneurons.uncertainty.groups import Interval, require_level
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +63,12 @@ class ItemDraws:
         return len(set(self.item_ids))
 
     @cached_property
-    def weights(self) -> ItemWeights:
+    def n_languages(self) -> int:
+        """Number of languages."""
+        return int(self.language.max()) + 1
+
+    @cached_property
+    def weights(self) -> Float64[np.ndarray, "draw item"]:
         """float64 [draw, item]: how often each item stands in each drawn corpus."""
         random = np.random.default_rng(self.seed)
         even = np.full(self.n_items, 1 / self.n_items)
@@ -71,11 +80,6 @@ class ItemDraws:
         numbers = {name: i for i, name in enumerate(dict.fromkeys(self.item_ids))}
         item = np.array([numbers[name] for name in self.item_ids], np.int64)
         return item * self.n_languages + self.language
-
-    @cached_property
-    def n_languages(self) -> int:
-        """Number of languages."""
-        return int(self.language.max()) + 1
 
     def table(self, values: np.ndarray) -> np.ndarray:
         """Values [..., text] summed up as float64 [..., item, language]."""
@@ -90,7 +94,7 @@ class ItemDraws:
 
         Args:
             values: [..., text], sums of what is averaged.
-            weights: [text], by what the sums are divided.
+            weights: [text], what the sums are divided by.
 
         Returns:
             float64 [draw, ..., language]; NaN where a drawn corpus lacks a language.
@@ -114,9 +118,8 @@ class ItemDraws:
         """
         tail = expanded_tail(self.n_items, level)
         with np.errstate(invalid="ignore"):
-            ends = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
-        middle, low, high = (np.asarray(value, float) for value in (estimate, *ends))
-        return Interval(middle, low, high, level, "bootstrap over items")
+            low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
+        return Interval.of(estimate, low, high, level, "bootstrap over items")
 
 
 def expanded_tail(n_items: int, level: float) -> float:
@@ -129,8 +132,7 @@ def expanded_tail(n_items: int, level: float) -> float:
     """
     from scipy.stats import norm, t
 
-    if not 0 < level < 1:
-        raise LensNeuronsError(f"level={level}: give a coverage between 0 and 1")
+    require_level(level)
     reach = t.ppf((1 + level) / 2, n_items - 1) * np.sqrt(n_items / (n_items - 1))
     return float(norm.cdf(-reach))
 
@@ -151,7 +153,7 @@ def item_bootstrap(
         item_ids: name of each text's item.
         language: number of each text's language.
         values: float64 [..., text], sums of what is averaged.
-        weights: [text], by what the sums are divided.
+        weights: [text], what the sums are divided by.
         draws: how many corpora to draw.
         level: coverage.
         seed: the same seed gives the same interval.

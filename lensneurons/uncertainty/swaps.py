@@ -1,95 +1,37 @@
-"""What groups of items say about a change: a jackknife interval, and an exact swap test.
+"""Did anything change but noise? An exact test that swaps *before* and *after* within groups.
 
-**Interval.** Delete-one-group jackknife with Student's t of ``G - 1`` degrees of freedom, on
-numbers that were recomputed without each group, the same group left out before and after. A
-bootstrap of few groups is too short, and its draws, noisier than the corpus, move neurons over the
-bar that the corpus does not. Simulated (tests/test_comparison.py), 95 % intervals of ten groups
-hold the truth in 97 to 98 % of corpora: rather too long, since single neurons cross the bar.
+What is permuted: the labels *before* and *after* within a group of parallel items, all its neurons
+and languages together, independently in each group. The statistic is the sum over the groups of the
+change within each group alone:
 
-**Swap test.** What is permuted: the labels *before* and *after* within a group of parallel items,
-all its neurons and languages together, independently in each group. The statistic is the sum over
-the groups of the change within each group alone, ``T = sum_g D_g``; swapping group g turns ``D_g``
-into ``-D_g``. Under the null hypothesis that the two runs are exchangeable within every group (that
-alignment did nothing but add noise of the same kind), all ``2^G`` sign patterns are as probable, so
-the p-value, the share of patterns whose sum is as extreme, is **exact** for a bar that is given; a
-bar of the run before moves too little to matter (simulated: tests/test_comparison.py).
+    T = sum_g D_g              swapping group g turns D_g into -D_g
+
+Under the null hypothesis the two models are exchangeable within every group: alignment did nothing
+but add noise of the same kind. Then all ``2^G`` sign patterns are as probable, and the p-value, the
+share of patterns whose sum is as extreme, is **exact** for a bar that is given. A bar of the model
+before moves too little to matter (simulated: tests/test_comparison.py).
 
 Why within groups, and not the pooled counts with some groups swapped: classes are thresholded.
 Where p moves from far below the bar to far above it, a pool with a third of the groups swapped
 still shows the whole change, so the largest effects would get p-values near 0.4.
 
-What this does not show: with G groups no one-sided p-value is below ``1 / 2^G`` (five groups are
-needed for 0.05); and a small p speaks against "nothing changed", not for a cause.
+Intervals of the same changes are those of the jackknife (`lensneurons.uncertainty.groups`), with
+the same group left out before and after. A bootstrap of few groups is too short, and its draws,
+noisier than the corpus, move neurons over the bar that the corpus does not. Simulated
+(tests/test_comparison.py), 95 % intervals of ten groups hold the truth in 97 to 98 % of corpora:
+rather too long, since single neurons cross the bar.
+
+What this does not show: with G groups no one-sided p-value is below ``1 / 2^G`` (0.05 needs five
+groups); and a small p speaks against "nothing changed", not for a cause.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from lensneurons.errors import LensNeuronsError
-from lensneurons.uncertainty.groups import Interval
+from lensneurons.uncertainty.groups import Interval, jackknife_interval
 
 MOST_PATTERNS = 4096  # all patterns up to 12 groups
-
-
-def jackknife_interval(
-    estimate: np.ndarray | float,
-    left_out: np.ndarray,
-    *,
-    level: float = 0.95,
-    among: int = 1,
-) -> Interval:
-    """Interval of a number from its values without each group.
-
-    Args:
-        estimate: [...], the value on all items.
-        left_out: [group, ...], the value without each group.
-        level: coverage.
-        among: how many upper ends must hold together (Bonferroni); the lower end stays.
-
-    Raises:
-        LensNeuronsError: a level outside (0, 1).
-    """
-    from scipy.stats import t
-
-    require_level(level)
-    n = len(left_out)
-    middle = np.asarray(estimate, float)
-    spread = np.square(left_out - left_out.mean(axis=0)).sum(axis=0)
-    error = np.sqrt((n - 1) / n * spread)
-    low = middle - t.ppf((1 + level) / 2, n - 1) * error
-    high = middle + t.ppf(1 - (1 - level) / 2 / among, n - 1) * error
-    return Interval(middle, np.asarray(low), np.asarray(high), level, "jackknife")
-
-
-def least_interval(estimate: np.ndarray, left_out: np.ndarray, *, level: float = 0.95) -> Interval:
-    """Interval of the least of several numbers, for "more than every other".
-
-    The least exceeds x where all do, each tested at the full level (intersection-union, Berger
-    1982), so the lower end is the least lower end. It is below x where one is, so the upper end is
-    the least of upper ends that hold together.
-
-    Args:
-        estimate: [number], the values on all items.
-        left_out: [group, number], the values without each group.
-        level: coverage.
-
-    Raises:
-        LensNeuronsError: a level outside (0, 1).
-    """
-    found = jackknife_interval(estimate, left_out, level=level, among=len(estimate))
-    middle, low, high = (np.asarray(end.min()) for end in (found.estimate, found.low, found.high))
-    return Interval(middle, low, high, level, "jackknife")
-
-
-def require_level(level: float) -> None:
-    """Raise unless a level is a coverage.
-
-    Raises:
-        LensNeuronsError: a level outside (0, 1).
-    """
-    if not 0 < level < 1:
-        raise LensNeuronsError(f"level={level}: give a coverage between 0 and 1")
 
 
 def swap_p(changes: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -115,6 +57,26 @@ def swap_p_least(changes: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
     """
     least = _swapped_sums(changes, seed).min(axis=1)
     return float((least >= least[0]).mean()), float((least <= least[0]).mean())
+
+
+def least_interval(estimate: np.ndarray, left_out: np.ndarray, *, level: float = 0.95) -> Interval:
+    """Interval of the least of several numbers, for "more than every other".
+
+    The least exceeds x where all do. Each is tested at the full level (intersection-union, Berger
+    1982), so the lower end is the least lower end. The least is below x where one number is, so the
+    upper end is the least of upper ends that hold together.
+
+    Args:
+        estimate: [number], the values on all items.
+        left_out: [group, number], the values without each group.
+        level: coverage.
+
+    Raises:
+        LensNeuronsError: a level outside (0, 1).
+    """
+    found = jackknife_interval(estimate, left_out, level=level, among=len(estimate))
+    ends = (found.estimate.min(), found.low.min(), found.high.min())
+    return Interval.of(*ends, level, "jackknife")
 
 
 def _swapped_sums(changes: np.ndarray, seed: int) -> np.ndarray:

@@ -43,8 +43,12 @@ from lensneurons.values.provenance import Provenance
 from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import pandas as pd
     import xarray
+else:
+    Self = Any  # the tests check types at run time with beartype, which cannot check Self
 
 Row = TypeVar("Row")
 V = TypeVar("V", bound="Value")
@@ -72,7 +76,7 @@ class Value:
 
     FILE_KIND: ClassVar[str]
     FILE_NAMES: ClassVar[Mapping[str, str]] = {}
-    RUN_FILE: ClassVar[str | None] = None
+    RUN_FILE: ClassVar[str] = ""
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     COORDINATES: ClassVar[Mapping[str, str]] = {}
 
@@ -261,8 +265,8 @@ def _hints(owner: Any) -> dict[str, Any]:
     return hints
 
 
-def _in_folder(path: str | Path, name: str | None) -> Path:
-    return Path(path) / name if name is not None and Path(path).is_dir() else Path(path)
+def _in_folder(path: str | Path, name: str) -> Path:
+    return Path(path) / name if name and Path(path).is_dir() else Path(path)
 
 
 def _whole(path: Path, kind: type[Value], build: Any) -> Any:

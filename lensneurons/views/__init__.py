@@ -4,8 +4,8 @@
 >>> ln.views.attention(model, "She has 3 apples.", 2)                      # doctest: +SKIP
 """
 
+from lensneurons.tokens.characters import Span, TextTokens, group_tokens, token_labels
 from lensneurons.views.attention_view import AttentionView, attention
-from lensneurons.views.characters import Span, TextTokens, group_tokens, token_labels
 from lensneurons.views.token_view import TokenView, tokens
 
 __all__ = [

@@ -43,8 +43,8 @@ from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
 from lensneurons.plots.labels import plain
-from lensneurons.views.characters import TextTokens, token_labels, visible
-from lensneurons.views.page import View, label_of, read_texts, render
+from lensneurons.tokens.characters import TextTokens, token_labels
+from lensneurons.views.page import View, label_of, read_texts, render, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ class TextAttention:
     @property
     def tokens(self) -> tuple[str, ...]:
         """The names of the tokens; see `characters.token_labels`."""
-        return token_labels(self.read)
+        return token_labels(self.read, plain)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

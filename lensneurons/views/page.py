@@ -19,12 +19,21 @@ from lensneurons.models.family import context_length
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.plots.labels import full_name, plain
 from lensneurons.plots.style import FONTS, TEMPLATES
+from lensneurons.tokens.characters import TextTokens, group_tokens
 from lensneurons.values.files import replacing
 from lensneurons.values.tables import html_templates
-from lensneurons.views.characters import TextTokens, group_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def visible(text: str) -> str:
+    r"""A text with what cannot be seen made visible; a line feed and a tab stay.
+
+    >>> visible("a\0b\u202e\n")
+    'a␀b\\u202e\n'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else plain(c) for c in text)
 
 
 class View(ABC):

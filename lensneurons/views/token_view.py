@@ -40,8 +40,8 @@ from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import signed
-from lensneurons.views.characters import Span, TextTokens, visible
-from lensneurons.views.page import View, label_of, read_texts, render
+from lensneurons.tokens.characters import Span, TextTokens
+from lensneurons.views.page import View, label_of, read_texts, render, visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,33 +1,15 @@
-"""The demo model: a small ``LlamaForCausalLM`` with ReLU gates, and a fast way to train it.
-
-The model is Hugging Face's. For training on a CPU its forward pass is written out below over the
-same weights, without masks and caches, which is faster and also gives the mean gate activation.
-"""
+"""The demo model: a small ``LlamaForCausalLM`` with ReLU gates, made untrained from a recipe."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from lensneurons.demo.workshop.recipe import Recipe
 
 if TYPE_CHECKING:
-    import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
-
-ROPE_BASE = 10000.0
-EPSILON = 1e-6
-
-
-class Pass(NamedTuple):
-    """What a forward pass gives.
-
-    Attributes:
-        hidden: float32 [text, position, width], normalised, ready for the unembedding.
-        gate: float32 [text, position], mean gate activation over all neurons of all layers.
-    """
-
-    hidden: torch.Tensor
-    gate: torch.Tensor
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
@@ -38,10 +20,9 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
         tokenizer: gives the ids of the special tokens.
 
     Returns:
-        The model, its matrices drawn from N(0, 1 / inputs), those that write into the residual
-        stream smaller by the root of their number, so that its size stays the same at any depth.
+        The model. Its matrices are drawn from N(0, 1 / inputs). Those that write into the residual
+        stream are smaller by the root of their number, which keeps its size the same at any depth.
     """
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     special: dict[str, Any] = {
@@ -56,8 +37,8 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
         num_key_value_heads=recipe.n_heads,
         max_position_embeddings=recipe.context,
         hidden_act="relu",
-        rms_norm_eps=EPSILON,
-        rope_parameters={"rope_type": "default", "rope_theta": ROPE_BASE},
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=True,
         **special,
     )
@@ -73,66 +54,28 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
     return model
 
 
-def run_blocks(model: LlamaForCausalLM, ids: torch.Tensor) -> Pass:
+def run_blocks(model: LlamaForCausalLM, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Run texts through the blocks of the model, differentiably.
 
     Args:
         model: what `build_model` makes.
-        ids: int64 [text, position]; short texts are padded on the right, where a causal model
-            never looks.
+        ids: int64 [text, position]. Short texts are padded on the right, where a causal model never
+            looks, so there is no mask.
 
     Returns:
-        The normalised residual stream, and the mean gate activation of every token.
+        float32 [text, position, width], the residual stream, normalised for the unembedding; and
+        float32 [text, position], the mean gate activation over all neurons of all layers.
     """
-    from torch.nn.functional import embedding, rms_norm
-
-    rotation = _rotation(model, ids.shape[1])
     decoder: Any = model.model
-    hidden = embedding(ids, decoder.embed_tokens.weight)
-    width = hidden.shape[-1:]
-    gates = []
-    for block in decoder.layers:
-        normed = rms_norm(hidden, width, block.input_layernorm.weight, EPSILON)
-        hidden = hidden + _attend(block.self_attn, normed, rotation)
-        normed = rms_norm(hidden, width, block.post_attention_layernorm.weight, EPSILON)
-        gate = block.mlp.gate_proj(normed).relu()
+    gates: list[torch.Tensor] = []
+
+    def keep(module: Any, given: Any, gate: torch.Tensor) -> None:
         gates.append(gate.mean(-1))
-        hidden = hidden + block.mlp.down_proj(gate * block.mlp.up_proj(normed))
-    hidden = rms_norm(hidden, width, decoder.norm.weight, EPSILON)
-    return Pass(hidden, sum(gates[1:], gates[0]) / len(gates))
 
-
-def _rotation(model: LlamaForCausalLM, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine of the rotary embedding, float32 [position, size of a head]."""
-    import torch
-
-    size = model.config.hidden_size // model.config.num_attention_heads
-    powers = torch.arange(0, size, 2, dtype=torch.float32) / size
-    angles = torch.arange(length, dtype=torch.float32)[:, None] / ROPE_BASE**powers
-    doubled = torch.cat((angles, angles), -1)
-    return doubled.cos(), doubled.sin()
-
-
-def _attend(
-    attention: Any, hidden: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]
-) -> torch.Tensor:
-    """Causal attention of one block, float32 [text, position, width]."""
-    from torch.nn.functional import scaled_dot_product_attention
-
-    def heads(projection: Any) -> torch.Tensor:
-        return projection(hidden).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-
-    query, key, value = map(heads, (attention.q_proj, attention.k_proj, attention.v_proj))
-    mixed = scaled_dot_product_attention(
-        _rotate(query, rotation), _rotate(key, rotation), value, is_causal=True
-    )
-    return attention.o_proj(mixed.transpose(1, 2).flatten(-2))
-
-
-def _rotate(heads: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Turn the two halves of every head by the angle of its position."""
-    import torch
-
-    cosine, sine = rotation
-    first, second = heads.chunk(2, -1)
-    return heads * cosine + torch.cat((-second, first), -1) * sine
+    hooks = [block.mlp.act_fn.register_forward_hook(keep) for block in decoder.layers]
+    try:
+        hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return hidden, torch.stack(gates).mean(0)

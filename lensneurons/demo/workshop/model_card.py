@@ -2,7 +2,7 @@
 
     python -m lensneurons.demo.workshop.model_card FOLDER
 
-Everything on the card is read from the folder or measured anew on the test problems.
+Everything on the card is read from the folder or measured on the test problems.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.demo.run import SCORE, TOP_RATE
 from lensneurons.demo.workshop.recipe import Recipe
-from lensneurons.demo.workshop.training import LOG, RECIPE
+from lensneurons.demo.workshop.train import LOG, RECIPE
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import ProvenanceError
 from lensneurons.evaluation.answers import Accuracy, accuracy
@@ -31,11 +34,8 @@ from lensneurons.neurons.parts import divide_layers
 from lensneurons.plots import language_colour, save_figure
 from lensneurons.values.files import load_json, replacing
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 CONTROLS = 20
-# Tokens that an answer may have; worked answers have about 40.
+# Most tokens of an answer; a worked answer has about 40.
 LONGEST = 100
 SHOWN_LINES = 12
 
@@ -52,10 +52,10 @@ def write_card(
 
     Args:
         folder: what `train` made.
-        again: what `train` made of the same recipe with another seed: its figures stand beside.
-        problems: test problems a language, for the accuracy.
-        matrix_items: test problems a language, for the deactivation matrix.
-        answers: its accuracy on the test problems where it was measured before.
+        again: what `train` made of the same recipe with another seed; the card compares the two.
+        problems: test problems in each language, for the accuracy.
+        matrix_items: test problems in each language, for the deactivation matrix.
+        answers: accuracy on the test problems, if it was measured before.
 
     Returns:
         The path of the card, ``README.md``.
@@ -70,26 +70,47 @@ def write_card(
     if second is not None and (second == recipe or replace(second, seed=recipe.seed) != recipe):
         raise ProvenanceError(f"{again} was not made by the recipe of {folder} with another seed")
     facts = _measure(path, recipe, problems, matrix_items, answers)
-    facts["languages"] = LANGUAGES
-    facts["again"] = None
+    facts |= {"languages": LANGUAGES, "again": None}
     if again is not None and second is not None:
         facts["again"] = _measure(Path(again), second, problems, matrix_items, None)
     save_figure(training_curve(facts["log"]), path / "training_curve.svg")
+    options: Any = {"undefined": StrictUndefined, "keep_trailing_newline": True}
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **options,
+    )
+    text = environment.get_template("model_card.md.jinja").render(facts)
     card = path / "README.md"
     with replacing(card) as temporary:
-        temporary.write_text(_template().render(facts), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return card
 
 
 def _measure(
     folder: Path, recipe: Recipe, problems: int, matrix_items: int, answers: Accuracy | None
 ) -> dict[str, Any]:
-    """What the card says of one training."""
+    """Measure what the card says about one training."""
     log = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
     model = load_model(folder, device="cpu")
-    corpus = load_corpus("demo", split="test", limit=problems)
-    answers = answers or accuracy(model, corpus, max_new_tokens=LONGEST)
-    _check_answers(answers, model)
+    if answers is None:
+        corpus = load_corpus("demo", split="test", limit=problems)
+        answers = accuracy(model, corpus, max_new_tokens=LONGEST)
+    if answers.provenance.weights != hash_weights(model):
+        raise ProvenanceError("the answers are of a model with other weights: measure them anew")
+    rows = []
+    for language, row in answers.per_language().iterrows():
+        told = {
+            part: f"{row[part]:.1%} ({row[f'{part}_low']:.1%} to {row[f'{part}_high']:.1%})"
+            for part in ("right_answer", "right_language", "both")
+        }
+        rows.append({"language": language, "share": recipe.shares[str(language)], **told})
+    # Identified on validation problems, removed on test problems.
+    statistics = collect(model, load_corpus("demo", split="validation", limit=100))
+    neurons = identify(statistics, score=SCORE, top_rate=TOP_RATE)
+    corpus = load_corpus("demo", split="test", limit=matrix_items)
+    matrix = ablation_matrix(model, corpus, neurons, controls=CONTROLS)
     return {
         "recipe": recipe,
         "parameters": sum(weight.numel() for weight in model.original_model.parameters()),
@@ -97,43 +118,12 @@ def _measure(
         "shown": log[:: max(1, len(log) // SHOWN_LINES)][:-1] + log[-1:],
         "hours": f"{log[-1]['seconds'] / 3600:.1f}",
         "problems": len(answers) // len(LANGUAGES),
-        "accuracy": list(_accuracy_rows(answers, recipe)),
-        **_neurons(model, matrix_items),
-    }
-
-
-def _check_answers(answers: Accuracy, model: Any) -> None:
-    """Raise where the answers are of other weights.
-
-    Raises:
-        ProvenanceError: they are.
-    """
-    if answers.provenance.weights != hash_weights(model):
-        raise ProvenanceError("the answers are of a model with other weights: measure them anew")
-
-
-def _accuracy_rows(answers: Accuracy, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """Rows of the accuracy table."""
-    for language, row in answers.per_language().iterrows():
-        told = {
-            part: f"{row[part]:.1%} ({row[f'{part}_low']:.1%} to {row[f'{part}_high']:.1%})"
-            for part in ("right_answer", "right_language", "both")
-        }
-        yield {"language": language, "share": recipe.shares[str(language)], **told}
-
-
-def _neurons(model: Any, items: int) -> dict[str, Any]:
-    """What identification finds on validation problems, and ablation on test problems."""
-    statistics = collect(model, load_corpus("demo", split="validation", limit=100))
-    neurons = identify(statistics, score=SCORE, top_rate=TOP_RATE)
-    corpus = load_corpus("demo", split="test", limit=items)
-    matrix = ablation_matrix(model, corpus, neurons, controls=CONTROLS)
-    return {
+        "accuracy": rows,
         "neurons": neurons.description,
         "histogram": neurons.histogram("all").tolist(),
         "profile": neurons.layer_profile("all").tolist(),
         "parts": repr(divide_layers(neurons, statistics)),
-        "matrix_items": items,
+        "matrix_items": matrix_items,
         "controls": CONTROLS,
         "summary": matrix.summary().to_dict("records"),
     }
@@ -148,8 +138,6 @@ def training_curve(log: Sequence[dict[str, Any]]) -> go.Figure:
     Returns:
         The figure, with logarithmic NLL in nats a token.
     """
-    import plotly.graph_objects as go
-
     steps = [line["step"] for line in log]
     figure = go.Figure()
     for language in log[0]["validation"]:
@@ -165,24 +153,11 @@ def training_curve(log: Sequence[dict[str, Any]]) -> go.Figure:
     return figure
 
 
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    options: Any = {"undefined": StrictUndefined, "keep_trailing_newline": True}
-    environment = Environment(
-        loader=PackageLoader("lensneurons.demo.workshop"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        **options,
-    )
-    return environment.get_template("model_card.md.jinja")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the card of a folder and say where it is.
 
     Args:
-        arguments: of the command line; None for the process's own.
+        arguments: of the command line; None for those of the process.
 
     Returns:
         0.

@@ -3,20 +3,23 @@
 Muon (Jordan et al. 2024) gives every singular direction of a matrix's momentum the same length, so
 that rare directions, such as those of a scarce language, are learned as fast as common ones. Its
 step is scaled as in Liu et al. 2025 (arXiv 2502.16982), so one learning rate serves both halves.
+
+``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`` computes the same, but matrix by matrix and in
+bfloat16. On a CPU without bfloat16 arithmetic its step takes 13 times as long (3.0 s against 0.22 s
+for the full recipe, whose forward and backward pass takes 2.5 s), and it learns no better.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 
 MOMENTUM = 0.95
 BETAS = (0.9, 0.98)
 EPSILON = 1e-9
-_ITERATIONS = 5
-# Coefficients of the quintic Newton-Schulz iteration that makes singular values about 1.
+# Coefficients of the quintic Newton-Schulz iteration that brings singular values near 1.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
@@ -32,11 +35,13 @@ class Optimizer:
         self.weights = dict(weights)
         self.weight_decay = weight_decay
         self.state: dict[str, torch.Tensor] = {}
+        # Muon's matrices by shape: those of one shape are orthogonalized together.
         self._stacks: dict[tuple[int, ...], list[str]] = defaultdict(list)
         for name, weight in self.weights.items():
-            kinds = ("momentum",) if _is_muon(name, weight) else ("first", "second")
-            self.state |= {f"{kind}.{name}": torch.zeros_like(weight) for kind in kinds}
-            if kinds == ("momentum",):
+            muon = weight.ndim == 2 and "layers" in name
+            for average in ("momentum",) if muon else ("first", "second"):
+                self.state[f"{average}.{name}"] = torch.zeros_like(weight)
+            if muon:
                 self._stacks[tuple(weight.shape)].append(name)
 
     @torch.no_grad()
@@ -47,40 +52,30 @@ class Optimizer:
             number: of this step, counted from 0; AdamW corrects its averages by it.
             rate: the learning rate of this step.
         """
-        for name, change in (*self._muon(), *self._adam(number)):
-            weight = self.weights[name]
-            if weight.ndim == 2:
-                weight.mul_(1 - rate * self.weight_decay)
-            weight.sub_(change, alpha=rate)
-
-    def _muon(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Direction of each matrix of the blocks; matrices of one shape are turned together."""
+        updates: dict[str, torch.Tensor] = {}
         for shape, names in self._stacks.items():
             ahead = []
             for name in names:
-                gradient, momentum = _gradient(self.weights[name]), self.state[f"momentum.{name}"]
+                gradient, momentum = self._gradient(name), self.state[f"momentum.{name}"]
                 momentum.lerp_(gradient, 1 - MOMENTUM)
                 ahead.append(gradient.lerp(momentum, MOMENTUM))
-            scale = 0.2 * max(shape) ** 0.5
-            yield from zip(names, orthogonalize(torch.stack(ahead)) * scale, strict=True)
-
-    def _adam(self, number: int) -> Iterator[tuple[str, torch.Tensor]]:
-        """Direction of the embeddings and the norms."""
+            turned = orthogonalize(torch.stack(ahead)) * (0.2 * max(shape) ** 0.5)
+            updates |= zip(names, turned, strict=True)
+        for name in self.weights.keys() - updates.keys():
+            gradient = self._gradient(name)
+            first = self.state[f"first.{name}"].lerp_(gradient, 1 - BETAS[0])
+            second = self.state[f"second.{name}"].lerp_(gradient.square(), 1 - BETAS[1])
+            mean = first / (1 - BETAS[0] ** (number + 1))
+            spread = (second / (1 - BETAS[1] ** (number + 1))).sqrt()
+            updates[name] = mean / (spread + EPSILON)
         for name, weight in self.weights.items():
-            if not _is_muon(name, weight):
-                gradient = _gradient(weight)
-                first = self.state[f"first.{name}"].lerp_(gradient, 1 - BETAS[0])
-                second = self.state[f"second.{name}"].lerp_(gradient.square(), 1 - BETAS[1])
-                mean = first / (1 - BETAS[0] ** (number + 1))
-                yield name, mean / ((second / (1 - BETAS[1] ** (number + 1))).sqrt() + EPSILON)
+            if weight.ndim == 2:
+                weight.mul_(1 - rate * self.weight_decay)
+            weight.sub_(updates[name], alpha=rate)
 
-
-def _is_muon(name: str, weight: torch.Tensor) -> bool:
-    return weight.ndim == 2 and "layers" in name
-
-
-def _gradient(weight: torch.nn.Parameter) -> torch.Tensor:
-    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+    def _gradient(self, name: str) -> torch.Tensor:
+        weight = self.weights[name]
+        return torch.zeros_like(weight) if weight.grad is None else weight.grad
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
@@ -97,7 +92,7 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     tall = matrices.shape[-2] > matrices.shape[-1]
     turned = matrices.mT if tall else matrices
     turned = turned / (turned.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(_ITERATIONS):
+    for _ in range(5):
         gram = turned @ turned.mT
         turned = a * turned + (b * gram + c * gram @ gram) @ turned
     return turned.mT if tall else turned

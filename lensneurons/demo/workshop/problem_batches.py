@@ -1,11 +1,11 @@
-"""Training batches from the world: any step's batch can be made without those before it.
+"""Training batches from the world: those of a step depend on its number and the recipe alone.
 
-That makes training resumable without any state of the data, and equal whatever was interrupted.
+A training can therefore resume at any step without a state of the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
@@ -27,7 +27,7 @@ class Text:
 
     Attributes:
         ids: ``<s>``, the prompt, the response, ``</s>``.
-        weights: of each token in the loss; 0 for ``<s>``.
+        weights: weight of each token in the loss; 0 for ``<s>``.
         language: its code; empty for drills, which are in none.
     """
 
@@ -42,15 +42,13 @@ class TextBatch:
 
     Attributes:
         ids: int64 [text, position].
-        weight: float32 [text, position], of the token in the loss: 0 for padding and for ``<s>``.
-        charge: float32 [text, position], of the token in the sparsity penalty: 0 for padding.
-        languages: of every text.
+        weight: float32 [text, position], weight in the loss: 0 for padding and for ``<s>``.
+        charge: float32 [text, position], weight in the sparsity penalty: 0 for padding.
     """
 
     ids: np.ndarray
     weight: np.ndarray
     charge: np.ndarray
-    languages: tuple[str, ...]
 
 
 def encode_problems(
@@ -96,8 +94,8 @@ def encode_drill(tokenizer: PreTrainedTokenizerBase, equations: Iterable[Step]) 
     begin: Any = tokenizer.bos_token_id
     ids, weights = [begin], [0.0]
     for equation in equations:
-        question, result = equation.format_text().rsplit(" ", 1)
-        for part, weight in ((question, 0.0), (f" {result}\n", 1.0)):
+        question = f"{equation.left} {equation.sign} {equation.right} ="
+        for part, weight in ((question, 0.0), (f" {equation.result}\n", 1.0)):
             tokens: Any = tokenizer(part, add_special_tokens=False)["input_ids"]
             ids += tokens
             weights += [weight] * len(tokens)
@@ -144,13 +142,18 @@ def make_batches(texts: Iterable[Text], recipe: Recipe, pad: int) -> Iterator[Te
 
     Args:
         texts: in any order.
-        recipe: gives the tokens of a batch and what the languages are charged.
+        recipe: gives the tokens of a batch and what a token of each language is charged for its
+            active neurons, 1 on average.
         pad: id to fill up with.
 
     Yields:
         Batches of at most ``recipe.micro_tokens`` tokens (or of a single text), every text once.
     """
-    charges = _charges(recipe)
+    charges = {
+        code: max(share, 1e-6) ** -recipe.sparsity_balance for code, share in recipe.shares.items()
+    }
+    mean = sum(recipe.shares[code] * charge for code, charge in charges.items())
+    charges = {code: charge / mean for code, charge in charges.items()}
     rows: list[Text] = []
     for text in sorted(texts, key=lambda text: len(text.ids)):
         if rows and (len(rows) + 1) * len(text.ids) > recipe.micro_tokens:
@@ -161,17 +164,8 @@ def make_batches(texts: Iterable[Text], recipe: Recipe, pad: int) -> Iterator[Te
         yield _pad(rows, charges, pad)
 
 
-def _charges(recipe: Recipe) -> Mapping[str, float]:
-    """What a token of each language is charged for its active neurons, 1 on average."""
-    raw = {
-        code: max(share, 1e-6) ** -recipe.sparsity_balance for code, share in recipe.shares.items()
-    }
-    mean = sum(recipe.shares[code] * charge for code, charge in raw.items())
-    return {code: charge / mean for code, charge in raw.items()}
-
-
-def _pad(rows: list[Text], charges: Mapping[str, float], pad: int) -> TextBatch:
-    """Lay texts side by side."""
+def _pad(rows: list[Text], charges: dict[str, float], pad: int) -> TextBatch:
+    """Lay texts side by side. Drills, in no language, are charged 1 a token."""
     shape = len(rows), max(len(row.ids) for row in rows)
     ids = np.full(shape, pad, np.int64)
     weight, charge = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -179,4 +173,4 @@ def _pad(rows: list[Text], charges: Mapping[str, float], pad: int) -> TextBatch:
         ids[i, : len(row.ids)] = row.ids
         weight[i, : len(row.ids)] = row.weights
         charge[i, : len(row.ids)] = charges.get(row.language, 1.0)
-    return TextBatch(ids, weight, charge, tuple(row.language for row in rows))
+    return TextBatch(ids, weight, charge)

@@ -1,7 +1,4 @@
-"""How the demo model is made: one frozen recipe, and the two that are used.
-
-Everything that decides the trained weights is in the recipe, so a recipe and a machine name a
-model.
+"""How the demo model is made: a recipe decides everything about the trained weights.
 
 >>> from dataclasses import replace
 >>> recipe = replace(RECIPES["full"], seed=1)
@@ -56,10 +53,10 @@ class Recipe:
         fall: share of the steps, at the end, in which the rate falls to zero in a line.
         weight_decay: decoupled, on all matrices.
         prompt_weight: weight of a prompt token in the loss; a response token weighs 1.
-        sparsity: weight of the mean gate activation in the loss (an L1 penalty, for the gates are
+        sparsity: weight of the mean gate activation in the loss (an L1 penalty, as the gates are
             ReLUs), which makes few neurons active at a time.
         drills_from: step from which arithmetic drills stand beside the problems: equations in
-            digits, of no language. Before it the languages are learned.
+            digits, in no language. Before it the model learns the languages.
         drill_texts: drills a step.
         drill_equations: equations in each.
         sparsity_balance: 0 charges every token the same; 1 charges every language the same, so
@@ -67,7 +64,7 @@ class Recipe:
         validate_every: steps between two validations and checkpoints.
         validation_items: held-out problems a language for the validation.
         saved_as: number format of the weights on disk.
-        seed: of the weights and of the problems.
+        seed: seed of the weights and of the problems.
     """
 
     n_layers: int = 8
@@ -99,7 +96,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_shares(self.shares)
+        for code in self.shares:
+            choose(code, LANGUAGES, "language")
+        total = sum(self.shares.values())
+        if min(self.shares.values(), default=-1.0) < 0 or not math.isclose(total, 1):
+            raise LensNeuronsError(
+                f"shares={dict(self.shares)}: give shares of at least 0 that sum to 1"
+            )
         choose(self.saved_as, ("float16", "float32"), "saved_as")
         for name in ("n_layers", "d_mlp", "steps", "items", "validate_every", "validation_items"):
             if getattr(self, name) < 1:
@@ -112,25 +115,14 @@ class Recipe:
             )
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0: it rises in a line, stays, and falls in a line.
+        """Return the learning rate of a step: it rises in a line, stays, and falls in a line.
 
         Args:
             step: from 0 to ``steps - 1``.
-
-        Returns:
-            The rate, above 0.
         """
         rise = (step + 1) / self.warm_up if self.warm_up else 1.0
         left = (self.steps - step) / max(1.0, self.fall * self.steps)
         return self.learning_rate * min(1.0, rise, left)
-
-
-def _check_shares(shares: Mapping[str, float]) -> None:
-    """Refuse shares that are not a division among known languages."""
-    for code in shares:
-        choose(code, LANGUAGES, "language")
-    if min(shares.values(), default=-1.0) < 0 or not math.isclose(sum(shares.values()), 1):
-        raise LensNeuronsError(f"shares={dict(shares)}: give shares of at least 0 that sum to 1")
 
 
 SECONDS = Recipe(

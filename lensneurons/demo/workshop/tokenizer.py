@@ -1,13 +1,12 @@
 """The tokenizer of the demo model: byte-level BPE on the world's text of all languages alike.
 
-All 256 bytes are tokens, so no text is unknown; digits stand alone, so that a number is read digit
-by digit; a line break stands alone, so that no token holds both prompt and response. A text begins
-with ``<s>``, which the tokenizer adds; a response ends with ``</s>``, which only training adds.
+All 256 bytes are tokens, so no text is unknown. Digits stand alone, so the model reads a number
+digit by digit. A line break stands alone, so no token holds both prompt and response. The tokenizer
+begins a text with ``<s>``; only training ends a response with ``</s>``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lensneurons.demo.world import LANGUAGES, generate, render
@@ -28,7 +27,7 @@ def train_tokenizer(vocabulary: int, items: int, context: int) -> PreTrainedToke
     Args:
         vocabulary: tokens, special tokens and bytes included.
         items: how many problems.
-        context: longest text in tokens, as the tokenizer is to know it.
+        context: longest text in tokens, which the tokenizer records.
 
     Returns:
         The tokenizer; equal arguments give an equal one.
@@ -48,7 +47,8 @@ def train_tokenizer(vocabulary: int, items: int, context: int) -> PreTrainedToke
         max_token_length=_LONGEST,
         show_progress=False,
     )
-    backend.train_from_iterator(_texts(items), trainer)
+    texts = ("".join(render(p, code)) for p in generate("train", items) for code in LANGUAGES)
+    backend.train_from_iterator(texts, trainer)
     backend.post_processor = processors.TemplateProcessing(
         single=f"{BEGIN} $A", special_tokens=[(BEGIN, backend.token_to_id(BEGIN))]
     )
@@ -60,10 +60,3 @@ def train_tokenizer(vocabulary: int, items: int, context: int) -> PreTrainedToke
         model_max_length=context,
         clean_up_tokenization_spaces=False,
     )
-
-
-def _texts(items: int) -> Iterator[str]:
-    """Prompt and response of every problem in every language."""
-    for problem in generate("train", items):
-        for language in LANGUAGES:
-            yield "".join(render(problem, language))

@@ -1,37 +1,277 @@
-"""``python -m lensneurons.demo.workshop.train``: make a demo model from nothing but this package.
+"""Train a demo model, from a checkout of this repository and nothing else.
 
     python -m lensneurons.demo.workshop.train --preset full --out FOLDER
 
-A run that was stopped goes on when it is called again with the same arguments.
+The folder is one of Hugging Face. The same call resumes a training that was stopped.
+
+    draw the problems of a step -> forward and backward, batch by batch -> optimizer -> next step
+
+The loss is the mean negative log-likelihood of the tokens plus a penalty on the mean gate
+activation. Response tokens weigh 1 and prompt tokens less: most of a prompt is chance (names,
+numbers), while the response follows from it. Prompts still count, so that the model is a language
+model of both and its neurons know the grammar of each language.
+
+The same recipe on the same machine with the same number of threads gives the same weights, however
+often the training was stopped. Other versions of PyTorch, of transformers or of this code may round
+differently, and then a long training ends with other weights, as with another seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-PRESETS = ("seconds", "full")
+import torch
+from safetensors.torch import save_file
+
+from lensneurons.demo.workshop.model import build_model, run_blocks
+from lensneurons.demo.workshop.optimizer import Optimizer
+from lensneurons.demo.workshop.problem_batches import (
+    Text,
+    TextBatch,
+    draw_held_out,
+    draw_step,
+    make_batches,
+)
+from lensneurons.demo.workshop.recipe import RECIPES, Recipe
+from lensneurons.demo.workshop.tokenizer import train_tokenizer
+from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.values.files import load_arrays, replacing, save_arrays, save_json
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "training.jsonl"
+RECIPE = "recipe.json"
+KIND = "demo training"
+# Longest gradient that one step may follow.
+CLIP = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Run:
+    """A training under way."""
+
+    recipe: Recipe
+    folder: Path
+    tokenizer: PreTrainedTokenizerBase
+    model: LlamaForCausalLM
+    optimizer: Optimizer
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def batches(self, texts: list[Text]) -> list[TextBatch]:
+        """Divide texts into batches."""
+        pad: Any = self.tokenizer.pad_token_id
+        return list(make_batches(texts, self.recipe, pad))
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    progress: bool = True,
+    stop_after: int | None = None,
+) -> Path:
+    """Train the model of a recipe, or go on where an earlier call stopped.
+
+    Args:
+        recipe: everything that decides the weights.
+        folder: gets config, weights and tokenizer as Hugging Face reads them, renewed at every
+            checkpoint; beside them the recipe (``recipe.json``), the log (``training.jsonl``, one
+            line a checkpoint) and the checkpoint.
+        progress: show a progress bar.
+        stop_after: stop once so many steps are done in all, with a checkpoint.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StorageError: the folder holds a training of another recipe. Another number of steps is no
+            other recipe as long as the learning rates so far are the same.
+    """
+    from tqdm.auto import tqdm
+
+    run = _open_run(recipe, Path(folder))
+    last = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
+    with tqdm(total=last, initial=run.step, desc="train", unit="step", disable=not progress) as bar:
+        while run.step < last:
+            began = time.perf_counter()
+            nll, gate = _step(run)
+            run.seconds += time.perf_counter() - began
+            if run.step % recipe.validate_every == 0 or run.step == last:
+                _checkpoint(run, nll, gate)
+            bar.update()
+            bar.set_postfix(nll=f"{nll:.3f}", gate=f"{gate:.3f}")
+    return run.folder
+
+
+def _open_run(recipe: Recipe, folder: Path) -> _Run:
+    """Begin a training, or read back where it stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(recipe.vocabulary, recipe.tokenizer_items, recipe.context)
+    model = build_model(recipe, tokenizer)
+    optimizer = Optimizer(dict(model.named_parameters()), recipe.weight_decay)
+    run = _Run(recipe, folder, tokenizer, model, optimizer)
+    if (folder / CHECKPOINT).is_file():
+        _restore(run)
+    else:
+        (folder / LOG).unlink(missing_ok=True)
+    save_json(folder / RECIPE, asdict(recipe))
+    return run
+
+
+def _step(run: _Run) -> tuple[float, float]:
+    """Draw the problems of a step, add up their gradients, and change the weights.
+
+    Returns:
+        Mean NLL of the tokens, as they are weighted, and mean gate activation, as it is charged.
+    """
+    batches = run.batches(draw_step(run.recipe, run.tokenizer, run.step))
+    weight = sum(float(batch.weight.sum()) for batch in batches)
+    charge = sum(float(batch.charge.sum()) for batch in batches)
+    run.model.zero_grad(set_to_none=True)
+    nlls, gates = [], []
+    for batch in batches:
+        each, passed_gate = token_nll(run.model, batch)
+        nll = (each * torch.from_numpy(batch.weight[:, 1:])).sum() / weight
+        gate = (passed_gate * torch.from_numpy(batch.charge)).sum() / charge
+        (nll + run.recipe.sparsity * gate).backward()
+        nlls.append(nll.item())
+        gates.append(gate.item())
+        run.tokens += int((batch.charge > 0).sum())
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), CLIP)
+    run.optimizer.step(run.step, run.recipe.rate_at(run.step))
+    run.step += 1
+    return sum(nlls), sum(gates)
+
+
+def token_nll(model: LlamaForCausalLM, batch: TextBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run a batch and return the NLL of its tokens and their mean gate activations.
+
+    Args:
+        model: what `build_model` makes.
+        batch: the texts.
+
+    Returns:
+        float32 [text, position - 1], in nats, of every token but the first of every text, without
+        meaning where a token has no weight; and float32 [text, position].
+    """
+    hidden, gate = run_blocks(model, torch.from_numpy(batch.ids))
+    logits = model.lm_head(hidden[:, :-1])
+    targets = torch.from_numpy(batch.ids[:, 1:])
+    nll = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction="none"
+    )
+    return nll.view(targets.shape), gate
+
+
+@torch.no_grad()
+def _validate(run: _Run, language: str) -> float:
+    """Mean NLL of the response tokens of held-out problems in a language, in nats."""
+    total, tokens = 0.0, 0
+    for batch in run.batches(draw_held_out(run.recipe, run.tokenizer, language)):
+        counted = torch.from_numpy(batch.weight[:, 1:] == 1)
+        total += float(token_nll(run.model, batch)[0][counted].sum())
+        tokens += int(counted.sum())
+    return total / tokens
+
+
+def _checkpoint(run: _Run, nll: float, gate: float) -> None:
+    """Validate, and write the log, the state and the model."""
+    line = {
+        "step": run.step,
+        "tokens": run.tokens,
+        "seconds": round(run.seconds, 1),
+        "learning_rate": run.recipe.rate_at(run.step - 1),
+        "nll": round(nll, 5),
+        "gate": round(gate, 5),
+        "validation": {code: round(_validate(run, code), 5) for code in run.recipe.shares},
+    }
+    logger.info("%s", line)
+    with (run.folder / LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+    details = {key: getattr(run, key) for key in ("step", "tokens", "seconds")}
+    arrays = {name: tensor.detach().numpy() for name, tensor in _state(run)}
+    save_arrays(run.folder / CHECKPOINT, KIND, arrays, details | {"recipe": asdict(run.recipe)})
+    _export(run)
+
+
+def _state(run: _Run) -> Iterator[tuple[str, torch.Tensor]]:
+    """Everything that the next step depends on, by its name in the checkpoint."""
+    yield from ((f"weight.{name}", weight) for name, weight in run.optimizer.weights.items())
+    yield from run.optimizer.state.items()
+
+
+def _restore(run: _Run) -> None:
+    """Read weights and optimizer state back, and cut the log to the checkpoint."""
+    path = run.folder / CHECKPOINT
+    arrays, details = load_arrays(path, KIND)
+    began, done = Recipe(**details["recipe"]), details["step"]
+    changed = [key for key, value in asdict(began).items() if getattr(run.recipe, key) != value]
+    same_rates = all(began.rate_at(step) == run.recipe.rate_at(step) for step in range(done))
+    if changed and not (changed == ["steps"] and same_rates):
+        raise StorageError(
+            f"{path} is of another recipe: {', '.join(changed)} differ. "
+            "Give another folder, or the recipe that it was begun with"
+        )
+    with torch.no_grad():
+        for name, tensor in _state(run):
+            tensor.copy_(torch.from_numpy(arrays[name]))
+    run.step, run.tokens, run.seconds = done, details["tokens"], details["seconds"]
+    # The lines after the checkpoint are about to be written again.
+    log = run.folder / LOG
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    kept = [line for line in lines if json.loads(line)["step"] <= done]
+    with replacing(log) as temporary:
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def _export(run: _Run) -> None:
+    """Write the model as a Hugging Face folder, its weights whole or not at all."""
+    model, dtype = run.model, getattr(torch, run.recipe.saved_as)
+    weights = {name: w.detach().to(dtype).contiguous() for name, w in model.named_parameters()}
+    with replacing(run.folder / "model.safetensors") as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    config = deepcopy(model.config)
+    config.architectures, config.dtype = [type(model).__name__], dtype
+    config.save_pretrained(run.folder)
+    model.generation_config.save_pretrained(run.folder)
+    run.tokenizer.save_pretrained(run.folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train a model and say where it is.
 
     Args:
-        arguments: of the command line; None for the process's own.
+        arguments: of the command line; None for those of the process.
 
     Returns:
-        0, or 2 where the folder holds something else.
+        0, or 2 if the folder holds something else.
     """
-    options = _parser().parse_args(arguments)
-    from dataclasses import replace
-
-    import torch
-
-    from lensneurons.demo.workshop.recipe import RECIPES
-    from lensneurons.demo.workshop.training import train
-    from lensneurons.errors import LensNeuronsError
-
+    parser = argparse.ArgumentParser(
+        prog="python -m lensneurons.demo.workshop.train",
+        description="Train the demo model on word problems in ten languages, without outside data.",
+    )
+    parser.add_argument("--preset", choices=RECIPES, default="full", help="which recipe")
+    parser.add_argument("--out", required=True, help="folder for the model; resumed if begun")
+    parser.add_argument("--seed", type=int, help="another seed than the recipe's")
+    parser.add_argument("--steps", type=int, help="another number of steps than the recipe's")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     changes = {name: getattr(options, name) for name in ("seed", "steps")}
     given = {name: value for name, value in changes.items() if value is not None}
@@ -44,20 +284,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     sys.stdout.write(f"{folder}\n")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lensneurons.demo.workshop.train",
-        description="Train the demo model on word problems in ten languages, without outside data.",
-    )
-    parser.add_argument("--preset", choices=PRESETS, default="full", help="which recipe")
-    parser.add_argument("--out", required=True, help="folder for the model; resumed if begun")
-    parser.add_argument("--seed", type=int, help="another seed than the recipe's")
-    parser.add_argument("--steps", type=int, help="another number of steps than the recipe's")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Language-independent word problems: families, sampling, identity and splits.
+"""The problems themselves, without any language: families, numbers, splits and worked steps.
 
-A problem is a family, its numbers and the keys of its people and things. Everything else (the
-id, the split, which numbers are written as digits, the worked answer) follows from those.
+A problem is a family, its numbers, and the keys of its people and things. Everything else (the id,
+the split, which numbers are written in digits, the answer) follows from those.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
+
+from lensneurons.errors import LensNeuronsError, choose
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -25,20 +27,16 @@ _OBJECTS = (
 OBJECTS: tuple[str, ...] = tuple(_OBJECTS.split())
 ANIMALS: tuple[str, ...] = ("goat", "sheep", "hen", "duck", "rabbit", "cow")
 THINGS: tuple[str, ...] = OBJECTS + ANIMALS
-PLACES: tuple[str, ...] = (
-    "village", "city", "market", "school", "station", "river", "sea", "forest",
-)  # fmt: skip
-UNITS: tuple[str, ...] = (
-    "box", "year", "km", "hour", "minute", "page", "day", "money", "child", "time",
-)  # fmt: skip
-_BULKY = ("watermelon", "lamp", "chair")
+PLACES: tuple[str, ...] = tuple("village city market school station river sea forest".split())
+UNITS: tuple[str, ...] = tuple("box year km hour minute page day money child time".split())
 _POOLS: Mapping[str, tuple[str, ...]] = {
     "none": (),
     "any": THINGS,
     "object": OBJECTS,
-    "boxed": tuple(key for key in OBJECTS if key not in _BULKY),
+    "boxed": tuple(key for key in OBJECTS if key not in ("watermelon", "lamp", "chair")),
     "place": PLACES,
 }
+_SIGNS = {"+": "+", "-": "-", "*": "×", "/": "÷"}
 
 Draw = Callable[[Random], tuple[int, ...]]
 
@@ -52,25 +50,17 @@ class Step:
     right: int
     result: int
 
-    def format_text(self) -> str:
-        """Write the step in digits.
-
-        Returns:
-            Text such as ``"12 + 30 = 42"``, the same in every language.
-        """
-        return f"{self.left} {self.sign} {self.right} = {self.result}"
-
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How one kind of problem is drawn and solved.
+    """How problems of one family are drawn and solved.
 
     Attributes:
-        people: How many people take part.
-        pool: Which pool the thing comes from (a key of the pools above, "none" for no thing).
-        plan: The arithmetic: comma-separated steps whose operands are number positions, or ``@``
-            for the result of the step before.
-        draw: Draws the numbers, so that every result is a positive integer.
+        people: how many people take part.
+        pool: where the thing comes from; ``"none"`` for no thing.
+        plan: the arithmetic, as steps separated by commas. An operand is the place of a number, or
+            ``@`` for the result of the step before.
+        draw: draws numbers for which every result is a positive integer.
     """
 
     people: int
@@ -81,17 +71,17 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One word problem, the same in all languages. Build it with :func:`make_problem`.
+    """One word problem, the same in all languages. `make_problem` makes it.
 
     Attributes:
-        id: Family and a digest of the content; equal content has an equal id.
-        family: A key of :data:`FAMILIES`.
-        numbers: The numbers of the question, in the family's order.
-        people: Name keys, from :data:`NAMES`.
-        things: Thing or place keys, from :data:`THINGS` or :data:`PLACES`.
-        answer: The result, a positive integer.
-        digits: Positions in ``numbers`` that the question writes as digits.
-        split: The split that the content belongs to.
+        id: family and a digest of the content; equal content has an equal id.
+        family: a key of `FAMILIES`.
+        numbers: the numbers of the question, in the order of the family.
+        people: keys of names, from `NAMES`.
+        things: keys of things or places, from `THINGS` or `PLACES`.
+        answer: the result, a positive integer.
+        digits: places in `numbers` that the question writes in digits.
+        split: the split that the content belongs to.
     """
 
     id: str
@@ -104,154 +94,145 @@ class Problem:
     split: str
 
 
-def _draw_range(*bounds: tuple[int, int]) -> Draw:
-    """Return a draw of independent numbers, one for each inclusive (low, high)."""
+def _between(*bounds: tuple[int, int]) -> Draw:
+    """Draw independent numbers, one for each (low, high), both included."""
     return lambda rng: tuple(rng.randint(low, high) for low, high in bounds)
 
 
-def _draw_larger_first(rng: Random) -> tuple[int, ...]:
-    """Draw two numbers up to 99, the first the larger."""
+def _larger_first(rng: Random) -> tuple[int, ...]:
     first = rng.randint(3, 99)
     return first, rng.randint(2, first - 1)
 
 
-def _draw_larger_second(rng: Random) -> tuple[int, ...]:
-    """Draw two numbers up to 100, the second the larger."""
+def _larger_second(rng: Random) -> tuple[int, ...]:
     first = rng.randint(2, 99)
     return first, rng.randint(first + 1, 100)
 
 
-def _draw_quotient(rng: Random) -> tuple[int, ...]:
-    """Draw a dividend and a divisor that divides it, with a quotient of at least two."""
+def _dividend_and_divisor(rng: Random) -> tuple[int, ...]:
     divisor = rng.randint(2, 10)
     return divisor * rng.randint(2, 20), divisor
 
 
-def _draw_gain_loss(rng: Random) -> tuple[int, ...]:
-    """Draw two numbers to add and one, smaller than their sum, to take away."""
+def _gain_and_loss(rng: Random) -> tuple[int, ...]:
+    """Draw two numbers to add, and one to take away that is smaller than their sum."""
     first, second = rng.randint(2, 60), rng.randint(2, 60)
     return first, second, rng.randint(2, min(99, first + second - 1))
 
 
-def _draw_spend(rng: Random) -> tuple[int, ...]:
-    """Draw a purse of at most 100 and a count and price that cost less than it."""
+def _purse_and_prices(rng: Random) -> tuple[int, ...]:
+    """Draw a purse of at most 100, and a count and a price that cost less."""
     count, price = rng.randint(2, 9), rng.randint(2, 10)
     return rng.randint(count * price + 1, 100), count, price
 
 
-_PAIR = _draw_range((2, 99), (2, 99))
-_AGES = _draw_range((3, 60), (2, 30))
-_PRODUCT = _draw_range((2, 30), (2, 9))
+_PAIR = _between((2, 99), (2, 99))
+_AGES = _between((3, 60), (2, 30))
+_PRODUCT = _between((2, 30), (2, 9))
 
 FAMILIES: Mapping[str, Family] = {
     "gain": Family(2, "any", "0+1", _PAIR),
-    "loss": Family(2, "any", "0-1", _draw_larger_first),
+    "loss": Family(2, "any", "0-1", _larger_first),
     "more_than": Family(2, "any", "0+1", _PAIR),
-    "difference": Family(2, "any", "0-1", _draw_larger_first),
+    "difference": Family(2, "any", "0-1", _larger_first),
     "times": Family(2, "any", "0*1", _PRODUCT),
-    "groups": Family(1, "boxed", "0*1", _draw_range((2, 12), (2, 30))),
-    "sharing": Family(1, "object", "0/1", _draw_quotient),
-    "packing": Family(1, "boxed", "0/1", _draw_quotient),
-    "price": Family(1, "object", "0*1", _draw_range((2, 12), (2, 30))),
-    "change": Family(1, "object", "1-0", _draw_larger_second),
+    "groups": Family(1, "boxed", "0*1", _between((2, 12), (2, 30))),
+    "sharing": Family(1, "object", "0/1", _dividend_and_divisor),
+    "packing": Family(1, "boxed", "0/1", _dividend_and_divisor),
+    "price": Family(1, "object", "0*1", _between((2, 12), (2, 30))),
+    "change": Family(1, "object", "1-0", _larger_second),
     "age_older": Family(2, "none", "0+1", _AGES),
     "age_future": Family(1, "none", "0+1", _AGES),
     "speed": Family(1, "none", "0*1", _PRODUCT),
-    "distance_left": Family(1, "place", "0-1", _draw_larger_first),
-    "time_total": Family(1, "none", "0+1", _draw_range((2, 99), (2, 99))),
-    "pages": Family(1, "none", "0/1", _draw_quotient),
-    "two_step_buy": Family(1, "boxed", "1*2,0+@", _draw_range((2, 60), (2, 9), (2, 12))),
-    "gain_loss": Family(2, "any", "0+1,@-2", _draw_gain_loss),
-    "spend": Family(1, "object", "1*2,0-@", _draw_spend),
-    "total_three": Family(3, "any", "0+1,@+2", _draw_range((2, 60), (2, 60), (2, 60))),
+    "distance_left": Family(1, "place", "0-1", _larger_first),
+    "time_total": Family(1, "none", "0+1", _PAIR),
+    "pages": Family(1, "none", "0/1", _dividend_and_divisor),
+    "two_step_buy": Family(1, "boxed", "1*2,0+@", _between((2, 60), (2, 9), (2, 12))),
+    "gain_loss": Family(2, "any", "0+1,@-2", _gain_and_loss),
+    "spend": Family(1, "object", "1*2,0-@", _purse_and_prices),
+    "total_three": Family(3, "any", "0+1,@+2", _between((2, 60), (2, 60), (2, 60))),
 }
-_SIGNS = {"+": "+", "-": "-", "*": "×", "/": "÷"}
 
 
 def work_out(family: str, numbers: tuple[int, ...]) -> tuple[Step, ...]:
-    """Solve a family's arithmetic for some numbers.
+    """Solve the arithmetic of a family for some numbers.
 
     Args:
-        family: A key of :data:`FAMILIES`.
-        numbers: The numbers, in the family's order.
+        family: a key of `FAMILIES`.
+        numbers: in the order of the family.
 
     Returns:
-        The steps of the worked answer; the last one's result is the answer.
+        The steps of the worked answer; the result of the last one is the answer.
     """
     steps: list[Step] = []
-    for left, sign, right in map(tuple, FAMILIES[family].plan.split(",")):
+    for left, sign, right in FAMILIES[family].plan.split(","):
         a, b = (steps[-1].result if key == "@" else numbers[int(key)] for key in (left, right))
         result = {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[sign]
         steps.append(Step(a, _SIGNS[sign], b, result))
     return tuple(steps)
 
 
-def _assign_split(digest: bytes) -> str:
-    """Put a content digest into train (90 %), validation (5 %) or test (5 %)."""
-    place = int.from_bytes(digest[-4:], "big") % 100
-    return "train" if place < 90 else "validation" if place < 95 else "test"
-
-
 def make_problem(
     family: str, numbers: tuple[int, ...], people: tuple[str, ...], things: tuple[str, ...]
 ) -> Problem:
-    """Build the problem that some content determines.
+    """Make the problem that some content determines.
 
     Args:
-        family: A key of :data:`FAMILIES`.
-        numbers: The numbers, in the family's order.
-        people: Distinct name keys, as many as the family has people.
-        things: One key from the family's pool, or nothing if it has none.
+        family: a key of `FAMILIES`.
+        numbers: in the order of the family.
+        people: different keys of names, as many as the family has people.
+        things: one key from the pool of the family, or nothing if it has none.
 
     Returns:
-        The problem, with its id, split, digit positions and answer.
+        The problem. Training gets 90 % of all content, validation 5 %, test 5 %.
 
     Raises:
-        ValueError: If the family, a name or a thing is not one of the known ones, or the numbers
-            do not suit the family.
+        LensNeuronsError: a family, name or thing that is not known, or numbers that do not suit the
+            family.
     """
-    _check_content(family, people, things)
-    _check_numbers(family, numbers)
+    _check(family, numbers, people, things)
     content = "|".join((family, *map(str, numbers), *people, *things))
     digest = hashlib.blake2b(content.encode(), digest_size=16).digest()
     digits = tuple(i for i in range(len(numbers)) if digest[i] % 4 == 0)
+    place = int.from_bytes(digest[-4:], "big") % 100
+    split = "train" if place < 90 else "validation" if place < 95 else "test"
     answer = work_out(family, numbers)[-1].result
     name = f"{family}-{digest.hex()}"
-    return Problem(name, family, numbers, people, things, answer, digits, _assign_split(digest))
+    return Problem(name, family, numbers, people, things, answer, digits, split)
 
 
-def _check_content(family: str, people: tuple[str, ...], things: tuple[str, ...]) -> None:
-    """Refuse content that no template can render."""
-    if family not in FAMILIES:
-        raise ValueError(f"unknown family {family!r}; choose one of {', '.join(FAMILIES)}")
-    wanted = FAMILIES[family]
-    if len(set(people)) != wanted.people or not set(people) <= set(NAMES):
-        raise ValueError(f"{family} needs {wanted.people} distinct names of {', '.join(NAMES)}")
-    pool = _POOLS[wanted.pool]
+def _check(
+    family: str, numbers: tuple[int, ...], people: tuple[str, ...], things: tuple[str, ...]
+) -> None:
+    """Refuse content that no template can show, or whose results leave 1 to 999."""
+    kind = FAMILIES[choose(family, FAMILIES, "family")]
+    if len(set(people)) != kind.people or not set(people) <= set(NAMES):
+        raise LensNeuronsError(
+            f"people={people}: {family} needs {kind.people} distinct names of {', '.join(NAMES)}"
+        )
+    pool = _POOLS[kind.pool]
     if len(things) != bool(pool) or not set(things) <= set(pool):
-        raise ValueError(f"{family} needs {int(bool(pool))} thing of: {', '.join(pool) or 'none'}")
-
-
-def _check_numbers(family: str, numbers: tuple[int, ...]) -> None:
-    """Refuse numbers whose arithmetic leaves the positive integers below 1000."""
-    plan = FAMILIES[family].plan
-    wanted = 1 + max(int(key) for key in plan if key.isdigit())
+        raise LensNeuronsError(
+            f"things={things}: {family} needs {int(bool(pool))} thing of "
+            f"{', '.join(pool) or 'none'}"
+        )
+    wanted = 1 + max(int(key) for key in kind.plan if key.isdigit())
     if len(numbers) != wanted or not all(2 <= number <= 999 for number in numbers):
-        raise ValueError(f"{family} needs {wanted} numbers from 2 to 999, not {numbers}")
-    if "/" in plan and numbers[0] % numbers[1]:
-        raise ValueError(f"{family} needs a second number that divides the first, not {numbers}")
-    if not all(1 <= step.result <= 999 for step in work_out(family, numbers)):
-        raise ValueError(f"{family} needs numbers with positive results below 1000, not {numbers}")
+        needed = f"{wanted} numbers from 2 to 999"
+    elif "/" in kind.plan and numbers[0] % numbers[1]:
+        needed = "a second number that divides the first"
+    elif not all(1 <= step.result <= 999 for step in work_out(family, numbers)):
+        needed = "numbers with positive results below 1000"
+    else:
+        return
+    raise LensNeuronsError(f"numbers={numbers}: {family} needs {needed}")
 
 
 def sample_problem(rng: Random) -> Problem:
-    """Draw one problem of any split.
+    """Draw one problem of any split, of a family drawn uniformly.
 
     Args:
-        rng: The source of randomness; it alone decides the problem.
-
-    Returns:
-        A problem of a family drawn uniformly.
+        rng: decides everything.
     """
     family = rng.choice(tuple(FAMILIES))
     kind = FAMILIES[family]
@@ -261,25 +242,23 @@ def sample_problem(rng: Random) -> Problem:
 
 
 def stream(split: Split, seed: int = 0) -> Iterator[Problem]:
-    """Draw distinct problems of one split, lazily and without end.
+    """Draw distinct problems of one split, one at a time and without end.
 
     Args:
-        split: "train", "validation" or "test".
-        seed: Equal seeds give equal streams.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        seed: equal seeds give equal streams.
 
     Returns:
-        An iterator of problems, no two with the same id.
+        Problems, no two with the same id.
 
     Raises:
-        ValueError: If the split is not one of the three.
+        LensNeuronsError: no such split.
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    choose(split, SPLITS, "split")  # at the call, not at the first problem
     return _draw_distinct(split, Random(f"{split}:{seed}"))
 
 
 def _draw_distinct(split: str, rng: Random) -> Iterator[Problem]:
-    """Yield the problems of one split as they are drawn, each once."""
     seen: set[str] = set()
     while True:
         problem = sample_problem(rng)
@@ -292,17 +271,17 @@ def generate(split: Split, n: int, *, seed: int = 0) -> list[Problem]:
     """Draw distinct problems of one split.
 
     Args:
-        split: "train", "validation" or "test".
-        n: How many, zero or more.
-        seed: Equal arguments give equal lists; a longer list begins with the shorter one.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        n: how many, zero or more.
+        seed: equal arguments give equal lists; a longer list begins with the shorter one.
 
     Returns:
         The problems, no two with the same id.
 
     Raises:
-        ValueError: If the split is not one of the three or ``n`` is negative.
+        LensNeuronsError: no such split, or a negative `n`.
     """
     if n < 0:
-        raise ValueError(f"n must be zero or more, not {n}")
+        raise LensNeuronsError(f"n={n}: give zero or more")
     problems = stream(split, seed)
     return [next(problems) for _ in range(n)]

@@ -1,0 +1,181 @@
+"""The same comparison at every checkpoint of a training.
+
+Each checkpoint is compared with the first one (`compare`), at the same bar and over the same groups
+of items, so the changes can be read as one curve:
+
+>>> def checkpoints():                          # two in memory at a time      # doctest: +SKIP
+...     for step in (0, 250, 500, 1000):
+...         yield str(step), ln.ActivationStatistics.load(f"runs/{step}")
+>>> series = ln.compare_series(checkpoints(), trained=("zh", "de"))           # doctest: +SKIP
+>>> series.to_pandas("layers"), series["1000"]                                # doctest: +SKIP
+
+What this does not show: the checkpoints share their items and the first model, so their errors go
+together. A curve that stays above its start is one observation, not many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from lensneurons.comparison.before_after import (
+    Change,
+    ClassMeasure,
+    Comparison,
+    Counted,
+    TableName,
+    compare,
+)
+from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.values.base import Overview, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ComparisonSeries(Value):
+    """Comparisons of every later checkpoint with the first. Made by `compare_series`.
+
+    Attributes:
+        first: name of the first checkpoint.
+        names: names of the later ones, in order.
+        comparisons: one each.
+    """
+
+    FILE_KIND = "comparison series"
+
+    first: str
+    names: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+
+    def __getitem__(self, name: str) -> Comparison:
+        """The comparison of a checkpoint with the first one.
+
+        Raises:
+            LensNeuronsError: no such checkpoint; the message lists them.
+        """
+        return self.comparisons[self.names.index(choose(name, self.names, "checkpoint"))]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def change(self, measure: ClassMeasure, *, level: float = 0.95) -> Change:
+        """Changes [checkpoint, ...] since the first checkpoint, whose own change of 0 comes first.
+
+        Args:
+            measure: as for `Comparison.change`.
+            level: coverage.
+
+        Raises:
+            LensNeuronsError: a level outside (0, 1).
+        """
+        found = [one.change(measure, level=level) for one in self.comparisons]
+        none = np.abs(0.0 * found[0].low)  # NaN without groups; never -0.0
+        start = Change(np.zeros_like(none), none, none, np.full_like(none, np.nan), level)
+        estimate, low, high, p = (
+            np.stack([getattr(one, name) for one in (start, *found)])
+            for name in ("estimate", "low", "high", "p")
+        )
+        return Change(estimate, low, high, p, level)
+
+    def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
+        """The tables of `Comparison.to_pandas` below each other; first column: checkpoint.
+
+        Raises:
+            LensNeuronsError: no such table, or a level outside (0, 1).
+        """
+        import pandas as pd
+
+        tables = [one.to_pandas(table, level=level) for one in self.comparisons]
+        for name, one in zip(self.names, tables, strict=True):
+            one.insert(0, "checkpoint", name)
+        return pd.concat(tables, ignore_index=True)
+
+    def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        packed = [one._pack() for one in self.comparisons]
+        arrays = {f"{i}.{n}": a for i, (own, _) in enumerate(packed) for n, a in own.items()}
+        details = {"first": self.first, "names": self.names, "each": [own for _, own in packed]}
+        return arrays, details
+
+    @classmethod
+    def _unpack(
+        cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]
+    ) -> ComparisonSeries:
+        own: list[dict[str, np.ndarray]] = [{} for _ in details["names"]]
+        for name, array in arrays.items():
+            place, _, rest = name.partition(".")
+            own[int(place)][rest] = array
+        found = map(Comparison._unpack, own, details["each"])
+        return cls(details["first"], tuple(details["names"]), tuple(found))
+
+    @property
+    def description(self) -> str:
+        """Checkpoints and bar in one line, for the subtitle of every figure."""
+        return f"{' '.join(self.names)} against {self.first}; {self.comparisons[0].description}"
+
+    def _brief(self) -> str:
+        return self.description
+
+    def _overview(self) -> Overview:
+        changes = [one.tables.histogram_change()[0] for one in self.comparisons]
+        head = ("checkpoint", *(f"N = {n}" for n in range(len(changes[0]))))
+        told = zip(self.names, changes, strict=True)
+        rows = [(name, *(f"{n:+d}" for n in change)) for name, change in told]
+        return Overview(f"Change of neurons by N: {self.description}", head, rows)
+
+
+def compare_series(
+    checkpoints: Mapping[str, Counted] | Iterable[tuple[str, Counted]],
+    *,
+    tau: float | Literal["first"] = "first",
+    percentile: float = 0.95,
+    trained: Sequence[str] = (),
+    pivot: str | None = "en",
+    flips: int = 1000,
+    seed: int = 0,
+) -> ComparisonSeries:
+    """Compare every checkpoint with the first one, at one bar.
+
+    Args:
+        checkpoints: statistics or neurons by name, in order; pairs of both may come from a
+            generator, so that only two are in memory at a time.
+        tau: the bar, or ``"first"``: that of the first checkpoint.
+        percentile: as for `compare`.
+        trained: as for `compare`.
+        pivot: as for `compare`.
+        flips: as for `compare`.
+        seed: as for `compare`.
+
+    Raises:
+        LensNeuronsError: fewer than two checkpoints, one named twice, or anything that `compare`
+            refuses; the checkpoint is named.
+    """
+    if isinstance(tau, str):
+        choose(tau, ("first",), "tau")
+    bar = "before" if isinstance(tau, str) else tau
+    named = isinstance(checkpoints, Mapping)
+    pairs = ((str(k), v) for k, v in checkpoints.items()) if named else iter(checkpoints)
+    few = "a series needs at least two checkpoints, the first to compare with"
+    start = next(pairs, None)
+    if start is None:
+        raise LensNeuronsError(few)
+    first, before = start
+    found: dict[str, Comparison] = {}
+    for name, after in pairs:
+        if name in (first, *found):
+            raise LensNeuronsError(f"the checkpoint {name!r} is named twice")
+        options = {"percentile": percentile, "pivot": pivot, "flips": flips, "seed": seed}
+        try:
+            found[name] = compare(before, after, tau=bar, trained=trained, **options)
+        except LensNeuronsError as error:
+            raise type(error)(f"checkpoint {name!r} against {first!r}: {error}") from None
+    if not found:
+        raise LensNeuronsError(few)
+    return ComparisonSeries(first, tuple(found), tuple(found.values()))

@@ -12,16 +12,12 @@ from html import unescape
 import numpy as np
 import plotly.graph_objects as go
 from before_after import LANGUAGES, TAU, TRAINED, noisy, plan, runs
-from lensneurons.comparison.claims import Claim, Claims
 
 from lensneurons import plots
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.comparison.before_after import (
-    Comparison,
-    ComparisonSeries,
-    compare,
-    compare_series,
-)
+from lensneurons.comparison.before_after import Comparison, compare
+from lensneurons.comparison.paper_claims import Claim, Claims
+from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.experiments.ablation import AblationMatrix, Metric
 from lensneurons.experiments.carrying import OUTCOMES, CarryOver
 from lensneurons.experiments.lens import LensCurves

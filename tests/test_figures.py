@@ -37,10 +37,10 @@ from figure_values import (
     with_parts,
     wobbly,
 )
-from lensneurons.comparison.claims import NAN, Claims, claims
 
 from lensneurons import plots
-from lensneurons.comparison.before_after import ComparisonSeries
+from lensneurons.comparison.paper_claims import NAN, Claims, claims
+from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.values.provenance import Provenance

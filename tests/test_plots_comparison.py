@@ -36,8 +36,10 @@ from figure_values import (
 )
 
 from lensneurons import plots
-from lensneurons.comparison.before_after import CLASSES, compare, compare_series
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.class_counts import CLASSES
 from lensneurons.comparison.paper_claims import NAN, claims
+from lensneurons.comparison.series import compare_series
 from lensneurons.errors import LensNeuronsError
 from lensneurons.plots.numbers import count_change, with_ends
 from lensneurons.plots.style import CLASS_COLOURS, language_colour

@@ -22,14 +22,13 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.comparison.before_after import (
-    CLASSES,
     Boundaries,
     Change,
     Comparison,
     boundaries_of,
     p_text,
 )
-from lensneurons.comparison.class_counts import ClassTables, of_class
+from lensneurons.comparison.class_counts import CLASSES, ClassTables, class_names
 from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import capital, entities, escape_label, full_name, plain
@@ -52,7 +51,6 @@ from lensneurons.plots.style import (
     CLASS_SYMBOLS,
     GREY,
     class_key,
-    class_of_numbers,
     frame,
     language_colour,
     language_tick,
@@ -81,9 +79,9 @@ def histogram_change(comparison: Comparison) -> go.Figure:
         of the others, has its change in the subtitle.
     """
     runs = comparison.tables.layers[0].sum(axis=1)
-    change = _of_table(comparison.to_pandas())
+    change = comparison.change(ClassTables.histogram_change)
     k = runs.shape[1] - 1
-    kinds = class_of_numbers(k)
+    kinds = class_names(k)
     axis = count_axis(runs.ravel(), "neurons")
     figure, height = stack([230, 170], gap=14)
     look = {"short": k > 5, "size": 11 if k <= 11 else 9, "upright": k <= 13}
@@ -92,8 +90,8 @@ def histogram_change(comparison: Comparison) -> go.Figure:
     bars = go.Bar(
         x=np.arange(1, k + 1),
         y=change.estimate[1:],
-        error_y=error_bars(_part(change, slice(1, None))),
-        customdata=[[_change_text(change, n), kinds[n]] for n in range(1, k + 1)],
+        error_y=error_bars(change[1:]),
+        customdata=[[_change_text(change[n]), kinds[n]] for n in range(1, k + 1)],
         marker={"color": [CLASS_COLOURS[kind] for kind in kinds[1:]]},
         width=0.5,
         name="change",
@@ -105,13 +103,13 @@ def histogram_change(comparison: Comparison) -> go.Figure:
     level_line(figure, 2)
     figure.update_xaxes(dtick=1, range=[-0.6, k + 0.6], showgrid=False)
     title = {"text": "N, number of languages with p > tau"}
-    below = change_axis(_part(change, slice(1, None)), "change")
+    below = change_axis(change[1:], "change")
     figure.update_layout(xaxis2={"title": title}, barmode="group", yaxis=axis, yaxis2=below)
     old, new = (int(run[2:].sum()) for run in runs)
-    shared = comparison.change(lambda t: t.histogram_change()[:, 2:].sum(axis=1, keepdims=True))
+    shared = comparison.change(lambda t: t.change_above(2))
     told = f"Neurons above tau in two languages or more: {old:,} before, {new:,} after"
-    notes = _notes(comparison, f"Neurons above tau in no language: {_change_text(change, 0)}")
-    told += f" ({_verdict(shared, 0)})"
+    notes = _notes(comparison, f"Neurons above tau in no language: {_change_text(change[0])}")
+    told += f" ({_verdict(shared)})"
     return frame(figure, told, notes, plot_height=height, legend=True)
 
 
@@ -151,17 +149,12 @@ def transitions(comparison: Comparison) -> go.Figure:
     every = 1 if k <= 16 else 5
     marks = ticks([
         f'<span style="color:{CLASS_COLOURS[kind]}">■</span>{n if n % every == 0 else ""}'
-        for n, kind in enumerate(class_of_numbers(k))
+        for n, kind in enumerate(class_names(k))
     ])  # fmt: skip
     marks |= {"showgrid": False, "tickangle": 0}
     figure.update_xaxes(title="N after", range=[-0.5, k + 0.5], **marks)
     figure.update_yaxes(title="N before", range=[k + 0.5, -0.5], **marks)
-
-    def rising(tables: ClassTables) -> np.ndarray:
-        flows = tables.transitions
-        return (np.triu(flows, 1) - np.tril(flows, -1)).sum(axis=(1, 2))[:, None]
-
-    net = _change_text(comparison.change(rising), 0)
+    net = _change_text(comparison.change(ClassTables.net_rise))
     colours = "squares: unclassified, specific (N = 1), related, agnostic (N = K)"
     notes = _notes(
         comparison,
@@ -213,13 +206,12 @@ def class_changes(
     Raises:
         LensNeuronsError: parts of another model.
     """
-    n_layers, table = comparison.n_layers, comparison.to_pandas("layers")
+    n_layers, change = comparison.n_layers, comparison.change(ClassTables.class_change_by_layer)
     spans, names = _spans(parts, n_layers)
     figure, height = stack([_PANEL] * len(CLASSES), gap=_GAP, heads=CLASSES)
     for row, kind in enumerate(CLASSES, start=1):
         look = Look(CLASS_COLOURS[kind], "solid", CLASS_SYMBOLS[kind])
-        change = _of_table(table[table["class"] == kind])
-        _change_line(figure, np.arange(n_layers), change, kind, look, row)
+        _change_line(figure, np.arange(n_layers), change[:, row - 1], kind, look, row)
     figure.update_xaxes(**layer_ticks(n_layers))
     figure.update_layout(xaxis3={"title": {"text": "layer"}}, hovermode="x unified")
     findings = _part_findings(comparison, spans, names)
@@ -263,11 +255,9 @@ def _part_findings(
 
 def _told_classes(comparison: Comparison) -> str:
     """Whether each class rises or falls over all layers."""
-    totals = comparison.change(
-        lambda t: np.stack([of_class(t.histogram_change(), kind) for kind in CLASSES], axis=-1)
-    )
+    totals = comparison.change(ClassTables.class_change)
     named = zip(CLASSES, ("neurons", "ones", "ones"), strict=True)
-    return listing(f"{kind} {noun} {_verdict(totals, i)}" for i, (kind, noun) in enumerate(named))
+    return listing(f"{kind} {noun} {_verdict(totals[i])}" for i, (kind, noun) in enumerate(named))
 
 
 def checkpoint_series(series: ComparisonSeries) -> go.Figure:
@@ -283,24 +273,19 @@ def checkpoint_series(series: ComparisonSeries) -> go.Figure:
     """
     names, start = [series.first, *series.names], series.comparisons[0]
     groups = {"trained": start.trained, "untouched": start.untouched if start.trained else ()}
-    roles = {
-        role: _since_first([_mean_change(one, codes, "related") for one in series.comparisons])
-        for role, codes in groups.items()
-        if codes
-    }
+    roles = {}
+    for role, codes in groups.items():
+        if of := [start.languages.index(code) for code in codes]:
+            roles[role] = series.change(lambda t, of=of: t.mean_change(of, "related"))
     of_roles = "related neurons of a language, mean over trained ones (solid) and untouched ones "
     heads = [*CLASSES, *([f"{of_roles}(dashed)"] if roles else [])]
     figure, height = stack([_PANEL] * len(heads), gap=_GAP, heads=heads)
-    places = np.arange(len(names))
+    places, change = np.arange(len(names)), series.change(ClassTables.class_change)
     for row, kind in enumerate(CLASSES, start=1):
         look = Look(CLASS_COLOURS[kind], "solid", CLASS_SYMBOLS[kind])
-        totals = [
-            one.change(lambda t, kind=kind: of_class(t.histogram_change(), kind)[:, None])
-            for one in series.comparisons
-        ]
-        _change_line(figure, places, _since_first(totals), kind, look, row)
-    for role, change in roles.items():
-        _change_line(figure, places, change, role, _ROLES[role], len(heads))
+        _change_line(figure, places, change[:, row - 1], kind, look, row)
+    for role, mean in roles.items():
+        _change_line(figure, places, mean, role, _ROLES[role], len(heads))
     if roles:
         both = [(one.estimate, one.low, one.high, one.p) for one in roles.values()]
         ends = (np.concatenate(part) for part in zip(*both, strict=True))
@@ -319,14 +304,6 @@ def checkpoint_series(series: ComparisonSeries) -> go.Figure:
     to = plain(series.names[-1], _LONGEST)
     title = f"From checkpoint {first} to {to}, {_told_classes(last)}"
     return frame(figure, title, _notes(last, told), plot_height=height, bottom=60)
-
-
-def _since_first(changes: list[Change]) -> Change:
-    """Changes [1] of every later checkpoint as one [checkpoint], with 0 for the first one."""
-    start = 0.0 if not np.isnan(changes[0].low).any() else np.nan
-    first = {"estimate": 0.0, "low": start, "high": start, "p": np.nan}
-    ends = {n: np.array([v, *(getattr(one, n)[0] for one in changes)]) for n, v in first.items()}
-    return Change(**ends, level=changes[0].level)
 
 
 def _change_line(
@@ -359,13 +336,14 @@ def language_changes(comparison: Comparison) -> go.Figure:
     groups = {"trained": comparison.trained, "untouched": comparison.untouched}
     groups = groups if comparison.trained else {"all": comparison.languages}
     means = {f"mean of {name} ({len(codes)})": codes for name, codes in groups.items() if codes}
+    changes = comparison.change(ClassTables.class_change_by_language)
     figure = panels([["", ""]], shared_yaxes=True, horizontal_spacing=0.04)
     for column, kind in enumerate(("specific", "related"), start=1):
-        change = comparison.change(lambda t, kind=kind: of_class(t.member_change(), kind))
+        change = changes[:, column - 1]
         for role in dict.fromkeys(roles):
             rows = [row for row, one in enumerate(roles) if one == role]
             codes = [order[row] for row in rows]
-            own = _part(change, [comparison.languages.index(code) for code in codes])
+            own = change[[comparison.languages.index(code) for code in codes]]
             colours = [language_colour(code) for code in codes]
             marker = {"symbol": _SYMBOLS[role], "size": 10, "color": colours}
             marker["line"] = {"width": 2, "color": colours}
@@ -375,8 +353,8 @@ def language_changes(comparison: Comparison) -> go.Figure:
             points.update(name=role or "languages", legendgroup=role, showlegend=shown)
             figure.add_trace(points, row=1, col=column)
         for row, (name, codes) in enumerate(means.items(), start=len(order)):
-            mean, marker = _mean_change(comparison, codes, kind), dict(_MEAN)
-            points = _points(mean, [row], [name], kind, marker).update(name=name, showlegend=False)
+            mean = _mean_change(comparison, codes, kind)[None]
+            points = _points(mean, [row], [name], kind, _MEAN).update(name=name, showlegend=False)
             figure.add_trace(points, row=1, col=column)
         axis = change_axis(change, f"{kind} neurons, change")
         figure.update_xaxes(**axis, row=1, col=column)
@@ -401,14 +379,14 @@ def _points(change: Change, rows: list[int], told: list[str], kind: str, marker:
         error_x={**error_bars(change), "color": GREY},
         mode="markers",
         marker=marker,
-        customdata=[[name, _change_text(change, i)] for i, name in enumerate(told)],
+        customdata=[[name, _change_text(change[i])] for i, name in enumerate(told)],
         hovertemplate=f"%{{customdata[0]}}<br>{kind}: %{{customdata[1]}}<extra></extra>",
     )
 
 
 def _title_of_languages(comparison: Comparison, groups: list[tuple[str, ...]]) -> str:
     def told(codes: tuple[str, ...], kind: str) -> str:
-        return _verdict(_mean_change(comparison, codes, kind), 0)
+        return _verdict(_mean_change(comparison, codes, kind))
 
     if not comparison.trained:
         specific, related = (told(groups[0], kind) for kind in ("specific", "related"))
@@ -419,36 +397,20 @@ def _title_of_languages(comparison: Comparison, groups: list[tuple[str, ...]]) -
 
 
 def _mean_change(comparison: Comparison, languages: Sequence[str], kind: str) -> Change:
-    """Mean change of the neurons of some languages, [1]."""
     places = [comparison.languages.index(language) for language in languages]
-
-    def mean(tables: ClassTables) -> np.ndarray:
-        return of_class(tables.member_change()[:, places], kind).mean(axis=1)[:, None]
-
-    return comparison.change(mean)
+    return comparison.change(lambda t: t.mean_change(places, kind))
 
 
-def _of_table(table: Any) -> Change:
-    """The changes in the rows of a data frame of a comparison."""
-    ends = (table[name].to_numpy(float) for name in ("change", "low", "high", "p"))
-    return Change(*ends, level=0.95)
-
-
-def _part(change: Change, chosen: Any) -> Change:
-    ends = (change.estimate, change.low, change.high, change.p)
-    return Change(*(one[chosen] for one in ends), level=change.level)
-
-
-def _change_text(change: Change, place: int) -> str:
+def _change_text(change: Change) -> str:
     """A change with interval and p-value, if there are groups."""
-    ends = (float(one[place]) for one in (change.estimate, change.low, change.high))
-    p = float(change.p[place])
-    return with_ends(*ends, write=count_change) + ("" if np.isnan(p) else f", p = {p_text(p)}")
+    value, low, high, p = (float(x) for x in (change.estimate, change.low, change.high, change.p))
+    told = with_ends(value, low, high, count_change)
+    return told if np.isnan(p) else f"{told}, p = {p_text(p)}"
 
 
-def _verdict(change: Change, place: int) -> str:
+def _verdict(change: Change) -> str:
     """``"rise by 12"``, ``"fall by 3"``, or that they do not measurably."""
-    value, low, high = (float(one[place]) for one in (change.estimate, change.low, change.high))
+    value, low, high = (float(x) for x in (change.estimate, change.low, change.high))
     if value == 0:
         return "do not change in number"
     told = f"{'rise' if value > 0 else 'fall'} by {count_change(abs(value)).lstrip('+')}"

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, choose
@@ -145,9 +145,49 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
     if len(order) > MOST_NEURONS:
         evenly = np.linspace(0, len(order) - 1, MOST_NEURONS)
         shown = order[np.round(evenly).astype(np.int64)]
-    figure = go.Figure([_class_strip(neurons, layer, shown), _zoom_cells(neurons, layer, shown)])
-    figure.add_traces(class_key(CLASSES[code] for code in np.unique(codes[shown])))
-    few = len(shown) <= _MOST_NAMES
+    kinds, p = codes[shown], neurons.probability[layer, shown]
+    few, names = len(shown) <= _MOST_NAMES, [f"L{layer}N{neuron}" for neuron in shown]
+    colours = [CLASS_COLOURS[name] for name in CLASSES]
+    known = np.array([full_name(code) for code in neurons.languages], object)
+    owners = [entities(listing(known[row], 4)) for row in neurons.above[layer, shown]]
+    strip = go.Heatmap(
+        z=kinds[:, None].astype(np.int8),
+        y=names,
+        x=[0],
+        zmin=-0.5,
+        zmax=3.5,
+        colorscale=[[(i + j) / 4, c] for i, c in enumerate(colours) for j in (0, 1)],
+        showscale=False,
+        xgap=0,
+        ygap=0,
+        name="class",
+        customdata=[[[CLASSES[c], o]] for c, o in zip(kinds, owners, strict=True)],
+        hovertemplate="%{y}: %{customdata[0]}<br>above tau in %{customdata[1]}<extra></extra>",
+    )
+    tau = min(max(neurons.tau, 0.0), 1.0)  # the colours jump at it
+    below = [[0.0, "rgba(128,134,145,.04)"], [tau, "rgba(128,134,145,.38)"]]
+    above = [[tau + (1 - tau) * i / 2, colour] for i, colour in enumerate(_ABOVE)]
+    ends = [end for end in (0, 1) if abs(end - tau) > 0.08]  # room for the label of tau
+    cells = go.Heatmap(
+        z=p.astype(np.float32),
+        y=names,
+        x=np.arange(len(neurons.languages)),
+        xaxis="x2",
+        zmin=0,
+        zmax=1,
+        colorscale=below + above,
+        xgap=1,
+        ygap=1 if few else 0,
+        name="probability",
+        hovertemplate="%{y}, %{x}<br>p = %{z:.4f}<extra></extra>",
+        colorbar={
+            "title": {"text": "activation probability p"},
+            "tickvals": [neurons.tau, *ends],
+            "ticktext": [f"tau {neurons.tau:.2f}", *map(str, ends)],
+        },
+    )
+    figure = go.Figure([strip, cells])
+    figure.add_traces(class_key(CLASSES[code] for code in np.unique(kinds)))
     figure.update_layout(
         xaxis={"domain": [0, 0.02], "visible": False},
         xaxis2={
@@ -165,8 +205,8 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
             "dtick": 1 if few else None,
         },
     )
-    kinds = ("specific neuron", "related neuron", "agnostic neuron")
-    numbers = zip(neurons.layer_profile()[layer].tolist(), kinds, strict=True)
+    nouns = ("specific neuron", "related neuron", "agnostic neuron")
+    numbers = zip(neurons.layer_profile()[layer].tolist(), nouns, strict=True)
     title = f"Layer {layer}: {listing(counted(n, name) for n, name in numbers)}"
     rule = "rows by class, then by strongest language, then by its p"
     told = f"Every classified neuron; {rule}"
@@ -176,57 +216,6 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
     height = max(15 * len(shown), 150) if few else 420
     notes = [population_note(neurons), told]
     return frame(figure, title, notes, plot_height=height, legend=True)
-
-
-def _class_strip(
-    neurons: LanguageNeurons, layer: int, shown: Int64[np.ndarray, " neurons"]
-) -> go.Heatmap:
-    """A narrow column with the class of every row."""
-    codes, colours = neurons.class_codes[layer, shown], [CLASS_COLOURS[name] for name in CLASSES]
-    names = np.array([full_name(code) for code in neurons.languages], object)
-    owners = [entities(listing(names[row], 4)) for row in neurons.above[layer, shown]]
-    return go.Heatmap(
-        z=codes[:, None].astype(np.int8),
-        y=[f"L{layer}N{neuron}" for neuron in shown],
-        x=[0],
-        zmin=-0.5,
-        zmax=3.5,
-        colorscale=[[(i + j) / 4, c] for i, c in enumerate(colours) for j in (0, 1)],
-        showscale=False,
-        xgap=0,
-        ygap=0,
-        name="class",
-        customdata=[[[CLASSES[c], o]] for c, o in zip(codes, owners, strict=True)],
-        hovertemplate="%{y}: %{customdata[0]}<br>above tau in %{customdata[1]}<extra></extra>",
-    )
-
-
-def _zoom_cells(
-    neurons: LanguageNeurons, layer: int, shown: Int64[np.ndarray, " neurons"]
-) -> go.Heatmap:
-    """Probabilities of the rows; the colours jump at tau."""
-    tau = min(max(neurons.tau, 0.0), 1.0)
-    below = [[0.0, "rgba(128,134,145,.04)"], [tau, "rgba(128,134,145,.38)"]]
-    above = [[tau + (1 - tau) * i / 2, colour] for i, colour in enumerate(_ABOVE)]
-    ends = [end for end in (0, 1) if abs(end - tau) > 0.08]  # room for the label of tau
-    return go.Heatmap(
-        z=neurons.probability[layer, shown].astype(np.float32),
-        y=[f"L{layer}N{neuron}" for neuron in shown],
-        x=np.arange(len(neurons.languages)),
-        xaxis="x2",
-        zmin=0,
-        zmax=1,
-        colorscale=below + above,
-        xgap=1,
-        ygap=1 if len(shown) <= _MOST_NAMES else 0,
-        name="probability",
-        hovertemplate="%{y}, %{x}<br>p = %{z:.4f}<extra></extra>",
-        colorbar={
-            "title": {"text": "activation probability p"},
-            "tickvals": [neurons.tau, *ends],
-            "ticktext": [f"tau {neurons.tau:.2f}", *map(str, ends)],
-        },
-    )
 
 
 def overlap(

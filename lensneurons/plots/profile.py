@@ -19,6 +19,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Int64
 
+from lensneurons.comparison.class_counts import class_names
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts, Part
@@ -29,7 +30,6 @@ from lensneurons.plots.style import (
     CLASS_COLOURS,
     CLASS_SYMBOLS,
     class_key,
-    class_of_numbers,
     frame,
     layer_ticks,
     population_note,
@@ -182,7 +182,7 @@ def language_histogram(
     bars = len(shown) * (k + 1)
     look = {"short": bars > 13, "size": 11, "upright": bars <= 32}
     figure = go.Figure([class_bars(name, n, axis, **look) for name, n in shown.items()])
-    figure.add_traces(class_key(class_of_numbers(k), runs=before is not None))
+    figure.add_traces(class_key(class_names(k), runs=before is not None))
     marks = {"tick0": 0, "dtick": 1, "range": [-0.6, k + 0.6], "showgrid": False}
     figure.update_xaxes(title="N, number of languages with p > tau", **marks)
     figure.update_yaxes(**axis)
@@ -219,7 +219,7 @@ def class_bars(
         size: of their font.
         upright: whether they are written horizontally.
     """
-    counts, classes = histogram.tolist(), class_of_numbers(len(histogram) - 1)
+    counts, classes = histogram.tolist(), class_names(len(histogram) - 1)
     return go.Bar(
         x=np.arange(len(counts)),
         y=on_axis(histogram, axis),

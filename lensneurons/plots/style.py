@@ -125,11 +125,6 @@ def layer_ticks(n_layers: int) -> dict[str, Any]:
     return {"tick0": 0, "dtick": step, "range": [-0.5, n_layers - 0.5]}
 
 
-def class_of_numbers(k: int) -> list[str]:
-    """The class of neurons that are active in N = 0, 1, ..., K languages."""
-    return ["unclassified", "specific", *["related"] * (k - 2), "agnostic"]
-
-
 def class_key(classes: Iterable[str], *, runs: bool = False) -> list[go.Scatter]:
     """Entries of a legend: the colours of classes, then before and after by their pattern."""
     entries = [(name, CLASS_COLOURS[name], "square") for name in dict.fromkeys(classes)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ from lensneurons.tokens.characters import excerpt_html
 
 MOST_NEURONS = 3000  # about 110 bytes each with ten languages
 _METHODS = {"plnd": "length written", "activation_gradient": "activation x gradient"}
-Group = tuple[str, str, tuple[tuple[float, Markup], ...]]
 
 
 def table_data(values: ReportValues) -> dict[str, Any]:
@@ -103,52 +101,30 @@ def _words(card: NeuronCard) -> list[str]:
     return sorted({plain(token.strip()).lower() for token in tokens if token.strip()})
 
 
-@dataclass(frozen=True)
-class ReportCard:
-    """A card as the template needs it.
-
-    Attributes:
-        name: of the neuron.
-        tokens: what a list of tokens is, and its tokens with their distances from the mean.
-        contexts: language, its name, and its excerpts with their activations: of the languages
-            above tau, then of the others.
-        measured: importance and effect by language; None if neither was measured.
-        chance: the distance that a random neuron's first token reaches, in standard deviations.
-        source: corpus and scope of the contexts.
-    """
-
-    name: str
-    tokens: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
-    contexts: tuple[tuple[Group, ...], tuple[Group, ...]]
-    measured: Table | None
-    chance: float
-    source: str
-
-
-def report_card(card: NeuronCard) -> ReportCard:
-    """A card for the template: everything in it made visible."""
+def report_card(card: NeuronCard) -> dict[str, Any]:
+    """A card for the template: lists of tokens, contexts by language, what was measured."""
     effect = card.vocabulary
     lists = {"promotes": effect.promoted, "suppresses": effect.suppressed, "hears": effect.heard}
-    tokens = (
-        (name, tuple((plain(visible(token.text)), token.deviation) for token in found))
+    tokens = [
+        (name, [(plain(visible(token.text)), token.deviation) for token in found])
         for name, found in lists.items()
         if found
-    )
+    ]
     # All languages stand first if the neuron is above tau in none.
     own = [k for k in card.languages if k in card.facts.languages or not card.facts.languages]
     others = [k for k in card.languages if k not in own]
-    return ReportCard(
-        name=card.facts.name,
-        tokens=tuple(tokens),
-        contexts=(tuple(_groups(card, own)), tuple(_groups(card, others))),
-        measured=_measured(card),
-        chance=effect.chance,
-        source=card.source,
-    )
+    return {
+        "name": card.facts.name,
+        "tokens": tokens,
+        "contexts": [[*_groups(card, own)], [*_groups(card, others)]],
+        "measured": _measured(card),
+        "chance": effect.chance,
+        "source": card.source,
+    }
 
 
-def _groups(card: NeuronCard, languages: Sequence[str]) -> Iterator[Group]:
-    """Excerpts as HTML, by language."""
+def _groups(card: NeuronCard, languages: Sequence[str]) -> Iterator[tuple[str, str, list]]:
+    """Language, its name, and its excerpts as HTML with their activations."""
     for language in languages:
         texts = []
         for context in card.contexts:
@@ -157,7 +133,7 @@ def _groups(card: NeuronCard, languages: Sequence[str]) -> Iterator[Group]:
                 excerpt = Markup(excerpt_html(*parts, language=plain(language)))
                 texts.append((context.activation, excerpt))
         if texts:
-            yield plain(language), full_name(language), tuple(texts)
+            yield plain(language), full_name(language), texts
 
 
 def _measured(card: NeuronCard) -> Table | None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -96,7 +95,7 @@ def report(
         lens,
     )  # fmt: skip
     values.require_own_cards()
-    environment = html_templates("lensneurons.reports", finalize=_shown)
+    templates = Path(__file__).parent / "templates"
     tabs = [
         {
             "name": tab.name,
@@ -105,7 +104,8 @@ def report(
         }
         for tab in make_tabs(values)
     ]
-    page = environment.get_template("page.html.jinja").render(
+    template = html_templates("lensneurons.reports", _shown).get_template("page.html.jinja")
+    page = template.render(
         title=title,
         notes=notes,
         model=neurons.provenance.model,
@@ -119,20 +119,14 @@ def report(
         citations=Markup.escape(CITATIONS.replace("VERSION", __version__)),
         themes=themes(),
         plotly=Markup(get_plotlyjs()),
-        style=_source(environment, "page.css"),
-        script=_source(environment, "page.js"),
+        style=Markup((templates / "page.css").read_text("utf-8")),
+        script=Markup((templates / "page.js").read_text("utf-8")),
         version=__version__,
         cell=write_cell,
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return Path(path)
-
-
-def _source(environment: Environment, name: str) -> Markup:
-    """A file that stands in the report as it is."""
-    loader = environment.loader
-    return Markup(loader.get_source(environment, name)[0] if loader else "")
 
 
 def _shown(value: object) -> object:

@@ -29,7 +29,6 @@ from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.reports import report_page
 
 KEYS = {
     "lambda", "lambda_origin", "tau", "selected", "histogram", "histogram_all", "per_language",

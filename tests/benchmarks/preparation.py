@@ -38,7 +38,8 @@ def measure(rounds: int) -> Iterator[str]:
             seconds = np.array(pairs)  # [round, side, wall or CPU]
             wall, cpu = (_spread(seconds[:, 0, i] / seconds[:, 1, i]) for i in (0, 1))
             first, second = np.median(seconds[:, :, 0], axis=0)
-            yield f"{Path(model).name}: {name}: wall {wall}, CPU {cpu} ({first:.2f} s against {second:.2f} s)"
+            seconds_told = f"({first:.2f} s against {second:.2f} s)"
+            yield f"{Path(model).name}: {name}: wall {wall}, CPU {cpu} {seconds_told}"
         before.close()
         after.close()
 

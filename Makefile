@@ -22,6 +22,7 @@ lint: $(VENV)/.installed
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
 	$(RUN)basedpyright
+	$(RUN)lint-imports
 
 docs: $(VENV)/.installed
 	EAGER_IMPORT=1 HF_HUB_OFFLINE=1 $(RUN)python -W error -m pdoc --docformat google \

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 
 Array = np.ndarray
 Tensor = torch.Tensor
@@ -57,7 +57,6 @@ TokenIds = Int64[Tensor, "batch pos"]
 AttentionMask = Int64[Tensor, "batch pos"]
 CountedMask = Bool[Tensor, "batch pos"]
 Activation = Float[Tensor, "batch pos d_mlp"]
-Residual = Float[Tensor, "batch pos d_model"]
 Logits = Float[Tensor, "batch pos vocabulary"]
 
 # Chosen neurons of one layer
@@ -75,10 +74,6 @@ TextNumbers = Int[Array, "texts"]
 ModelMemberships = Bool[Array, "2 language neurons"]
 RowMask = Bool[Array, "neurons"]
 PairedRates = Float64[Array, "2 language neurons"]
-
-# One text, looked at
-TokenValues = Float64[Array, "token"]
-AttentionPattern = Float32[Array, "head destination source"]
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""The table of verified architectures: ``python tests/architectures.py > docs/architectures.md``.
+"""The table of verified architectures: ``python tests/architectures.py > assets/architectures.md``.
 
 Every row is measured on a tiny random model of its architecture, with three languages, against a
 plain Hugging Face model: the counts of `collect` against PyTorch hooks on one text at a time, an
@@ -33,7 +33,7 @@ from lensneurons.models.sites import NeuronSite, neuron_site
 HEADER = """\
 # Verified architectures
 
-Made by `python tests/architectures.py > docs/architectures.md`; do not edit. Measured with
+Made by `python tests/architectures.py > assets/architectures.md`; do not edit. Measured with
 {versions}.
 
 Each row is a model of three layers with random weights, made from its Hugging Face configuration.

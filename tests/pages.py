@@ -8,6 +8,7 @@ from typing import Any
 
 import before_after
 import numpy as np
+from figure_values import make_carry, make_curve, make_lens, turning
 
 from lensneurons.cards.card import NeuronCard, Weight, neuron_facts
 from lensneurons.cards.contexts import Context
@@ -18,9 +19,6 @@ from lensneurons.comparison.series import compare_series
 from lensneurons.evaluation.answers import Accuracy, Answer
 from lensneurons.evaluation.generation import Decoding
 from lensneurons.experiments.ablation import AblationMatrix
-from lensneurons.experiments.carrying import OUTCOMES, CarryOver
-from lensneurons.experiments.lens import LensCurves
-from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.languages.detection import LanguageGuess
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import divide_layers
@@ -133,39 +131,6 @@ def accuracy() -> Accuracy:
     return Accuracy(tuple(answers), Decoding(), Provenance(model="another", weights="w2"))
 
 
-def steering() -> SteeringCurve:
-    """Texts turn to Chinese as the strength rises."""
-    random = np.random.default_rng(1)
-    alphas, n = (0.0, 1.0, 2.0), 12
-    guesses = tuple(tuple("zh" if i < 6 * a else "en" for i in range(n)) for a in alphas)
-    return SteeringCurve(
-        alphas, "zh", "en", (("",) * n,) * 3, guesses, random.random((3, n)) < 0.6,
-        random.gamma(6, 5, (3, 3, n)), np.full((3, n), 20), tuple(f"i{i}" for i in range(n)),
-        "add", "zh (12 neurons)",
-    )  # fmt: skip
-
-
-def carried() -> CarryOver:
-    """Eight layers, six pairs into two languages."""
-    random = np.random.default_rng(2)
-    p = random.dirichlet(np.ones(4), (N_LAYERS, 12)) * 0.8
-    items = tuple(f"u{i // 2}" for i in range(6)) * 2
-    language = np.repeat(np.arange(2), 6)
-    return CarryOver(np.log(p), np.log(p[0]), OUTCOMES, ("ja", "th"), language, items)
-
-
-def lens() -> LensCurves:
-    """Three languages, four texts each."""
-    random = np.random.default_rng(4)
-    tokens = random.integers(10, 30, 12)
-    mass = random.dirichlet(np.ones(5), (N_LAYERS, 12)) * tokens[:, None]
-    true = random.random((N_LAYERS, 12)) * tokens * 0.2
-    language = np.repeat(np.arange(3), 4)
-    ids = tuple(f"i{i}" for i in range(4)) * 3
-    codes = ("en", "zh", "th")
-    return LensCurves(mass, true, tokens, language, ids, codes, codes, np.array([9, 8, 7, 6, 5]))
-
-
 @cache
 def everything() -> dict[str, Any]:
     """The arguments of `report`, all of them; treat as read-only."""
@@ -182,9 +147,9 @@ def everything() -> dict[str, Any]:
         "claims": claims(change, parts=before_after.PARTS),
         "series": compare_series(runs, trained=before_after.TRAINED, tau=before_after.TAU),
         "accuracy": accuracy(),
-        "steering": steering(),
-        "carry_over": carried(),
-        "lens": lens(),
+        "steering": make_curve((0.0, 1.0, 2.0), (0, 0.5, 1.0), items=12),
+        "carry_over": make_carry(turning()[2:10], ("ja", "th")),
+        "lens": make_lens(("en", "zh", "th"), layers=N_LAYERS, items=4),
         "title": "Everything at once",
         "notes": ["Nothing here was measured."],
     }

@@ -4,108 +4,35 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from html import unescape
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from figure_checks import require_inert
+from figure_values import (
+    MANY,
+    TEN,
+    hostile,
+    make_statistics,
+    nothing,
+    small,
+    subtitle,
+    ticks,
+    title,
+    with_parts,
+)
 from real_data import real_data
 
 from lensneurons import plots
-from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.identification import identify
-from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.neurons.parts import LayerParts, divide_layers
+from lensneurons.neurons.parts import divide_layers
 from lensneurons.neurons.published import read_published_counts
-from lensneurons.plots import axes, files, labels
+from lensneurons.plots import files, labels, numbers, panels
 from lensneurons.plots.style import CLASS_COLOURS, LANGUAGE_COLOURS
 from lensneurons.uncertainty.groups import jackknife
-from lensneurons.values.provenance import Provenance
-
-TEN = tuple("en ru es fr de zh ja bn th sw".split())
-MANY = tuple(
-    "ar am bg cs da el fa fi he hi hu id it ko nl no pl pt ro sv ta tr uk ur vi zh-Hant".split()
-)
-HOSTILE = (
-    "<s>struck</s>",
-    "</script><script>alert(1)</script>",
-    "$x^2$ & <b>bold",
-    "nul\0\ud800\n",
-    "עברית \u202eevil",
-    "%{y} %{customdata[0]}",
-)
-LARGEST = 300_000
-
-
-def make_statistics(
-    languages: tuple[str, ...], layers: int, width: int, *, groups: int = 1, seed: int = 0
-) -> ActivationStatistics:
-    random = np.random.default_rng(seed)
-    own = random.beta(0.35, 2.2, (layers, width, 1))
-    p = np.clip(1.3 * own * random.beta(1.2, 1.0, (layers, width, len(languages))), 0, 1)
-    tokens = np.full((groups, len(languages)), 600, np.int64)
-    counts = random.binomial(tokens[:, None, None, :], p[None]).astype(np.int64)
-    return ActivationStatistics(languages, counts, tokens)
-
-
-@lru_cache
-def small(population: str = "selected") -> LanguageNeurons:
-    statistics = make_statistics(TEN, 5, 128, groups=6, seed=3)
-    return identify(statistics, top_rate=0.1, population=population)
-
-
-@lru_cache
-def hostile() -> LanguageNeurons:
-    neurons = identify(make_statistics(HOSTILE, 6, 90, seed=4), top_rate=0.1, population="all")
-    return replace(neurons, provenance=Provenance(model="<img src=x onerror=alert(1)>"))
-
-
-@lru_cache
-def nothing() -> LanguageNeurons:
-    return replace(small("all"), tau=1.0)
-
-
-@lru_cache
-def with_parts() -> tuple[LanguageNeurons, LayerParts]:
-    """Neurons whose layers show the four parts, by giving each class where the paper has it."""
-    rows = [(20, 40, 2)] * 3 + [(3, 9, 14)] * 5 + [(18, 20, 1)] * 4 + [(25, 21, 1), (12, 45, 25)]
-    p = np.zeros((len(rows), 100, 4))
-    for layer, (specific, related, agnostic) in enumerate(rows):
-        p[layer, :specific, 0] = 0.9
-        p[layer, specific : specific + related, :2] = 0.9
-        p[layer, specific + related : specific + related + agnostic] = 0.9
-    shape = p.shape[:2]
-    neurons = LanguageNeurons(
-        ("en", "zh", "ja", "bn"), p, np.zeros(shape), np.zeros(shape, bool),
-        0.5, "given", 0.1, "exact", "paper", 0.01,
-    )  # fmt: skip
-    return neurons, divide_layers(neurons, shuffles=99)
-
-
-FIGURES: dict[str, Callable[[LanguageNeurons], go.Figure]] = {
-    "layer_profile": plots.layer_profile,
-    "language_histogram": plots.language_histogram,
-    "before": lambda neurons: plots.language_histogram(neurons, before=neurons),
-    "neuron_map": plots.neuron_map,
-    "zoom": lambda neurons: plots.neuron_map(neurons, neurons.n_layers - 1),
-    "neuron_probabilities": lambda neurons: plots.neuron_probabilities(neurons, "L0N1"),
-    "overlap": plots.overlap,
-}
-
-
-def title(figure: go.Figure) -> str:
-    return unescape(figure.layout.title.text.replace("<br>", " "))
-
-
-def subtitle(figure: go.Figure) -> str:
-    return unescape(figure.layout.title.subtitle.text.replace("<br>", " "))
-
 
 # ------------------------------------------------------------------------------- layer profile
 
@@ -147,10 +74,10 @@ def test_an_axis_is_logarithmic_where_needed_and_shows_zero(
     counts: list[int], kind: str, ticks: list[str] | None
 ) -> None:
     numbers = np.array(counts, np.int64)
-    axis = axes.count_axis(numbers, "neurons")
+    axis = panels.count_axis(numbers, "neurons")
     assert axis["type"] == kind
     assert axis.get("ticktext") == ticks
-    places = axes.on_axis(numbers, axis)
+    places = panels.on_axis(numbers, axis)
     low, high = axis["range"] if kind == "linear" else 10 ** np.array(axis["range"])
     assert np.all((places >= low) & (places <= high))
 
@@ -315,10 +242,8 @@ def test_one_neuron_has_its_class_and_its_probabilities(kind: str) -> None:
     name = f"L{layer}N{neuron}"
     figure = plots.neuron_probabilities(neurons, name)
     assert title(figure).startswith(f"{name} is {kind}")
-    assert all(
-        labels.full_name(k) in title(figure) or k in title(figure)
-        for k in neurons.languages_of(name)
-    )
+    owners = neurons.languages_of(name)
+    assert all(labels.full_name(k) in title(figure) or k in title(figure) for k in owners)
     bars = figure.data[0]
     assert np.array_equal(bars.y, neurons.probability[layer, neuron])
     assert np.array_equal(np.array(bars.marker.opacity) == 1, bars.y > neurons.tau)
@@ -363,9 +288,7 @@ def test_an_unknown_neuron_is_refused(name: str, text: str) -> None:
 def test_overlap_cells_equal_the_table(measure: str, order: str) -> None:
     neurons = small("all")
     figure = plots.overlap(neurons, measure, order=order)
-    names = [
-        unescape(re.sub("<[^>]*>■?", "", tick)).strip(" ■") for tick in figure.layout.xaxis.ticktext
-    ]
+    names = ticks(figure, "xaxis")
     table = neurons.overlap(measure).loc[names, names].to_numpy(copy=True)
     np.fill_diagonal(table, np.nan)
     pairs, sizes, _ = figure.data
@@ -381,7 +304,7 @@ def test_clustering_puts_twins_side_by_side_in_any_order_of_the_languages() -> N
     p = np.random.default_rng(0).random((5, 128, 6))
     p[..., 4] = p[..., 0]
     neurons = replace(small("all"), languages=TEN[:6], probability=p, tau=0.8)
-    names = [tick.rsplit(" ", 1)[1] for tick in plots.overlap(neurons).layout.xaxis.ticktext]
+    names = ticks(plots.overlap(neurons), "xaxis")
     assert abs(names.index(TEN[0]) - names.index(TEN[4])) == 1
     assert title(plots.overlap(neurons)).endswith("share most: Jaccard overlap 1.00")
 
@@ -404,9 +327,7 @@ def test_languages_that_share_nothing_are_told_so() -> None:
 
 
 def test_a_small_overlap_is_not_written_as_zero() -> None:
-    from lensneurons.plots.overlaps import _cell
-
-    assert [_cell(value) for value in (0.0, 0.004, 0.005, 0.28, 1.0)] == [
+    assert [numbers.small_share(value) for value in (0.0, 0.004, 0.005, 0.28, 1.0)] == [
         "0", "&lt;.01", ".01", ".28", "1.00",
     ]  # fmt: skip
 
@@ -418,71 +339,15 @@ def test_an_unknown_measure_or_order_lists_the_choices(measure: str, order: str)
         unchecked(small(), measure, order=order)
 
 
-# ------------------------------------------------------------------------------ every figure
-
-
-@pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("languages", [("en", "zh"), TEN, MANY])
-def test_every_figure_works_for_any_number_of_languages(
-    name: str, languages: tuple[str, ...]
-) -> None:
-    for layers in (5, 80):
-        neurons = identify(make_statistics(languages, layers, 40), population="all")
-        figure = FIGURES[name](neurons)
-        assert figure.layout.title.text
-        assert f"tau {neurons.tau:.4f}" in subtitle(figure)
-        assert figure.layout.template == plots.layer_profile(neurons).layout.template
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_tells_an_unbounded_lambda(name: str) -> None:
-    for population in ("selected", "all"):
-        neurons = replace(small(population), lambda_=0.2, lambda_origin="unbounded")
-        assert "nothing bounds" in subtitle(FIGURES[name](neurons))
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_hostile_names_are_shown_and_do_nothing(name: str) -> None:
-    require_inert(FIGURES[name](hostile()))
+# ------------------------------------------------------------------------- style and labels
 
 
 def test_hostile_names_stay_readable() -> None:
-    ticks = [
-        unescape(tick) for tick in plots.overlap(hostile(), order="given").layout.xaxis.ticktext
-    ]
-    assert ticks[0].endswith("■</span> <s>struck</s>")
-    assert ticks[3].endswith("nul␀\\ud800␊")
-    assert ticks[4].endswith("\u2068עברית \\u202ee…\u2069")
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_no_figure_shares_state_with_its_input(name: str) -> None:
-    neurons = identify(make_statistics(TEN, 5, 128, seed=3), top_rate=0.1, population="all")
-    figure = FIGURES[name](neurons)
-    ours = (neurons.probability, neurons.n_above, neurons.class_codes, neurons.counted)
-    drawn = [trace[key] for trace in figure.data for key in trace]
-    arrays = [value for value in drawn if isinstance(value, np.ndarray)]
-    assert arrays
-    assert not any(np.shares_memory(array, own) for array in arrays for own in ours)
-    untouched = FIGURES[name](neurons).to_json()
-    figure.update_layout(title_text="changed", template_layout_font_size=40)
-    assert FIGURES[name](neurons).to_json() == untouched
-
-
-def test_every_figure_of_a_large_model_is_small() -> None:
-    p = np.random.default_rng(0).random((32, 14336, 10))
-    shape = p.shape[:2]
-    neurons = LanguageNeurons(
-        TEN, p, np.zeros(shape), np.ones(shape, bool), 0.5, "given", 0.1, "exact", "paper", 0.01
-    )
-    for name, draw in FIGURES.items():
-        assert len(plots.figure_fragment(draw(neurons))) < LARGEST, name
-    many = identify(make_statistics(MANY, 80, 900), population="all")
-    for name in ("neuron_map", "zoom", "overlap"):
-        assert len(plots.figure_fragment(FIGURES[name](many))) < LARGEST, name
-
-
-# ------------------------------------------------------------------------- style and labels
+    names = plots.overlap(hostile(), order="given").layout.xaxis.ticktext
+    names = [unescape(name) for name in names]
+    assert names[0].endswith("■</span> <s>struck</s>")
+    assert names[3].endswith("nul␀\\ud800␊")
+    assert names[4].endswith("\u2068עברית \\u202ee…\u2069")
 
 
 def test_a_language_keeps_its_colour_in_any_company() -> None:
@@ -521,17 +386,7 @@ def test_labels_are_cut_before_they_are_escaped() -> None:
      (397_496, "397k"), (999_600, "1.0M"), (12_000_000, "12M")],
 )  # fmt: skip
 def test_short_numbers(number: int, text: str) -> None:
-    assert labels.short_number(number) == text
-
-
-def test_themes_change_the_ground_and_not_the_data() -> None:
-    light = plots.neuron_map(small())
-    dark = plots.in_theme(light, "dark")
-    assert dark.layout.template.layout.paper_bgcolor != light.layout.template.layout.paper_bgcolor
-    assert dark.data == light.data
-    assert light.layout.template.layout.paper_bgcolor == "#ffffff"
-    with pytest.raises(LensNeuronsError, match="theme='sepia' is not known"):
-        inspect.unwrap(plots.in_theme)(light, "sepia")
+    assert numbers.short_number(number) == text
 
 
 # ---------------------------------------------------------------------------------- files

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import plotly.graph_objects as go
@@ -24,77 +21,31 @@ from before_after import (
     plan,
     runs,
 )
-from figure_checks import require_inert
-from test_plots import HOSTILE, LARGEST, MANY, TEN, subtitle, title, with_parts
+from figure_values import (
+    TEN,
+    a_claim,
+    make_lens,
+    planted,
+    some_claims,
+    subtitle,
+    three_checkpoints,
+    ticks,
+    title,
+    with_parts,
+    wobbly,
+)
 
 from lensneurons import plots
-from lensneurons.comparison.before_after import CLASSES, Comparison, compare
-from lensneurons.comparison.paper_claims import NAN, Claim, Claims, claims
-from lensneurons.comparison.series import ComparisonSeries, compare_series
+from lensneurons.comparison.before_after import compare
+from lensneurons.comparison.class_counts import CLASSES
+from lensneurons.comparison.paper_claims import NAN, claims
+from lensneurons.comparison.series import compare_series
 from lensneurons.errors import LensNeuronsError
-from lensneurons.experiments.lens import LensCurves
-from lensneurons.plots import comparison as words_of
+from lensneurons.plots.numbers import count_change, with_ends
 from lensneurons.plots.style import CLASS_COLOURS, language_colour
-from lensneurons.values.provenance import Provenance
 
 K = len(LANGUAGES)
 ENDS = ["change", "low", "high"]
-HOSTILE_MODEL = Provenance(model="<img src=x onerror=alert(1)>", scope="response")
-ALIGNED = (Provenance(model="lab/base"), Provenance(model="lab/aligned"))
-
-
-@lru_cache
-def planted(groups: int = 6, trained: tuple[str, ...] = TRAINED) -> Comparison:
-    return compare(*runs(plan(), groups=groups), tau=TAU, trained=trained, flips=50)
-
-
-@lru_cache
-def wobbly(languages: tuple[str, ...] = TEN, layers: int = 5) -> Comparison:
-    """Two runs that differ by noise, and a little in some layers: intervals of all widths."""
-    shift = np.zeros((layers, 60, len(languages)))
-    shift[1:3] = 0.5
-    pair = noisy(np.random.default_rng(4), shift, shape=(layers, 60), languages=languages)
-    found = compare(*pair, trained=languages[1:2], pivot=languages[0], flips=50)
-    return replace(found, provenance=ALIGNED)
-
-
-@lru_cache
-def three_checkpoints(trained: tuple[str, ...] = ("zh",)) -> ComparisonSeries:
-    random = np.random.default_rng(9)
-    first, last = noisy(random, 0.4, languages=LANGUAGES[:4])
-    middle = replace(first, grouped_counts=(first.grouped_counts + last.grouped_counts) // 2)
-    steps = {"0": first, "half": middle, "1000": last}
-    return compare_series(steps, trained=trained, flips=50)
-
-
-def make_lens(
-    languages: Sequence[str] = TEN,
-    owners: Sequence[str] | None = None,
-    *,
-    layers: int = 12,
-    items: int = 8,
-    pivot: str | None = "en",
-    hump: float = 0.45,
-) -> LensCurves:
-    """Own tokens late, those of the pivot in between, by `hump`; unequal texts."""
-    random = np.random.default_rng(0)
-    owners = tuple(owners or languages)
-    k, language = len(owners), np.repeat(np.arange(len(languages)), items)
-    tokens = random.integers(5, 90, len(language))
-    depth = np.linspace(0, 1, layers)[:, None]
-    mass = random.uniform(0.01, 0.03, (layers, len(language), k + 2))
-    own = np.array([owners.index(code) for code in languages])[language]
-    mass[:, np.arange(len(language)), own] += depth**3
-    if pivot in owners:
-        mass[:, :, owners.index(pivot)] += hump * np.exp(-(((depth - 0.6) / 0.2) ** 2))
-    mass = mass / mass.sum(-1, keepdims=True) * tokens[:, None]
-    true = mass[:, np.arange(len(language)), own] * depth * 0.7
-    sizes = np.arange(k + 2) ** 2 + 7
-    ids = tuple(f"i{i}" for i in range(items)) * len(languages)
-    known = Provenance(model="lab/some-model", scope="response")
-    return LensCurves(
-        mass, true, tokens, language, ids, tuple(languages), owners, sizes, pivot, provenance=known
-    )
 
 
 def traces(figure: go.Figure, **wanted: object) -> list:
@@ -140,7 +91,7 @@ def test_error_bars_are_the_intervals() -> None:
     assert np.allclose(change.y + change.error_y.array, table.high)
     assert np.allclose(change.y - change.error_y.arrayminus, table.low)
     assert (table.high - table.low).nunique() > 5
-    told = f"{words_of.with_interval(*map(float, table.iloc[3][ENDS]))}, p = "
+    told = f"{with_ends(*map(float, table.iloc[3][ENDS]), count_change)}, p = "
     assert change.customdata[3][0].startswith(told)
 
 
@@ -226,7 +177,7 @@ def test_parts_are_shaded_and_their_changes_written() -> None:
     for number, (first, last) in enumerate(PARTS):
         own = table[table.part == number + 1]
         told = ", ".join(
-            f"{row['class']} {words_of.with_interval(*map(float, row[ENDS]))}"
+            f"{row['class']} {with_ends(*map(float, row[ENDS]), count_change)}"
             for _, row in own.iterrows()
         )
         assert f"{number + 1}  layers {first}–{last}: {told}" in texts
@@ -268,9 +219,8 @@ def test_languages_stand_by_role_with_their_changes() -> None:
     figure = plots.language_changes(found)
     table = found.to_pandas("languages")
     order = [*found.trained, *found.untouched, found.pivot]
-    ticks = [re.sub(r"<[^>]*>|■", "", t).strip() for t in figure.layout.yaxis.ticktext]
-    assert ticks[: len(order)] == order
-    assert ticks[len(order) :] == ["mean of trained (1)", "mean of untouched (8)"]
+    names = ticks(figure, "yaxis")
+    assert names == [*order, "mean of trained (1)", "mean of untouched (8)"]
     for axis, kind in (("x", "specific"), ("x2", "related")):
         own = table[table["class"] == kind].set_index("language")
         points = {}
@@ -278,7 +228,7 @@ def test_languages_stand_by_role_with_their_changes() -> None:
             for i, (x, y) in enumerate(zip(trace.x, trace.y, strict=True)):
                 ends = x - trace.error_x.arrayminus[i], x + trace.error_x.array[i]
                 points[int(y)] = (x, *ends, trace)
-        assert len(points) == len(ticks)
+        assert len(points) == len(names)
         for row, code in enumerate(order):
             expected = own.loc[code, ["change", "low", "high"]].astype(float)
             assert points[row][:3] == pytest.approx(expected.tolist())
@@ -294,7 +244,7 @@ def test_without_training_there_is_one_mean_and_no_role() -> None:
     assert not figure.layout.showlegend
     table = planted(6, ()).to_pandas("languages")
     means = table.groupby("class").change.mean()
-    down, up = (words_of.number_text(abs(means[kind]))[1:] for kind in ("specific", "related"))
+    down, up = (count_change(abs(means[kind]))[1:] for kind in ("specific", "related"))
     assert title(figure) == (
         f"On average, specific neurons of a language fall by {down}, related ones rise by {up}"
     )
@@ -305,22 +255,14 @@ def test_without_training_there_is_one_mean_and_no_role() -> None:
 # ------------------------------------------------------------------------------------ claims
 
 
-def row(claim: str = "a claim", expected: str = "rises", **values: object) -> Claim:
-    numbers = {"measured": 4.0, "low": 1.0, "high": 8.0, "p": 0.02, "verdict": "holds"}
-    return Claim(**{"claim": claim, "expected": expected, "permuted": "x", **numbers, **values})
-
-
-def some_claims(*rows: Claim) -> Claims:
-    return Claims(tuple(rows), 0.95, "all 20 neurons; tau 0.5 (given)")
-
-
 def test_claims_are_turned_and_scaled_and_told() -> None:
+    unknown = {"low": NAN, "high": NAN, "p": NAN, "verdict": "undecided"}
     tested = some_claims(
-        row("up"),
-        row("down", "falls", measured=-3.0, low=-6.0, high=-1.5),
-        row("against", measured=-2.0, low=-4.0, high=-1.0, verdict="does not hold"),
-        row("unknown", measured=NAN, low=NAN, high=NAN, p=NAN, verdict="undecided", reason="why"),
-        row("alone", "positive", measured=0.25, low=NAN, high=NAN, p=NAN, verdict="undecided"),
+        a_claim("up"),
+        a_claim("down", "falls", measured=-3.0, low=-6.0, high=-1.5),
+        a_claim("against", measured=-2.0, low=-4.0, high=-1.0, verdict="does not hold"),
+        a_claim("unknown", measured=NAN, reason="why", **unknown),
+        a_claim("alone", "positive", measured=0.25, **unknown),
     )
     figure = plots.claims(tested)
     found = {}
@@ -334,7 +276,9 @@ def test_claims_are_turned_and_scaled_and_told() -> None:
     assert found[3][0] == "undecided"
     assert np.isnan(found[3][1])
     assert found[4][:2] == ("undecided", 1.0)
-    tiny = [note.text for note in plots.claims(some_claims(row(measured=-3e-5))).layout.annotations]
+    tiny = [
+        note.text for note in plots.claims(some_claims(a_claim(measured=-3e-5))).layout.annotations
+    ]
     assert "0.0000 (+1 to +8), p = 0.02" in tiny
     texts = [note.text for note in figure.layout.annotations]
     assert "+4 (+1 to +8), p = 0.02" in texts
@@ -425,8 +369,7 @@ def test_lines_of_the_lens_are_pooled_means_with_their_bands() -> None:
     found = curves.interval("pivot")
     assert np.allclose(cells.z, found.estimate[:, 1:].T)
     assert np.allclose(cells.customdata[..., 0], found.low[:, 1:].T)
-    ticks = [re.sub(r"<[^>]*>|■", "", t).strip() for t in figure.layout.yaxis2.ticktext]
-    assert ticks == list(TEN[1:])
+    assert ticks(figure, "yaxis2") == list(TEN[1:])
     sizes = ", ".join(f"{k} {n}" for k, n in zip(TEN, curves.vocabulary, strict=False))
     assert f"Tokens of the vocabulary: {sizes}, shared " in subtitle(figure)
     lead = curves.pivot_lead(pooled=True)
@@ -481,7 +424,7 @@ def test_the_profile_stands_above_over_the_same_layers() -> None:
     for column, kind in enumerate(CLASSES):
         assert np.array_equal(drawn[kind, "y"].customdata, profile[:, column])
     assert ("own language", "y2") in drawn
-    assert {t.xaxis or "x" for t in figure.data} == {"x"}
+    assert {figure.layout[f"xaxis{n}"].matches for n in ("", 2)} == {"x3"}
     spans = {(s.x0 + 0.5, s.x1 - 0.5) for s in figure.layout.shapes if s.fillcolor}
     assert spans == set(parts.boundaries)
     assert traces(figure, type="heatmap")[0].yaxis == "y3"
@@ -503,84 +446,3 @@ def test_the_lens_refuses_what_does_not_fit() -> None:
         plots.lens_curves(alone, by_language="pivot")
     with pytest.raises(LensNeuronsError, match="at least two items"):
         plots.lens_curves(make_lens(items=1))
-
-
-# -------------------------------------------------------------------------------- every figure
-
-
-def hostile_figures() -> dict[str, go.Figure]:
-    names = (*HOSTILE, "fr", "ru")
-    both = (HOSTILE_MODEL, replace(HOSTILE_MODEL, model=HOSTILE[1]))
-    found = replace(
-        planted(), languages=names, trained=(HOSTILE[0],), pivot=HOSTILE[1], provenance=both,
-        tau_origin=HOSTILE[2],
-    )  # fmt: skip
-    series = ComparisonSeries(HOSTILE[0], (HOSTILE[1], HOSTILE[5]), (found, found))
-    rows = [row(name, permuted=name, reason=name) for name in HOSTILE]
-    rows += [row(HOSTILE[5], measured=NAN, reason=HOSTILE[1])]
-    for one in rows[::2]:  # as a file by another hand may have it
-        object.__setattr__(one, "verdict", one.claim)
-        object.__setattr__(one, "expected", one.claim)
-    curves = replace(make_lens(HOSTILE, pivot=HOSTILE[2]), provenance=HOSTILE_MODEL)
-    return {
-        "histogram": plots.histogram_change(found),
-        "transitions": plots.transitions(found),
-        "classes": plots.class_changes(found, PARTS),
-        "languages": plots.language_changes(found),
-        "series": plots.checkpoint_series(series),
-        "claims": plots.claims(Claims(tuple(rows), 0.9, HOSTILE[0])),
-        "lens": plots.lens_curves(curves),
-        "one language": plots.lens_curves(curves, HOSTILE[5]),
-    }
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["histogram", "transitions", "classes", "languages", "series", "claims", "lens",
-     "one language"],
-)  # fmt: skip
-def test_hostile_names_are_shown_and_do_nothing(name: str) -> None:
-    require_inert(hostile_figures()[name])
-
-
-FIGURES: dict[str, Callable[[], go.Figure]] = {
-    "histogram": lambda: plots.histogram_change(wobbly()),
-    "transitions": lambda: plots.transitions(wobbly()),
-    "classes": lambda: plots.class_changes(wobbly(), [(0, 1), (2, 4)]),
-    "languages": lambda: plots.language_changes(wobbly()),
-    "claims": lambda: plots.claims(claims(wobbly())),
-    "series": lambda: plots.checkpoint_series(three_checkpoints()),
-    "lens": lambda: plots.lens_curves(make_lens()),
-}
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_both_themes_keep_the_data(name: str) -> None:
-    light = FIGURES[name]()
-    dark = plots.in_theme(light, "dark")
-    assert dark.layout.template.layout.paper_bgcolor != light.layout.template.layout.paper_bgcolor
-    assert dark.to_plotly_json()["data"] is not light.to_plotly_json()["data"]
-    assert json.loads(dark.to_json())["data"] == json.loads(light.to_json())["data"]
-    light.update_layout(title_text="changed", template_layout_font_size=40)
-    assert FIGURES[name]().to_json() != light.to_json()
-    assert plots.in_theme(FIGURES[name](), "dark").to_json() == dark.to_json()
-
-
-def test_large_figures_are_small() -> None:
-    many = wobbly(MANY, 80)
-    figures = [
-        plots.histogram_change(many),
-        plots.transitions(many),
-        plots.class_changes(many, [(0, 20), (21, 79)]),
-        plots.language_changes(many),
-        plots.claims(claims(many)),
-        plots.checkpoint_series(
-            ComparisonSeries(
-                "0", tuple(map(str, range(1, 41))), (three_checkpoints()["half"],) * 40
-            )
-        ),
-        plots.lens_curves(make_lens(MANY, layers=80, pivot="nl")),
-    ]
-    for figure in figures:
-        assert len(plots.figure_fragment(figure)) < LARGEST
-        assert len(figure.to_json()) < LARGEST

@@ -3,134 +3,32 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from figure_checks import require_inert
-from test_plots import HOSTILE, LARGEST, MANY, TEN, subtitle, title, with_parts
+from figure_values import (
+    BIG,
+    MANY,
+    TEN,
+    make_carry,
+    make_curve,
+    make_matrix,
+    subtitle,
+    ticks,
+    title,
+    turning,
+    with_alike,
+    with_parts,
+)
 
 from lensneurons import plots
 from lensneurons.errors import LensNeuronsError
-from lensneurons.experiments.ablation import AblationMatrix, Metric
-from lensneurons.experiments.carrying import OUTCOMES, CarryOver
-from lensneurons.experiments.steering import SteeringCurve
-from lensneurons.plots import diverging, effects, notes
-from lensneurons.plots.grids import Grid
-from lensneurons.values.provenance import Provenance
+from lensneurons.experiments.carrying import OUTCOMES
+from lensneurons.plots import ablation, numbers
 
 CLASSES = ("specific", "related", "agnostic")
-HOSTILE_MODEL = Provenance(model="<img src=x onerror=alert(1)>")
-
-
-def make_matrix(
-    *levels: tuple[float, float, float],
-    languages: Sequence[str] = TEN,
-    rows: Sequence[str] | None = None,
-    metric: Metric = "nll",
-    items: int = 12,
-    noise: float = 0.01,
-) -> AblationMatrix:
-    """Own effect, effect on others and control of each setting, with noise, and unequal texts."""
-    random = np.random.default_rng(5)
-    rows = tuple(languages if rows is None else rows)
-    language = np.repeat(np.arange(len(languages)), items)
-    weight = random.integers(5, 90, len(language)).astype(float)
-    own = np.array(rows)[:, None] == np.array(languages)[language][None]
-    shape = (len(levels), *own.shape)
-    middle = np.stack([np.where(own, a, b) for a, b, _ in levels])
-    effect = (middle + random.normal(0, noise, shape)) * weight
-    control = np.stack([np.full(own.shape, c) for *_, c in levels])
-    control = (control + random.normal(0, noise, shape)) * weight
-    sizes = random.integers(3, 500, shape[:2])
-    ids = tuple(f"i{i}" for i in range(items)) * len(languages)
-    return AblationMatrix(
-        rows, tuple(languages), CLASSES[: len(levels)], metric, weight * 2, effect, control,
-        weight, language, ids, sizes.astype(np.int64), 20,
-    )  # fmt: skip
-
-
-def make_carry(
-    shares: np.ndarray, languages: Sequence[str] = ("de", "zh"), *, pairs: int = 6
-) -> CarryOver:
-    """Pairs whose outcomes have about these shares [layer, outcome] of unequal totals."""
-    random = np.random.default_rng(2)
-    n = pairs * len(languages)
-    odds = shares[:, None] * random.uniform(0.9, 1.1, (len(shares), n, 4))
-    p = odds / odds.sum(-1, keepdims=True) * random.uniform(0.3, 0.9, (1, n, 1))
-    rest = np.broadcast_to([0.01, 0.02, 0.07, 0.7], (n, 4)) * random.uniform(0.8, 1, (n, 1))
-    language = np.repeat(np.arange(len(languages)), pairs)
-    items = tuple(f"u{i // 2}" for i in range(pairs)) * len(languages)
-    return CarryOver(np.log(p), np.log(rest), OUTCOMES, tuple(languages), language, items)
-
-
-def make_curve(
-    alphas: Sequence[float] = (0.0, 0.5, 1.0, 2.0),
-    turned: Sequence[float] = (0, 0.2, 0.9, 0.8),
-    *,
-    items: int = 40,
-    toward: str = "zh",
-    prompts_in: str = "en",
-) -> SteeringCurve:
-    """A curve with these shares turned; of the others every fifth is undetermined."""
-    random = np.random.default_rng(1)
-    guesses = [
-        tuple(toward if i < t * items else None if i % 5 == 0 else prompts_in for i in range(items))
-        for t in turned
-    ]
-    right = np.stack([np.arange(items) < (0.8 - 0.6 * t) * items for t in turned])
-    tokens = random.integers(10, 60, (3, items)).astype(np.int64)
-    nll = random.gamma(6, 0.2, (len(alphas), 3, items)) * tokens
-    ids = tuple(f"i{i}" for i in range(items))
-    return SteeringCurve(
-        tuple(alphas), toward, prompts_in, (("",) * items,) * len(alphas), tuple(guesses), right,
-        nll, tokens, ids, "add", f"{toward} (12 neurons)",
-    )  # fmt: skip
-
-
-def turning() -> np.ndarray:
-    """Shares of 12 layers: the answer from layer 4 on, its language from layer 8 on."""
-    rows = [[0.01, 0.02, 0.02, 0.95]] * 4 + [[0.05, 0.85, 0.02, 0.08]] * 4
-    return np.array(rows + [[0.93, 0.03, 0.02, 0.02]] * 4)
-
-
-def with_alike(result: CarryOver, place: int) -> CarryOver:
-    """The answers of one language written alike."""
-    values, before = result.log_probability.copy(), result.unpatched.copy()
-    pairs = result.language == place
-    values[:, pairs, 0] = values[:, pairs, 2] = np.nan
-    before[np.ix_(pairs, [0, 2])] = np.nan
-    return replace(result, log_probability=values, unpatched=before)
-
-
-BIG = ((0.3, 0.01, 0.02), (1.2, 0.1, 0.03), (3.5, 3.1, 0.05))
-
-
-def hostile_figures() -> dict[str, go.Figure]:
-    matrix = make_matrix(*BIG, languages=HOSTILE)
-    sizes = matrix.sizes.copy()
-    sizes[0] = 0
-    classes = (HOSTILE[0], HOSTILE[2], HOSTILE[5])
-    matrix = replace(matrix, sizes=sizes, classes=classes, provenance=HOSTILE_MODEL)
-    carried = replace(make_carry(turning(), HOSTILE), provenance=HOSTILE_MODEL)
-    strange = replace(carried, outcomes=(*HOSTILE[:3], HOSTILE[5]), dropped={HOSTILE[0]: 2})
-    curve = make_curve(toward=HOSTILE[0], prompts_in=HOSTILE[1])
-    named = {"neurons": HOSTILE[5], "ablated": HOSTILE[2], "method": HOSTILE[4]}
-    return {
-        "effects": plots.ablation_effects(matrix),
-        "carried": plots.carry_over(with_alike(carried, 2)),
-        "strange": plots.carry_over(strange),
-        "curve": plots.steering_curve(replace(curve, provenance=HOSTILE_MODEL, **named)),
-    }
-
-
-def places(figure: go.Figure, axis: str) -> list[str]:
-    """The languages of an axis, in its order."""
-    ticks = figure.layout[axis].ticktext
-    return [re.sub(r"<[^>]*>|■", "", tick).strip() for tick in ticks]
 
 
 # --------------------------------------------------------------------------------- ablation
@@ -146,7 +44,7 @@ def test_every_cell_has_its_effect_its_control_and_their_intervals(
     table = matrix.to_pandas().set_index(["removed", "row", "column"])
     names = ["neurons", "effect", "effect_low", "effect_high"]
     names += ["control", "control_low", "control_high"]
-    y, x = places(figure, "yaxis"), places(figure, "xaxis")
+    y, x = ticks(figure, "yaxis"), ticks(figure, "xaxis")
     assert sorted(y) == sorted(rows)
     assert sorted(x) == sorted(TEN)
     assert x[: len(y)] == y
@@ -157,7 +55,7 @@ def test_every_cell_has_its_effect_its_control_and_their_intervals(
             assert np.allclose(trace.customdata[i], expected, rtol=1e-5)
             shown = expected[:, 4 if number % 2 else 1]
             assert np.allclose(trace.z[i], np.sign(shown) * np.sqrt(np.abs(shown)), rtol=1e-4)
-            assert [*trace.text[i]] == [*map(effects._cell, shown)]
+            assert [*trace.text[i]] == [*map(numbers.small_change, shown)]
     assert trace.hovertext[0][1].count("→") == 1
     if order == "given":
         assert tuple(y) == rows
@@ -166,7 +64,7 @@ def test_every_cell_has_its_effect_its_control_and_their_intervals(
 def test_own_cells_are_outlined_wherever_they_are() -> None:
     matrix = make_matrix((1.0, 0.1, 0.0), languages=("en", "zh", "th"), rows=("th", "sw", "en"))
     figure = plots.ablation_effects(matrix, order="given")
-    assert places(figure, "xaxis") == ["th", "en", "zh"]
+    assert ticks(figure, "xaxis") == ["th", "en", "zh"]
     for shape in figure.layout.shapes:
         assert shape.path == "M-0.5,-0.5H0.5V0.5H-0.5ZM0.5,1.5H1.5V2.5H0.5Z"
     assert len(figure.layout.shapes) == 2
@@ -210,7 +108,7 @@ def test_title_says_what_was_planted(levels: tuple, told: str) -> None:
                     if s.lower().startswith(f"{setting}: own"))  # fmt: skip
         for name in ("mean diagonal", "mean off-diagonal", "mean diagonal of the control"):
             number = summary.loc[(setting, name)]
-            assert notes.with_ends(number.estimate, number.low, number.high) in line
+            assert numbers.with_ends(number.estimate, number.low, number.high) in line
 
 
 def test_title_of_accuracy_takes_a_loss_for_harm() -> None:
@@ -253,7 +151,7 @@ def test_effects_like_those_of_the_control_stay_pale() -> None:
     matrix = make_matrix((0.05, 0.05, 0.05), noise=0.001)
     end = plots.ablation_effects(matrix).layout.coloraxis.cmax
     assert end == pytest.approx(3 * matrix.control_cells().max(), rel=1e-5)
-    assert diverging.end_of_scale([np.zeros((2, 2))], [np.full((2, 2), np.nan)]) == 1
+    assert ablation.scale_end([np.zeros((2, 2))], [np.full((2, 2), np.nan)]) == 1
 
 
 def test_scale_belongs_to_both_themes() -> None:
@@ -267,7 +165,7 @@ def test_scale_belongs_to_both_themes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "k", "controls", "down", "numbers"),
+    ("settings", "k", "controls", "down", "fits"),
     [
         (1, 10, True, 1, True), (2, 10, True, 2, True), (3, 10, True, 2, True),
         (3, 10, False, 1, True), (3, 12, True, 3, True), (3, 26, True, 3, False),
@@ -275,18 +173,15 @@ def test_scale_belongs_to_both_themes() -> None:
     ],
 )  # fmt: skip
 def test_panels_keep_numbers_readable_or_leave_them_out(
-    settings: int, k: int, controls: bool, down: int, numbers: bool
+    settings: int, k: int, controls: bool, down: int, fits: bool
 ) -> None:
-    grid = Grid(settings, k, k, controls)
+    grid = ablation.panel_grid(settings, k, k, controls)
     assert grid.down == down
     assert grid.down * grid.across == settings * (1 + controls)
-    assert bool(grid.font_size(4)) == numbers
+    assert bool(grid.font_size(4)) == fits
     assert grid.font_size(4) * 4 * 0.58 <= grid.cell
-    layout = grid.layout({}, {})
-    assert len(layout) == grid.down + grid.across
-    for name, axis in layout.items():
-        low, high = axis["domain"]
-        assert 0 <= low < high <= 1, name
+    places = {grid.place(s, c) for s in range(settings) for c in range(1 + controls)}
+    assert places == {(r + 1, c + 1) for r in range(grid.down) for c in range(grid.across)}
 
 
 def test_controls_can_be_left_out_but_are_told() -> None:
@@ -299,7 +194,7 @@ def test_controls_can_be_left_out_but_are_told() -> None:
 
 def test_clustering_is_that_of_the_matrix_for_the_setting_of_the_title() -> None:
     matrix = make_matrix(*BIG, noise=0.3)
-    rows = places(plots.ablation_effects(matrix), "yaxis")
+    rows = ticks(plots.ablation_effects(matrix), "yaxis")
     assert tuple(rows) == matrix.language_order("related") != matrix.language_order()
     assert "rows sorted by likeness" in subtitle(plots.ablation_effects(matrix))
     assert "likeness" not in subtitle(plots.ablation_effects(matrix, order="given"))
@@ -311,7 +206,7 @@ def test_clustering_is_that_of_the_matrix_for_the_setting_of_the_title() -> None
      (0.997, "1.0"), (9.97, "10"), (-12.3, "−12"), (np.nan, "–")],
 )  # fmt: skip
 def test_numbers_in_cells(value: float, text: str) -> None:
-    assert effects._cell(value) == text
+    assert numbers.small_change(value) == text
 
 
 @pytest.mark.parametrize(
@@ -319,7 +214,7 @@ def test_numbers_in_cells(value: float, text: str) -> None:
     [(1.236, "+1.24"), (-0.0314, "−0.031"), (0.0, "0.00"), (-0.0001, "0.000"), (np.nan, "not def")],
 )
 def test_signed_numbers(value: float, text: str) -> None:
-    assert notes.signed(value).startswith(text)
+    assert numbers.signed(value).startswith(text)
 
 
 def test_one_item_and_unknown_orders_are_refused() -> None:
@@ -504,55 +399,12 @@ def test_subtitle_of_a_curve_has_the_price() -> None:
     assert "zh (12 neurons), add, without en (7 neurons)" in told
     for kind in ("own", "target"):
         found = curve.nll_difference(kind)
-        assert notes.with_ends(found.estimate[2], found.low[2], found.high[2]) in told
+        assert numbers.with_ends(found.estimate[2], found.low[2], found.high[2]) in told
     with pytest.raises(LensNeuronsError, match="at least two items"):
         plots.steering_curve(make_curve(items=1))
 
 
-# -------------------------------------------------------------------------------- every figure
-
-FIGURES: dict[str, Callable[[], go.Figure]] = {
-    "effects": lambda: plots.ablation_effects(make_matrix(*BIG)),
-    "carried": lambda: plots.carry_over(with_alike(make_carry(turning(), ("de", "en")), 1)),
-    "curve": lambda: plots.steering_curve(make_curve()),
-}
-
-
-@pytest.mark.parametrize("name", ["effects", "carried", "strange", "curve"])
-def test_hostile_names_are_shown_and_do_nothing(name: str) -> None:
-    require_inert(hostile_figures()[name])
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_both_themes_keep_the_data(name: str) -> None:
-    light = FIGURES[name]()
-    dark = plots.in_theme(light, "dark")
-    assert dark.layout.template.layout.paper_bgcolor != light.layout.template.layout.paper_bgcolor
-    assert dark.data == light.data
-    assert light.to_json() == FIGURES[name]().to_json()
-
-
-def test_large_figures_are_small() -> None:
-    many = make_matrix(*BIG, languages=MANY, items=4)
-    shares = turning()[np.minimum(np.arange(80) // 6, 11)]
-    long = with_alike(make_carry(shares, MANY), 3)
-    curve = make_curve(np.arange(60) / 10, np.linspace(0, 1, 60))
-    figures = [plots.ablation_effects(many), plots.carry_over(long), plots.steering_curve(curve)]
-    for figure in figures:
-        assert len(plots.figure_fragment(figure)) < LARGEST
-        assert len(figure.to_json()) < LARGEST
+def test_numbers_are_left_out_where_they_do_not_fit() -> None:
     for k in (2, 26):
         few = plots.ablation_effects(make_matrix(*BIG[:2], languages=MANY[:k], items=4))
         assert (few.data[0].text is None) == (k == 26)
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_no_figure_shares_state_with_its_input(name: str) -> None:
-    figure = FIGURES[name]()
-    matrix, carried, curve = make_matrix(*BIG), make_carry(turning()), make_curve()
-    draw = {"effects": (plots.ablation_effects, matrix), "carried": (plots.carry_over, carried),
-            "curve": (plots.steering_curve, curve)}[name]  # fmt: skip
-    figure = draw[0](draw[1])
-    before = draw[0](draw[1]).to_json()
-    figure.update_layout(title_text="changed", template_layout_font_size=40)
-    assert draw[0](draw[1]).to_json() == before

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import before_after
 import numpy as np
 import pages
 import pytest
@@ -19,13 +20,11 @@ from lensneurons import plots
 from lensneurons.cards.card import NeuronCard
 from lensneurons.errors import LensNeuronsError
 from lensneurons.plots.labels import plain
-from lensneurons.plots.layers import write_below
-from lensneurons.reports import compose, neuron_rows, report
-from lensneurons.reports.contents import Table, table_of, write_cell
-from lensneurons.reports.figures import take_apart, themes
-from lensneurons.reports.findings import Findings
+from lensneurons.plots.numbers import write_cell
+from lensneurons.reports import neuron_table, report, report_page
+from lensneurons.reports.contents import ReportValues, Table, table_of, visible
+from lensneurons.reports.report_page import take_apart, themes
 from lensneurons.reports.sections import make_tabs
-from lensneurons.reports.visible import visible
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 
@@ -129,7 +128,7 @@ def test_the_summary_counts_what_is_there(whole: tuple[str, Page]) -> None:
 def test_every_section_has_its_words_and_every_figure_its_numbers(whole: tuple[str, Page]) -> None:
     _, page = whole
     arguments = dict(pages.everything())
-    findings = Findings(**{k: v for k, v in arguments.items() if k not in ("title", "notes")})
+    findings = ReportValues(**{k: v for k, v in arguments.items() if k not in ("title", "notes")})
     sections = [section for tab in make_tabs(findings) for section in tab.sections]
     assert len(sections) == 18
     for section in sections:
@@ -146,41 +145,29 @@ def test_every_section_has_its_words_and_every_figure_its_numbers(whole: tuple[s
 
 
 def test_titles_and_notes_leave_the_picture_and_stay_whole() -> None:
-    """What `frame` wrote into a figure, put together again, is what stands on the page."""
+    """What a figure draws around its plot is text on the report, and the plot keeps its size."""
     arguments = dict(pages.everything())
-    findings = Findings(**{k: v for k, v in arguments.items() if k not in ("title", "notes")})
-    for tab in make_tabs(findings):
-        for section in tab.sections:
-            if section.figure is None:
-                continue
-            before, layout = section.figure.layout, take_apart(section.figure).spec["layout"]
-            found = take_apart(section.figure)
-            lines = before.title.text.split("<br>")
-            assert found.title == " ".join(unescape(line) for line in lines)
-            rest = [n for n in before.title.subtitle.text.split("<br>") if n.strip()]
-            assert " ".join(found.notes).startswith(" ".join(unescape(n) for n in rest))
-            assert not {"title", "template", "paper_bgcolor", "width"} & set(layout)
-            # 38 pixels for a legend or 18 without, and 8 above: the rest was title and subtitle.
-            # Some figures add room above for keys of their own.
-            head = (38 if before.showlegend else 18) + 8
-            assert layout["margin"]["t"] in (head, head + 20, head + 22)
-            assert layout["height"] == found.height
-            taken = before.margin.t - layout["margin"]["t"]
-            keys = before.margin.b - layout["margin"]["b"]
-            assert layout["height"] == before.height - taken - keys
-
-
-def test_keys_below_a_figure_become_notes() -> None:
-    """Lines below an axis, as the parts of a profile have them, wrap on a page."""
-    figure = plots.layer_profile(pages.neurons())
-    height, bottom = figure.layout.height, figure.layout.margin.b
-    write_below(figure, ["1  first: layers 0–2", "2  second: layers 3–7"])
-    figure.update_layout(height=height + 38, margin={"b": bottom + 38})
-    found = take_apart(figure)
-    assert found.notes[-2:] == ("1  first: layers 0–2", "2  second: layers 3–7")
-    assert found.spec["layout"]["annotations"] == []
-    assert found.spec["layout"]["margin"]["b"] == bottom
-    assert found.height == take_apart(plots.layer_profile(pages.neurons())).height
+    values = ReportValues(**{k: v for k, v in arguments.items() if k not in ("title", "notes")})
+    figures = [s.figure for tab in make_tabs(values) for s in tab.sections if s.figure]
+    for figure in [*figures, plots.class_changes(arguments["comparison"], before_after.PARTS)]:
+        before, found = figure.layout, take_apart(figure)
+        layout, told = found.spec["layout"], found.notes
+        drawn = [*before.title.text.split("<br>"), *before.title.subtitle.text.split("<br>")]
+        drawn += [note.text for note in before.annotations if note.name == "finding"]
+        drawn = [unescape(line) for line in drawn if line.strip()]
+        assert " ".join([found.title, *told]) == " ".join(drawn)
+        assert not {"title", "template", "paper_bgcolor", "width", "meta"} & set(layout)
+        assert "finding" not in {note.get("name") for note in layout["annotations"]}
+        # 38 pixels for a legend or 18 without, and 8 above: the rest was title and subtitle.
+        # Some figures keep 20 pixels for heads of panels.
+        head = (38 if before.showlegend else 18) + 8
+        assert layout["margin"]["t"] in (head, head + 20)
+        assert layout["height"] == found.height
+        sizes = [
+            (one["height"], one["margin"]["t"], one["margin"]["b"]) for one in (before, layout)
+        ]
+        assert len({height - top - bottom for height, top, bottom in sizes}) == 1
+    assert told[-4].startswith("1  layers 0–")
 
 
 def test_both_grounds_are_clear_and_their_labels_are_not() -> None:
@@ -214,7 +201,7 @@ def test_the_table_is_that_of_the_neurons(whole: tuple[str, Page]) -> None:
 def test_a_large_model_has_its_best_neurons_and_is_told_which_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neuron_rows, "MOST_NEURONS", 20)
+    monkeypatch.setattr(neuron_table, "MOST_NEURONS", 20)
     found = pages.neurons()
     frame = found.to_pandas()
     last = frame["name"].iloc[-1]
@@ -333,7 +320,7 @@ HOSTILE = [
 def test_no_text_from_outside_acts_or_hides(
     text: str, harmless: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compose, "get_plotlyjs", lambda: "")  # 4.6 MB less to parse
+    monkeypatch.setattr(report_page, "get_plotlyjs", lambda: "")  # 4.6 MB less to parse
     languages = ("en", text, f"{text} 2")
     found = pages.neurons(languages)
     found = replace(found, provenance=replace(found.provenance, model=text))
@@ -410,6 +397,6 @@ def test_a_long_table_says_what_it_leaves_out() -> None:
 
 
 def test_the_templates_hold_no_address() -> None:
-    folder = Path(compose.__file__).parent / "templates"
+    folder = Path(report_page.__file__).parent / "templates"
     for name in ("page.html.jinja", "page.css", "page.js"):
         assert not re.search(r"https?://|url\(|import\s", (folder / name).read_text("utf-8"))

@@ -1,6 +1,8 @@
-"""What the commands do that find neurons: demo, collect, identify, phases.
+"""What each command does: ``do_collect`` is ``lensneurons collect``, and so on.
 
-Each takes the options of its command, calls the function of the same name, and prints its result.
+A command refuses what it can before it loads a model, calls the function of the same name, and
+prints the result. Commands that test neurons identify them from the run folder of `collect`, and
+require a model with the weights of that run.
 """
 
 from __future__ import annotations
@@ -10,31 +12,77 @@ import math
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
+from lensneurons.activations.collection import collect
+from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.alignment.pairs import preference_pairs
+from lensneurons.alignment.responses import require_answerable, respond, score_responses
+from lensneurons.alignment.training import DPOSettings, align, require_extra
+from lensneurons.alignment.translation import translation_scorer
+from lensneurons.cards.card import NeuronCard, card_html, describe_all, neuron_facts
 from lensneurons.cli import summaries
+from lensneurons.comparison.before_after import TABLES, Comparison, compare
+from lensneurons.comparison.paper_claims import Claims, claims
+from lensneurons.comparison.series import ComparisonSeries, compare_series
+from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
+from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError, choose
+from lensneurons.evaluation.answers import Accuracy, answer_scorer
+from lensneurons.experiments.ablation import AblationMatrix, Metric, ablation_matrix, ablation_sets
+from lensneurons.experiments.carrying import CarryOver
+from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.languages.codes import language_code
+from lensneurons.languages.detection import require_identifiable
+from lensneurons.models.identity import hash_weights
+from lensneurons.models.loading import load_model
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
+from lensneurons.neurons.published import holds_published_counts, read_published_counts
+from lensneurons.values.files import read_kind, replacing
+from lensneurons.values.provenance import UNKNOWN
 
-if TYPE_CHECKING:
-    from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.corpora.corpus import ParallelCorpus
-    from lensneurons.neurons.language_neurons import LanguageNeurons
-    from lensneurons.neurons.parts import LayerParts
+MATRIX = "ablation.safetensors"
+CARDS = "L*N*.jsonl"
+DPO_SETTINGS = (
+    "steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha",
+    "checkpoint_every", "seed",
+)  # fmt: skip
+# Argument of `report` -> class of the values that it takes, as files.
+SHOWN: dict[str, Any] = {
+    "runs": ActivationStatistics,
+    "cards": NeuronCard,
+    "effects": AblationMatrix,
+    "accuracy": Accuracy,
+    "comparison": Comparison,
+    "series": ComparisonSeries,
+    "lens": LensCurves,
+    "carry_over": CarryOver,
+    "steering": SteeringCurve,
+}
+CARD_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width">
+<style>:root{{color-scheme:light dark}} body{{font:16px/1.5 sans-serif;margin:2em}}
+body>*+*{{margin-top:3em}}</style></head>
+<body>{cards}</body></html>
+"""
 
 
-def demo(options: Namespace) -> None:
-    """Run everything on the small model, and say where its page is."""
-    from lensneurons.demo.run import run_demo
+def do_demo(options: Namespace) -> None:
+    """Run every step on the small model, and say where the report is."""
+    from lensneurons.demo.run import run_demo  # this and `report` import plotly: a second
 
     require_writable(options.out.parent)
     run_demo(options.out, languages=options.languages, items=options.items, say=say)
 
 
-def collect(options: Namespace) -> None:
+def do_collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
-    from lensneurons.activations.collection import collect
-
     require_writable(options.out)
     corpus = open_corpus(options, options.languages)
     statistics = collect(
@@ -50,31 +98,291 @@ def collect(options: Namespace) -> None:
     say(repr(statistics))
 
 
-def identify(options: Namespace) -> None:
-    """Classify the neurons of a run folder or of published counts, and keep them if asked."""
+def do_identify(options: Namespace) -> None:
+    """Classify the neurons of a run folder or of published counts; write them if asked."""
     if options.out is not None:
         require_writable(options.out)
-    neurons = find_neurons(options, _read(options))
-    parts = _parts(neurons)
+    neurons = find_neurons(options, read_statistics(options))
+    parts = divide_layers(neurons) if neurons.n_layers >= FEWEST_LAYERS else None
     if options.out is not None:
-        _write(options.out, neurons, parts)
+        from lensneurons.reports import report
+
+        neurons.save(options.out / "neurons.safetensors")
+        with replacing(options.out / "neurons.csv") as path:
+            neurons.to_pandas().to_csv(path, index=False)
+        report(options.out / "neurons.html", neurons, parts=parts)
     if options.json:
         say_json(summaries.summarise_neurons(neurons, parts))
     else:
         say(summaries.describe_neurons(neurons, parts))
 
 
-def phases(options: Namespace) -> None:
-    """Divide the layers into the four parts, with intervals where there are groups of items."""
-    from lensneurons.neurons.parts import divide_layers
-
-    statistics = _read(options)
+def do_parts(options: Namespace) -> None:
+    """Divide the layers into the four parts, with intervals where items were counted in groups."""
+    statistics = read_statistics(options)
     grouped = statistics if statistics.n_groups > 1 else None
     parts = divide_layers(find_neurons(options, statistics), grouped, draws=options.draws)
     if options.json:
         say_json(summaries.summarise_parts(parts))
     else:
         say(summaries.describe_parts(parts))
+
+
+# Testing neurons on their model
+
+
+def do_ablate(options: Namespace) -> None:
+    """Make an ablation matrix for each metric, in a folder of its own, and print its summary."""
+    require_writable(options.out)
+    for metric in options.metric:
+        choose(metric, get_args(Metric), "metric")
+    if len(set(options.metric)) < len(options.metric):
+        raise LensNeuronsError(f"metric: {options.metric} names one twice")
+    statistics = ActivationStatistics.load(options.folder)
+    neurons = find_neurons(options, statistics)
+    rows = wanted_languages(options.languages or statistics.languages)
+    ablation_sets(neurons, options.classes, rows)
+    corpus = open_corpus(options, wanted_languages(options.evaluate or statistics.languages))
+    if len(corpus.languages) < 2 or not set(rows) <= set(corpus.languages):
+        raise LensNeuronsError(
+            f"the neurons of {list(rows)} are removed and {list(corpus.languages)} evaluated: "
+            "evaluate these and at least one other language"
+        )
+    if len(corpus.ids) < 2:
+        raise LensNeuronsError("intervals need at least two items a language: raise the limit")
+    if "accuracy" in options.metric:
+        require_identifiable(corpus.languages)
+    model = open_same_model(options, statistics)
+    if "accuracy" in options.metric:  # refuse its texts before the NLL runs for hours
+        answer_scorer(model, corpus, max_new_tokens=options.max_new_tokens)
+    matrices = {}
+    for metric in options.metric:
+        matrices[metric] = matrix = ablation_matrix(
+            model,
+            corpus,
+            neurons,
+            classes=options.classes,
+            languages=rows,
+            metric=metric,
+            controls=options.controls,
+            max_new_tokens=options.max_new_tokens if metric == "accuracy" else None,
+            scope=options.scope,
+            run_dir=options.out / metric,
+            batch_tokens=options.batch_tokens,
+            seed=options.seed,
+        )
+        table = options.out / f"{metric}.csv"
+        with replacing(table) as path:
+            matrix.to_pandas().to_csv(path, index=False)
+        if not options.json:
+            say(summaries.describe_matrix(matrix, table))
+    if options.json:
+        say_json(summaries.summarise_matrices(matrices))
+
+
+def do_describe(options: Namespace) -> None:
+    """Print the cards of some neurons; write them as a page, and as files, if asked."""
+    for folder in (options.out and options.out.parent, options.save):
+        if folder is not None:
+            require_writable(folder)
+    statistics = ActivationStatistics.load(options.folder)
+    neurons = find_neurons(options, statistics)
+    names = list(dict.fromkeys(neuron_facts(neurons, name).name for name in options.neurons))
+    corpus = open_corpus(options, options.languages or statistics.languages)
+    cards = describe_all(
+        open_same_model(options, statistics),
+        neurons,
+        names,
+        corpus=corpus,
+        statistics=statistics,
+        scope=options.scope,
+        progress=len(names) > 1,
+    )
+    if options.out is not None:
+        page = CARD_PAGE.format(
+            title=escape(" ".join(names)), cards="\n".join(map(card_html, cards))
+        )
+        with replacing(options.out) as path:
+            path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    for name, found in zip(names, cards, strict=True):
+        if options.save is not None:
+            found.save(options.save / f"{name}.jsonl")
+        if options.json:
+            say_json(found.to_dict())
+        else:
+            say(repr(found))
+
+
+# Aligning a model, and comparing it with what it was
+
+
+def do_align(options: Namespace) -> None:
+    """Sample, score, pair and train, each step in a folder of its own under ``--out``."""
+    require_extra()
+    require_writable(options.out)
+    settings: Any = {name: getattr(options, name) for name in DPO_SETTINGS}
+    DPOSettings(**settings)
+    pivot = language_code(options.pivot)
+    corpus = open_corpus(options, list(dict.fromkeys([*options.languages, pivot])))
+    require_answerable(corpus, options.samples, options.temperature)
+    scorer: Any = options.scorer
+    if scorer != "consistency":
+        scorer = translation_scorer(scorer, pivot=pivot)
+    responses = respond(
+        open_model(options, options.dtype),
+        corpus.select(options.languages),
+        samples=options.samples,
+        temperature=options.temperature,
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
+        run_dir=options.out / "responses",
+    )
+    say(repr(responses))
+    scored = score_responses(
+        responses, corpus, pivot=pivot, scorer=scorer, run_dir=options.out / "scores"
+    )
+    say(repr(scored))
+    pairs = preference_pairs(
+        scored,
+        languages=options.languages,
+        per_item=options.per_item,
+        per_language=options.per_language,
+        seed=options.seed,
+    )
+    pairs = pairs.shuffled(seed=options.seed) if options.shuffled else pairs
+    pairs.save(options.out / "pairs.jsonl")
+    say(repr(pairs))
+    run = align(
+        options.model,
+        pairs,
+        options.out / "adapter",
+        dtype=options.dtype,
+        device=options.device,
+        revision=options.revision,
+        local_files_only=options.offline,
+        **settings,
+    )
+    say(f"{run!r}\nadapter: {run.folder}")
+
+
+def do_compare(options: Namespace) -> None:
+    """Print what changed between two runs, and every claim of the paper with its verdict."""
+    if options.out is not None:
+        require_writable(options.out)
+    before, after = (ActivationStatistics.load(run) for run in (options.before, options.after))
+    tau: Any = options.tau if options.tau is not None else "before"
+    found = compare(
+        before,
+        after,
+        tau=tau,
+        percentile=options.percentile,
+        trained=options.trained,
+        pivot=options.pivot,
+    )
+    neurons = identify(before, tau=options.tau, percentile=options.percentile)
+    parts = divide_layers(neurons, before if before.n_groups > 1 else None)
+    judged = claims(found, parts=parts if parts.found else None)
+    if options.out is not None:
+        found.save(options.out / "comparison.safetensors")
+        judged.save(options.out / "claims.json")
+        for table in TABLES:
+            with replacing(options.out / f"{table}.csv") as path:
+                found.to_pandas(table).to_csv(path, index=False)
+    verdicts = judged.to_pandas()
+    if options.json:
+        say_json({"comparison": found.description, "claims": verdicts.to_dict("records")})
+    else:
+        columns = ["claim", "expected", "measured", "low", "high", "p", "verdict"]
+        rows = verdicts[columns].round(4).to_string(index=False, na_rep="")
+        say(f"{found!r}\n\n{judged!r}\n\n{rows}")
+
+
+# Reporting what the other commands left
+
+
+def do_report(options: Namespace) -> None:
+    """Write one report of a run and of what lies in the other folders, and say where it is.
+
+    The neurons of the first folder are identified. Everything else is recognised by its file kind:
+    later runs (the model after training, or its checkpoints in order), folders of `ablate` and
+    `describe`, and files that the `save` of a value wrote.
+    """
+    from lensneurons.reports import report
+
+    require_writable(options.out.parent)
+    first, *others = options.folders
+    statistics = ActivationStatistics.load(first)
+    neurons = find_neurons(options, statistics)
+    parts = None
+    if neurons.n_layers >= FEWEST_LAYERS:
+        parts = divide_layers(neurons, statistics if statistics.n_groups > 1 else None)
+    found = _gather(others)
+    later = found.pop("runs", {})
+    if later:
+        change = compare(statistics, [*later.values()][-1], trained=options.trained)
+        four = parts if parts is not None and parts.found else None
+        found |= {"comparison": change, "claims": claims(change, parts=four)}
+    if len(later) > 1:
+        runs = {str(path): run for path, run in {first: statistics, **later}.items()}
+        found["series"] = compare_series(runs, trained=options.trained)
+    page = report(options.out, neurons, parts=parts, title=options.title, **found)
+    if options.json:
+        say_json({"page": str(page)})
+    else:
+        say(f"page: {page}")
+
+
+def _gather(paths: Sequence[Path]) -> dict[str, Any]:
+    """What lies at some paths, by the argument of `report` that takes it.
+
+    Raises:
+        StorageError: a path that holds nothing a report can show.
+        LensNeuronsError: two values where a report shows one.
+    """
+    found: dict[str, Any] = {}
+    for path in paths:
+        for argument, value in _values(path):
+            if argument in ("effects", "cards"):
+                found.setdefault(argument, []).append(value)
+            elif argument == "runs":
+                found.setdefault("runs", {})[path] = value
+            elif argument in found:
+                raise LensNeuronsError(f"{path} holds a second {argument}: a page shows one")
+            else:
+                found[argument] = value
+    return found
+
+
+def _values(path: Path) -> Iterator[tuple[str, Any]]:
+    """Arguments and values of a file, a run folder, or a folder of `ablate` or `describe`."""
+    if path.is_file() and path.suffix == ".json":
+        yield "claims", Claims.load(path)
+    elif path.is_file():
+        yield _value(path)
+    elif (path / "statistics.safetensors").is_file():
+        yield "runs", ActivationStatistics.load(path)
+    elif files := [*path.glob(MATRIX), *sorted(path.glob(f"*/{MATRIX}"))]:
+        yield from map(_value, files)
+    elif files := sorted(path.glob(CARDS)):
+        yield from map(_value, files)
+    else:
+        raise StorageError(
+            f"{path} is no run folder, no folder of ablate or describe, and no saved value: "
+            "nothing to show"
+        )
+
+
+def _value(path: Path) -> tuple[str, Any]:
+    """A saved value and the argument that takes it."""
+    loaders = {value.FILE_KIND: (argument, value.load) for argument, value in SHOWN.items()}
+    kind = read_kind(path)
+    if kind not in loaders:
+        raise StorageError(f"{path} holds {kind}; a page shows {', '.join(loaders)}, and claims")
+    argument, load = loaders[kind]
+    return argument, load(path)
+
+
+# What commands share
 
 
 def say(text: str) -> None:
@@ -88,7 +396,6 @@ def say_json(value: Any) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """A value with null in place of every infinite number and every NaN."""
     if isinstance(value, dict):
         return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -97,13 +404,11 @@ def _finite(value: Any) -> Any:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise where a folder cannot be written to, or made: before work is done for nothing.
+    """Raise if a folder cannot be written to, or made, before any work is done for nothing.
 
     Raises:
         StorageError: names the file or folder in the way.
     """
-    from lensneurons.errors import StorageError
-
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not there.is_dir():
         raise StorageError(f"{there} is a file: nothing can be written into {folder}")
@@ -113,8 +418,6 @@ def require_writable(folder: Path) -> None:
 
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
     """Read the corpus that the options name, in some languages or in all."""
-    from lensneurons.corpora.corpus import load_corpus
-
     return load_corpus(
         options.corpus, languages=languages, split=options.split, limit=options.limit
     )
@@ -122,22 +425,45 @@ def open_corpus(options: Namespace, languages: Sequence[str] | None) -> Parallel
 
 def open_model(options: Namespace, dtype: Any) -> Any:
     """Load the model that the options name."""
-    from lensneurons.models.loading import load_model
-
     return load_model(
         options.model,
         device=options.device,
         dtype=dtype,
         revision=options.revision,
         local_files_only=options.offline,
-        adapter=options.adapter,
+        adapter=getattr(options, "adapter", None),  # align has none
     )
+
+
+def open_same_model(options: Namespace, statistics: ActivationStatistics) -> Any:
+    """Load the model in the number format of the run, and require the weights of the run.
+
+    Raises:
+        ProvenanceError: its weights differ, and ``--other-weights`` was not given.
+    """
+    origin = statistics.provenance
+    dtype = options.dtype or (origin.dtype if origin.dtype != UNKNOWN else "float32")
+    model = open_model(options, dtype)
+    same = origin.weights in (UNKNOWN, hash_weights(model))
+    if not same and not options.other_weights:
+        raise ProvenanceError(
+            f"{options.model} in {dtype} does not have the weights that {options.folder} was "
+            f"collected from ({origin.model} in {origin.dtype}): give that model and --dtype, or "
+            "--other-weights to test its neurons in this one"
+        )
+    return model
+
+
+def read_statistics(options: Namespace) -> ActivationStatistics:
+    """Read the statistics of a run folder, or published counts."""
+    if options.published or holds_published_counts(options.folder):
+        return read_published_counts(options.folder, languages=options.languages)
+    statistics = ActivationStatistics.load(options.folder)
+    return statistics.select(options.languages) if options.languages else statistics
 
 
 def find_neurons(options: Namespace, statistics: ActivationStatistics) -> LanguageNeurons:
     """Identify the neurons of some statistics as the options say."""
-    from lensneurons.neurons.identification import identify
-
     return identify(
         statistics,
         score=options.score,
@@ -146,32 +472,3 @@ def find_neurons(options: Namespace, statistics: ActivationStatistics) -> Langua
         lambda_=options.lambda_,
         tau=options.tau,
     )
-
-
-def _read(options: Namespace) -> ActivationStatistics:
-    """Statistics of a run folder, or of published counts."""
-    from lensneurons.activations.statistics import ActivationStatistics
-    from lensneurons.neurons.published import holds_published_counts, read_published_counts
-
-    if options.published or holds_published_counts(options.folder):
-        return read_published_counts(options.folder, languages=options.languages)
-    statistics = ActivationStatistics.load(options.folder)
-    return statistics.select(options.languages) if options.languages else statistics
-
-
-def _parts(neurons: LanguageNeurons) -> LayerParts | None:
-    """The parts, or None for a model with too few layers to have four."""
-    from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
-
-    return divide_layers(neurons) if neurons.n_layers >= FEWEST_LAYERS else None
-
-
-def _write(folder: Path, neurons: LanguageNeurons, parts: LayerParts | None) -> None:
-    """Neurons, table and page of one identification."""
-    from lensneurons.reports import report
-    from lensneurons.values.files import replacing
-
-    neurons.save(folder / "neurons.safetensors")
-    with replacing(folder / "neurons.csv") as path:
-        neurons.to_pandas().to_csv(path, index=False)
-    report(folder / "neurons.html", neurons, parts=parts)

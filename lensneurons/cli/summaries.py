@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lensneurons.experiments.ablation import AblationMatrix
-    from lensneurons.neurons.language_neurons import LanguageNeurons
-    from lensneurons.neurons.parts import LayerParts
+import numpy as np
+
+from lensneurons.experiments.ablation import UNITS, AblationMatrix
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import LayerParts
 
 
 def summarise_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> dict[str, Any]:
@@ -29,37 +30,8 @@ def summarise_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> dic
             for language in neurons.languages
         },
         "layers": neurons.layer_profile("all").tolist(),
-        "parts": _spans(parts),
+        "parts": parts and parts.boundaries and [list(span) for span in parts.boundaries],
     }
-
-
-def _spans(parts: LayerParts | None) -> list[list[int]] | None:
-    found = parts.boundaries if parts is not None else None
-    return [list(span) for span in found] if found is not None else None
-
-
-def summarise_parts(parts: LayerParts) -> dict[str, Any]:
-    """What ``phases --json`` prints."""
-    return {
-        "parts": _spans(parts),
-        "best_division": [[part.first, part.last] for part in parts.parts],
-        "criteria": [
-            {"part": c.part, "claim": c.claim, "holds": c.holds, "measured": c.measured}
-            for c in parts.criteria
-        ],
-        "explained": list(parts.explained),
-        "shuffle_p": parts.shuffle_p,
-        "intervals": {
-            str(number): list(parts.interval(number)) for number in _with_intervals(parts)
-        },
-    }
-
-
-def _with_intervals(parts: LayerParts) -> list[int]:
-    """The parts whose first layer has a bootstrap interval."""
-    if parts.draws is None:
-        return []
-    return [number for number in (2, 3, 4) if (parts.draws[:, number - 2] >= 0).any()]
 
 
 def describe_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> str:
@@ -70,42 +42,61 @@ def describe_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> str:
     return "\n".join([*lines, repr(parts) if parts else "fewer than five layers: no parts"])
 
 
+def summarise_parts(parts: LayerParts) -> dict[str, Any]:
+    """What ``parts --json`` prints."""
+    return {
+        "parts": parts.boundaries and [list(span) for span in parts.boundaries],
+        "best_division": [[part.first, part.last] for part in parts.parts],
+        "criteria": [
+            {"part": c.part, "claim": c.claim, "holds": c.holds, "measured": c.measured}
+            for c in parts.criteria
+        ],
+        "explained": list(parts.explained),
+        "shuffle_p": parts.shuffle_p,
+        "intervals": {str(part): list(ends) for part, ends in _intervals(parts).items()},
+    }
+
+
 def describe_parts(parts: LayerParts) -> str:
     """The parts and their evidence as a short text."""
     lines = [repr(parts), ""]
     lines += [f"  {'yes' if c.holds else 'NO ':3} {c.claim} ({c.measured})" for c in parts.criteria]
+    draws = 0 if parts.draws is None else len(parts.draws)
     lines += [
-        f"  part {number} begins in layers {low} to {high} (95 % of {len(parts.draws)} draws)"
-        for number in _with_intervals(parts)
-        for low, high in [parts.interval(number)]
-        if parts.draws is not None
+        f"  part {part} begins in layers {low} to {high} (95 % of {draws} draws)"
+        for part, (low, high) in _intervals(parts).items()
     ]
     return "\n".join(lines)
 
 
-def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]:
-    """What ``ablate --json`` prints: what was removed, and for each metric its summary.
+def _intervals(parts: LayerParts) -> dict[int, tuple[int, int]]:
+    """Intervals of the first layers of parts 2 to 4, where any bootstrap draw found the part."""
+    if parts.draws is None:
+        return {}
+    found = np.any(parts.draws >= 0, axis=0).tolist()
+    return {part: parts.interval(part) for part in (2, 3, 4) if found[part - 2]}
 
-    Figures that have no meaning, such as a ratio to 0, are NaN.
+
+def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]:
+    """What ``ablate --json`` prints: what was removed, and the summary of each metric.
+
+    Figures without a meaning, such as a ratio to 0, are NaN.
     """
     first = next(iter(matrices.values()))
-    sizes = {
-        first.name_of(setting): dict(zip(first.rows, row, strict=True))
-        for setting, row in zip(first.classes, first.sizes.tolist(), strict=True)
-    }
     return {
         "removed": list(first.rows),
         "evaluated": list(first.languages),
-        "neurons": sizes,
+        "neurons": {
+            first.name_of(setting): dict(zip(first.rows, row, strict=True))
+            for setting, row in zip(first.classes, first.sizes.tolist(), strict=True)
+        },
         "controls": first.draws,
         "summary": {m: matrix.summary().to_dict("records") for m, matrix in matrices.items()},
     }
 
 
 def describe_matrix(matrix: AblationMatrix, table: Path) -> str:
-    """The summary of a deactivation matrix as a short text."""
-    from lensneurons.experiments.ablation import UNITS
-
+    """The summary of an ablation matrix as a short text."""
     head = f"{UNITS[matrix.metric]}; {matrix.draws} random sets a control; cells: {table}"
     rows = matrix.summary().to_string(index=False, float_format="{:.4f}".format)
     return f"{head}\n{rows}\n"

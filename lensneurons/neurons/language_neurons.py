@@ -213,6 +213,21 @@ class LanguageNeurons(Value):
         part = 2 * shared if measure == "dice" else shared
         return np.divide(part, whole, out=np.full(shared.shape, np.nan), where=whole > 0)
 
+    def language_order(self, measure: Overlap = "jaccard") -> tuple[str, ...]:
+        """The languages in an order that puts those that share neurons side by side.
+
+        Average-linkage clustering on ``1 - overlap`` (the mean of both directions), with an
+        optimal ordering of the leaves.
+        """
+        from scipy.cluster.hierarchy import leaves_list, linkage
+        from scipy.spatial.distance import squareform
+
+        values = self.overlap_matrix(measure)
+        distance = 1.0 - np.nan_to_num((values + values.T) / 2)
+        np.fill_diagonal(distance, 0.0)
+        tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
+        return tuple(self.languages[place] for place in leaves_list(tree))
+
     @cached_property
     def shared(self) -> LanguageCounts:
         """int64 [language, language]: neurons of the population that two languages share.

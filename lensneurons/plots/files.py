@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from html import escape
+from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.plots.style import WIDTH, layout_of
 from lensneurons.values.files import replacing
+from lensneurons.values.tables import html_templates
 
 CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
@@ -20,18 +22,6 @@ CONFIG: dict[str, Any] = {
     "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d"],
 }
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-</head>
-<body style="margin:0;background:{ground}">
-{figure}
-</body>
-</html>
-"""
 
 
 def save_figure(figure: go.Figure, path: str | Path, *, scale: float = 2.0) -> Path:
@@ -49,14 +39,18 @@ def save_figure(figure: go.Figure, path: str | Path, *, scale: float = 2.0) -> P
     ending = choose(Path(path).suffix.lower(), (".html", ".png", ".svg"), "ending of the file")
     with replacing(path) as temporary:
         if ending == ".html":
-            temporary.write_text(_page(figure), encoding="utf-8")
+            page = html_templates("lensneurons.plots").get_template("figure.html.jinja")
+            ground = layout_of(figure).template.layout.paper_bgcolor or "white"
+            body = Markup(figure_fragment(figure, plotly_js=True))
+            text = page.render(title=_title(figure), ground=ground, figure=body)
+            temporary.write_text(text, encoding="utf-8")
         else:
             temporary.write_bytes(_image(figure, ending[1:], scale))
     return Path(path)
 
 
 def figure_fragment(figure: go.Figure, *, plotly_js: bool = False) -> str:
-    """A figure as a piece of HTML for a page that has plotly.js already, or with it.
+    """Return a figure as a piece of HTML for a page that has plotly.js already, or with it.
 
     Args:
         figure: any plotly figure.
@@ -65,19 +59,15 @@ def figure_fragment(figure: go.Figure, *, plotly_js: bool = False) -> str:
     body = figure.to_html(
         full_html=False, include_plotlyjs=plotly_js, include_mathjax=False, config=CONFIG
     )
-    return f'<figure style="margin:0" aria-label="{escape(_plain_title(figure))}">{body}</figure>'
+    opening = Markup('<figure style="margin:0" aria-label="{}">').format(_title(figure))
+    return f"{opening}{body}</figure>"
 
 
-def _page(figure: go.Figure) -> str:
-    ground = layout_of(figure).template.layout.paper_bgcolor or "white"
-    body = figure_fragment(figure, plotly_js=True)
-    return _PAGE.format(title=escape(_plain_title(figure)), ground=escape(ground), figure=body)
-
-
-def _plain_title(figure: go.Figure) -> str:
-    """The title without the line breaks and entities that plotly reads."""
-    from html import unescape
-
+def _title(figure: go.Figure) -> str:
+    """The title as plain text: from the data of our own figures, else without its markup."""
+    meta = layout_of(figure).meta
+    if isinstance(meta, dict) and "title" in meta:
+        return meta["title"]
     return unescape(re.sub(r"<[^>]*>", " ", layout_of(figure).title.text or "figure"))
 
 

@@ -1,9 +1,9 @@
-r"""Text in figures: plotly reads labels as pseudo-HTML, and names may hold anything.
+r"""Text in figures: make any name safe, because plotly reads labels as a kind of HTML.
 
-``<s>`` in a label becomes strike-through, ``$x$`` becomes a formula where MathJax is loaded, a line
-break or a lone surrogate breaks the page, a direction override turns its neighbours round. Every
-string that is not a constant of this package goes through `escape_label` (or `plain`, where
-`lensneurons.plots.style.frame` escapes later), so it is shown as written and does nothing.
+In a label ``<s>`` becomes strike-through, and ``$x$`` becomes a formula where MathJax is loaded. A
+line break or a lone surrogate breaks the page, and a direction override reorders its neighbours.
+Every string that is not a constant of this package therefore goes through `escape_label`. Titles
+and notes go through `plain` alone, because `lensneurons.plots.style.frame` escapes them.
 
 >>> escape_label("<s>Thai</s> $\n")
 '&lt;s&gt;Thai&lt;/s&gt; &#36;␊'
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
 
 from lensneurons.errors import CorpusError
 from lensneurons.languages.codes import language_name
+from lensneurons.values.provenance import UNKNOWN, Provenance
 
-# Joiners and tags are part of how Bengali, Persian and emoji are written; the other format
+# Joiners and tags are part of how Bengali, Persian and emoji are written. The other format
 # characters (direction overrides, zero-width spaces, byte order marks) only hide things.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _KEPT = frozenset({"\u200c", "\u200d", *map(chr, range(0xE0020, 0xE0080))})
@@ -27,7 +27,7 @@ _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
 
 
 def escape_label(text: object, most: int | None = None) -> str:
-    r"""A string as plotly must get it to show it as written.
+    r"""Return a string in the form in which plotly shows it as written.
 
     Args:
         text: anything; its `str` is shown. Control characters, lone surrogates and hidden format
@@ -38,7 +38,7 @@ def escape_label(text: object, most: int | None = None) -> str:
 
 
 def plain(text: object, most: int | None = None) -> str:
-    """The visible form of a string, before `entities` makes it safe for plotly."""
+    """Make everything in a string visible, without escaping it for plotly."""
     shown = "".join(map(_visible, str(text)))
     if most is not None and len(shown) > most:
         shown = shown[: most - 1] + "…"
@@ -49,65 +49,40 @@ def plain(text: object, most: int | None = None) -> str:
     return shown
 
 
-def entities(text: str) -> str:
-    """A visible string with the characters escaped that plotly or MathJax would act on."""
-    return text.translate(_ENTITIES)
-
-
 def _visible(character: str) -> str:
     code = ord(character)
     if code < 0x20:
         return chr(0x2400 + code)
     hidden = unicodedata.category(character) in _HIDDEN and character not in _KEPT
-    nothing = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-    return f"\\u{code:04x}" if hidden or nothing else character
+    noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return f"\\u{code:04x}" if hidden or noncharacter else character
+
+
+def entities(text: str) -> str:
+    """Escape the characters of a visible string that plotly or MathJax would act on."""
+    return text.translate(_ENTITIES)
+
+
+def lines(text: str, width: int) -> list[str]:
+    """Break a visible text into escaped lines of at most `width` characters."""
+    return [entities(line) for line in textwrap.wrap(text, width, break_on_hyphens=False)]
+
+
+def capital(text: str) -> str:
+    """Write the first letter as a capital and leave the rest."""
+    return text[:1].upper() + text[1:]
 
 
 def full_name(code: str) -> str:
-    """``"Chinese (zh)"``, or the code alone where it is no known tag; visible, not escaped."""
+    """``"Chinese (zh)"``, or the code alone if it is no known tag; visible, not escaped."""
     try:
         return f"{plain(language_name(code))} ({plain(code)})"
     except CorpusError:
         return plain(code, 40)
 
 
-def lines(text: str, width: int) -> list[str]:
-    """A visible text in escaped lines of at most `width` characters."""
-    return [entities(line) for line in textwrap.wrap(text, width, break_on_hyphens=False)]
-
-
-def listing(items: Iterable[object], most: int = 6) -> str:
-    """``"a, b and c"``; of more than `most` the first ones and how many follow."""
-    words = [str(item) for item in items]
-    if len(words) > most:
-        words = [*words[: most - 1], f"{len(words) - most + 1} more"]
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
-
-
-def span(first: int, last: int) -> str:
-    """``"5–19"``, or ``"31"`` for one layer."""
-    return str(first) if first == last else f"{first}–{last}"
-
-
-def spans(layers: Sequence[int]) -> str:
-    """Sorted layer numbers as runs: ``"0–1, 28 and 30–31"``; nothing where there are over six."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return listing(span(*run) for run in runs) if len(runs) <= 6 else ""
-
-
-def counted(number: int, noun: str) -> str:
-    """``"no neurons"``, ``"1 neuron"``, ``"1,234 neurons"``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s") if number else f"no {noun}s"
-
-
-def short_number(number: int) -> str:
-    """A count in at most four characters: ``"742"``, ``"7.8k"``, ``"397k"``, ``"1.2M"``."""
-    for unit, sign in ((1_000_000, "M"), (1_000, "k")):
-        if number >= 0.9995 * unit:
-            return f"{number / unit:.{0 if number >= 9.95 * unit else 1}f}{sign}"
-    return str(number)
+def headed(provenance: Provenance, text: str) -> str:
+    """Put the name of the model, if it is known, in front of a sentence; not escaped."""
+    if provenance.model == UNKNOWN:
+        return capital(text)
+    return f"{plain('/'.join(provenance.model.split('/')[-2:]), 48)}: {text}"

@@ -1,9 +1,9 @@
-"""One self-contained page about the language neurons of a model: words, figures, tables, cards.
+"""One self-contained HTML report about the language neurons of a model.
 
-`compose` holds `report`; `sections` and its neighbours say what stands where; `figures` fits plotly
-figures to a page; ``templates/page.*`` is the page itself.
+`report_page` holds `report`, `sections` says what stands where, `findings` writes the sentences,
+`neuron_table` makes the table and the cards; ``templates/page.*`` is the report itself.
 """
 
-from lensneurons.reports.compose import report
+from lensneurons.reports.report_page import report
 
 __all__ = ["report"]

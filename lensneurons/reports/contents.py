@@ -1,20 +1,76 @@
-"""What a page is made of: tabs of sections, each with words, a figure, and its numbers as tables.
+"""What a report is made of: the values it shows, and tabs of sections with figures and tables.
 
-Plain values, so that what is on the page can be tested without reading HTML.
+Plain values, so that what is on the report can be tested without reading HTML.
 """
 
 from __future__ import annotations
 
-import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from lensneurons.cards.card import NeuronCard, neuron_facts
+from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.paper_claims import Claims
+from lensneurons.comparison.series import ComparisonSeries
+from lensneurons.errors import LensNeuronsError
+from lensneurons.evaluation.answers import Accuracy
+from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.carrying import CarryOver
+from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import LayerParts
+from lensneurons.plots.labels import plain
+from lensneurons.plots.numbers import Cell
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-Cell = str | int | float | bool | None
 MOST_ROWS = 200  # of a table behind a figure; the values themselves have all of them
+_SIGNS = {
+    "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}",
+    "\t": "\N{RIGHTWARDS ARROW TO BAR}",
+}
+_ISOLATED = re.compile("\u2068([^\u2068\u2069]*)\u2069")
+
+
+@dataclass(frozen=True)
+class ReportValues:
+    """The values that one report shows; all but the neurons may be missing. See `report`."""
+
+    neurons: LanguageNeurons
+    parts: LayerParts | None = None
+    cards: Sequence[NeuronCard] = ()
+    effects: Sequence[AblationMatrix] = ()
+    comparison: Comparison | None = None
+    claims: Claims | None = None
+    series: ComparisonSeries | None = None
+    accuracy: Accuracy | None = None
+    steering: SteeringCurve | None = None
+    carry_over: CarryOver | None = None
+    lens: LensCurves | None = None
+
+    def require_own_cards(self) -> None:
+        """Raise unless every card is of one of these neurons, and none is there twice.
+
+        Raises:
+            LensNeuronsError: names the card.
+        """
+        seen: set[str] = set()
+        for card in self.cards:
+            name = card.facts.name
+            ours = neuron_facts(self.neurons, name)
+            if (ours.probability, ours.tau) != (card.facts.probability, card.facts.tau):
+                raise LensNeuronsError(
+                    f"the card of {name} is of other neurons than the page (another model, corpus, "
+                    "language or tau): describe it with the neurons that you give to the page"
+                )
+            if name in seen:
+                raise LensNeuronsError(f"two cards are of {name}: give one")
+            seen.add(name)
 
 
 @dataclass(frozen=True)
@@ -25,7 +81,7 @@ class Table:
         head: names of the columns.
         rows: the cells; None and NaN are shown as a dash.
         caption: what it holds.
-        left_out: rows that were left out, at the end.
+        left_out: number of rows that were left out, at the end.
     """
 
     head: tuple[str, ...]
@@ -40,6 +96,20 @@ class Table:
         return tuple(any(isinstance(cell, str | bool) for cell in column) for column in columns)
 
 
+def table_of(frame: pd.DataFrame, caption: str = "", *, most: int = MOST_ROWS) -> Table:
+    """Make a table of a data frame, without its index.
+
+    Args:
+        frame: any; underscores in the names of its columns become spaces.
+        caption: what it holds.
+        most: rows to show; how many are left out is kept.
+    """
+    shown = frame.head(most)
+    rows = zip(*(shown[name].tolist() for name in shown), strict=True)
+    head = tuple(str(name).replace("_", " ") for name in shown)
+    return Table(head, tuple(rows), caption, len(frame) - len(shown))
+
+
 @dataclass(frozen=True)
 class Section:
     """One thing to look at.
@@ -48,7 +118,7 @@ class Section:
         heading: what it is about, a few words.
         text: how to read it.
         figure: a figure of `lensneurons.plots`, or None.
-        tables: its numbers: behind a click below a figure, open where there is none.
+        tables: its numbers, behind a click.
         open_tables: tables that are always open.
         least_width: pixels below which the figure is scrolled and not narrowed further.
     """
@@ -70,28 +140,19 @@ class Tab:
     sections: tuple[Section, ...]
 
 
-def table_of(frame: pd.DataFrame, caption: str = "", *, most: int = MOST_ROWS) -> Table:
-    """A table of a data frame, without its index.
+def visible(text: str) -> str:
+    """Show everything in a text, so that nothing in it is hidden; twice is the same as once.
 
-    Args:
-        frame: any; underscores in the names of its columns become spaces.
-        caption: what it holds.
-        most: rows to show; how many are left out is kept.
+    Control characters, lone surrogates, direction overrides and other characters without a shape
+    become signs or escapes. Joiners that are part of how Persian, Bengali or emoji are written
+    stay, and so do the isolates that `plain` puts around names that run from right to left.
     """
-    shown = frame.head(most)
-    rows = zip(*(shown[name].tolist() for name in shown), strict=True)
-    head = tuple(str(name).replace("_", " ") for name in shown)
-    return Table(head, tuple(rows), caption, len(frame) - len(shown))
 
+    def seen(part: str) -> str:
+        return "".join(c if c.isprintable() else _SIGNS.get(c) or plain(c) for c in part)
 
-def write_cell(cell: Cell) -> str:
-    """A cell as it is shown: thousands with commas, fractions with three digits."""
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
-        return "–"
-    if isinstance(cell, str):
-        return cell
-    whole = isinstance(cell, int) or abs(cell) >= 1000
-    form = ",.0f" if whole else ".3f" if abs(cell) >= 0.001 or not cell else ".1e"
-    return f"{cell:{form}}".replace("-", "\N{MINUS SIGN}")
+    found, end = [], 0
+    for isolated in _ISOLATED.finditer(text):
+        found += [seen(text[end : isolated.start()]), f"\u2068{seen(isolated[1])}\u2069"]
+        end = isolated.end()
+    return "".join([*found, seen(text[end:])])

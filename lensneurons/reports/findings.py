@@ -1,56 +1,170 @@
-"""Everything that a page can show, checked before a line of it is written."""
+"""The findings as sentences, each with its numbers; and where everything comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from lensneurons.cards.card import NeuronCard, neuron_facts
+import numpy as np
+
 from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.paper_claims import Claims
-from lensneurons.comparison.series import ComparisonSeries
-from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation import AblationMatrix
-from lensneurons.experiments.carrying import CarryOver
-from lensneurons.experiments.lens import LensCurves
-from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
+from lensneurons.plots.labels import full_name
+from lensneurons.plots.numbers import counted, listing, span, with_ends
+from lensneurons.reports.contents import ReportValues, Table
+from lensneurons.values.provenance import UNKNOWN, Provenance
+
+CITATIONS = """@article{zhang2025alignment,
+  title   = {How does Alignment Enhance LLMs' Multilingual Capabilities?
+             A Language Neurons Perspective},
+  author  = {Zhang, Shimao and others},
+  journal = {arXiv:2505.21505},
+  year    = {2025}
+}
+@article{tang2024language,
+  title   = {Language-Specific Neurons: The Key to Multilingual Capabilities
+             in Large Language Models},
+  author  = {Tang, Tianyi and others},
+  journal = {arXiv:2402.16438},
+  year    = {2024}
+}
+@software{transformerlens,
+  title   = {TransformerLens},
+  author  = {Nanda, Neel and Bloom, Joseph},
+  url     = {https://github.com/TransformerLensOrg/TransformerLens}
+}
+@software{lensneurons,
+  title   = {lensneurons: language neurons of multilingual language models},
+  author  = {The lensneurons authors},
+  version = {VERSION}
+}"""
+_NAMES = {
+    "dtype": "number format",
+    "attention": "attention kernel",
+    "hook": "hook that was read",
+    "activation": "activation function",
+    "scope": "tokens that were counted",
+    "interventions": "interventions",
+    "corpora": "fingerprint of the corpus",
+    "config": "hash of the configuration",
+    "weights": "hash of the weights",
+    "tokenizer": "hash of the tokenizer",
+}
 
 
-@dataclass(frozen=True)
-class Findings:
-    """The values of one page; all but the neurons may be missing. See `compose.report`."""
-
-    neurons: LanguageNeurons
-    parts: LayerParts | None = None
-    cards: Sequence[NeuronCard] = ()
-    effects: Sequence[AblationMatrix] = ()
-    comparison: Comparison | None = None
-    claims: Claims | None = None
-    series: ComparisonSeries | None = None
-    accuracy: Accuracy | None = None
-    steering: SteeringCurve | None = None
-    carry_over: CarryOver | None = None
-    lens: LensCurves | None = None
+def key_numbers(neurons: LanguageNeurons) -> list[tuple[str, str]]:
+    """The numbers at the head of the report: what is counted, and how many there are."""
+    histogram, k = neurons.histogram("all"), len(neurons.languages)
+    return [
+        ("neurons", f"{neurons.score.size:,}"),
+        ("specific", f"{histogram[1]:,}"),
+        ("related", f"{histogram[2:k].sum():,}"),
+        ("agnostic", f"{histogram[k]:,}"),
+        ("languages", str(k)),
+        ("layers", str(neurons.n_layers)),
+    ]
 
 
-def check_cards(neurons: LanguageNeurons, cards: Sequence[NeuronCard]) -> None:
-    """Raise unless every card is of one of these neurons, and none is there twice.
+def find_all(values: ReportValues) -> Iterator[str]:
+    """Every finding of a report, in reading order."""
+    yield from _of_neurons(values.neurons)
+    if values.parts is not None:
+        yield _of_parts(values.parts)
+    yield from map(_of_effects, values.effects)
+    if values.accuracy is not None:
+        yield _of_accuracy(values.accuracy)
+    if values.comparison is not None:
+        yield _of_comparison(values.comparison)
+    if values.claims is not None:
+        yield _of_claims(values.claims)
 
-    Raises:
-        LensNeuronsError: names the card.
-    """
-    seen: set[str] = set()
-    for card in cards:
-        name = card.facts.name
-        ours = neuron_facts(neurons, name)
-        if (ours.probability, ours.tau) != (card.facts.probability, card.facts.tau):
-            raise LensNeuronsError(
-                f"the card of {name} is of other neurons than the page (another model, corpus, "
-                "language or tau): describe it with the neurons that you give to the page"
-            )
-        if name in seen:
-            raise LensNeuronsError(f"two cards are of {name}: give one")
-        seen.add(name)
+
+def _of_neurons(neurons: LanguageNeurons) -> Iterator[str]:
+    histogram, k = neurons.histogram("all"), len(neurons.languages)
+    yield (
+        f"Of {neurons.score.size:,} neurons, {histogram[1]:,} are language-specific (active above "
+        f"the bar in one language), {histogram[2:k].sum():,} language-related (in several) and "
+        f"{histogram[k]:,} language-agnostic (in all {k}); {histogram[0]:,} exceed it in none. The "
+        f"bar tau is an activation probability of {neurons.tau:.3f}."
+    )
+    sizes = {language: len(neurons[language]) for language in neurons.languages}
+    most, fewest = max(sizes, key=lambda k: sizes[k]), min(sizes, key=lambda k: sizes[k])
+    counts = f"{int(neurons.counted.sum()):,}"
+    which = f"the {counts} selected" if neurons.population == "selected" else f"all {counts}"
+    yield (
+        f"Among {which} neurons, {full_name(most)} has the most language neurons "
+        f"({sizes[most]:,}) and {full_name(fewest)} the fewest ({sizes[fewest]:,})."
+    )
+    if neurons.lambda_origin == "unbounded":
+        yield "No language-agnostic neuron bounds lambda; the published upper end, 0.2, was taken."
+
+
+def _of_parts(parts: LayerParts) -> str:
+    if parts.found:
+        spans = listing(span(part.first, part.last) for part in parts.parts)
+        return f"The layers show the four parts of the paper: {spans}."
+    held = len(parts.criteria) - len(parts.failed)
+    return (
+        "The layers do not show the four parts of the paper: "
+        f"{held} of {len(parts.criteria)} criteria hold, and all must."
+    )
+
+
+def _of_effects(matrix: AblationMatrix) -> str:
+    """What removing neurons does, in the last setting, against other languages and its control."""
+    table = matrix.summary()
+    rows = table[table["removed"] == matrix.name_of()].set_index("figure")
+    own, others, control = (
+        with_ends(*(float(rows.loc[name, end]) for end in ("estimate", "low", "high")))  # pyright: ignore[reportArgumentType]
+        for name in ("mean diagonal", "mean off-diagonal", "mean diagonal of the control")
+    )
+    unit = "NLL, in nats a token," if matrix.metric == "nll" else "accuracy"
+    items = counted(len(set(matrix.item_ids)), "item")
+    return (
+        f"Without the {matrix.name_of()} neurons of a language, its own {unit} changes by {own}, "
+        f"that of the other languages by {others}. As many random neurons of the same layers "
+        f"change it by {control}. In brackets: 95% intervals over {items} a language."
+    )
+
+
+def _of_accuracy(accuracy: Accuracy) -> str:
+    n = len(accuracy)
+    right, both = (sum(getattr(a, name) for a in accuracy) for name in ("right_answer", "both"))
+    return (
+        f"Of {n:,} answers, {right / n:.0%} are right, and {both / n:.0%} are right and in the "
+        "language that was asked in."
+    )
+
+
+def _of_comparison(comparison: Comparison) -> str:
+    flows = comparison.transitions
+    moved = int(flows.sum() - np.trace(flows))
+    rising, falling = int(np.triu(flows, 1).sum()), int(np.tril(flows, -1).sum())
+    return (
+        f"Between the two models {counted(moved, 'neuron')} changed the number of languages they "
+        f"are active in: {rising:,} are active in more, {falling:,} in fewer."
+    )
+
+
+def _of_claims(claims: Claims) -> str:
+    verdicts = [row.verdict for row in claims]
+    told = {
+        "holds": ("holds", "hold"),
+        "does not hold": ("does not hold", "do not hold"),
+        "undecided": ("is undecided", "are undecided"),
+    }
+    numbers = {name: verdicts.count(name) for name in told if name in verdicts}
+    counts = [f"{number} {told[name][number > 1]}" for name, number in numbers.items()]
+    return f"Of the {counted(len(claims), 'claim')} about alignment, {listing(counts)}."
+
+
+def provenance_table(provenance: Provenance) -> Table:
+    """Where the numbers come from; unknown entries are left out."""
+    entries = provenance.to_dict()
+    versions = [f"{name} {value}" for name, value in entries.pop("versions").items()]
+    entries |= {"corpora": ", ".join(entries["corpora"]), "versions": ", ".join(versions)}
+    rows = [(_NAMES.get(n, n), v) for n, v in entries.items() if v and v != UNKNOWN]
+    return Table(("entry", "value"), tuple(rows))

@@ -1,47 +1,69 @@
-"""The tabs of the page: which figures and tables stand where, for the values that are there."""
+"""The tabs of a report: which figures and tables stand where, for the values that are there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lensneurons import plots
+from lensneurons.comparison.before_after import Comparison, p_text
+from lensneurons.comparison.paper_claims import Claims
+from lensneurons.evaluation.answers import VERDICTS, Accuracy
+from lensneurons.experiments.ablation import UNITS, AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import KINDS, LensCurves
+from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
-from lensneurons.plots.labels import listing, span
-from lensneurons.reports.change_sections import change_sections
-from lensneurons.reports.contents import Section, Tab, Table
-from lensneurons.reports.effect_sections import effect_sections
-from lensneurons.reports.findings import Findings
-from lensneurons.reports.words import names_of, other_model
+from lensneurons.plots.labels import full_name
+from lensneurons.plots.numbers import MINUS, listing, share, signed, span, with_ends
+from lensneurons.reports.contents import ReportValues, Section, Tab, Table, table_of
+from lensneurons.values.provenance import UNKNOWN, Provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MATRIX_WIDTH = 640  # narrower, the numbers in the cells of ten languages do not fit
 
 
-def make_tabs(findings: Findings) -> tuple[Tab, ...]:
+def make_tabs(values: ReportValues) -> tuple[Tab, ...]:
     """The tabs that have something to show, in reading order.
 
     Raises:
         LensNeuronsError: parts of other neurons, or results that a figure refuses.
     """
     tabs = (
-        Tab("layers", "Layers", tuple(_layers(findings))),
-        Tab("languages", "Languages", tuple(_languages(findings.neurons))),
-        Tab("neurons", "Neurons", tuple(_one_neuron(findings.neurons))),
-        Tab("effects", "Effects", tuple(effect_sections(findings))),
-        Tab("change", "Change", tuple(change_sections(findings))),
+        Tab("layers", "Layers", tuple(_layers(values))),
+        Tab("languages", "Languages", tuple(_languages(values.neurons))),
+        Tab("neurons", "Neurons", tuple(_one_neuron(values.neurons))),
+        Tab("effects", "Effects", tuple(_effects(values))),
+        Tab("change", "Change", tuple(_changes(values))),
     )
     return tuple(tab for tab in tabs if tab.sections or tab.name == "neurons")
 
 
-def _layers(findings: Findings) -> Iterator[Section]:
-    neurons, parts = findings.neurons, findings.parts
+def _other_model(provenance: Provenance, neurons: LanguageNeurons) -> str:
+    """A warning if something was measured on other weights than the neurons; else nothing."""
+    ours, theirs = neurons.provenance.weights, provenance.weights
+    if UNKNOWN in (ours, theirs) or ours == theirs:
+        return ""
+    return f" Measured on other weights than those of the neurons: {provenance.model}."
+
+
+# Layers
+
+
+def _layers(values: ReportValues) -> Iterator[Section]:
+    neurons, parts = values.neurons, values.parts
+    counts = neurons.layer_profile("all").tolist()
+    rows = tuple((layer, *row) for layer, row in enumerate(counts))
     yield Section(
         "Where they sit",
         "Specific, related and agnostic neurons of each layer, over all neurons of the model.",
         plots.layer_profile(neurons, parts),
-        (_profile_table(neurons),),
+        (Table(("layer", *LAYER_CLASSES), rows, "Neurons of each layer by class"),),
     )
     if parts is not None:
         yield Section(
@@ -50,29 +72,23 @@ def _layers(findings: Findings) -> Iterator[Section]:
             "the parts are called found where all of them hold.",
             open_tables=(_criteria_table(parts),),
         )
-    if (curves := findings.lens) is not None:
+    if (curves := values.lens) is not None:
+        fits = curves.n_layers == neurons.n_layers
         yield Section(
             "What each layer would say",
             "Every layer read through the last norm and the unembedding: in the words of which "
-            "language would it go on?" + other_model(curves.provenance, neurons),
-            plots.lens_curves(curves, neurons=neurons if _fits(curves, neurons) else None),
+            "language would it go on?" + _other_model(curves.provenance, neurons),
+            plots.lens_curves(curves, neurons=neurons if fits else None),
             (_lens_table(curves),),
         )
-    if findings.carry_over is not None:
+    if (result := values.carry_over) is not None:
         yield Section(
             "What a layer carries from one language to another",
             "The stream after a layer, put into a text of another language: which answer, in "
-            "which language, does the model then give?"
-            + other_model(findings.carry_over.provenance, neurons),
-            plots.carry_over(findings.carry_over, parts),
-            (_carry_over_table(findings.carry_over),),
+            "which language, does the model then give?" + _other_model(result.provenance, neurons),
+            plots.carry_over(result, parts),
+            (_carry_over_table(result),),
         )
-
-
-def _profile_table(neurons: LanguageNeurons) -> Table:
-    counts = neurons.layer_profile("all").tolist()
-    rows = tuple((layer, *row) for layer, row in enumerate(counts))
-    return Table(("layer", *LAYER_CLASSES), rows, "Neurons of each layer by class")
 
 
 def _criteria_table(parts: LayerParts) -> Table:
@@ -81,95 +97,237 @@ def _criteria_table(parts: LayerParts) -> Table:
     return Table(("criterion", "holds", "measured"), rows, f"The best division: layers {tried}")
 
 
+def _lens_table(curves: LensCurves) -> Table:
+    pooled = np.nanmean(curves.means, axis=1)[:, [KINDS.index(kind) for kind in curves.kinds]]
+    rows = tuple((layer, *row) for layer, row in enumerate(pooled.tolist()))
+    caption = "Mean probability over languages, by kind of token"
+    return Table(("layer", *curves.kinds), rows, caption)
+
+
 def _carry_over_table(result: CarryOver) -> Table:
     means = np.nanmean(result.shares, axis=1).tolist()
     covered = result.covered.mean(axis=1).tolist()
-    rows = tuple(
-        (layer, *row, whole) for layer, (row, whole) in enumerate(zip(means, covered, strict=True))
-    )
+    both = enumerate(zip(means, covered, strict=True))
+    rows = tuple((layer, *row, whole) for layer, (row, whole) in both)
     head = ("layer", *result.outcomes, "all together")
     return Table(head, rows, "Mean share of each outcome, and the probability of all together")
 
 
-def _fits(curves: LensCurves, neurons: LanguageNeurons) -> bool:
-    """Whether the layers of both can share an axis."""
-    return curves.n_layers == neurons.n_layers
-
-
-def _lens_table(curves: LensCurves) -> Table:
-    pooled = np.nanmean(curves.means, axis=1)[:, [KINDS.index(kind) for kind in curves.kinds]]
-    rows = tuple((layer, *row) for layer, row in enumerate(pooled.tolist()))
-    return Table(
-        ("layer", *curves.kinds), rows, "Mean probability over languages, by kind of token"
-    )
+# Languages, and one neuron
 
 
 def _languages(neurons: LanguageNeurons) -> Iterator[Section]:
+    names = [full_name(code) for code in neurons.languages]
+    sizes = [(len(neurons.specific[k]), len(neurons.related[k])) for k in neurons.languages]
+    rows = tuple((name, a, b, a + b) for name, (a, b) in zip(names, sizes, strict=True))
+    head = ("language", "specific", "related", "together")
     yield Section(
         "How many each language has",
         "A specific neuron is active above the bar in one language alone, a related one in several "
         "but not in all. A related neuron counts for each of its languages.",
-        open_tables=(_language_table(neurons),),
+        open_tables=(Table(head, rows, neurons.description),),
     )
-    everything = neurons.with_population("all")
-    counts = enumerate(neurons.histogram("all").tolist())
+    numbers = tuple(enumerate(neurons.histogram("all").tolist()))
     yield Section(
         "How many languages share a neuron",
         "Every neuron by the number of languages in which its activation probability exceeds tau.",
-        plots.language_histogram(everything),
-        (Table(("languages N", "neurons"), tuple(counts), "All neurons by N"),),
+        plots.language_histogram(neurons.with_population("all")),
+        (Table(("languages N", "neurons"), numbers, "All neurons by N"),),
     )
+    counts = [neurons[k].per_layer().tolist() for k in neurons.languages]
+    rows = tuple((name, *row) for name, row in zip(names, counts, strict=True))
+    head = ("language", *(f"layer {layer}" for layer in range(neurons.n_layers)))
     yield Section(
         "Layers and languages",
         "Which layers hold the neurons of which language.",
         plots.neuron_map(neurons),
-        (_map_table(neurons),),
+        (Table(head, rows, "Specific and related neurons of each language by layer"),),
     )
+    values = neurons.overlap_matrix().tolist()
+    rows = tuple((name, *row) for name, row in zip(neurons.languages, values, strict=True))
     yield Section(
         "Which languages share their neurons",
         "Jaccard overlap of the neurons of each pair of languages: 1 for the same neurons.",
         plots.overlap(neurons),
-        (_overlap_table(neurons),),
+        (Table(("language", *neurons.languages), rows, "Jaccard overlap"),),
     )
-
-
-def _language_table(neurons: LanguageNeurons) -> Table:
-    sizes = [(len(neurons.specific[k]), len(neurons.related[k])) for k in neurons.languages]
-    named = zip(names_of(neurons.languages), sizes, strict=True)
-    rows = tuple((name, a, b, a + b) for name, (a, b) in named)
-    head = ("language", "specific", "related", "together")
-    return Table(head, rows, neurons.description)
-
-
-def _map_table(neurons: LanguageNeurons) -> Table:
-    layers = range(neurons.n_layers)
-    counts = [neurons[k].per_layer().tolist() for k in neurons.languages]
-    named = zip(names_of(neurons.languages), counts, strict=True)
-    rows = tuple((name, *row) for name, row in named)
-    head = ("language", *(f"layer {layer}" for layer in layers))
-    return Table(head, rows, "Specific and related neurons of each language by layer")
-
-
-def _overlap_table(neurons: LanguageNeurons) -> Table:
-    values = neurons.overlap_matrix().tolist()
-    rows = tuple((name, *row) for name, row in zip(neurons.languages, values, strict=True))
-    return Table(("language", *neurons.languages), rows, "Jaccard overlap")
 
 
 def _one_neuron(neurons: LanguageNeurons) -> Iterator[Section]:
-    if (name := most_specific(neurons)) is None:
-        return
+    """The selected language-specific neuron with the lowest score, if there is one."""
+    mask = neurons.selected & (neurons.n_above == 1)
+    if mask.any():
+        lowest = np.where(mask, neurons.score, np.inf).argmin()
+        layer, neuron = np.unravel_index(lowest, mask.shape)
+        name = f"L{layer}N{neuron}"
+        yield Section(
+            f"One of them: {name}",
+            "The language-specific neuron with the lowest score, language by language.",
+            plots.neuron_probabilities(neurons, name),
+        )
+
+
+# Effects: what removing and steering neurons does, and how well the model answers
+
+
+def _effects(values: ReportValues) -> Iterator[Section]:
+    for matrix in values.effects:
+        yield Section(
+            "What removing them does" if matrix.metric == "nll" else "And to right answers",
+            "The neurons of a row's language are set to 0, and every language is evaluated. Random "
+            "neurons of the same layers and activity stand beside them: what they do as well is no "
+            "matter of languages." + _other_model(matrix.provenance, values.neurons),
+            plots.ablation_effects(matrix),
+            tuple(_cell_tables(matrix)),
+            (_means_table(matrix),),
+            least_width=_MATRIX_WIDTH if len(matrix.languages) > 5 else 0,
+        )
+    if (curve := values.steering) is not None:
+        yield Section(
+            "Steering",
+            "What the model writes, and what it loses, when the neurons of a language are turned "
+            "up." + _other_model(curve.provenance, values.neurons),
+            plots.steering_curve(curve),
+            (_steering_table(curve),),
+        )
+    if (accuracy := values.accuracy) is not None:
+        yield Section(
+            "Right answers, in the right language",
+            "The last number of a text is its answer; the language of the whole text is identified "
+            "by a library. Shares of the answers with 95% intervals (Wilson)."
+            + _other_model(accuracy.provenance, values.neurons),
+            open_tables=(_accuracy_table(accuracy),),
+        )
+
+
+def _means_table(matrix: AblationMatrix) -> Table:
+    """The means over cells, and their ratios, which have no sign."""
+    table = matrix.summary()
+    table["told"] = [
+        with_ends(a, low, high, share if "/" in name and a == a else signed)
+        for name, a, low, high in table[["figure", "estimate", "low", "high"]].to_numpy()
+    ]
+    wide = table.pivot(index="figure", columns="removed", values="told")
+    wide = wide.loc[table["figure"].unique(), table["removed"].unique()]
+    caption = f"{UNITS[matrix.metric]}, with 95% intervals, by what is removed"
+    return table_of(wide.reset_index(), caption)
+
+
+def _cell_tables(matrix: AblationMatrix) -> Iterator[Table]:
+    """The cells of every setting and of its control."""
+    for setting, sizes in zip(matrix.classes, matrix.sizes.tolist(), strict=True):
+        found = {f"{matrix.name_of(setting)} removed": matrix.cells(setting)}
+        found["random neurons in their place"] = matrix.control_cells(setting)
+        for told, cells in found.items():
+            rows = tuple(
+                (row, size, *map(signed, line))
+                for row, size, line in zip(matrix.rows, sizes, cells.tolist(), strict=True)
+            )
+            head = ("removed", "neurons", *matrix.languages)
+            yield Table(head, rows, f"{UNITS[matrix.metric]}: {told}")
+
+
+def _steering_table(curve: SteeringCurve) -> Table:
+    frame = curve.to_pandas()
+    names = [str(name) for name in frame if f"{name}_low" in frame]
+    rows = [
+        (
+            float(row["alpha"]),
+            *(with_ends(row[n], row[f"{n}_low"], row[f"{n}_high"], share) for n in names),
+        )
+        for row in frame.to_dict("records")
+    ]
+    head = ("strength alpha", *(name.replace("_", " ") for name in names))
+    return Table(head, tuple(rows), "Shares of texts, and NLL in nats a token; 95% intervals")
+
+
+def _accuracy_table(accuracy: Accuracy) -> Table:
+    rows = []
+    for code, row in accuracy.per_language().to_dict("index").items():
+        ends = ([row[f"{part}{end}"] for end in ("", "_low", "_high")] for part in VERDICTS)
+        shares = (with_ends(*part, write="{:.0%}".format) for part in ends)
+        rows.append((full_name(str(code)), int(row["items"]), *shares))
+    head = ("language", "items", *(part.replace("_", " ") for part in VERDICTS))
+    return Table(head, tuple(rows), accuracy.provenance.model)
+
+
+# What changed between two models, or along the checkpoints of a training run
+
+
+def _changes(values: ReportValues) -> Iterator[Section]:
+    if values.claims is not None:
+        yield Section(
+            "The claims of the paper, tested",
+            "Each claim with its number, its interval and its p-value: it holds, it does not, or "
+            "these data do not decide.",
+            plots.claims(values.claims),
+            open_tables=(_claims_table(values.claims),),
+            least_width=860,
+        )
+    if values.comparison is not None:
+        yield from _compared(values.comparison, values.parts)
+    if (series := values.series) is not None:
+        yield Section(
+            "Along the training",
+            f"Every checkpoint against the first one, {series.first}.",
+            plots.checkpoint_series(series),
+            (_change_table(series.to_pandas("layers"), series.description),),
+        )
+
+
+def _compared(comparison: Comparison, parts: LayerParts | None) -> Iterator[Section]:
+    told = comparison.description
     yield Section(
-        f"One of them: {name}",
-        "The language-specific neuron with the lowest score, language by language.",
-        plots.neuron_probabilities(neurons, name),
+        "In how many languages a neuron is active",
+        "Neurons by the number N of languages they are active in, before and after.",
+        plots.histogram_change(comparison),
+        (_change_table(comparison.to_pandas(), told),),
+    )
+    numbers = range(len(comparison.languages) + 1)
+    flows = tuple((f"N = {n}", *comparison.transitions[n].tolist()) for n in numbers)
+    yield Section(
+        "From where to where",
+        "Neurons by N before and N after; those on the diagonal stayed.",
+        plots.transitions(comparison),
+        (Table(("before", *(f"N = {n} after" for n in numbers)), flows, told),),
+    )
+    yield Section(
+        "Layer by layer",
+        "Change of specific, related and agnostic neurons in every layer.",
+        plots.class_changes(comparison, parts if parts is not None and parts.found else None),
+        (_change_table(comparison.to_pandas("layers"), told),),
+    )
+    yield Section(
+        "Language by language",
+        "Change of the specific and related neurons of each language.",
+        plots.language_changes(comparison),
+        (_change_table(comparison.to_pandas("languages"), told),),
     )
 
 
-def most_specific(neurons: LanguageNeurons) -> str | None:
-    """Name of the selected language-specific neuron with the lowest score, or None."""
-    mask = neurons.selected & (neurons.n_above == 1)
-    if not mask.any():
-        return None
-    layer, neuron = np.unravel_index(np.where(mask, neurons.score, np.inf).argmin(), mask.shape)
-    return f"L{layer}N{neuron}"
+def _claims_table(claims: Claims) -> Table:
+    def number(value: float) -> str:
+        return "–" if np.isnan(value) else f"{value:.4g}".replace("-", MINUS)
+
+    signs = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
+    rows = []
+    for row in claims:
+        ends = "" if np.isnan(row.low) else f"{number(row.low)} to {number(row.high)}"
+        verdict = f"{signs[row.verdict]} {row.verdict}{': ' if row.reason else ''}{row.reason}"
+        measured = number(row.measured)
+        rows.append((row.claim, row.expected, measured, ends, p_text(row.p), verdict))
+    head = ("claim", "expected", "measured", "interval", "p", "verdict")
+    return Table(head, tuple(rows), claims.description)
+
+
+def _change_table(frame: pd.DataFrame, caption: str) -> Table:
+    """Before, after and change, with its interval in one cell."""
+    low, high = frame.pop("low"), frame.pop("high")
+    ends = [
+        "" if np.isnan(a) else f"{a:+.1f} to {b:+.1f}".replace("-", MINUS)
+        for a, b in zip(low, high, strict=True)
+    ]
+    frame.insert(len(frame.columns) - 1, "95% interval", ends)
+    frame["p"] = [p_text(p) for p in frame["p"]]
+    frame["change"] = [f"{change:+g}".replace("-", MINUS) for change in frame["change"]]
+    return table_of(frame, caption)

@@ -1,25 +1,59 @@
-"""How values show themselves in a notebook: plain escaped HTML tables, no JavaScript."""
+"""HTML that cannot be broken by what is put into it: small tables, and templates that escape.
+
+`html_table` is how values show themselves in a notebook: a plain table, no JavaScript. Larger
+pieces are jinja2 templates of their package, from `html_templates`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """An HTML table with a caption; every inserted string is escaped.
+    """Return an HTML table with a caption; every inserted string is escaped.
 
     Args:
         title: the caption.
         head: the column names.
         rows: the cells, row by row, as long as `head`.
     """
+
+    def cells(values: Sequence[object], tag: str) -> str:
+        return "".join(f"<{tag}>{escape(str(value))}</{tag}>" for value in values)
+
     caption = f"<caption style='text-align:left;font-weight:bold'>{escape(title)}</caption>"
-    body = "".join(f"<tr>{_cells(row, 'td')}</tr>" for row in rows)
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return (
-        f"<table>{caption}<thead><tr>{_cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+        f"<table>{caption}<thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
-def _cells(values: Sequence[object], tag: str) -> str:
-    return "".join(f"<{tag}>{escape(str(value))}</{tag}>" for value in values)
+@cache
+def html_templates(package: str, finalize: Callable[[object], object] | None = None) -> Environment:
+    """Return the HTML templates of a package, shared by all callers: do not change them.
+
+    Every value is escaped unless it is `Markup`, and a missing one is an error. So is NaN or
+    infinity in JSON, which no browser reads.
+
+    Args:
+        package: name of the package whose folder ``templates`` holds them.
+        finalize: what to do with every value before it is written.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
+    return environment

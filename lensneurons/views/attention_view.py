@@ -1,13 +1,4 @@
-"""The attention view as HTML: CircuitsVis from its local files, once a page.
-
-CircuitsVis's own display asks a web address first and then loads its code from a server. Here its
-bundle (one file of the installed package, 1.3 MB) is put into the page as it is, and every text is
-drawn by its component ``AttentionHeads``, which writes token names on a canvas: they are never read
-as HTML. In the script they are JSON without any ``<``, so that no text can end it.
-
-The drawing has dark axes on white, also in a dark notebook.
-
-Where the heads of one layer look, token by token, drawn by the library CircuitsVis.
+"""Where the heads of one layer look, token by token, drawn by the library CircuitsVis.
 
 For every head h of a layer and every pair of tokens
 
@@ -21,8 +12,11 @@ adds up to 1. The tokens are named by the whole characters that they touch (`cha
 >>> texts = ["She has 3 apples.", "小明有3个苹果。"]                        # doctest: +SKIP
 >>> ln.views.attention(model, texts, 2, labels=["en", "zh"]).save("a.html")   # doctest: +SKIP
 
-CircuitsVis comes with its JavaScript (1.3 MB), which is put into the page once: nothing is loaded
-from anywhere. Paper: Vig 2019 (arXiv 1906.05714) for the kind of view.
+CircuitsVis's own display asks a web address first and then loads its code from a server. Here its
+bundle (one file of the installed package, 1.3 MB) is put into the page once, as it is, and its
+component ``AttentionHeads`` draws every text. It writes token names on a canvas, so they are never
+read as HTML. In the script they are JSON without any ``<``, so no text can end it. The drawing has
+dark axes on white, also in a dark notebook. The kind of view is Vig's (2019, arXiv 1906.05714).
 
 What this does not show: what the model uses. A large weight on a token is no proof that the token
 matters (Jain and Wallace 2019, arXiv 1902.10186); the first token often gets what a head has left
@@ -37,32 +31,30 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from markupsafe import Markup
 
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
 from lensneurons.plots.labels import plain
-from lensneurons.shapes import AttentionPattern
 from lensneurons.tokens.characters import TextTokens, token_labels
-from lensneurons.values.files import replacing
-from lensneurons.views.inputs import label_texts, read_texts
-from lensneurons.views.pages import label_of, render, visible
+from lensneurons.views.page import View, label_of, read_texts, render, visible
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-
 # A number takes about 7 bytes of the page, and a browser draws each as a rectangle.
 MOST_NUMBERS = 500_000
 # Rows of random scores over 32 to 2048 tokens add up to 1 within 0.0025 in bf16, 0.0004 in fp16.
 _TOLERANCE = 0.01
+_LONGEST = 14  # characters of a token's name on an axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +69,7 @@ class TextAttention:
 
     label: str
     read: TextTokens
-    pattern: AttentionPattern
+    pattern: Float32[np.ndarray, "head destination source"]
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -86,7 +78,7 @@ class TextAttention:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AttentionView:
+class AttentionView(View):
     """The attention patterns of one layer, over one or more texts.
 
     Attributes:
@@ -100,41 +92,31 @@ class AttentionView:
     layer: int
     heads: tuple[int, ...]
     model: str
+    SCRIPTS: ClassVar[bool] = True
+
+    @property
+    def title(self) -> str:
+        """Layer and model."""
+        return f"attention of layer {self.layer} in {plain(self.model)}"
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a head and pair of tokens; sources behind their destination are left out."""
         import pandas as pd
 
-        tables = [self._table(number) for number in range(len(self.texts))]
+        tables = []
+        for number, text in enumerate(self.texts):
+            names = np.array(text.tokens, object)
+            later, earlier = np.tril_indices(len(names))
+            columns = {
+                "head": np.repeat(self.heads, len(later)),
+                "destination": np.tile(later, len(self.heads)),
+                "source": np.tile(earlier, len(self.heads)),
+                "destination_token": np.tile(names[later], len(self.heads)),
+                "source_token": np.tile(names[earlier], len(self.heads)),
+                "attention": text.pattern[:, later, earlier].ravel(),
+            }
+            tables.append(pd.DataFrame({"text": number, "label": text.label, **columns}))
         return pd.concat(tables, ignore_index=True)
-
-    def _table(self, number: int) -> pd.DataFrame:
-        import pandas as pd
-
-        text = self.texts[number]
-        names = np.array(text.tokens, object)
-        later, earlier = np.tril_indices(len(names))
-        part = {
-            "head": np.repeat(self.heads, len(later)),
-            "destination": np.tile(later, len(self.heads)),
-            "source": np.tile(earlier, len(self.heads)),
-            "destination_token": np.tile(names[later], len(self.heads)),
-            "source_token": np.tile(names[earlier], len(self.heads)),
-            "attention": text.pattern[:, later, earlier].ravel(),
-        }
-        return pd.DataFrame({"text": number, "label": text.label, **part})
-
-    def html(self) -> str:
-        """A whole page with the JavaScript inside; it needs no network."""
-        from lensneurons.views.attention_view import attention_page
-
-        return attention_page(self)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the page, whole or not at all, and return its path."""
-        with replacing(path) as temporary:
-            temporary.write_text(self.html(), encoding="utf-8")
-        return Path(path)
 
     def __repr__(self) -> str:
         lengths = ", ".join(str(len(text.read.ids)) for text in self.texts)
@@ -143,9 +125,8 @@ class AttentionView:
         )
 
     def _repr_html_(self) -> str:
-        from lensneurons.views.attention_view import attention_fragment
-
-        return attention_fragment(self)
+        texts = [_shown(text, self.heads) for text in self.texts]
+        return render("attention.html.jinja", view=self, texts=texts, bundle=Markup(_bundle()))
 
 
 def attention(
@@ -180,17 +161,29 @@ def attention(
     """
     model_family(model)
     name = _hook_name(model, layer)
-    chosen = _heads(model, heads)
-    read = read_texts(model, texts, tokenizer)
-    names = label_texts(labels, len(read))
-    _check_size(read, chosen, most_numbers)
+    chosen = tuple(range(int(model.cfg.n_heads))) if heads is None else tuple(heads)
+    known = set(chosen) <= set(range(int(model.cfg.n_heads)))
+    if not known or not chosen or len(set(chosen)) < len(chosen):
+        raise LensNeuronsError(
+            f"heads={list(chosen)}: give each of the heads 0 to {int(model.cfg.n_heads) - 1} once, "
+            "at least one"
+        )
+    names, read = read_texts(model, texts, labels, tokenizer)
+    lengths = [len(one.ids) for one in read]
+    numbers = len(chosen) * sum(length**2 for length in lengths)
+    if numbers > most_numbers:
+        raise LensNeuronsError(
+            f"{len(chosen)} heads x texts of {', '.join(map(str, lengths))} tokens are "
+            f"{numbers:,} numbers to draw, but most_numbers={most_numbers:,}: shorten the texts, "
+            "choose heads=[...], or raise most_numbers"
+        )
     patterns = [_pattern(model, name, one)[list(chosen)] for one in read]
     shown = (TextAttention(*parts) for parts in zip(names, read, patterns, strict=True))
     return AttentionView(tuple(shown), layer, chosen, str(model.cfg.model_name))
 
 
 def _hook_name(model: Any, layer: int) -> str:
-    """The hook of a layer's patterns, once there is one."""
+    """The hook of a layer's patterns; raise if there is none."""
     n_layers = int(model.cfg.n_layers)
     if not 0 <= layer < n_layers:
         raise LensNeuronsError(f"layer {layer}: the model has layers 0 to {n_layers - 1}")
@@ -203,31 +196,8 @@ def _hook_name(model: Any, layer: int) -> str:
     return name
 
 
-def _heads(model: Any, heads: Sequence[int] | None) -> tuple[int, ...]:
-    number = int(model.cfg.n_heads)
-    if heads is None:
-        return tuple(range(number))
-    wrong = [head for head in heads if not 0 <= head < number]
-    if wrong or not len(heads) or len(set(heads)) < len(heads):
-        raise LensNeuronsError(
-            f"heads={list(heads)}: give each of the heads 0 to {number - 1} once, at least one"
-        )
-    return tuple(heads)
-
-
-def _check_size(read: Sequence[TextTokens], heads: Sequence[int], most: int) -> None:
-    lengths = [len(one.ids) for one in read]
-    numbers = len(heads) * sum(length**2 for length in lengths)
-    if numbers > most:
-        raise LensNeuronsError(
-            f"{len(heads)} heads x texts of {', '.join(map(str, lengths))} tokens are {numbers:,} "
-            f"numbers to draw, but most_numbers={most:,}: shorten the texts, choose heads=[...], "
-            "or raise most_numbers"
-        )
-
-
-def _pattern(model: Any, name: str, read: TextTokens) -> np.ndarray:
-    """float32 [head, destination, source] of one text, once it is sure that it is a pattern."""
+def _pattern(model: Any, name: str, read: TextTokens) -> Float32[np.ndarray, "head to from"]:
+    """The patterns of one text; raise unless the hook fires once and holds causal attention."""
     seen: list[torch.Tensor] = []
     options = {"logits_to_keep": 1} if model_family(model) == "bridge" else {"return_type": None}
     keep = [(name, lambda tensor, hook: seen.append(tensor.detach()))]
@@ -240,43 +210,24 @@ def _pattern(model: Any, name: str, read: TextTokens) -> np.ndarray:
             f"with {shape} is expected"
         )
     pattern = seen[0][0].float().cpu().numpy()
-    _require_pattern(name, pattern)
-    return pattern
-
-
-def _require_pattern(name: str, pattern: np.ndarray) -> None:
-    """Raise where the hook holds something else, such as scores before the softmax."""
-    ahead = float(np.abs(np.triu(pattern, 1)).max())
-    rows = pattern.sum(-1)
+    # The hook may hold something else, such as scores before the softmax.
+    ahead, rows = float(np.abs(np.triu(pattern, 1)).max()), pattern.sum(-1)
     if pattern.min() < 0 or ahead > 0 or np.abs(rows - 1).max() > _TOLERANCE:
         raise ModelError(
             f"{name} holds no causal attention: rows add up to {rows.min():.3g} to "
             f"{rows.max():.3g}, the smallest entry is {pattern.min():.3g} and the largest on a "
             f"later token {ahead:.3g}; remove other hooks, or report the architecture"
         )
+    return pattern
 
 
-_LONGEST = 14  # characters of a token's name on an axis
-
-
-def attention_fragment(view: AttentionView) -> str:
-    """The view as a piece of HTML for a notebook or a larger page, JavaScript included."""
-    parts = [_text(text, view.heads) for text in view.texts]
-    return render("attention.html.jinja", view=view, texts=parts, bundle=Markup(_bundle()))
-
-
-def attention_page(view: AttentionView) -> str:
-    """The view as a whole page; its policy lets it load nothing from anywhere."""
-    title = f"attention of layer {view.layer} in {plain(view.model)}"
-    return render("page.html.jinja", title=title, body=attention_fragment(view), scripts=True)
-
-
-def _text(text: TextAttention, heads: tuple[int, ...]) -> dict[str, Any]:
+def _shown(text: TextAttention, heads: tuple[int, ...]) -> dict[str, Any]:
     """One text for the template; the properties of its drawing are safe within a script."""
     label, language = label_of(text.label)
+    short = (name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in text.tokens)
     properties = {
         "attention": [[[round(float(v), 4) for v in row] for row in head] for head in text.pattern],
-        "tokens": [_short(name) for name in text.tokens],
+        "tokens": [*short],
         "attentionHeadNames": [f"H{head}" for head in heads],
         "minValue": 0,
         "maxValue": 1,
@@ -289,10 +240,6 @@ def _text(text: TextAttention, heads: tuple[int, ...]) -> dict[str, Any]:
         "element": f"lensneurons-attention-{uuid4().hex}",
         "properties": Markup(json.dumps(properties, separators=(",", ":")).replace("<", "\\u003c")),
     }
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 @lru_cache(maxsize=1)

@@ -1,14 +1,4 @@
-"""The token view as HTML: one span for each run of characters, its numbers in its tooltip.
-
-The colours are those of changes in figures (`plots.diverging`): orange above zero, blue below, and
-nothing at zero. They are laid over the page with an opacity that grows with the magnitude, so that
-the text keeps its own colour and its contrast on a light and on a dark ground. A line under the
-text says the same without colour: solid above zero, dotted below, thicker with the magnitude.
-
-Colours stand in the style of each span, where no notebook's clean-up loses them; the rest of the
-style sheet names the class ``lensneurons-tokens`` in every rule. There is no JavaScript.
-
-A text coloured by a neuron, or by the mean of several, character by character.
+"""A text coloured by a neuron, or by the mean of several, character by character.
 
 For every token t of a text
 
@@ -22,6 +12,12 @@ tokens that touch it. One scale, centred on zero, serves all texts of a view.
 >>> ln.views.tokens(model, texts, "L3N17", labels=["en", "zh"])           # doctest: +SKIP
 >>> ln.views.tokens(model, texts, neurons["zh"]).save("zh.html")          # doctest: +SKIP
 
+The colours are those of changes in figures: orange above zero, blue below, nothing at zero. They
+lie over the page with an opacity that grows with the magnitude, so the text keeps its own colour
+and its contrast on a light and on a dark ground. A line under the text says the same without
+colour: solid above zero, dotted below, thicker with the magnitude. Colours stand in the style of
+each span, where no notebook's clean-up loses them. There is no JavaScript.
+
 What this does not show: why the neuron is active, or what follows from it. The tokens that the
 tokenizer adds (BOS) stand for no character; their values are named below the text and do not set
 the scale. In a mean over many neurons opposite values cancel out.
@@ -32,34 +28,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.forward import to_device, watching
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.labels import plain
-from lensneurons.plots.notes import MINUS
-from lensneurons.shapes import TokenValues
+from lensneurons.plots.numbers import signed
 from lensneurons.tokens.characters import Span, TextTokens
-from lensneurons.values.files import replacing
-from lensneurons.views.inputs import label_texts, read_texts
-from lensneurons.views.pages import label_of, render, visible
+from lensneurons.views.page import View, label_of, read_texts, render, visible
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
-
 
 COLUMNS = (
     "text", "label", "position", "token_id", "piece", "begin", "end", "characters", "activation",
 )  # fmt: skip
 # A token takes about 300 bytes of HTML; beyond some megabytes a notebook slows down.
 MOST_TOKENS = 20_000
+ABOVE, BELOW = (213, 94, 0), (42, 112, 174)
+# Opacity at the ends of the scale. With it the text of JupyterLab, VS Code and Colab, light and
+# dark, keeps a contrast of 4.5 : 1 or more.
+OPACITY = 0.55
+_LINE = 3  # pixels of the line under the text at the ends of the scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,22 +71,17 @@ class ColouredText:
 
     label: str
     read: TextTokens
-    activations: TokenValues
-
-    def value(self, span: Span) -> float | None:
-        """The value of largest magnitude among the tokens of a span; None where it has none."""
-        if not span.tokens:
-            return None
-        return max((float(self.activations[place]) for place in span.tokens), key=abs)
+    activations: Float64[np.ndarray, " token"]
 
     @cached_property
     def values(self) -> tuple[float | None, ...]:
-        """The value of each span."""
-        return tuple(map(self.value, self.read.spans))
+        """The value of largest magnitude among the tokens of each span; None if it has none."""
+        own = ((float(self.activations[t]) for t in span.tokens) for span in self.read.spans)
+        return tuple(max(values, key=abs, default=None) for values in own)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenView:
+class TokenView(View):
     """Texts coloured by the activation of a neuron, or by the mean of several.
 
     Attributes:
@@ -101,9 +93,10 @@ class TokenView:
     texts: tuple[ColouredText, ...]
     neurons: NeuronSet
     model: str
+    SCRIPTS: ClassVar[bool] = False
 
     @property
-    def what(self) -> str:
+    def title(self) -> str:
         """What the colours mean, in words."""
         if len(self.neurons) == 1:
             return f"activation of {self.neurons.names[0]}"
@@ -116,7 +109,7 @@ class TokenView:
 
     @property
     def start(self) -> float:
-        """The activation at the low end: minus `end`, or 0 where no value is negative."""
+        """The activation at the low end: minus `end`, or 0 if no value is negative."""
         values = [v for text in self.texts for v in text.values if v is not None]
         return -self.end if min(values, default=0) < 0 else 0.0
 
@@ -128,33 +121,34 @@ class TokenView:
         """
         import pandas as pd
 
-        rows = [
-            (number, text.label, *row)
-            for number, text in enumerate(self.texts)
-            for row in _token_rows(text)
-        ]
+        rows = []
+        for number, text in enumerate(self.texts):
+            read = text.read
+            touched = ["" for _ in read.ids]
+            for span in read.spans:
+                for place in span.tokens:
+                    touched[place] += span.text
+            # No table can hold a lone surrogate: ``\\ud800`` stands for one.
+            shown = [one.encode("utf-8", "backslashreplace").decode("utf-8") for one in touched]
+            columns = (range(len(shown)), read.ids, read.pieces, *zip(*read.offsets, strict=True))
+            own = zip(*columns, shown, text.activations.tolist(), strict=True)
+            rows += [(number, text.label, *row) for row in own]
         return pd.DataFrame(rows, columns=list(COLUMNS))
-
-    def html(self) -> str:
-        """A whole page that needs neither a network nor JavaScript."""
-        from lensneurons.views.token_view import token_page
-
-        return token_page(self)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the page, whole or not at all, and return its path."""
-        with replacing(path) as temporary:
-            temporary.write_text(self.html(), encoding="utf-8")
-        return Path(path)
 
     def __repr__(self) -> str:
         tokens = sum(len(text.read.ids) for text in self.texts)
-        return f"TokenView({self.what}; {len(self.texts)} texts, {tokens} tokens)"
+        return f"TokenView({self.title}; {len(self.texts)} texts, {tokens} tokens)"
 
     def _repr_html_(self) -> str:
-        from lensneurons.views.token_view import token_fragment
-
-        return token_fragment(self)
+        above, below = (f"rgba({','.join(map(str, c))},{OPACITY})" for c in (ABOVE, BELOW))
+        return render(
+            "tokens.html.jinja",
+            view=self,
+            texts=[_shown(text, self.end) for text in self.texts],
+            ticks=[_number(part) for part in np.linspace(self.start, self.end, 5).tolist()],
+            above=above,
+            below=below,
+        )
 
 
 def tokens(
@@ -186,9 +180,18 @@ def tokens(
             tokens than `most_tokens`.
     """
     site = neuron_site(model)
-    chosen = _chosen(neurons, site)
-    read = read_texts(model, texts, tokenizer)
-    names = label_texts(labels, len(read))
+    if isinstance(neurons, NeuronSet):
+        chosen = neurons
+        if (chosen.n_layers, chosen.d_mlp) != (site.n_layers, site.d_mlp) or not len(chosen):
+            raise LensNeuronsError(
+                f"{chosen!r} (of a model of {chosen.n_layers} x {chosen.d_mlp}) holds no "
+                f"neurons of this model of {site.n_layers} layers x {site.d_mlp} neurons"
+            )
+    else:
+        name = neurons if isinstance(neurons, str) else "L{}N{}".format(*neurons)
+        size = {"n_layers": site.n_layers, "d_mlp": site.d_mlp}
+        chosen = NeuronSet.from_names([name], **size, label=name)
+    names, read = read_texts(model, texts, labels, tokenizer)
     if (number := sum(len(one.ids) for one in read)) > most_tokens:
         raise LensNeuronsError(
             f"{number:,} tokens to show, but most_tokens={most_tokens:,}: show fewer or shorter "
@@ -197,19 +200,6 @@ def tokens(
     values = _activations(model, site, chosen, read)
     shown = (ColouredText(*parts) for parts in zip(names, read, values, strict=True))
     return TokenView(tuple(shown), chosen, str(model.cfg.model_name))
-
-
-def _chosen(neurons: str | tuple[int, int] | NeuronSet, site: NeuronSite) -> NeuronSet:
-    """The neurons as a set, once they are of this model."""
-    if isinstance(neurons, NeuronSet):
-        if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp) or not len(neurons):
-            raise LensNeuronsError(
-                f"{neurons!r} (of a model of {neurons.n_layers} x {neurons.d_mlp}) holds no "
-                f"neurons of this model of {site.n_layers} layers x {site.d_mlp} neurons"
-            )
-        return neurons
-    name = neurons if isinstance(neurons, str) else "L{}N{}".format(*neurons)
-    return NeuronSet.from_names([name], n_layers=site.n_layers, d_mlp=site.d_mlp, label=name)
 
 
 def _activations(
@@ -235,45 +225,9 @@ def _activations(
     return values
 
 
-def _token_rows(text: ColouredText) -> list[tuple[object, ...]]:
-    """Position, id, piece, begin, end, characters and activation of each token."""
-    read = text.read
-    touched = ["" for _ in read.ids]
-    for span in read.spans:
-        for place in span.tokens:
-            touched[place] += span.text
-    places = range(len(read.ids))
-    shown = [_storable(characters) for characters in touched]
-    columns = (places, read.ids, read.pieces, *zip(*read.offsets, strict=True), shown)
-    return list(zip(*columns, text.activations.tolist(), strict=True))
-
-
-def _storable(text: str) -> str:
-    r"""A text without lone surrogates, which no table can hold: ``\ud800`` stands for one."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-ABOVE, BELOW = (213, 94, 0), (42, 112, 174)
-# Opacity at the ends of the scale. With it the text of JupyterLab, VS Code and Colab, light and
-# dark, keeps a contrast of 4.5 : 1 or more.
-OPACITY = 0.55
-_LINE = 3  # pixels of the line under the text at the ends of the scale
-
-
-def token_fragment(view: TokenView) -> str:
-    """The view as a piece of HTML for a notebook or a larger page."""
-    return render("tokens.html.jinja", view=view, **_parts(view))
-
-
-def token_page(view: TokenView) -> str:
-    """The view as a whole page; its policy lets it load nothing and run nothing."""
-    return render("page.html.jinja", title=view.what, body=token_fragment(view), scripts=False)
-
-
-def number(value: float) -> str:
+def _number(value: float) -> str:
     """An activation to three digits with its sign: ``"+1.24"``, ``"−0.0312"``, ``"0"``."""
-    sign = "+" if value > 0 else MINUS if value < 0 else ""
-    return f"{sign}{abs(value):.3g}"
+    return signed(value, ".3g")
 
 
 def shade(value: float | None, end: float) -> str:
@@ -286,61 +240,41 @@ def shade(value: float | None, end: float) -> str:
     share = min(abs(value) / end, 1.0) if value and end else 0.0
     if share < 0.005:
         return ""
-    red, green, blue = ABOVE if value and value > 0 else BELOW
-    line = "solid" if value and value > 0 else "dotted"
+    positive = value is not None and value > 0
+    rgb, line = (ABOVE, "solid") if positive else (BELOW, "dotted")
+    colour = ",".join(map(str, rgb))
     return (
-        f"background-color:rgba({red},{green},{blue},{OPACITY * share:.3f});"
-        f"border-bottom:{round(_LINE * share)}px {line} rgba({red},{green},{blue},0.9)"
+        f"background-color:rgba({colour},{OPACITY * share:.3f});"
+        f"border-bottom:{round(_LINE * share)}px {line} rgba({colour},0.9)"
     )
 
 
-def _parts(view: TokenView) -> dict[str, Any]:
-    """What the template shows beside the view itself."""
-    return {
-        "texts": [_text(text, view.end) for text in view.texts],
-        "ticks": [number(part) for part in np.linspace(view.start, view.end, 5).tolist()],
-        "above": f"rgba({','.join(map(str, ABOVE))},{OPACITY})",
-        "below": f"rgba({','.join(map(str, BELOW))},{OPACITY})",
-    }
-
-
-def _text(text: ColouredText, end: float) -> dict[str, Any]:
+def _shown(text: ColouredText, end: float) -> dict[str, Any]:
     """One text for the template."""
     label, language = label_of(text.label)
+    read = text.read
+    numbers = [_number(value) for value in text.activations.tolist()]
+    spans = [*zip(read.spans, text.values, strict=True)]
+    # Its size and where its value is largest, for readers who cannot hover.
+    facts, known = f"{len(read.ids)} tokens", [(s, v) for s, v in spans if v is not None]
+    if known:
+        span, value = max(known, key=lambda pair: abs(pair[1]))
+        strongest = f"strongest {_number(value)} at “{plain(span.text)}”"
+        facts += f", {strongest if value else '0 everywhere'}"
+
+    def tooltip(span: Span, value: float | None) -> str:
+        if value is None:
+            return "no token holds this"
+        told = (f"token {read.ids[p]} “{plain(read.pieces[p])}” {numbers[p]}" for p in span.tokens)
+        return "\n".join([_number(value), *told])
+
     return {
         "label": label,
         "language": language,
-        "facts": _facts(text),
-        "added": [
-            f"{plain(text.read.pieces[p])} {number(float(text.activations[p]))}"
-            for p in text.read.added
-        ],
+        "facts": facts,
+        "added": [f"{plain(read.pieces[place])} {numbers[place]}" for place in read.added],
         "spans": [
-            (visible(span.text), shade(value, end), _tooltip(text, span), "\n" in span.text)
-            for span, value in zip(text.read.spans, text.values, strict=True)
+            (visible(span.text), shade(value, end), tooltip(span, value), "\n" in span.text)
+            for span, value in spans
         ],
     }
-
-
-def _facts(text: ColouredText) -> str:
-    """The size of a text and where its value is largest, for readers who cannot hover."""
-    pairs = zip(text.values, text.read.spans, strict=True)
-    shown = [(value, span) for value, span in pairs if value is not None]
-    if not shown:
-        return f"{len(text.read.ids)} tokens"
-    value, span = max(shown, key=lambda pair: abs(pair[0]))
-    where = f"strongest {number(value)} at “{plain(span.text)}”" if value else "0 everywhere"
-    return f"{len(text.read.ids)} tokens, {where}"
-
-
-def _tooltip(text: ColouredText, span: Span) -> str:
-    """The value of a span, and the id, piece and activation of every token that touches it."""
-    value = text.value(span)
-    if value is None:
-        return "no token holds this"
-    lines = [
-        f"token {text.read.ids[place]} “{plain(text.read.pieces[place])}” "
-        f"{number(float(text.activations[place]))}"
-        for place in span.tokens
-    ]
-    return "\n".join([number(value), *lines])

@@ -1,0 +1,72 @@
+"""The errors of the package: each says what was given, what is allowed, and what to do.
+
+All of them are a ``ValueError``, so ``except ValueError`` around a call is enough; the subclass
+says what is at fault: the model, the corpus, a file. The command line turns any of them into one
+line and exit code 2. Each class has a page in this folder with its usual situations: the message,
+its cause, its fix. ``error.page`` is the path of that page, and needs no network:
+
+>>> from lensneurons.errors import ModelError
+>>> ModelError("no such model").page.name
+'ModelError.md'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class LensNeuronsError(ValueError):
+    """Bad input to lensneurons, found before any forward pass wherever that is possible.
+
+    `page` is the path of a text that explains the error; it comes with the package.
+    """
+
+    @property
+    def page(self) -> Path:
+        """Path of the page of this class: its usual messages, their causes and their fixes."""
+        return Path(__file__).parent / f"{type(self).__name__}.md"
+
+
+class ModelError(LensNeuronsError):
+    """A model that cannot be loaded, has no dense MLP neurons, or has hooks in the wrong place."""
+
+
+class CorpusError(LensNeuronsError):
+    """A corpus that cannot be read or encoded as asked."""
+
+
+class ProvenanceError(LensNeuronsError):
+    """Two results that do not come from the same model, tokenizer, scope or corpus."""
+
+
+class StorageError(LensNeuronsError):
+    """A file or folder that is missing, damaged, in use, or of another kind or version."""
+
+
+class PublishedCountsError(StorageError):
+    """Published activation counts that contradict themselves."""
+
+
+class IdentificationError(LensNeuronsError):
+    """Neurons that cannot be identified with the given rates, lambda or statistics."""
+
+
+def choose(given: str, allowed: Iterable[str], what: str) -> str:
+    """Return `given` if it is one of `allowed`; otherwise raise an error that lists the choices.
+
+    Args:
+        given: the value to check.
+        allowed: the valid choices, listed in the message in this order.
+        what: the name of the option, as the user knows it.
+
+    Raises:
+        LensNeuronsError: `given` is not allowed; the message suggests the closest choice.
+    """
+    choices = list(allowed)
+    if given in choices:
+        return given
+    close = get_close_matches(str(given), choices, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise LensNeuronsError(f"{what}={given!r} is not known; choose one of {choices}.{hint}")

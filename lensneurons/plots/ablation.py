@@ -1,0 +1,349 @@
+"""Deactivation matrices: what removing the neurons of one language does to every language.
+
+Small multiples: a panel for each setting, and one with the same colours for its control, as many
+random neurons. Cells of a language on itself have an outline. Colours are centred on zero. If the
+settings differ so much that an even scale would leave one without colour, colours go by the square
+root; numbers never do. The scale reaches at least three times the largest control, so that effects
+like it look like nothing.
+
+The title is read from the means of every setting (`lensneurons.experiments.setting_means`).
+
+>>> ln.plots.ablation_effects(ln.ablation_matrix(model, corpus, neurons))  # doctest: +SKIP
+
+What this does not show: a strong diagonal says that these neurons are needed for their language
+more than random ones, not that nothing else is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+from lensneurons.errors import choose
+from lensneurons.experiments.ablation import UNITS, AblationMatrix
+from lensneurons.experiments.setting_means import SettingMeans, own_cells, setting_means
+from lensneurons.plots.labels import capital, entities, escape_label, full_name, headed, plain
+from lensneurons.plots.numbers import MINUS, counted, listing, signed, small_change, with_ends
+from lensneurons.plots.panels import panels
+from lensneurons.plots.style import WIDTH, frame, language_tick, ticks
+
+Order = Literal["clustered", "given"]
+_UNITS = {"nll": "nats a token", "accuracy": "accuracy"}
+_NAMED = 14  # most languages whose full names leave a file small
+_LABEL = 14  # longest label of a language on an axis
+_UNEVEN = 8  # largest change over that of the weakest panel, from which colours go by the root
+_YARDSTICK = 3  # the scale reaches at least so many times the largest control
+_KEY = 50  # pixels that the key of the colours takes
+
+
+def ablation_effects(
+    matrix: AblationMatrix, *, order: Order = "clustered", controls: bool = True
+) -> go.Figure:
+    """Draw the effects of removing each language's neurons on each language, and of random ones.
+
+    Args:
+        matrix: the effects.
+        order: ``"clustered"`` puts rows of similar effects side by side (by the setting that the
+            title is about), ``"given"`` keeps the order of the matrix. Columns that are rows come
+            first, in the order of the rows, so that own cells are on the diagonal.
+        controls: whether the control of every setting has a panel; its mean is told in any case.
+
+    Returns:
+        Heat maps with numbers in the cells if they fit; orange is worse, blue is better. Hover
+        gives effect and control with their 95% intervals, and how many neurons were removed.
+
+    Raises:
+        LensNeuronsError: no such order, or fewer than two items, which have no interval.
+    """
+    choose(order, ("clustered", "given"), "order")
+    means = setting_means(matrix)
+    top = int(np.argmax([one.contrast for one in means]))  # what the title is about
+    clustered = order == "clustered" and len(matrix.rows) > 2
+    first = matrix.language_order(matrix.classes[top]) if clustered else matrix.rows
+    rows = [*first]
+    columns = [k for k in first if k in matrix.languages]
+    columns += [k for k in matrix.languages if k not in first]
+    cells = np.ix_([matrix.rows.index(k) for k in rows],
+                   [matrix.languages.index(k) for k in columns])  # fmt: skip
+    details = [_details(matrix, place, cells) for place in range(len(matrix.classes))]
+    effects = [one[..., 1] for one in details]
+    tops = [_largest(one) for one in effects]
+    root = max(tops) > _UNEVEN * min(tops) > 0
+    end = scale_end(effects, [one[..., 4] for one in details])
+    grid = panel_grid(len(details), len(rows), len(columns), controls)
+    figure = _panels(matrix, grid, controls)
+    own, names = own_cells(matrix)[cells], _names(rows, columns)
+    for number, numbers in enumerate(details):
+        for control in range(1 + controls):
+            shown = numbers[..., 4 if control else 1]
+            where = grid.place(number, control)
+            head = _head(matrix.classes[number], number)
+            trace = _cells(head, numbers, names, shown, grid.font_size(4))
+            trace.update(z=_on_scale(shown, root))
+            figure.add_trace(trace, row=where[0], col=where[1])
+            corners = ((j - 0.5, i - 0.5) for i, j in np.argwhere(own))
+            path = "".join(f"M{x},{y}H{x + 1}V{y + 1}H{x}Z" for x, y in corners)
+            if path:
+                outline = {"type": "path", "path": path, "line": {"width": 1.3}}
+                figure.add_shape(outline, row=where[0], col=where[1])
+    unit, up_is_worse = UNITS[matrix.metric], matrix.metric == "nll"
+    bottom = _language_axes(figure, grid, rows, columns)
+    _colour_key(figure, end, unit, root=root, up_is_worse=up_is_worse, bottom=bottom)
+    told = f"{unit}, {'positive' if up_is_worse else 'negative'} is worse; outlined: a language on "
+    told += f"itself{'; rows sorted by likeness' if clustered else ''}"
+    items = counted(len(set(matrix.item_ids)), "item")
+    notes = [
+        headed(matrix.provenance, told),
+        *(_told_setting(matrix, one, place) for place, one in enumerate(means)),
+        f"Random: mean of {counted(matrix.draws, 'set')} of as many neurons in every layer, about "
+        f"as often active; in brackets: 95%, bootstrap over {items}",
+    ]
+    title = _title(matrix, means, means[top])
+    return frame(figure, title, notes, plot_height=grid.height, bottom=bottom)
+
+
+# What the means of a setting say
+
+
+def _title(matrix: AblationMatrix, means: list[SettingMeans], one: SettingMeans) -> str:
+    """What the matrix shows in one setting, or that it shows nothing; visible, not escaped."""
+    own, others, random = (
+        signed(float(mean.estimate)) for mean in (one.own, one.others, one.random)
+    )
+    removing, unit = f"Removing {one.setting} neurons", _UNITS[matrix.metric]
+    if np.isnan(one.own.estimate):
+        hurts = f"hurts other languages {_beside_random(one)}"
+        told = hurts if one.harm.low > 0 else "does not measurably hurt other languages"
+        return f"{removing} {told}: {others} {unit}, {random} with random neurons"
+    if len(means) > 1 and not any(other.beyond_random.low > 0 for other in means):
+        verdict = "No setting measurably hurts the own language more than random neurons do"
+        return f"{verdict}; {one.setting}: {own} {unit}, random {random}"
+    numbers = [f"{own} {unit}"]
+    if np.isfinite(one.others.estimate):
+        numbers.append(f"{others} in other languages")
+    return f"{removing} {_verdict(one)}: {listing([*numbers, f'{random} with random neurons'])}"
+
+
+def _verdict(one: SettingMeans) -> str:
+    if one.harm.low <= 0:
+        return "does not measurably hurt their own language"
+    if not one.beyond_random.low > 0 or np.isnan(one.others.estimate):
+        return f"hurts their own language {_beside_random(one)}"
+    if one.beyond_others.low > 0:
+        return "hurts their own language most"
+    if one.beyond_others.high < 0:
+        return "hurts other languages more than their own"
+    return "hurts their own language not measurably more than others"
+
+
+def _beside_random(one: SettingMeans) -> str:
+    if one.beyond_random.low > 0:
+        return "more than removing random ones"
+    if one.beyond_random.high < 0:
+        return "less than removing random ones"
+    return "not measurably more than removing random ones"
+
+
+def _told_setting(matrix: AblationMatrix, means: SettingMeans, place: int) -> str:
+    """The three means of a setting with their intervals; visible, not escaped."""
+    named = {"own language": means.own, "others": means.others, "random": means.random}
+    told = (
+        f"{name} {with_ends(float(one.estimate), float(one.low), float(one.high))}"
+        for name, one in named.items()
+    )
+    empty = [row for row, n in zip(matrix.rows, matrix.sizes[place], strict=True) if not n]
+    lacking = f"; none to remove for {listing(map(full_name, empty))}" if empty else ""
+    return capital(f"{means.setting}: {', '.join(told)}{lacking}")
+
+
+# The cells
+
+
+def _details(matrix: AblationMatrix, place: int, cells: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Float [row, column, 7]: neurons, effect with its ends, control with its ends."""
+    setting = matrix.classes[place]
+    effect, control = matrix.interval(setting), matrix.control_interval(setting)
+    sizes = np.broadcast_to(matrix.sizes[place][:, None], effect.estimate.shape)
+    numbers = [sizes, effect.estimate, effect.low, effect.high]
+    numbers += [control.estimate, control.low, control.high]
+    return np.stack([number[cells] for number in numbers], axis=-1)
+
+
+def _names(rows: list[str], columns: list[str]) -> list[list[str]]:
+    """Row and column of every cell, by their full names if there are few languages."""
+    few = max(len(rows), len(columns)) <= _NAMED
+    removed, read = (
+        [entities(full_name(k)) if few else escape_label(k, _LABEL) for k in codes]
+        for codes in (rows, columns)
+    )
+    return [[f"{row} → {column}" for column in read] for row in removed]
+
+
+def _cells(
+    name: str, details: np.ndarray, names: list[list[str]], shown: np.ndarray, size: int
+) -> go.Heatmap:
+    """The cells of a panel, with their numbers in them if a size of the font fits."""
+    texts = [[small_change(value) for value in row] for row in shown.tolist()]
+    inside = {"text": texts, "texttemplate": "%{text}", "textfont": {"size": size}}
+    return go.Heatmap(
+        coloraxis="coloraxis",
+        customdata=details.astype(np.float32),
+        hovertext=names,
+        hovertemplate="removed → evaluated: %{hovertext}<br>"
+        "%{customdata[0]:,} neurons: %{customdata[1]:+.4f} "
+        "(95% %{customdata[2]:+.4f} to %{customdata[3]:+.4f})<br>"
+        "random ones: %{customdata[4]:+.4f} (95% %{customdata[5]:+.4f} to %{customdata[6]:+.4f})"
+        "<extra>%{fullData.name}</extra>",
+        name=entities(name),
+        **(inside if size else {}),
+    )
+
+
+# Where the panels stand, and their axes
+
+
+@dataclass(frozen=True)
+class PanelGrid:
+    """Panels with cells about square, in pixels, for a figure of the usual width.
+
+    Settings stand side by side, each over its control. If their cells would get too narrow, they
+    stand below each other, each beside its control.
+
+    Attributes:
+        stacked: whether settings are below each other.
+        across: panels side by side.
+        down: panels below each other.
+        cell: width of a cell.
+        row: height of a cell.
+        panel: height of a panel.
+    """
+
+    stacked: bool
+    across: int
+    down: int
+    cell: float
+    row: float
+    panel: float
+
+    HEAD = 32  # pixels between panels that are below each other, for the head of the lower one
+    GAP = 0.03  # between panels that are side by side, as a share of the width
+
+    @property
+    def height(self) -> int:
+        """Height of all panels."""
+        return round(self.down * self.panel + (self.down - 1) * self.HEAD)
+
+    def place(self, setting: int, control: int) -> tuple[int, int]:
+        """Row and column of a panel among the panels, from 1."""
+        row, column = (setting, control) if self.stacked else (control, setting)
+        return row + 1, column + 1
+
+    def font_size(self, longest: int) -> int:
+        """Size of numbers of so many characters that fits the cells; 0 if none does."""
+        narrow = 0.85  # a page on a phone is narrower, and its numbers must fit as well
+        room = min(self.cell * narrow / (0.58 * longest), 0.62 * self.row)
+        return min(int(room), 12) if room >= 8 else 0
+
+
+def panel_grid(settings: int, rows: int, columns: int, controls: bool) -> PanelGrid:
+    """Arrange a panel of `rows` x `columns` cells for every setting, with or without controls."""
+    stacked = settings == 1 or settings * columns > 30  # more leave no room for numbers
+    across, down = 1 + controls, settings
+    if not stacked:
+        across, down = down, across
+    margins = 64 + 32
+    cell = (WIDTH - margins) * (1 - PanelGrid.GAP * (across - 1)) / across / columns
+    panel = float(min(max(min(cell, 36) * rows, 72), 520))
+    return PanelGrid(stacked, across, down, cell, panel / rows, panel)
+
+
+def _head(setting: str, place: int) -> str:
+    """What a panel removes in addition to the one before."""
+    return ("+ " if place else "") + plain(setting, 24)
+
+
+def _panels(matrix: AblationMatrix, grid: PanelGrid, controls: bool) -> go.Figure:
+    heads = [[""] * grid.across for _ in range(grid.down)]
+    for number, setting in enumerate(matrix.classes):
+        for control in range(1 + controls):
+            row, column = grid.place(number, control)
+            random = ": random control" if control else ""
+            heads[row - 1][column - 1] = f"{_head(setting, number)}{random}"
+    return panels(
+        heads, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=grid.GAP,
+        vertical_spacing=grid.HEAD / grid.height,
+    )  # fmt: skip
+
+
+def _language_axes(
+    figure: go.Figure, grid: PanelGrid, rows: Sequence[str], columns: Sequence[str]
+) -> int:
+    """Give all axes their languages, and return the pixels needed below the panels."""
+    longest = min(max(map(len, columns)), _LABEL)
+    short, across = longest <= 3, [language_tick(code) for code in columns]
+    if short:
+        across = [tick.replace("</span> ", "</span><br>", 1) for tick in across]
+    shared = {"tickfont": {"size": 11 if grid.row < 18 else 12}, "showgrid": False}
+    down = ticks([language_tick(code) for code in rows])
+    figure.update_xaxes(range=[-0.5, len(columns) - 0.5], tickangle=0 if short else -90)
+    figure.update_xaxes(**ticks(across), **shared)
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], **down, **shared)
+    figure.update_xaxes(title="evaluated", row=grid.down).update_yaxes(title="removed", col=1)
+    return 36 + (30 if short else 30 + 7 * longest) + 74
+
+
+# Colours
+
+
+def _largest(changes: np.ndarray) -> float:
+    return float(np.abs(changes[np.isfinite(changes)]).max(initial=0.0))
+
+
+def scale_end(effects: list[np.ndarray], controls: list[np.ndarray]) -> float:
+    """The change at the ends of a scale on which effects like those of the controls stay pale."""
+    most = max(map(_largest, effects))
+    return max(most, _YARDSTICK * max(map(_largest, controls))) or 1.0
+
+
+def _on_scale(changes: np.ndarray, root: bool) -> np.ndarray:
+    """Where changes stand on the scale, float32: as they are, or their signed square roots."""
+    placed = np.sign(changes) * np.sqrt(np.abs(changes)) if root else changes
+    return np.asarray(placed, np.float32)
+
+
+def _colour_key(
+    figure: go.Figure, most: float, title: str, *, root: bool, up_is_worse: bool, bottom: int
+) -> None:
+    """Give all panels one colour axis, with its key at the bottom.
+
+    The colours themselves belong to the templates, so they follow the theme.
+    """
+    figure.add_annotation(
+        text=title + (" (colours by the square root)" if root else ""), x=0.5, xref="paper",
+        y=0, yref="paper", yshift=_KEY - bottom, yanchor="bottom", showarrow=False,
+    )  # fmt: skip
+    marks: dict[str, Any] = {"nticks": 7}
+    if root:  # both ends, their quarters and sixteenths, and zero: evenly spaced by the root
+        parts = np.array([-1, -1 / 4, -1 / 16, 0, 1 / 16, 1 / 4, 1]) * most
+        signs = [MINUS if part < 0 else "+" if part > 0 else "" for part in parts]
+        texts = [f"{sign}{abs(part):.2g}" for sign, part in zip(signs, parts, strict=True)]
+        marks = {"tickvals": _on_scale(parts, True), "ticktext": texts}
+    key = {
+        "orientation": "h",
+        "thickness": 10,
+        "outlinewidth": 0,
+        "len": 0.6,
+        "x": 0.5,
+        "yref": "container",
+        "y": 0.0,
+        "yanchor": "bottom",
+        "ticklen": 0,
+        **marks,
+    }
+    end = float(_on_scale(np.array(most), root))
+    axis = {"autocolorscale": True, "reversescale": not up_is_worse, "cmin": -end, "cmax": end}
+    figure.update_layout(coloraxis={**axis, "colorbar": key})

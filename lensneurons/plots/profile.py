@@ -1,0 +1,251 @@
+"""Classes of neurons in one model: how many there are by layer, and by number of languages.
+
+Let N be the number of languages in which a neuron exceeds tau. N = 0 is unclassified, 1 specific,
+2 to K - 1 related, K agnostic. The layer profile counts all neurons, classified by N alone, because
+the selected ones hold no agnostic neuron by construction. It shades the four parts of the model if
+they were found; if not, the title says so and why.
+
+>>> ln.plots.layer_profile(neurons, parts)                                 # doctest: +SKIP
+>>> ln.plots.language_histogram(after, before=before)                      # doctest: +SKIP
+
+What these do not show: that a layer computes what its part is named after.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Int64
+
+from lensneurons.comparison.class_counts import class_names
+from lensneurons.errors import LensNeuronsError
+from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
+from lensneurons.neurons.parts import LayerParts, Part
+from lensneurons.plots.labels import plain
+from lensneurons.plots.numbers import counted, listing, short_number, span
+from lensneurons.plots.panels import count_axis, on_axis, part_label, shade_layers
+from lensneurons.plots.style import (
+    CLASS_COLOURS,
+    CLASS_SYMBOLS,
+    class_key,
+    frame,
+    layer_ticks,
+    population_note,
+)
+
+_DASHES = {"specific": "solid", "related": "solid", "agnostic": "dash"}
+
+
+def layer_profile(neurons: LanguageNeurons, parts: LayerParts | None = None) -> go.Figure:
+    """Draw the specific, related and agnostic neurons of every layer, over all neurons.
+
+    Args:
+        neurons: the identified neurons; their population does not matter here.
+        parts: what `divide_layers` gave for them. Found parts are shaded, with the bootstrap
+            intervals of their boundaries if there are any.
+
+    Returns:
+        Lines over layers; the count axis is logarithmic if counts differ much.
+
+    Raises:
+        LensNeuronsError: `parts` were made from another profile.
+    """
+    profile = neurons.layer_profile("all")
+    if parts is not None and not np.array_equal(parts.profile, profile):
+        raise LensNeuronsError(
+            "these parts are of another profile than the neurons (another model, corpus or tau): "
+            "call divide_layers on the same neurons"
+        )
+    axis = count_axis(profile, "neurons of the layer")
+    figure = go.Figure(profile_lines(profile, axis))
+    figure.update_xaxes(title="layer", **layer_ticks(len(profile)))
+    figure.update_yaxes(**axis)
+    spans, findings = shaded_parts(parts)
+    shown = [(part, _interval(part, parts)) for part in parts.parts] if spans and parts else []
+    ends = [(part.first, *interval) for part, interval in shown if interval is not None]
+    shade_layers(figure, spans, findings, rows=[None], ends=ends)
+    notes = [population_note(neurons.with_population("all")), *evidence(parts)]
+    figure.update_layout(hovermode="x unified")
+    return frame(figure, _title(profile, parts), notes, findings=findings, legend=True)
+
+
+def profile_lines(profile: Int64[np.ndarray, "layer kind"], axis: dict[str, Any]) -> list[Any]:
+    """A line over the layers for each class, on an axis of `count_axis`."""
+    return [
+        go.Scatter(
+            x=np.arange(len(profile)),
+            y=on_axis(profile[:, column], axis),
+            customdata=profile[:, column],
+            name=name,
+            mode="lines+markers",
+            line={"color": CLASS_COLOURS[name], "width": 2.2, "dash": _DASHES[name]},
+            marker={"symbol": CLASS_SYMBOLS[name], "size": 7 if len(profile) < 60 else 5},
+            cliponaxis=False,
+            hovertemplate="%{customdata:,} " + name + "<extra></extra>",
+        )
+        for column, name in enumerate(LAYER_CLASSES)
+    ]
+
+
+def shaded_parts(parts: LayerParts | None) -> tuple[list[tuple[int, int]], list[str]]:
+    """First and last layers of found parts, and a line about each: its name, layers, interval."""
+    if parts is None or not parts.found:
+        return [], []
+    told = []
+    for part in parts.parts:
+        text = f"{part.number}  {part_label(f'{part.name}: ', part.first, part.last)}"
+        interval = _interval(part, parts)
+        draws = "" if interval is None else f"95% of bootstrap draws: {span(*interval)}"
+        told.append(f"{text} (first layer, {draws})" if draws else text)
+    return [(part.first, part.last) for part in parts.parts], told
+
+
+def evidence(parts: LayerParts | None) -> list[str]:
+    """How well the parts are founded, as a note; none without parts."""
+    if parts is None:
+        return []
+    total, failed = len(parts.criteria), len(parts.failed)
+    order = f"shuffled layers are fitted as well with p = {parts.shuffle_p:.3g}"
+    if parts.found:
+        return [f"All {total} criteria hold; {order}"]
+    tried = listing(span(part.first, part.last) for part in parts.parts)
+    best = f"the best division, {tried}, is not shaded"
+    return [f"{failed} of {total} criteria fail; {order}; {best}"]
+
+
+def require_layers(parts: LayerParts | None, n_layers: int, what: str) -> None:
+    """Raise unless parts are of a model of so many layers; `what` names the other value."""
+    if parts is not None and len(parts.profile) != n_layers:
+        raise LensNeuronsError(
+            f"the parts are of a model of {len(parts.profile)} layers, {what} of one of "
+            f"{n_layers}: give the parts of the same model"
+        )
+
+
+def _interval(part: Part, parts: LayerParts) -> tuple[int, int] | None:
+    """Bootstrap interval of the first layer of a part, if there is one."""
+    if parts.draws is None or part.number == 1 or not (parts.draws[:, part.number - 2] >= 0).any():
+        return None
+    return parts.interval(part.number)
+
+
+def _title(profile: Int64[np.ndarray, "layer kind"], parts: LayerParts | None) -> str:
+    """The found parts, or why there are none; without parts, where each class peaks."""
+    if parts is not None and parts.boundaries is not None:
+        found = listing(span(first, last) for first, last in parts.boundaries)
+        return f"The four parts of the model are layers {found}"
+    if parts is not None:
+        reasons = [f"“{plain(c.claim)}” fails ({plain(c.measured)})" for c in parts.failed]
+        return ": ".join(["Four parts were not found", *reasons[:1]])
+    there, absent = [], []
+    for name, counts in zip(LAYER_CLASSES, profile.T, strict=True):
+        peak = np.flatnonzero(counts == counts.max())
+        where = f"layer{'s' if len(peak) > 1 else ''} {listing(peak)}"
+        if counts.any():
+            there.append(f"{name} in {f'{len(peak)} layers alike' if len(peak) > 3 else where}")
+        else:
+            absent.append(name)
+    if not there:
+        return "No neuron of this model is specific, related or agnostic"
+    missing = f"; there are no {' or '.join(absent)} neurons" if absent else ""
+    return f"Where neurons are most frequent: {listing(there)}{missing}"
+
+
+def language_histogram(
+    neurons: LanguageNeurons, *, before: LanguageNeurons | None = None
+) -> go.Figure:
+    """Draw how many neurons of the population exceed tau in N = 0, 1, ..., K languages.
+
+    Args:
+        neurons: the identified neurons; their population is the one that is counted.
+        before: the neurons before a change such as alignment, drawn beside them from the same
+            kind of population.
+
+    Returns:
+        Bars with their counts; the axis is logarithmic if counts differ much.
+
+    Raises:
+        LensNeuronsError: `before` is about other languages.
+    """
+    if before is not None and set(before.languages) != set(neurons.languages):
+        raise LensNeuronsError(
+            f"before is about {sorted(before.languages)}, the neurons about "
+            f"{sorted(neurons.languages)}: a histogram of N compares the same languages"
+        )
+    shown = {"after" if before else "": neurons.histogram()}
+    if before is not None:
+        shown = {"before": before.histogram(neurons.population), **shown}
+    axis = count_axis(np.concatenate([*shown.values()]), "neurons")
+    k = len(neurons.languages)
+    bars = len(shown) * (k + 1)
+    look = {"short": bars > 13, "size": 11, "upright": bars <= 32}
+    figure = go.Figure([class_bars(name, n, axis, **look) for name, n in shown.items()])
+    figure.add_traces(class_key(class_names(k), runs=before is not None))
+    marks = {"tick0": 0, "dtick": 1, "range": [-0.6, k + 0.6], "showgrid": False}
+    figure.update_xaxes(title="N, number of languages with p > tau", **marks)
+    figure.update_yaxes(**axis)
+    figure.update_layout(barmode="group", uniformtext={"minsize": 9, "mode": "show"})
+    if before is None:
+        return frame(figure, _class_title(neurons), [population_note(neurons)], legend=True)
+    old, new = (int(counts[2:].sum()) for counts in shown.values())
+    title = f"Neurons above tau in two languages or more: {old:,} before, {new:,} after"
+    each = "Each model has its own tau, so the share of p > tau is fixed: identify(..., tau=...)"
+    notes = [
+        f"Before: {population_note(before.with_population(neurons.population))}",
+        f"After: {population_note(neurons)}",
+        "One shared tau" if before.tau == neurons.tau else each,
+    ]
+    return frame(figure, title, notes, legend=True)
+
+
+def class_bars(
+    name: str,
+    histogram: Int64[np.ndarray, " languages_above"],
+    axis: dict[str, Any],
+    *,
+    short: bool,
+    size: int,
+    upright: bool,
+) -> go.Bar:
+    """A bar for each N in the colour of its class, striped in the run before.
+
+    Args:
+        name: ``"before"``, ``"after"``, or nothing.
+        histogram: neurons with N = 0, ..., K.
+        axis: settings from `count_axis`.
+        short: whether the counts above the bars are shortened.
+        size: of their font.
+        upright: whether they are written horizontally.
+    """
+    counts, classes = histogram.tolist(), class_names(len(histogram) - 1)
+    return go.Bar(
+        x=np.arange(len(counts)),
+        y=on_axis(histogram, axis),
+        customdata=[[f"{n:,}", kind] for n, kind in zip(counts, classes, strict=True)],
+        text=[short_number(n) if short else f"{n:,}" for n in counts],
+        textposition="outside",
+        textangle=0 if upright else -90,
+        textfont={"size": size},
+        cliponaxis=False,
+        name=name,
+        showlegend=False,
+        marker={
+            "color": [CLASS_COLOURS[kind] for kind in classes],
+            "pattern": {"shape": "/" if name == "before" else "", "size": 6, "solidity": 0.35},
+        },
+        hovertemplate="N = %{x}, %{customdata[1]}<br>%{customdata[0]} neurons"
+        f"<extra>{name}</extra>",
+    )
+
+
+def _class_title(neurons: LanguageNeurons) -> str:
+    histogram = neurons.histogram()
+    if not histogram[1:].any():
+        return f"All {counted(int(histogram[0]), 'neuron')} are unclassified: none exceeds tau"
+    many = [histogram[1], histogram[2:-1].sum(), histogram[-1], histogram[0]]
+    specific, related, agnostic, neither = (f"{int(n):,}" if n else "no" for n in many)
+    middle = "" if len(histogram) == 3 else f" {related} related,"
+    last = f"{agnostic} agnostic and {neither} unclassified neurons"
+    return f"{specific} specific,{middle} {last}".capitalize()

@@ -1,0 +1,194 @@
+"""`report`: everything that was found, in one self-contained HTML file.
+
+The report needs no network: plotly.js is in it once, and a content security policy forbids it to
+ask for anything. It can be sent by mail, printed, and read on a phone or with a screen reader.
+Every string that comes from outside is escaped, and invisible characters are made visible.
+
+>>> ln.report("report.html", neurons, parts=parts, cards=cards, effects=[matrix])  # doctest: +SKIP
+
+What it does not do: measure anything. A report shows the values it is given, and says which of
+them were measured on other weights than the neurons.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from lensneurons import __version__
+from lensneurons.cards.card import NeuronCard
+from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.paper_claims import Claims
+from lensneurons.comparison.series import ComparisonSeries
+from lensneurons.evaluation.answers import Accuracy
+from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.carrying import CarryOver
+from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import LayerParts
+from lensneurons.plots.numbers import write_cell
+from lensneurons.plots.style import in_theme
+from lensneurons.reports.contents import ReportValues, visible
+from lensneurons.reports.findings import CITATIONS, find_all, key_numbers, provenance_table
+from lensneurons.reports.neuron_table import report_card, table_data, told_table
+from lensneurons.reports.sections import make_tabs
+from lensneurons.values.files import replacing
+from lensneurons.values.tables import html_templates
+
+_KEPT_ABOVE = 8  # pixels above a figure whose title has moved into the report
+_CLEAR = "rgba(0,0,0,0)"
+_HOVER = {"light": ("#ffffff", "#c9c6be"), "dark": ("#24272d", "#454a53")}
+
+
+def report(
+    path: str | Path,
+    neurons: LanguageNeurons,
+    *,
+    parts: LayerParts | None = None,
+    cards: Sequence[NeuronCard] = (),
+    effects: Sequence[AblationMatrix] = (),
+    comparison: Comparison | None = None,
+    claims: Claims | None = None,
+    series: ComparisonSeries | None = None,
+    accuracy: Accuracy | None = None,
+    steering: SteeringCurve | None = None,
+    carry_over: CarryOver | None = None,
+    lens: LensCurves | None = None,
+    title: str = "Language neurons",
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write everything that was found into one self-contained HTML file, atomically.
+
+    Args:
+        path: where to write it.
+        neurons: the identified neurons; their population is the one of tables and figures.
+        parts: the parts of the model, if they were looked for.
+        cards: neurons that are shown with texts and tokens; the others of the table open a small
+            card with their probabilities.
+        effects: deactivation matrices, such as one of NLL and one of accuracy.
+        comparison: what changed since another model.
+        claims: verdicts on the paper's claims.
+        series: what changed along checkpoints.
+        accuracy: right answers of the model.
+        steering: a steering curve.
+        carry_over: what layers carry from one language to another.
+        lens: logit-lens curves of the model.
+        title: heading of the report.
+        notes: paragraphs that have to be read first, such as what the model is.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        LensNeuronsError: parts or cards of other neurons, or a value that a figure refuses.
+    """
+    values = ReportValues(
+        neurons, parts, cards, effects, comparison, claims, series, accuracy, steering, carry_over,
+        lens,
+    )  # fmt: skip
+    values.require_own_cards()
+    templates = Path(__file__).parent / "templates"
+    tabs = [
+        {
+            "name": tab.name,
+            "heading": tab.heading,
+            "sections": [(one, one.figure and take_apart(one.figure)) for one in tab.sections],
+        }
+        for tab in make_tabs(values)
+    ]
+    template = html_templates("lensneurons.reports", _shown).get_template("page.html.jinja")
+    page = template.render(
+        title=title,
+        notes=notes,
+        model=neurons.provenance.model,
+        key_numbers=key_numbers(neurons),
+        summary=list(find_all(values)),
+        tabs=tabs,
+        told_table=told_table(neurons),
+        table=table_data(values),
+        cards=[report_card(card) for card in cards],
+        provenance=provenance_table(neurons.provenance),
+        citations=Markup.escape(CITATIONS.replace("VERSION", __version__)),
+        themes=themes(),
+        plotly=Markup(get_plotlyjs()),
+        style=Markup((templates / "page.css").read_text("utf-8")),
+        script=Markup((templates / "page.js").read_text("utf-8")),
+        version=__version__,
+        cell=write_cell,
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    return Path(path)
+
+
+def _shown(value: object) -> object:
+    """What the template writes for a value: a string with everything in it visible."""
+    return visible(value) if type(value) is str else value
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure taken apart: its texts become text of the report, the rest is drawn.
+
+    On a report, titles and notes wrap on a phone, can be selected, and are read aloud.
+
+    Attributes:
+        title: what it shows or finds.
+        notes: what has to be known to read it, and its findings, a sentence each.
+        spec: data and layout, as JSON values, without title and template; the report adds the
+            template of the light or the dark ground.
+        height: pixels.
+        zooms_both: whether both axes are zoomed, as in a heat map; else the horizontal one.
+    """
+
+    title: str
+    notes: tuple[str, ...]
+    spec: dict[str, Any]
+    height: int
+    zooms_both: bool
+
+
+def take_apart(figure: go.Figure) -> ReportFigure:
+    """Title, notes and picture of a figure of `lensneurons.plots`."""
+    spec: dict[str, Any] = json.loads(figure.to_json() or "{}")
+    layout = spec["layout"]
+    told, margin = layout.pop("meta"), layout["margin"]
+    above, below = told["pixels"]["above"] - _KEPT_ABOVE, told["pixels"]["below"]
+    for name in ("title", "template", "width", "paper_bgcolor", "plot_bgcolor"):
+        layout.pop(name, None)
+    shown = [note for note in layout.get("annotations", []) if note.get("name") != "finding"]
+    layout |= {
+        "annotations": shown,
+        "margin": {**margin, "t": margin["t"] - above, "b": margin["b"] - below},
+        "height": layout["height"] - above - below,
+        "autosize": True,
+    }
+    return ReportFigure(
+        title=told["title"],
+        notes=(*told["notes"], *told["findings"]),
+        spec={"data": spec["data"], "layout": layout},
+        height=layout["height"],
+        zooms_both=any(trace["type"] == "heatmap" for trace in spec["data"]),
+    )
+
+
+def themes() -> dict[str, Any]:
+    """The templates of a light and of a dark report, as JSON values, on the report's own ground."""
+    found: dict[str, Any] = {}
+    for name, (ground, line) in _HOVER.items():
+        empty = in_theme(go.Figure(), "dark" if name == "dark" else "light")
+        template = json.loads(empty.to_json() or "{}")["layout"]["template"]
+        layout = template["layout"]
+        layout |= {"paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR}
+        layout["hoverlabel"] |= {"bgcolor": ground, "bordercolor": line}
+        layout["hoverlabel"]["font"]["color"] = layout["font"]["color"]
+        found[name] = template
+    return found

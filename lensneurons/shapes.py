@@ -57,7 +57,6 @@ TokenIds = Int64[Tensor, "batch pos"]
 AttentionMask = Int64[Tensor, "batch pos"]
 CountedMask = Bool[Tensor, "batch pos"]
 Activation = Float[Tensor, "batch pos d_mlp"]
-Residual = Float[Tensor, "batch pos d_model"]
 Logits = Float[Tensor, "batch pos vocabulary"]
 
 # Chosen neurons of one layer
@@ -68,48 +67,13 @@ RecordedActivation = Float[Tensor, "token neurons"]
 RowCounts = Int64[Array, "batch d_mlp"]
 NeuronSums = Float64[Array, "d_mlp"]
 
-# One value a token of the vocabulary
-VocabularyScores = Float64[Array, "vocabulary"]
-
-# What matters: one value a neuron and language
-Importances = Float64[Array, "layer neuron language"]
-
-# The strongest activations of chosen neurons, and where they were
-TopValues = Float64[Array, "neurons k"]
-TopPlaces = Int64[Array, "neurons k 2"]
-
 # An encoded corpus, flat
 TextNumbers = Int[Array, "texts"]
-
-# Effects of removing sets of neurons; a setting is a union of classes, a row a language
-TextEffects = Float64[Array, "setting row texts"]
-Cells = Float64[Array, "setting row language"]
-DrawnCells = Float64[Array, "draw setting row language"]
-SetSizes = Int64[Array, "setting row"]
-
-# Activations of one run put into another, and what the model then says
-PatchedValues = Float64[Array, "layer pair outcome"]
-UnpatchedValues = Float64[Array, "pair outcome"]
-LayerLanguages = Float64[Array, "layer language"]
-
-# A model steered more and more
-RightAnswers = Bool[Array, "alpha item"]
-SteeredNLL = Float64[Array, "alpha kind item"]
-SteeredTokens = Int64[Array, "kind item"]
 
 # Two models that read the same texts: before and after
 ModelMemberships = Bool[Array, "2 language neurons"]
 RowMask = Bool[Array, "neurons"]
 PairedRates = Float64[Array, "2 language neurons"]
-
-# The residual stream after each layer, read as a next token
-LensMass = Float64[Array, "layer texts token_kind"]
-LensValues = Float64[Array, "layer texts"]
-LensMeans = Float64[Array, "layer language kind"]
-KindSizes = Int64[Array, "token_kind"]
-TokenKinds = Int64[Array, "vocabulary"]
-KindMembers = Float[Tensor, "vocabulary token_kind"]
-Readout = Float[Tensor, "token vocabulary"]
 
 
 @runtime_checkable

@@ -112,6 +112,15 @@ def post_of(model: Any, layer: int = 0, ids: torch.Tensor = IDS) -> torch.Tensor
     return seen[0]
 
 
+def state_of(model: Any, ids: torch.Tensor = IDS) -> tuple[Any, ...]:
+    """Logits as bytes, every hook of every module, and how deep TransformerLens's blocks are."""
+    logits, hooks = logits_of(model, ids), {}  # the first pass makes some attributes
+    for name, module in model.named_modules():
+        torch_hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        hooks[name] = torch_hooks, list(getattr(module, "fwd_hooks", [])), list(vars(module))
+    return logits.numpy().tobytes(), hooks, getattr(model, "context_level", 0)
+
+
 @torch.no_grad()
 def losses_by_hand(model: Any, ids: list[int]) -> torch.Tensor:
     """Cross-entropy [pos - 1] of one text under a Hugging Face model, without padding or mask."""

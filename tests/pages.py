@@ -71,7 +71,7 @@ def card(found: LanguageNeurons, name: str, texts: dict[str, tuple[str, str, str
         TokenValue(i, text[1], 2.0, 5.0 - i / 10) for i, text in enumerate(texts.values())
     )
     return NeuronCard(
-        record=neuron_facts(found, name),
+        facts=neuron_facts(found, name),
         contexts=tuple(contexts),
         vocabulary=VocabularyEffect(name, tokens, tokens[:2], tokens[2:4], 5000),
         importance={"plnd": {k: Weight(0.25, 1 + i) for i, k in enumerate(found.languages)}},

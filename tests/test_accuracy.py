@@ -1,10 +1,8 @@
-"""Accuracy: right number and right language apart, their intervals, and what a file keeps."""
+"""Accuracy: number and language apart, intervals that cover, differences paired by item, files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +10,18 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
+from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, StorageError
 from lensneurons.evaluation import answers as answering
-from lensneurons.evaluation.answers import Accuracy, Answer, accuracy, wilson_interval
+from lensneurons.evaluation.answers import (
+    Accuracy,
+    Answer,
+    accuracy,
+    accuracy_difference,
+    mean_difference,
+    paired_interval,
+    wilson_interval,
+)
 from lensneurons.evaluation.generation import Decoding, Response, generate
 from lensneurons.languages.detection import LanguageGuess
 from lensneurons.values.provenance import Provenance
@@ -52,7 +58,7 @@ WRITTEN = [
 
 
 @pytest.fixture
-def corpus() -> ParallelCorpus:
+def corpus():
     rows = [
         {"id": f"item-{number}", "language": language, "prompt": prompt, "response": response}
         for language, problems in PROBLEMS.items()
@@ -62,12 +68,10 @@ def corpus() -> ParallelCorpus:
 
 
 @pytest.fixture
-def judged(
-    corpus: ParallelCorpus, bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> Accuracy:
+def judged(corpus, bridge, monkeypatch):
     """The answers in `WRITTEN`, as if the model had written them."""
 
-    def write(model: Any, prompts: Any, decoding: Any, **options: Any) -> list[Response]:
+    def write(model, prompts, decoding, **options):
         assert prompts == [item.prompt for item in corpus]
         return [response for response, _, _ in WRITTEN]
 
@@ -78,7 +82,7 @@ def judged(
 # --- judging ---
 
 
-def test_number_and_language_are_judged_apart(judged: Accuracy) -> None:
+def test_number_and_language_are_judged_apart(judged):
     assert [(a.right_answer, a.right_language) for a in judged] == [
         (answer, language) for _, answer, language in WRITTEN
     ]
@@ -90,7 +94,7 @@ def test_number_and_language_are_judged_apart(judged: Accuracy) -> None:
     assert [a.text for a in judged] == [response.text for response, _, _ in WRITTEN]
 
 
-def test_the_table_of_the_languages(judged: Accuracy) -> None:
+def test_the_table_of_the_languages(judged):
     table = judged.per_language()
     assert list(table.index) == ["en", "de", "th"]
     assert table["items"].tolist() == [3, 3, 3]
@@ -108,7 +112,7 @@ def test_the_table_of_the_languages(judged: Accuracy) -> None:
     assert (narrow["both_high"] < table["both_high"]).all()
 
 
-def wilson_by_hand(right: int, n: int, z: float) -> tuple[float, float]:
+def wilson_by_hand(right, n, z):
     """Wilson 1927: the shares p whose own standard error reaches the found one."""
     share, scale = right / n, 1 + z**2 / n
     middle = (share + z**2 / (2 * n)) / scale
@@ -117,13 +121,13 @@ def wilson_by_hand(right: int, n: int, z: float) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (1, 7), (123, 250)])
-def test_wilsons_interval(right: int, n: int) -> None:
+def test_wilsons_interval(right, n):
     assert wilson_interval(right, n) == pytest.approx(
         wilson_by_hand(right, n, 1.959963984540054), abs=1e-12
     )
 
 
-def test_wilsons_interval_covers_what_it_says() -> None:
+def test_wilsons_interval_covers_what_it_says():
     """Shares of 5 to 95 % of 50 items: exact coverage over the binomial, not simulated."""
     from scipy.stats import binom
 
@@ -136,12 +140,10 @@ def test_wilsons_interval_covers_what_it_says() -> None:
     assert min(covered) > 0.9
 
 
-def test_names_of_the_prompt_and_given_ones_are_ignored(
-    corpus: ParallelCorpus, bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_of_the_prompt_and_given_ones_are_ignored(corpus, bridge, monkeypatch):
     asked = []
 
-    def identify(text: str, **options: Any) -> LanguageGuess:
+    def identify(text, **options):
         asked.append(options)
         return LanguageGuess("th", 1.0, "Thai")
 
@@ -157,7 +159,7 @@ def test_names_of_the_prompt_and_given_ones_are_ignored(
     assert [a.right_language for a in result] == [False] * 6 + [True] * 3
 
 
-def test_another_identification_takes_any_language(bridge: Callable[..., Any]) -> None:
+def test_another_identification_takes_any_language(bridge):
     rows = [{"id": "1", "language": k, "prompt": "2 + 3 = ", "response": "5"} for k in ("ig", "en")]
     corpus = build_corpus(rows)
     options: dict[str, Any] = {"max_new_tokens": 2, "progress": False}
@@ -172,9 +174,7 @@ def test_another_identification_takes_any_language(bridge: Callable[..., Any]) -
 # --- the whole way ---
 
 
-def test_the_texts_are_those_of_generate_and_hooks_act(
-    corpus: ParallelCorpus, bridge: Callable[..., Any]
-) -> None:
+def test_the_texts_are_those_of_generate_and_hooks_act(corpus, bridge):
     model = bridge("Llama")
     prompts = [item.prompt for item in corpus]
     options: dict[str, Any] = {"max_new_tokens": 6, "temperature": 0.9, "seed": 5}
@@ -189,9 +189,7 @@ def test_the_texts_are_those_of_generate_and_hooks_act(
     assert before.decoding == Decoding(max_new_tokens=6, temperature=0.9, seed=5)
 
 
-def test_the_demo_corpus_is_answered(bridge: Callable[..., Any]) -> None:
-    from lensneurons.corpora.corpus import load_corpus
-
+def test_the_demo_corpus_is_answered(bridge):
     corpus = load_corpus("demo", limit=2, languages=["zh"])
     result = accuracy(bridge("Bloom"), corpus, max_new_tokens=3, progress=False)
     assert [a.id for a in result] == list(corpus.ids)
@@ -208,9 +206,7 @@ def test_the_demo_corpus_is_answered(bridge: Callable[..., Any]) -> None:
         ({"prompt": ""}, r"'item-1' \(de\) has no prompt: accuracy needs problems"),
     ],
 )
-def test_items_without_a_problem_are_refused(
-    corpus: ParallelCorpus, change: dict[str, str], message: str
-) -> None:
+def test_items_without_a_problem_are_refused(corpus, change, message):
     items = list(corpus.items)
     items[4] = replace(items[4], **change)
     with pytest.raises(CorpusError, match=message):
@@ -226,9 +222,7 @@ def test_items_without_a_problem_are_refused(
         ({"max_new_tokens": 190}, "beyond the model's context of 192"),
     ],
 )
-def test_options_out_of_range_are_refused_before_any_pass(
-    corpus: ParallelCorpus, bridge: Callable[..., Any], options: dict[str, Any], message: str
-) -> None:
+def test_options_out_of_range_are_refused_before_any_pass(corpus, bridge, options, message):
     model, passes = bridge("Llama"), []
     hook = ("blocks.0.mlp.hook_post", lambda tensor, hook: passes.append(1))
     with model.hooks(fwd_hooks=[hook]), pytest.raises(LensNeuronsError, match=message):
@@ -237,7 +231,7 @@ def test_options_out_of_range_are_refused_before_any_pass(
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
-def test_a_level_that_is_none_is_refused(judged: Accuracy, level: float) -> None:
+def test_a_level_that_is_none_is_refused(judged, level):
     with pytest.raises(LensNeuronsError, match=f"level={level}: coverage is a number between"):
         judged.per_language(level=level)
 
@@ -245,7 +239,7 @@ def test_a_level_that_is_none_is_refused(judged: Accuracy, level: float) -> None
 # --- as a value ---
 
 
-def test_it_comes_back_from_its_file(judged: Accuracy, tmp_path: Path) -> None:
+def test_it_comes_back_from_its_file(judged, tmp_path):
     path = judged.save(tmp_path / "deep" / "accuracy.safetensors")
     again = Accuracy.load(path)
     assert again.answers == judged.answers
@@ -258,7 +252,7 @@ def test_it_comes_back_from_its_file(judged: Accuracy, tmp_path: Path) -> None:
         Accuracy.load(tmp_path / "nothing")
 
 
-def test_a_number_beyond_floats_is_kept(tmp_path: Path) -> None:
+def test_a_number_beyond_floats_is_kept(tmp_path):
     guess = LanguageGuess(None, 0.0, None)
     answer = Answer("1", "en", "9" * 400, 5.0, float("inf"), guess, False)
     one = Accuracy((answer,), Decoding(), Provenance())
@@ -266,7 +260,7 @@ def test_a_number_beyond_floats_is_kept(tmp_path: Path) -> None:
     assert not answer.right_answer
 
 
-def test_its_table_has_one_row_an_answer(judged: Accuracy) -> None:
+def test_its_table_has_one_row_an_answer(judged):
     table = judged.to_pandas()
     assert list(table.columns) == [
         "id", "language", "text", "expected", "number", "guess", "confidence", "script",
@@ -278,9 +272,93 @@ def test_its_table_has_one_row_an_answer(judged: Accuracy) -> None:
     assert pd.isna(table["guess"][4])
 
 
-def test_it_shows_itself(judged: Accuracy) -> None:
+def test_it_shows_itself(judged):
     shown = repr(judged)
     assert "9 answers in 3 languages" in shown
     assert "right answer 55.6%, right language 55.6%, both 33.3%" in shown
     html = judged._repr_html_()
     assert "<td>German</td><td>3</td><td>67 % (21-94)</td>" in html
+
+
+# --- two runs, paired by item ---
+
+
+def answers(right):
+    """Answers by language; a letter an item: r right, w wrong, o right in another language, - not
+    asked."""
+    rows = [
+        Answer(f"i{n}", tag, "", 1.0, 0.0 if letter == "w" else 1.0,
+               LanguageGuess("fr" if letter == "o" else tag, 1.0, None), True)
+        for tag, letters in right.items()
+        for n, letter in enumerate(letters)
+        if letter != "-"
+    ]  # fmt: skip
+    return Accuracy(tuple(rows), Decoding(), Provenance())
+
+
+BEFORE = answers({"en": "rrrrr", "th": "wwwwwwww", "zh": "rwrwo"})
+AFTER = answers({"zh": "rrrww", "th": "rrrrrrww", "en": "rrrr-"})
+
+
+def test_items_are_paired_by_name_and_language():
+    table = accuracy_difference(BEFORE, AFTER)
+    assert table.index.tolist() == ["en", "th", "zh"]
+    assert table["items"].tolist() == [4, 8, 5]
+    assert table["before"].tolist() == [1.0, 0.0, 0.4]
+    assert np.allclose(table["after"], [1.0, 6 / 8, 3 / 5])
+    assert np.allclose(table["change"], [0, 6 / 8, 1 / 5])
+    # McNemar, two-sided: 6 of 6 changes upward; 1 of 1; no change at all
+    assert np.allclose(table["p"], [1.0, 2 / 2**6, 1.0])
+    other = accuracy_difference(BEFORE, AFTER, verdict="right_answer").loc["zh"]
+    assert np.isclose(other["before"], 3 / 5)
+    assert np.isclose(other["change"], 0)
+
+
+def test_an_interval_is_not_empty_where_nothing_changed():
+    low, high = paired_interval(np.ones(30, bool), np.ones(30, bool))
+    assert -0.2 < low < -0.05
+    assert 0.05 < high < 0.2
+
+
+def test_intervals_turn_with_their_sides():
+    random = np.random.default_rng(0)
+    one, other = random.random(50) < 0.4, random.random(50) < 0.7
+    low, high = paired_interval(one, other)
+    back = paired_interval(other, one)
+    assert np.allclose(back, (-high, -low))
+    assert low < other.mean() - one.mean() < high
+
+
+@pytest.mark.parametrize(
+    ("n", "gain", "loss", "right"), [(20, 0.2, 0.05, 0.3), (60, 0.1, 0.1, 0.7)]
+)
+def test_intervals_cover_the_truth(n, gain, loss, right):
+    """Items that are right before with one chance, and change with two others."""
+    random = np.random.default_rng(1)
+    truth, held, trials = (1 - right) * gain - right * loss, 0, 600
+    for _ in range(trials):
+        before = random.random(n) < right
+        moved = random.random(n) < np.where(before, loss, gain)
+        low, high = paired_interval(before, before ^ moved)
+        held += low <= truth <= high
+    assert 0.93 <= held / trials <= 0.995
+
+
+def test_the_mean_weighs_languages_alike_and_draws_items_together():
+    found = mean_difference(BEFORE, AFTER)
+    assert np.isclose(found.estimate, np.mean([0, 6 / 8, 1 / 5]))
+    assert found.low < found.estimate < found.high
+    assert np.isclose(mean_difference(BEFORE, AFTER, languages=["th", "en"]).estimate, 3 / 8)
+    same = mean_difference(BEFORE, BEFORE)
+    assert (same.low, same.estimate, same.high) == (0, 0, 0)
+
+
+def test_what_cannot_be_paired_is_refused():
+    with pytest.raises(CorpusError, match="no item was asked both before and after"):
+        accuracy_difference(BEFORE, answers({"de": "rr"}))
+    with pytest.raises(CorpusError, match=r"no item was asked in \['de'\]"):
+        mean_difference(BEFORE, AFTER, languages=["de", "en"])
+    with pytest.raises(LensNeuronsError, match="verdict='all' is not known"):
+        accuracy_difference(BEFORE, AFTER, verdict="all")
+    with pytest.raises(LensNeuronsError, match="level"):
+        mean_difference(BEFORE, AFTER, level=1.5)

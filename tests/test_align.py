@@ -228,11 +228,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 
 def test_a_checkpoint_that_was_half_written_is_left_out(run, tmp_path):
     folder = shutil.copytree(run.folder, tmp_path / "run")
-    for path, broken in (("checkpoint-6/trainer_state.json", '{"global_st'), ("checkpoint-4", "")):
-        if broken:
-            (folder / path).write_text(broken)
-        else:
-            (folder / path / "optimizer.pt").unlink()
+    (folder / "checkpoint-6/trainer_state.json").write_text('{"global_st')
+    (folder / "checkpoint-4/optimizer.pt").unlink()
     assert training._last_whole(folder) == str(folder / "checkpoint-2")
     assert not (folder / "checkpoint-6").exists()
 
@@ -241,19 +238,16 @@ def test_a_finished_folder_is_read_and_another_plan_refused(run, model_folder, m
     monkeypatch.setattr(training, "_make_trainer", None)
     again = align(model_folder("Llama"), PAIRS, run.folder, **OPTIONS)
     assert (again.log, again.n_pairs, again.provenance) == (run.log, 16, run.provenance)
+    kept = json.loads((run.folder / "alignment.json").read_text())
+    assert (kept["settings"]["steps"], kept["n_pairs"], kept["log"]) == (6, 16, list(run.log))
+    assert repr(again) == repr(run)
+    assert "held out" in run._repr_html_()
     with pytest.raises(ProvenanceError, match="rank: 3, now 4"):
         align(model_folder("Llama"), PAIRS, run.folder, **OPTIONS | {"rank": 4})
     with pytest.raises(ProvenanceError, match="corpora: "):
         align(model_folder("Llama"), PAIRS.shuffled(), run.folder, **OPTIONS)
     with pytest.raises(ProvenanceError, match="weights: "):
         align(model_folder("Llama", 1), PAIRS, run.folder, **OPTIONS)
-
-
-def test_the_folder_is_plain_json(run):
-    kept = json.loads((run.folder / "alignment.json").read_text())
-    assert kept["settings"]["steps"] == 6
-    assert "Alignment(" in repr(run)
-    assert "held out" in run._repr_html_()
 
 
 # --- what is refused ---
@@ -302,18 +296,19 @@ def test_pairs_are_held_out_problem_by_problem():
 
 
 def test_adapters_that_do_not_fit_are_refused(run, model_folder, tmp_path):
-    with pytest.raises(ModelError, match="does not fit .* or could not be read"):
-        load_model(model_folder("GPT2"), adapter=run.folder)
-    with pytest.raises(ModelError, match="holds no adapter_config.json"):
-        load_model(model_folder("Llama"), adapter=tmp_path)
-    with pytest.raises(ModelError, match="is not a folder"):
-        load_model(model_folder("Llama"), adapter=tmp_path / "none")
-    with pytest.raises(LensNeuronsError, match="adapter='zh-dd' is not known"):
-        load_model("demo", adapter="zh-dd")
     broken = shutil.copytree(run.folder, tmp_path / "broken")
     (broken / "adapter_model.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(ModelError, match="could not be read"):
-        load_model(model_folder("Llama"), adapter=broken)
+    (tmp_path / "empty").mkdir()
+    for family, folder, told in (
+        ("GPT2", run.folder, "does not fit .* or could not be read"),
+        ("Llama", tmp_path / "empty", "holds no adapter_config.json"),
+        ("Llama", tmp_path / "none", "is not a folder"),
+        ("Llama", broken, "could not be read"),
+    ):
+        with pytest.raises(ModelError, match=told):
+            load_model(model_folder(family), adapter=folder)
+    with pytest.raises(LensNeuronsError, match="adapter='zh-dd' is not known"):
+        load_model("demo", adapter="zh-dd")
 
 
 # --- the figure ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from lensneurons.errors import (
     StorageError,
 )
 from lensneurons.evaluation.generation import Decoding
+from lensneurons.values.files import load_rows, save_rows
 from lensneurons.values.provenance import Provenance
 
 ROWS = [
@@ -161,7 +163,7 @@ def test_any_function_can_score_and_sees_the_pivot_of_each_item():
     assert scored.scorer == "length"
 
 
-def test_scores_survive_interruption_and_files(tmp_path, monkeypatch):
+def test_scores_survive_interruption(tmp_path, monkeypatch):
     monkeypatch.setattr(answers, "ANSWERS_A_BLOCK", 1)
     calls = []
 
@@ -177,29 +179,21 @@ def test_scores_survive_interruption_and_files(tmp_path, monkeypatch):
     done = score_responses(ANSWERS, CORPUS, **ask)
     assert len(calls) == 5
     assert ScoredResponses.load(tmp_path / "s").rows == done.rows
-    assert done.save(tmp_path / "x.jsonl").read_text(encoding="utf-8").count("\n") == 5
     with pytest.raises(ProvenanceError, match="scorer: 'stubborn', now 'consistency'"):
         score_responses(ANSWERS, CORPUS, run_dir=tmp_path / "s", progress=False)
 
 
-def test_what_cannot_be_scored_is_refused():
-    with pytest.raises(CorpusError, match="the corpus has not a response to it in 'en'"):
-        score_responses(ANSWERS, CORPUS.select(["de", "th"]), progress=False)
-    with pytest.raises(CorpusError, match="the corpus has not this item"):
-        score_responses(ANSWERS, CORPUS.select(["en", "th"]), progress=False)
-    with pytest.raises(LensNeuronsError, match="scorer='bleu' is not known"):
-        score_responses(ANSWERS, CORPUS, scorer="bleu", progress=False)
-
-
-def test_a_foreign_or_damaged_file_is_refused(tmp_path):
-    path = ANSWERS.save(tmp_path / "r.jsonl")
-    with pytest.raises(StorageError, match="holds sampled responses, but scored responses"):
-        ScoredResponses.load(path)
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(StorageError, match="is damaged"):
-        SampledResponses.load(path)
-    with pytest.raises(StorageError, match="does not exist"):
-        SampledResponses.load(tmp_path / "none.jsonl")
+@pytest.mark.parametrize(
+    ("languages", "scorer", "told"),
+    [
+        (["de", "th"], "consistency", "the corpus has not a response to it in 'en'"),
+        (["en", "th"], "consistency", "the corpus has not this item"),
+        (["en", "de", "th"], "bleu", "scorer='bleu' is not known"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(languages, scorer, told):
+    with pytest.raises(LensNeuronsError, match=told):
+        score_responses(ANSWERS, CORPUS.select(languages), scorer=scorer, progress=False)
 
 
 # --- translation likelihood ---
@@ -353,11 +347,8 @@ def test_shuffled_pairs_are_the_same_texts_half_of_them_turned():
     assert "shuffled" in repr(control)
 
 
-def test_pairs_keep_themselves(tmp_path):
-    pairs = preference_pairs(HAND).shuffled(seed=4)
-    loaded = PreferencePairs.load(pairs.save(tmp_path / "pairs.jsonl"))
-    assert loaded.rows == pairs.rows
-    assert (loaded.shuffle_seed, loaded.provenance) == (4, pairs.provenance)
+def test_pairs_can_be_selected():
+    pairs = preference_pairs(HAND)
     assert pairs.select(["th"]).languages == ("th",)
     with pytest.raises(CorpusError, match=r"no pairs in \['bn'\]"):
         pairs.select(["bn"])
@@ -372,7 +363,33 @@ def test_answers_without_a_pair_are_refused():
         preference_pairs(HAND, per_item=0)
 
 
-@pytest.mark.parametrize("value", [ANSWERS, HAND, preference_pairs(HAND)])
+# --- files ---
+
+PAIRS = preference_pairs(HAND)
+
+
+@pytest.mark.parametrize("value", [ANSWERS, HAND, PAIRS, PAIRS.shuffled(seed=4)])
+def test_files_come_back_and_keep_their_layout(value, tmp_path):
+    """A header and one JSON line a row; a coin that was not tossed may stand there as null."""
+    path = value.save(tmp_path / "rows.jsonl")
+    rows, details = load_rows(path, value.FILE_KIND)
+    assert rows == [asdict(row) for row in value]
+    names = {"decoding"} if value is ANSWERS else {"pivot", "scorer"}
+    assert details.keys() - {"shuffle_seed"} == names | {"provenance"}
+    null = save_rows(tmp_path / "null", value.FILE_KIND, rows, {"shuffle_seed": None, **details})
+    for file in (path, null):
+        loaded = type(value).load(file)
+        assert vars(loaded) == {name: vars(value)[name] for name in vars(loaded)}
+        assert loaded.fingerprint == value.fingerprint
+    other = ScoredResponses if value is not HAND else SampledResponses
+    with pytest.raises(StorageError, match=f"holds {value.FILE_KIND}, but {other.FILE_KIND}"):
+        other.load(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(StorageError, match="is damaged"):
+        type(value).load(path)
+
+
+@pytest.mark.parametrize("value", [ANSWERS, HAND, PAIRS])
 def test_values_show_themselves(value):
     assert value._repr_html_().startswith("<table>")
     assert type(value).__name__ in repr(value)

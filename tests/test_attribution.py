@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from inspect import unwrap
 
+import edited
 import numpy as np
 import pytest
 import tiny
@@ -13,6 +14,7 @@ from oracle import encode_by_hand
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lensneurons.activations.collection import collect
+from lensneurons.cards import attribution
 from lensneurons.cards.attribution import Importance, importance
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
@@ -27,15 +29,10 @@ ARCHITECTURES = ("Llama", "Gemma2", "Phi3", "GPT2", "OPT", "Bloom")
 
 def last_matrix(hf, architecture):
     """For each layer the module that reads hook_post, and its rows [neuron, d_model]."""
-    if architecture == "GPT2":  # Conv1D is stored the other way round
-        return [(block.mlp.c_proj, block.mlp.c_proj.weight) for block in hf.transformer.h]
-    if architecture == "Bloom":
-        found = [block.mlp.dense_4h_to_h for block in hf.transformer.h]
-    elif architecture == "OPT":
-        found = [block.fc2 for block in hf.model.decoder.layers]
-    else:
-        found = [block.mlp.down_proj for block in hf.model.layers]
-    return [(module, module.weight.T) for module in found]
+    layers, _, out = edited.NAMES.get(architecture, edited.USUAL)
+    found = [block.get_submodule(out) for block in hf.get_submodule(layers)]
+    # Conv1D is stored the other way round.
+    return [(one, one.weight if architecture == "GPT2" else one.weight.T) for one in found]
 
 
 @contextmanager
@@ -184,7 +181,7 @@ def test_hooks_are_gone_after_an_error(bridge, monkeypatch):
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("lensneurons.cards.attribution._summed_nll", fail)
+    monkeypatch.setattr(attribution, "_summed_nll", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         importance(bridge("Llama"), CORPUS, method="activation_gradient")
     assert not has_hooks(bridge("Llama"))
@@ -225,23 +222,19 @@ def test_hooks_of_others_act(method, bridge):
 
 @pytest.mark.parametrize("method", ["plnd", "activation_gradient"])
 def test_a_hook_that_does_not_fire_is_noticed(method, bridge, monkeypatch):
-    import lensneurons.cards.attribution as module
-
-    whole = module._on_post
-    monkeypatch.setattr(module, "_on_post", lambda site, act: whole(site, act)[:-1])
+    whole = attribution._on_post
+    monkeypatch.setattr(attribution, "_on_post", lambda site, act: whole(site, act)[:-1])
     with pytest.raises(LensNeuronsError, match=r"hook_post came from 2 of 3 layers, \[52\] wide"):
         importance(bridge("Llama"), CORPUS, method=method)
 
 
 def test_a_hook_on_a_copy_is_noticed(bridge, monkeypatch):
-    import lensneurons.cards.attribution as module
-
-    whole = module._on_post
+    whole = attribution._on_post
 
     def deaf(site, act):
         return [(n, lambda t, hook, h=h: (h(t, hook), None)[1]) for n, h in whole(site, act)]
 
-    monkeypatch.setattr(module, "_on_post", deaf)
+    monkeypatch.setattr(attribution, "_on_post", deaf)
     with pytest.raises(LensNeuronsError, match="the NLL does not depend on hook_post"):
         importance(bridge("Llama"), CORPUS, method="activation_gradient")
 
@@ -297,10 +290,7 @@ def test_top_and_rank_go_by_size(value):
     assert value.rank("L2N0") == {"zh": 6, "sw": 6}
 
 
-def test_the_value_is_kept_and_shown(value, tmp_path):
-    loaded = Importance.load(value.save(tmp_path / "importance.safetensors"))
-    assert np.array_equal(loaded.value, VALUE)
-    assert (loaded.languages, loaded.method) == (value.languages, value.method)
+def test_the_value_is_shown(value):
     table = value.to_pandas()
     assert table.shape == (12, 5)
     row = table[(table["name"] == "L1N0") & (table["language"] == "sw")].iloc[0]
@@ -309,8 +299,6 @@ def test_the_value_is_kept_and_shown(value, tmp_path):
         "Importance(activation_gradient: 3 layers x 2 neurons in zh sw; nats a token)"
     )
     assert "<td>L0N1 -3, L1N1 3, L1N0 2, L0N0 1, L2N1 0.1</td>" in value._repr_html_()
-    with pytest.raises(ValueError, match="read-only"):
-        value.value[0, 0, 0] = 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from inspect import unwrap
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,19 +12,19 @@ from hypothesis import strategies as st
 
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.tokens.batches import item_groups, make_batch, plan_batches
-from lensneurons.tokens.encoding import EncodedCorpus, encode
+from lensneurons.tokens.encoding import encode
 
 # A wrong choice is given on purpose: it steps around the suite's type checker.
 make_anything = unwrap(make_batch)
 
 
-def varied() -> EncodedCorpus:
+def varied():
     lengths = {"en": [3, 9, 1, 9, 4], "sw": [2, 2, 30, 5, 7]}
     pairs = {tag: [("Tom " * n, "has " * (n + 1)) for n in sizes] for tag, sizes in lengths.items()}
     return encode(load_corpus(pairs), words())
 
 
-def test_the_plan_is_one_language_longest_first_and_within_its_budget() -> None:
+def test_the_plan_is_one_language_longest_first_and_within_its_budget():
     encoded = varied()
     # Lengths are 2n + 3: 9 21 5 21 11 in English, 7 7 63 13 17 in Swahili.
     plan = [batch.tolist() for batch in plan_batches(encoded, batch_tokens=42)]
@@ -34,7 +33,7 @@ def test_the_plan_is_one_language_longest_first_and_within_its_budget() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 300))
-def test_every_plan_covers_every_text_once(batch_tokens: int) -> None:
+def test_every_plan_covers_every_text_once(batch_tokens):
     encoded = varied()
     plan = plan_batches(encoded, batch_tokens=batch_tokens)
     assert sorted(np.concatenate(plan).tolist()) == list(range(len(encoded)))
@@ -46,7 +45,7 @@ def test_every_plan_covers_every_text_once(batch_tokens: int) -> None:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_padding_changes_neither_tokens_nor_counts(side: Any) -> None:
+def test_padding_changes_neither_tokens_nor_counts(side):
     encoded = varied()
     for rows in plan_batches(encoded, batch_tokens=60):
         batch = make_batch(encoded, rows, padding_side=side)
@@ -62,7 +61,7 @@ def test_padding_changes_neither_tokens_nor_counts(side: Any) -> None:
         assert not (batch.counted & (batch.attention_mask == 0)).any()
 
 
-def test_padding_stands_on_its_side() -> None:
+def test_padding_stands_on_its_side():
     encoded = varied()
     right, left = (make_batch(encoded, [0, 2], padding_side=s) for s in ("right", "left"))
     assert right.attention_mask.tolist() == [[1] * 9, [1] * 5 + [0] * 4]
@@ -82,12 +81,12 @@ def test_padding_stands_on_its_side() -> None:
         (lambda e: item_groups(e.item_ids, 0), "n_groups=0 leaves no group"),
     ],
 )
-def test_what_is_no_batch_is_refused(call: Any, message: str) -> None:
+def test_what_is_no_batch_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(varied())
 
 
-def test_groups_depend_on_the_id_alone() -> None:
+def test_groups_depend_on_the_id_alone():
     # From Python's hashlib at a prompt; pinned because results on disk hold these groups.
     assert item_groups(["1", "2", "3", "小"], 100).tolist() == [10, 0, 61, 49]
     names = [str(number) for number in range(2000)]

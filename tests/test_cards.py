@@ -27,6 +27,8 @@ from lensneurons.models.forward import has_hooks
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.tokens.encoding import encode
+from lensneurons.tokens.prepared import prepare
 
 CORPUS = tiny.tiny_corpus().head(4)
 LANGUAGES = ("zh", "ja", "en")
@@ -130,7 +132,7 @@ def test_counts_alone_have_no_mean():
 
 def test_every_line_is_what_its_function_gives(card, llama, neurons, statistics, name):
     alone = NeuronSet.from_names([name], n_layers=tiny.LAYERS, d_mlp=tiny.D_MLP)
-    assert card.record == neuron_facts(neurons, name, statistics=statistics)
+    assert card.facts == neuron_facts(neurons, name, statistics=statistics)
     assert card.contexts == top_contexts(llama, CORPUS, alone, k=2).rows
     assert card.vocabulary == promoted_tokens(llama, name, k=4)
     for method in ("plnd", "activation_gradient"):
@@ -231,7 +233,7 @@ def test_the_page_holds_every_line(card):
         assert context.token.replace("\n", "\N{RETURN SYMBOL}\N{ZERO WIDTH SPACE}") in page.text
     for heading in ("p [95 %]", "mean activation", "length written", "gradient", "NLL without it"):
         assert heading in page.text
-    for word in ("promotes", "suppresses", "hears", card.record.name, "156 neurons"):
+    for word in ("promotes", "suppresses", "hears", card.facts.name, "156 neurons"):
         assert word in page.text
     assert page.seen.count("mark") == len(card.contexts)
     assert len(card._repr_html_()) < 60_000
@@ -246,7 +248,7 @@ def test_changes_have_signs_unless_they_are_nothing(card):
 
 def test_whatever_texts_hold_is_escaped(card):
     evil = "<script>alert('&')</script>"
-    context = Context(card.record.name, "en", evil, 3, 1.5, evil, evil, evil)
+    context = Context(card.facts.name, "en", evil, 3, 1.5, evil, evil, evil)
     token = TokenValue(1, evil + "\n", 1.0, 1.0)
     vocabulary = replace(card.vocabulary, promoted=(token,), suppressed=(), heard=(token,))
     hurt = replace(card, contexts=(context,), vocabulary=vocabulary, source=evil)
@@ -267,7 +269,7 @@ def test_a_card_with_little_on_it(llama, neurons, name):
 
 def test_the_card_as_json(card):
     values = json.loads(json.dumps(card.to_dict()))
-    assert values["record"]["name"] == card.record.name
+    assert values["record"]["name"] == card.facts.name
     assert values["effect"] == card.effect
     assert values["contexts"][0]["token"] == card.contexts[0].token
     assert values["importance"]["plnd"]["en"]["rank"] == card.importance["plnd"]["en"].rank
@@ -275,16 +277,8 @@ def test_the_card_as_json(card):
     assert "without it NLL " in repr(card)
 
 
-def test_a_saved_card_is_the_same_card(card, llama, neurons, name, tmp_path):
-    assert NeuronCard.load(card.save(tmp_path / "card.jsonl")) == card
-    small = describe(llama, neurons, name, corpus=CORPUS, importances=(), effect=False)
-    again = NeuronCard.load(small.save(tmp_path / "small.jsonl"))
-    assert again == small
-    assert again._repr_html_() == small._repr_html_()
-
-
 def test_no_score_is_null(card, tmp_path):
-    without = replace(card, record=replace(card.record, score=np.inf))
+    without = replace(card, facts=replace(card.facts, score=np.inf))
     path = without.save(tmp_path / "card.jsonl")
     for line in path.read_text(encoding="utf-8").splitlines():
         json.loads(line, parse_constant=pytest.fail)
@@ -321,7 +315,7 @@ def test_many_cards_are_those_of_one_by_one(llama, neurons, statistics, monkeypa
     assert found == tuple(describe(llama, neurons, name, **options) for name in names)
     chosen = NeuronSet.from_names(names, n_layers=tiny.LAYERS, d_mlp=tiny.D_MLP)
     in_order = describe_all(llama, neurons, chosen, **options)
-    assert [card.record.name for card in in_order] == ["L0N3", "L1N50", "L2N7"]
+    assert [card.facts.name for card in in_order] == ["L0N3", "L1N50", "L2N7"]
     assert set(map(repr, in_order)) == set(map(repr, found))
     assert describe_all(llama, neurons, [], **options) == ()
     with pytest.raises(LensNeuronsError, match="names a neuron twice"):
@@ -358,6 +352,8 @@ def test_statistics_of_something_else_are_refused(statistics, neurons):
 def test_refusals(name, options, message, llama, neurons, monkeypatch):
     monkeypatch.setattr("lensneurons.cards.contexts.watching", None)
     monkeypatch.setattr(describing, "describe_all", unwrap(describe_all))
+    monkeypatch.setattr(describing, "prepare", unwrap(prepare))
+    monkeypatch.setattr("lensneurons.tokens.prepared.encode", unwrap(encode))
     with pytest.raises(LensNeuronsError, match=message):
         unwrap(describe)(llama, neurons, name, corpus=CORPUS, **options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -142,14 +143,10 @@ def test_nothing_changed() -> None:
     assert found[SHARED].reason == "there is nothing to measure it on"
 
 
-def test_four_groups_decide_nothing() -> None:
-    found = claims(planted(4), parts=PARTS)
-    row = found["neurons with N = 1"]
+def test_few_groups_decide_nothing_and_one_tells_the_sign() -> None:
+    row = claims(planted(4), parts=PARTS)["neurons with N = 1"]
     assert (row.verdict, row.p, row.reason) == ("undecided", 1 / 16, "p = 0.0625")
     assert claims(planted(4), parts=PARTS, level=0.9)["neurons with N = 1"].verdict == "holds"
-
-
-def test_one_group_decides_nothing_but_tells_the_sign() -> None:
     pair = (run.resample(np.ones(6, np.int64)) for run in runs(plan()))
     found = claims(compare(*pair, tau=TAU, trained=TRAINED), parts=PARTS)
     assert {row.verdict for row in found} == {"undecided"}
@@ -277,17 +274,17 @@ def test_verdicts(ends: tuple, p: tuple | None, verdict: str, reason: str) -> No
     assert (row.measured, row.low, row.high) == (-ends[0], -ends[2], -ends[1])
 
 
-def test_claims_come_back(tmp_path: Path) -> None:
+def test_claims_come_back_and_show_themselves(tmp_path: Path) -> None:
     found = claims(planted(), level=0.9)
     again = Claims.load(found.save(tmp_path / "claims.json"))
     assert again.to_pandas().equals(found.to_pandas())
-    assert repr(again) == repr(found)
-    assert again.level == 0.9
+    assert (repr(again), again.level) == (repr(found), 0.9)
     reloaded = Comparison.load(planted().save(tmp_path / "change.safetensors"))
     assert claims(reloaded, level=0.9).to_pandas().equals(found.to_pandas())
-
-
-def test_claims_show_themselves() -> None:
+    kept = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
+    assert (kept["level"], kept["about"], len(kept["claims"])) == (0.9, found.description, 26)
+    unknown = {"claim": "part 1: specific neurons", "measured": None, "verdict": "undecided"}
+    assert unknown.items() <= kept["claims"][0].items()
     found = claims(planted())
     assert repr(found).startswith(f"Claims({len(found)}: 11 undecided, 15 holds; all 1,600")
     assert list(found.to_pandas()) == [

@@ -29,7 +29,6 @@ from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.reports import report_page
 
 KEYS = {
     "lambda", "lambda_origin", "tau", "selected", "histogram", "histogram_all", "per_language",
@@ -378,7 +377,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without 4 MB of plotly.js each."""
-    monkeypatch.setattr(report_page, "get_plotlyjs", lambda: "")
+    monkeypatch.setattr("lensneurons.reports.report_page.get_plotlyjs", lambda: "")
 
 
 def found_by_hand(llama: tuple[str, Path, Path]) -> tuple[Any, Any, LanguageNeurons]:

@@ -24,17 +24,17 @@ from lensneurons.errors import CorpusError
 TEN = {"bn", "de", "en", "es", "fr", "ja", "ru", "sw", "th", "zh"}
 
 
-def corpus() -> ParallelCorpus:
+def corpus():
     return build_corpus(ROWS, name="small")
 
 
-def refusal(rows: list[dict[str, object]]) -> str:
+def refusal(rows):
     with pytest.raises(CorpusError) as caught:
         build_corpus(rows)
     return str(caught.value)
 
 
-def test_a_corpus_tells_what_it_holds() -> None:
+def test_a_corpus_tells_what_it_holds():
     small = corpus()
     assert small.languages == ("en", "zh", "th")
     assert small.ids == ("1", "2")
@@ -46,14 +46,14 @@ def test_a_corpus_tells_what_it_holds() -> None:
     assert repr(small) == "ParallelCorpus('small': 6 items, 2 ids, 3 languages en zh th)"
 
 
-def test_items_stand_language_by_language_whatever_the_order_of_the_rows() -> None:
+def test_items_stand_language_by_language_whatever_the_order_of_the_rows():
     by_item = sorted(ROWS, key=lambda row: row["id"])
     assert by_item != ROWS
     assert build_corpus(by_item).items == corpus().items
     assert build_corpus(by_item).fingerprint == corpus().fingerprint
 
 
-def test_tables() -> None:
+def test_tables():
     table = corpus().to_pandas()
     assert list(table.columns) == ["id", "language", "prompt", "response"]
     assert len(table) == 6
@@ -63,7 +63,7 @@ def test_tables() -> None:
     assert "<td>zh</td><td>Chinese</td><td>2</td><td>13</td><td>7</td>" in html
 
 
-def test_select_and_head() -> None:
+def test_select_and_head():
     small = corpus()
     assert small.select(languages=["TH", "en"]).languages == ("th", "en")
     assert small.select(languages="zh").languages == ("zh",)
@@ -84,12 +84,12 @@ def test_select_and_head() -> None:
         (lambda c: c.save("x.txt"), r"cannot write .* ends in \.jsonl"),
     ],
 )
-def test_what_cannot_be_selected_is_refused(call: object, message: str) -> None:
+def test_what_cannot_be_selected_is_refused(call, message):
     with pytest.raises(CorpusError, match=message):
         call(corpus())  # type: ignore[operator]
 
 
-def test_all_errors_are_raised_together_with_their_places() -> None:
+def test_all_errors_are_raised_together_with_their_places():
     rows: list[dict[str, object]] = [
         {"id": "1", "language": "en", "prompt": "q", "response": "a"},
         {"id": "1", "language": "eng", "prompt": "q", "response": "b"},
@@ -121,18 +121,18 @@ def test_all_errors_are_raised_together_with_their_places() -> None:
     )
 
 
-def test_an_error_that_repeats_is_said_once() -> None:
+def test_an_error_that_repeats_is_said_once():
     message = refusal([{"id": n, "language": "en", "question": "?"} for n in range(50)])
     assert message.startswith("2 problems in the corpus:")
     assert "record 1 (and 49 more): column 'question' is not understood" in message
     assert "columns={'prompt': 'question'}" in message
 
 
-def test_no_items_is_an_error() -> None:
+def test_no_items_is_an_error():
     assert "no items" in refusal([])
 
 
-def test_unequal_items_are_kept_and_announced_once() -> None:
+def test_unequal_items_are_kept_and_announced_once():
     texts = {"en": ["One.", "Two.", "Three."], "de": ["Eins."], "sw": ["Moja.", "Mbili."]}
     with pytest.warns(CorpusWarning) as caught:
         uneven = load_corpus(texts, name="uneven")
@@ -142,7 +142,7 @@ def test_unequal_items_are_kept_and_announced_once() -> None:
     ]
     if not hasattr(load_corpus, "__wrapped__"):  # else the shape checker's frame is blamed
         assert caught[0].filename == __file__
-    assert [(p.kind, p.where) for p in uneven.problems] == [
+    assert [(p.what, p.where) for p in uneven.problems] == [
         ("unequal items", "de"),
         ("unequal items", "sw"),
     ]
@@ -151,14 +151,14 @@ def test_unequal_items_are_kept_and_announced_once() -> None:
     assert uneven.head(1).problems == ()
 
 
-def test_a_foreign_script_is_noticed_but_foreign_names_are_not() -> None:
+def test_a_foreign_script_is_noticed_but_foreign_names_are_not():
     with pytest.warns(CorpusWarning, match="th: 1 of 2 texts are in another script, ids '2'"):
         load_corpus({"th": ["ทอม met Sally Two", "Il faut bien le faire."]})
     with pytest.warns(CorpusWarning, match="fr: 1 of 1 texts are in another script"):
         load_corpus({"fr": ["Нужно быть в Paris"]})
 
 
-def test_limit_and_languages_apply_before_anything_is_announced() -> None:
+def test_limit_and_languages_apply_before_anything_is_announced():
     texts = {"en": ["One.", "Two."], "de": ["Eins."], "sw": ["Moja.", "Mbili."]}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -168,7 +168,7 @@ def test_limit_and_languages_apply_before_anything_is_announced() -> None:
         load_corpus(texts, limit=0)
 
 
-def test_the_same_content_has_the_same_fingerprint_from_every_source(tmp_path: Path) -> None:
+def test_the_same_content_has_the_same_fingerprint_from_every_source(tmp_path):
     import datasets
 
     small = corpus()
@@ -189,7 +189,7 @@ def test_the_same_content_has_the_same_fingerprint_from_every_source(tmp_path: P
     assert small.fingerprint == "6ae9923765d90750f203c0647511c3377a4992c650671b3b550b2cfc1e520475"
 
 
-def test_saving_is_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_saving_is_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.jsonl"
     small = corpus()
     assert small.save(path) == path
@@ -210,7 +210,7 @@ pairs = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from(["qaa", "qab", "qac"]), pairs, min_size=1))
-def test_a_round_trip_keeps_every_character(texts: dict[str, list[tuple[str, str]]]) -> None:
+def test_a_round_trip_keeps_every_character(texts):
     import tempfile
 
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
@@ -223,7 +223,7 @@ def test_a_round_trip_keeps_every_character(texts: dict[str, list[tuple[str, str
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_any_changed_character_or_order_changes_the_fingerprint(data: st.DataObject) -> None:
+def test_any_changed_character_or_order_changes_the_fingerprint(data):
     rows = [dict(row) for row in ROWS]
     row = data.draw(st.sampled_from(rows))
     column = data.draw(st.sampled_from(["id", "prompt", "response"]))
@@ -235,14 +235,14 @@ def test_any_changed_character_or_order_changes_the_fingerprint(data: st.DataObj
     assert build_corpus(ROWS[::-1]).fingerprint != corpus().fingerprint
 
 
-def test_a_character_moved_across_the_seam_changes_the_fingerprint() -> None:
+def test_a_character_moved_across_the_seam_changes_the_fingerprint():
     whole = [build_corpus([{"id": 1, "language": "en", "prompt": p, "response": r}])
              for p, r in (("ab", "c"), ("a", "bc"))]  # fmt: skip
     assert whole[0].items[0].text == whole[1].items[0].text
     assert whole[0].fingerprint != whole[1].fingerprint
 
 
-def test_the_demo_is_a_corpus_of_ten_languages() -> None:
+def test_the_demo_is_a_corpus_of_ten_languages():
     demo = load_corpus("demo", limit=7, languages=["sw", "en"])
     assert (demo.languages, len(demo.ids), demo.is_parallel) == (("sw", "en"), 7, True)
     assert load_corpus("demo", limit=3).ids == demo.ids[:3]
@@ -256,7 +256,7 @@ def test_the_demo_is_a_corpus_of_ten_languages() -> None:
     ("name", "ids", "first"),
     [("mgsm", 250, "1"), ("msvamp", 1000, "1"), ("flores_sib200", 1004, "548")],
 )
-def test_real_corpora_are_parallel_and_without_problems(name: str, ids: int, first: str) -> None:
+def test_real_corpora_are_parallel_and_without_problems(name, ids, first):
     real = load_corpus(real_data(name))
     assert (real.name, len(real.ids), len(real)) == (name, ids, ids * 10)
     assert set(real.languages) == TEN
@@ -265,13 +265,13 @@ def test_real_corpora_are_parallel_and_without_problems(name: str, ids: int, fir
     assert real.problems == ()
 
 
-def test_the_untranslated_sentences_of_ntrex_are_found() -> None:
+def test_the_untranslated_sentences_of_ntrex_are_found():
     with pytest.warns(CorpusWarning) as caught:
         real = load_corpus(real_data("ntrex"))
     assert len(caught) == 1
     assert len(real.ids) == 1997
     assert real.is_parallel
-    assert [(p.kind, p.where, p.message[-5:]) for p in real.problems] == [
+    assert [(p.what, p.where, p.message[-5:]) for p in real.problems] == [
         ("foreign script", "ru", "'681'"),
         ("foreign script", "th", "'681'"),
         ("foreign script", "zh", "'321'"),
@@ -280,7 +280,7 @@ def test_the_untranslated_sentences_of_ntrex_are_found() -> None:
     assert sentence["th"] == sentence["ru"] == "Il faut bien le faire."
 
 
-def test_the_answers_of_mgsm_are_the_same_in_all_languages() -> None:
+def test_the_answers_of_mgsm_are_the_same_in_all_languages():
     real = load_corpus(real_data("mgsm"), languages=["en", "zh"], separator=" ")
     answers = {tag: [i.response for i in real.select(languages=[tag])] for tag in real.languages}
     assert answers["en"] == answers["zh"]

@@ -284,22 +284,17 @@ def test_another_model_may_be_compared(entry):
 
 
 def test_it_is_saved_and_read_again(before, tmp_path):
-    again = CorpusNLL.load(before.save(tmp_path / "nll.safetensors"))
-    for name in ("nll", "tokens", "language"):
-        assert np.array_equal(getattr(again, name), getattr(before, name))
-    for name in ("languages", "item_ids", "provenance"):
-        assert getattr(again, name) == getattr(before, name)
+    path = before.save(tmp_path / "nll.safetensors")
+    again = CorpusNLL.load(path)
+    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
     assert not again.difference(before).estimate.any()
     with pytest.raises(StorageError, match="negative log-likelihoods"):
         CorpusNLL.load(draw_set().save(tmp_path / "set.safetensors"))
 
 
-def test_it_is_a_table_and_cannot_be_changed():
-    table = PLAIN.to_pandas()
+def test_it_is_a_table():
     row = {"item": "b", "language": "zh", "nll": 12.0, "tokens": 4}
-    assert table.iloc[3].to_dict() == row
-    with pytest.raises(ValueError, match="read-only"):
-        PLAIN.nll[0] = 0
+    assert PLAIN.to_pandas().iloc[3].to_dict() == row
 
 
 # Refused before any forward pass

@@ -144,18 +144,16 @@ def test_a_level_narrows() -> None:
 
 
 def test_draws_without_tokens_in_a_language_are_drawn_again() -> None:
-    """One group of five has all tokens of en: a third of the draws have none."""
+    """One group of five has all tokens of en: a third of the draws have none.
+
+    Fifteen languages, each in one of fifteen groups: one draw in 300,000 holds all.
+    """
     tokens = np.array([[9, 9], [9, 0], [9, 0], [9, 0], [9, 0]])
     statistics = ActivationStatistics(("zh", "en"), np.ones((5, 1, 1, 2), np.int64), tokens)
     drawn = list(resamples(statistics, draws=50))
     assert len(drawn) == 50
     assert all(d.tokens.all() for d in drawn)
-
-
-def test_where_hardly_any_draw_has_every_language_it_says_so() -> None:
-    """Fifteen languages, each in one of fifteen groups: one draw in 300,000 holds all."""
-    counts = np.zeros((15, 1, 1, 15), np.int64)
-    languages = tuple(f"l{i}" for i in range(15))
+    counts, languages = np.zeros((15, 1, 1, 15), np.int64), tuple(f"l{i}" for i in range(15))
     statistics = ActivationStatistics(languages, counts, np.eye(15, dtype=np.int64))
     with pytest.raises(LensNeuronsError, match=r"only 0 of 100 draws of the groups have tokens in"):
         bootstrap(statistics, one_probability, draws=10)
@@ -175,6 +173,9 @@ def test_senseless_options_are_refused(options: dict) -> None:
     statistics = drawn_corpus(np.random.default_rng(8))
     with pytest.raises(LensNeuronsError, match="an interval needs at least one draw and a level"):
         bootstrap(statistics, one_probability, **options)
+    if "level" in options:
+        with pytest.raises(LensNeuronsError, match="give a coverage between 0 and 1"):
+            jackknife(statistics, one_probability, **options)
 
 
 def test_a_language_in_one_group_has_no_jackknife():

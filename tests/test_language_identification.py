@@ -43,7 +43,7 @@ SCRIPTS = {"zh": "Hani", "ja": "Jpan", "th": "Thai", "bn": "Beng", "ru": "Cyrl",
 
 
 @pytest.mark.parametrize("language", TEN)
-def test_a_short_answer_of_each_language(language: str) -> None:
+def test_a_short_answer_of_each_language(language):
     guess = detect_language(TEXTS[language], languages=TEN)
     assert guess.language == language
     assert 0.5 < guess.confidence <= 1
@@ -51,12 +51,12 @@ def test_a_short_answer_of_each_language(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["ko", "hi", "ar", "el", "uk", "pt"])
-def test_a_language_outside_the_corpus_is_named_all_the_same(language: str) -> None:
+def test_a_language_outside_the_corpus_is_named_all_the_same(language):
     """A model that leaves its languages must not be taken for one of them."""
     assert detect_language(TEXTS[language], languages=TEN).language == language
 
 
-def test_without_languages_all_are_expected() -> None:
+def test_without_languages_all_are_expected():
     assert detect_language(TEXTS["uk"]).language == "uk"
     assert detect_language(TEXTS["th"]).language == "th"
 
@@ -64,18 +64,18 @@ def test_without_languages_all_are_expected() -> None:
 @pytest.mark.parametrize(
     "text", ["", "38 + 21 = 59", "٥٩ ৫৯ ๕๙ ５９ 59.", "x = 5, y_1 = 3", r"\boxed{18} \frac{1}{2}"]
 )
-def test_without_letters_that_say_anything_it_is_undetermined(text: str) -> None:
+def test_without_letters_that_say_anything_it_is_undetermined(text):
     assert detect_language(text, languages=TEN) == LanguageGuess(None, 0.0, None)
 
 
-def test_a_script_that_nobody_knows_is_undetermined_unless_it_is_expected() -> None:
+def test_a_script_that_nobody_knows_is_undetermined_unless_it_is_expected():
     unknown = detect_language(TEXTS["am"], languages=TEN)
     assert (unknown.language, unknown.confidence) == (None, 0.0)
     known = detect_language(TEXTS["am"], languages=["en", "am"])
     assert known == LanguageGuess("am", 1.0, "Ethi")
 
 
-def test_tags_are_spelt_as_they_were_given() -> None:
+def test_tags_are_spelt_as_they_were_given():
     assert detect_language(TEXTS["sw"], languages=["en", "swh"]).language == "swh"
     assert detect_language(TEXTS["zh"], languages=["en", "zh-Hant"]).language == "zh-Hant"
     assert detect_language(TEXTS["pt"], languages=["pt-br", "es"]).language == "pt-BR"
@@ -94,11 +94,11 @@ def test_tags_are_spelt_as_they_were_given() -> None:
         ("我在一家很大的商店里買了一個叫做の的日本商品", TEN, "zh"),  # one kana of 22
     ],
 )
-def test_han_with_and_without_kana(text: str, languages: tuple[str, ...], language: str) -> None:
+def test_han_with_and_without_kana(text, languages, language):
     assert detect_language(text, languages=languages).language == language
 
 
-def test_the_confidence_in_chinese_grows_with_each_character() -> None:
+def test_the_confidence_in_chinese_grows_with_each_character():
     sure = [detect_language("花" * n, languages=TEN).confidence for n in (1, 2, 5)]
     assert sure == pytest.approx([1 / (1 + 0.4**n) for n in (1, 2, 5)])
 
@@ -106,7 +106,7 @@ def test_the_confidence_in_chinese_grows_with_each_character() -> None:
 # --- mixtures of scripts ---
 
 
-def test_the_share_of_letters_decides_between_scripts() -> None:
+def test_the_share_of_letters_decides_between_scripts():
     """6 Thai letters and 4 Latin ones: Thai, with the share as its confidence."""
     guess = detect_language("กกกกกก abcd", languages=TEN)
     assert (guess.language, guess.script) == ("th", "Thai")
@@ -116,36 +116,36 @@ def test_the_share_of_letters_decides_between_scripts() -> None:
     assert half.confidence <= 0.5
 
 
-def test_a_han_character_weighs_three_letters_and_a_kana_two() -> None:
+def test_a_han_character_weighs_three_letters_and_a_kana_two():
     chinese = detect_language("花花花 abcdef", languages=TEN)
     japanese = detect_language("はははは abcdef", languages=TEN)
     assert chinese.confidence == pytest.approx(9 / 15 / (1 + 0.4**3))
     assert japanese.confidence == pytest.approx(8 / 14)
 
 
-def test_only_the_main_script_is_asked_about() -> None:
+def test_only_the_main_script_is_asked_about():
     alone = detect_language("Die Antwort ist richtig", languages=TEN)
     mixed = detect_language("Die Antwort ist ต richtig", languages=TEN)
     assert mixed.confidence == pytest.approx(alone.confidence * 20 / 21)
 
 
-def test_units_and_variables_do_not_make_a_thai_answer_english() -> None:
+def test_units_and_variables_do_not_make_a_thai_answer_english():
     assert detect_language("x = 5 กก และ y = 3", languages=TEN) == LanguageGuess("th", 1.0, "Thai")
 
 
 # --- names ---
 
 
-def test_names_are_the_capitalised_words_of_a_prompt() -> None:
+def test_names_are_the_capitalised_words_of_a_prompt():
     assert names_in("Théo's friend O'Neil met Иван and 小明.") == {"Théo's", "O'Neil", "Иван"}
 
 
-def test_ignored_words_are_left_out_whole_and_in_any_case() -> None:
+def test_ignored_words_are_left_out_whole_and_in_any_case():
     assert leave_out("Anna, ANNA and Annabel", ["anna"]).split() == [",", "and", "Annabel"]
     assert leave_out("Anna", "Anna").strip() == ""
 
 
-def test_names_of_another_language_are_no_evidence() -> None:
+def test_names_of_another_language_are_no_evidence():
     names = ["Wolfgang", "Friedrich", "Schneider"]
     text = "Wolfgang Friedrich Schneider bought ten small apples and then gave them away"
     assert detect_language(text, languages=TEN).language != "en"
@@ -153,7 +153,7 @@ def test_names_of_another_language_are_no_evidence() -> None:
 
 
 @pytest.mark.parametrize("language", TEN)
-def test_answers_of_the_demo_world_are_recognised(language: str) -> None:
+def test_answers_of_the_demo_world_are_recognised(language):
     corpus = load_corpus("demo", limit=40, languages=[language])
     guesses = [
         detect_language(item.response, languages=TEN, ignore=names_in(item.prompt))
@@ -176,14 +176,12 @@ def test_answers_of_the_demo_world_are_recognised(language: str) -> None:
         (("zh-Hans", "zh-Hant"), r"\['zh-Hans', 'zh-Hant'\] are one language"),
     ],
 )
-def test_languages_that_cannot_be_told_apart_are_refused(
-    languages: tuple[str, ...], message: str
-) -> None:
+def test_languages_that_cannot_be_told_apart_are_refused(languages, message):
     with pytest.raises(LensNeuronsError, match=message):
         require_identifiable(languages)
 
 
-def test_bad_input_is_refused() -> None:
+def test_bad_input_is_refused():
     with pytest.raises(LensNeuronsError, match="minimum_confidence=1.5 is not between 0 and 1"):
         detect_language("text", minimum_confidence=1.5)
     with pytest.raises(CorpusError, match="'Chinese' is not a language code"):
@@ -193,7 +191,7 @@ def test_bad_input_is_refused() -> None:
 # --- real texts: how short a text may be ---
 
 
-def cut_text(text: str, length: int, source: random.Random) -> str:
+def cut_text(text, length, source):
     """A run of characters from the beginning of a word, or of any character without spaces."""
     last = max(1, len(text) - length)
     starts = [0, *(place + 1 for place, sign in enumerate(text[: last - 1]) if sign == " ")]
@@ -202,7 +200,7 @@ def cut_text(text: str, length: int, source: random.Random) -> str:
 
 
 @lru_cache
-def sentences(data: str, language: str) -> tuple[str, ...]:
+def sentences(data, language):
     folder = real_data(data)
     if data == "ntrex":
         lines = (folder / f"{language}.txt").read_text(encoding="utf-8").split("\n")
@@ -211,9 +209,7 @@ def sentences(data: str, language: str) -> tuple[str, ...]:
     return tuple(line.split("\t")[0] for line in lines if line)
 
 
-def measure(
-    data: str, language: str, length: int | None, most: int | None = None
-) -> tuple[float, float]:
+def measure(data, language, length, most=None):
     """Shares of texts that are recognised, and that are taken for another language."""
     source = random.Random(0)
     texts = sentences(data, language)[:most]
@@ -230,7 +226,7 @@ BARS = {5: (0.05, 0.07), 10: (0.2, 0.07), 20: (0.5, 0.05), 40: (0.83, 0.03), 80:
 
 
 @pytest.mark.parametrize("language", TEN)
-def test_news_sentences_by_length(language: str) -> None:
+def test_news_sentences_by_length(language):
     for length, (recognised, mistaken) in BARS.items():
         right, wrong = measure("ntrex", language, length, 300)
         assert right >= recognised, length
@@ -238,20 +234,20 @@ def test_news_sentences_by_length(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", TEN)
-def test_whole_news_sentences(language: str) -> None:
+def test_whole_news_sentences(language):
     right, wrong = measure("ntrex", language, None, 300)
     assert right >= 0.95
     assert wrong <= 0.01
 
 
 @pytest.mark.parametrize("language", TEN)
-def test_word_problems(language: str) -> None:
+def test_word_problems(language):
     right, wrong = measure("mgsm", language, None)
     assert right >= 0.99
     assert wrong == 0
 
 
-def test_a_language_that_is_not_expected_is_seldom_taken_for_one_that_is() -> None:
+def test_a_language_that_is_not_expected_is_seldom_taken_for_one_that_is():
     """French in a corpus without French, with all its neighbours there."""
     rest = tuple(language for language in TEN if language != "fr")
     texts = sentences("ntrex", "fr")[:200]
@@ -259,7 +255,7 @@ def test_a_language_that_is_not_expected_is_seldom_taken_for_one_that_is() -> No
     assert found.count("fr") >= 0.95 * len(found)
 
 
-def test_every_choice_is_made_once() -> None:
+def test_every_choice_is_made_once():
     """The detector is built when a text first needs it, and kept."""
     from lensneurons.languages import detection as room
 

@@ -28,7 +28,7 @@ from lensneurons.languages.codes import (
         ("qaa", "qaa"),
     ],
 )
-def test_code_is_canonical(given: str, canonical: str) -> None:
+def test_code_is_canonical(given, canonical):
     assert language_code(given) == canonical
     assert language_code(canonical) == canonical
 
@@ -47,7 +47,7 @@ def test_code_is_canonical(given: str, canonical: str) -> None:
         ("e n", "use a BCP-47 tag"),
     ],
 )
-def test_what_is_no_code_is_refused_with_the_likely_one(given: str, hint: str) -> None:
+def test_what_is_no_code_is_refused_with_the_likely_one(given, hint):
     with pytest.raises(CorpusError) as refusal:
         language_code(given)
     assert str(refusal.value).startswith(f"{given!r} is not a language code; ")
@@ -64,18 +64,18 @@ def test_what_is_no_code_is_refused_with_the_likely_one(given: str, hint: str) -
         ("qaa", "qaa"),
     ],
 )
-def test_name(code: str, name: str) -> None:
+def test_name(code, name):
     assert language_name(code) == name
 
 
-def test_every_language_of_msvamp_is_found_by_name() -> None:
+def test_every_language_of_msvamp_is_found_by_name():
     names = "English Russian Spanish French German Chinese Japanese Bengali Thai Swahili"
     codes = [language_of_name(name) for name in names.split()]
     assert codes == ["en", "ru", "es", "fr", "de", "zh", "ja", "bn", "th", "sw"]
     assert [language_name(code) for code in codes] == names.split()
 
 
-def test_a_name_that_is_none_is_refused() -> None:
+def test_a_name_that_is_none_is_refused():
     with pytest.raises(CorpusError, match=r"'Germann' is not the English name .*'de' \(German\)\?"):
         language_of_name("Germann")
 
@@ -96,7 +96,7 @@ def test_a_name_that_is_none_is_refused() -> None:
         ("qaa", set()),
     ],
 )
-def test_scripts(code: str, expected: set[str]) -> None:
+def test_scripts(code, expected):
     assert scripts(code) == expected
 
 
@@ -115,5 +115,5 @@ def test_scripts(code: str, expected: set[str]) -> None:
         ("anything", "qaa", 0.0),
     ],
 )
-def test_foreign_share(text: str, code: str, share: float) -> None:
+def test_foreign_share(text, code, share):
     assert foreign_share(text, code) == pytest.approx(share)

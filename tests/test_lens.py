@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from inspect import unwrap
 from pathlib import Path
@@ -15,8 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lensneurons.corpora.corpus import build_corpus
-from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, StorageError
-from lensneurons.evaluation.likelihood import CorpusNLL
+from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.experiments import lens
 from lensneurons.experiments.lens import KINDS, LensCurves, logit_lens, read_next, token_kinds
 from lensneurons.interventions.editing import ablate
@@ -365,7 +363,7 @@ def small() -> LensCurves:
     )  # fmt: skip
 
 
-def test_the_value_shows_itself_and_comes_back(tmp_path):
+def test_the_value_shows_itself():
     curves = small()
     table = curves.to_pandas()
     assert list(table) == ["layer", "language", "kind", "probability", "low", "high"]
@@ -376,21 +374,10 @@ def test_the_value_shows_itself_and_comes_back(tmp_path):
     assert row.low < row.probability < row.high
     unknown = table[(table.language == "en") & (table.kind == "pivot")]
     assert unknown[["probability", "low", "high"]].isna().all(axis=None)
-    loaded = LensCurves.load(curves.save(tmp_path / "curves.safetensors"))
-    assert loaded.to_pandas().equals(table)
-    assert (loaded.share, loaded.least, loaded.pivot, loaded.item_ids) == (
-        curves.share, curves.least, curves.pivot, curves.item_ids,
-    )  # fmt: skip
-    assert repr(loaded) == repr(curves)
     assert repr(curves).startswith("LensCurves(4 layers; zh en; ")
     html = curves._repr_html_()
     assert html.count("<tr>") == 5
     assert f"{curves.means[1, 0, 0]:.3f}" in html
-    json.dumps(curves.provenance.to_dict())
-    with pytest.raises(StorageError, match="holds logit-lens curves"):
-        CorpusNLL.load(tmp_path / "curves.safetensors")
-    with pytest.raises(ValueError, match="read-only"):
-        curves.mass[0] = 0
 
 
 @pytest.mark.parametrize(

@@ -279,17 +279,16 @@ def values(bridge: Any, folder: Path) -> list[Any]:
 
 
 def types_that_show_themselves() -> set[str]:
-    """Every class of the package with `_repr_html_`, by name."""
+    """Every class of the package with a table or a view of its own, by name."""
     package = tools.FOLDER.parent / "lensneurons"
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in package.rglob("*.py")]
     classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    shows = ("_overview", "_repr_html_")
     return {
         node.name
         for node in classes
-        if any(
-            isinstance(part, ast.FunctionDef) and part.name == "_repr_html_" for part in node.body
-        )
-    }
+        if any(isinstance(part, ast.FunctionDef) and part.name in shows for part in node.body)
+    } - {"Shown", "Value", "Table", "View"}  # their bases
 
 
 def test_every_value_appears_in_a_converted_notebook(bridge: Any, tmp_path: Path) -> None:

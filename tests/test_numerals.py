@@ -24,7 +24,7 @@ ZEROS = {
 }
 
 
-def write(text: str, script: str) -> str:
+def write(text, script):
     """A text with its ASCII digits in another script."""
     zero = ord(ZEROS[script])
     return "".join(chr(zero + int(sign)) if sign.isascii() and sign.isdigit() else sign
@@ -105,7 +105,7 @@ def write(text: str, script: str) -> str:
         (r"\boxed{18}", 18),
     ],
 )  # fmt: skip
-def test_last_number(text: str, number: float | None) -> None:
+def test_last_number(text, number):
     assert last_number(text) == number
 
 
@@ -114,35 +114,35 @@ def test_last_number(text: str, number: float | None) -> None:
     number=st.integers(-(10**12), 10**12),
     style=st.sampled_from(["{}", "{:,}", "= {:,}.", "x {:,} y", "（{}）", "${:,}.00"]),
 )
-def test_integers_come_back_in_every_script(number: int, style: str, script: str) -> None:
+def test_integers_come_back_in_every_script(number, style, script):
     assert last_number(write(style.format(number), script)) == number
 
 
 @given(st.integers(0, 10**9), st.sampled_from([".", " ", "\u00a0", "\u202f", "'", "٬"]))
-def test_thousands_come_back_with_every_separator(number: int, separator: str) -> None:
+def test_thousands_come_back_with_every_separator(number, separator):
     assert last_number(f"{number:,}".replace(",", separator)) == number
 
 
 @given(st.decimals(0, 10**6, places=2), st.sampled_from(["{:,}", "{}"]))
-def test_decimals_come_back_with_point_and_comma(number: object, style: str) -> None:
+def test_decimals_come_back_with_point_and_comma(number, style):
     english = style.format(number)
     german = english.translate(str.maketrans(",.", ".,"))
     assert last_number(english) == last_number(german) == float(str(number))
 
 
 @given(st.text(), st.integers(0, 999))
-def test_only_the_last_number_counts(text: str, number: int) -> None:
+def test_only_the_last_number_counts(text, number):
     assert last_number(f"{text} ; {number}") == number
 
 
 @given(st.text(alphabet=st.characters(categories=["Nd", "Po", "Zs", "Pd", "Sc", "L"])))
-def test_any_text_gives_a_number_or_none(text: str) -> None:
+def test_any_text_gives_a_number_or_none(text):
     found = last_number(text)
     digits = any(unicodedata.decimal(sign, None) is not None for sign in text)
     assert (found is not None) == digits
 
 
-def test_a_number_beyond_floats_is_infinite_and_right_for_nothing() -> None:
+def test_a_number_beyond_floats_is_infinite_and_right_for_nothing():
     assert last_number("9" * 5000) == math.inf
     assert not same_number(math.inf, math.inf)
 
@@ -158,5 +158,5 @@ def test_a_number_beyond_floats_is_infinite_and_right_for_nothing() -> None:
         (None, None, False),
     ],
 )
-def test_same_number(one: float | None, other: float | None, same: bool) -> None:
+def test_same_number(one, other, same):
     assert same_number(one, other) is same

@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from contextlib import ExitStack, contextmanager
 
+import edited
 import numpy as np
 import pytest
 import tiny
 import torch
+from edited import NAMES, USUAL, state_of
 from transformers import AutoModelForCausalLM
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions.patching import _require_real, patch, place_numbers, residual_name
+from lensneurons.interventions.patching import patch, place_numbers, require_real, residual_name
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
 
@@ -23,17 +25,11 @@ ARCHITECTURES = ("Llama", "GPT2", "Gemma2", "Phi3")
 
 
 def logits_of(model, ids=TARGET, **options):
-    with torch.no_grad():
-        return model(ids, return_type="logits", **options)
+    return edited.logits_of(model, ids, **options)
 
 
 def blocks(plain, architecture):
-    return plain.transformer.h if architecture == "GPT2" else plain.model.layers
-
-
-def last_matrix(plain, architecture, layer):
-    mlp = blocks(plain, architecture)[layer].mlp
-    return mlp.c_proj if architecture == "GPT2" else mlp.down_proj
+    return plain.get_submodule(NAMES.get(architecture, USUAL)[0])
 
 
 @pytest.fixture
@@ -123,7 +119,8 @@ def test_neurons_equal_a_plain_hook(architecture, share, bridge, plain):
         for make, ids in ((keep, SOURCE), (put, TARGET)):
             with ExitStack() as stack:
                 for layer in (1, 2):
-                    matrix = last_matrix(reference, architecture, layer)
+                    out = NAMES.get(architecture, USUAL)[2]
+                    matrix = blocks(reference, architecture)[layer].get_submodule(out)
                     stack.callback(matrix.register_forward_pre_hook(make(layer)).remove)
                 theirs = reference(ids).logits
     assert close(ours, theirs)
@@ -209,12 +206,6 @@ def test_other_hooks_act_on_the_source_too(bridge):
             assert close(logits_of(model)[:, -1], halved)
 
 
-def hook_lists(model):
-    return {
-        name: [id(handle) for handle in point.fwd_hooks] for name, point in model.hook_dict.items()
-    }
-
-
 def interrupt(model, shifted):
     assert not torch.equal(logits_of(model), shifted)
     raise KeyboardInterrupt
@@ -226,18 +217,17 @@ def test_the_model_is_as_before_even_after_an_exception(options, model_folder):
     if "neurons" in options:
         names = ["L0N3", "L2N1"]
         options = {"neurons": NeuronSet.from_names(names, n_layers=tiny.LAYERS, d_mlp=tiny.D_MLP)}
-    before = logits_of(model)
+    unhooked = logits_of(model)
     model.add_hook(residual_name(0), lambda tensor, hook: tensor + 1)
-    hooks, shifted = hook_lists(model), logits_of(model)
-    assert not torch.equal(before, shifted)
+    before, shifted = state_of(model), logits_of(model)
+    assert not torch.equal(unhooked, shifted)
     with pytest.raises(KeyboardInterrupt), patch(model, SOURCE, **options):
         interrupt(model, shifted)
     with pytest.raises(LensNeuronsError, match="rows"), patch(model, SOURCE[:2], **options):
         logits_of(model)
     with pytest.raises(IndexError), patch(model, SOURCE + 10_000, **options):
         pass  # while the source is read
-    assert hook_lists(model) == hooks
-    assert torch.equal(logits_of(model), shifted)
+    assert state_of(model) == before
 
 
 def test_steps_of_a_generation_are_left_alone(bridge):
@@ -298,7 +288,7 @@ def test_bad_input_is_refused_before_any_pass(options, message, bridge, monkeypa
 
 
 def test_a_mask_of_another_shape_is_refused():
-    check = inspect.unwrap(_require_real)
+    check = inspect.unwrap(require_real)
     with pytest.raises(LensNeuronsError, match=r"source_mask \[3, 5\] is not of \[3, 17\]"):
         check(torch.zeros(3, 1).long(), SOURCE, torch.ones(3, 5).long())
 

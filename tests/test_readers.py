@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from corpus_data import ROWS
@@ -17,7 +14,7 @@ from lensneurons.corpora.readers import read_jsonl, read_lines, read_parquet, re
 from lensneurons.errors import CorpusError
 
 
-def write(folder: Path, **files: str | bytes) -> Path:
+def write(folder, **files):
     """Write files into a folder; in their names, "__" stands for a dot."""
     for name, content in files.items():
         data = content if isinstance(content, bytes) else content.encode()
@@ -25,18 +22,18 @@ def write(folder: Path, **files: str | bytes) -> Path:
     return folder
 
 
-def texts(source: Any, **options: Any) -> list[tuple[str, str, str, str]]:
+def texts(source, **options):
     corpus = load_corpus(source, **options)
     return [(item.id, item.language, item.prompt, item.response) for item in corpus]
 
 
-def refusal(source: Any, **options: Any) -> str:
+def refusal(source, **options):
     with pytest.raises(CorpusError) as caught:
         load_corpus(source, **options)
     return str(caught.value)
 
 
-def test_lines_keep_everything_but_their_ends(tmp_path: Path) -> None:
+def test_lines_keep_everything_but_their_ends(tmp_path):
     content = "\ufeffone\r\n\ufeff\u2028two\x0b \n\nlast\r"
     path = write(tmp_path, a__txt=content) / "a.txt"
     assert list(read_lines(path)) == [
@@ -47,7 +44,7 @@ def test_lines_keep_everything_but_their_ends(tmp_path: Path) -> None:
     ]
 
 
-def test_another_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_another_encoding_is_refused_with_its_line(tmp_path):
     content = b"one\n" + "Stra\u00dfe".encode("latin-1") + b"\n"
     message = refusal(write(tmp_path, de__txt=content))
     assert message == ("de.txt:2: byte 0xDF at position 4 is not UTF-8; save the file as UTF-8")
@@ -55,7 +52,7 @@ def test_another_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
     assert message.startswith("de.txt:1: byte 0xFF at position 0 is not UTF-8")
 
 
-def test_jsonl(tmp_path: Path) -> None:
+def test_jsonl(tmp_path):
     lines = "\n\n".join(json.dumps(row) for row in ROWS)
     path = write(tmp_path, a__jsonl=lines) / "a.jsonl"
     records = list(read_jsonl(path))
@@ -73,18 +70,18 @@ def test_jsonl(tmp_path: Path) -> None:
         ('{"id": 1, "language": "en"}', "a.jsonl:2: column 'response' is missing"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_a_broken_line_is_named(tmp_path, line, message):
     good = '{"id": 7, "language": "en", "response": "a"}\n'
     assert message in refusal(write(tmp_path, a__jsonl=good + line) / "a.jsonl")
 
 
-def test_a_folder_of_shards_is_one_corpus(tmp_path: Path) -> None:
+def test_a_folder_of_shards_is_one_corpus(tmp_path):
     halves = ["\n".join(json.dumps(row) for row in part) for part in (ROWS[:3], ROWS[3:])]
     write(tmp_path, a__jsonl=halves[0], b__jsonl=halves[1])
     assert texts(tmp_path) == [tuple(row.values()) for row in ROWS]
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_parquet(tmp_path):
     import pandas as pd
 
     path = tmp_path / "rows.parquet"
@@ -95,7 +92,7 @@ def test_parquet(tmp_path: Path) -> None:
     assert "cannot be read as Parquet" in refusal(path)
 
 
-def test_mgsm(tmp_path: Path) -> None:
+def test_mgsm(tmp_path):
     write(tmp_path, mgsm_en__tsv='A "quoted\tone\nWhat?\t2\n', mgsm_zh__tsv='"问\t一\n什么？\t2\n')
     write(tmp_path, LICENSE="not a corpus", README__txt="not a language")
     assert texts(tmp_path) == [
@@ -111,7 +108,7 @@ def test_mgsm(tmp_path: Path) -> None:
     assert "is to be named after its language; 'english'" in refusal(tmp_path / "mgsm_english.tsv")
 
 
-def test_msvamp(tmp_path: Path) -> None:
+def test_msvamp(tmp_path):
     row = {"query": "how many ?", "m_query": "多少？", "response": "8.0", "equation": "- 1 2"}
     english = {"query": "how many ?", "response": "8.0"}
     write(tmp_path, test_Chinese__json=json.dumps(row), test_English__json=json.dumps(english))
@@ -125,14 +122,14 @@ def test_msvamp(tmp_path: Path) -> None:
     assert "did you mean 'zh' (Chinese)?" in refusal(tmp_path / "test_Chinees.json")
 
 
-def test_aligned_text_is_all_response(tmp_path: Path) -> None:
+def test_aligned_text_is_all_response(tmp_path):
     write(tmp_path, en__txt="One.\nTwo.\n", swh__txt="Moja.\r\nMbili.")
     assert texts(tmp_path, limit=1) == [("1", "en", "", "One."), ("1", "swh", "", "Moja.")]
     write(tmp_path, en__txt="One.\n\nThree.\n")
     assert "en.txt:2: id '2' in 'en' has neither prompt nor response" in refusal(tmp_path)
 
 
-def test_sib200(tmp_path: Path) -> None:
+def test_sib200(tmp_path):
     head = "index_id\tcategory\ttext\n"
     write(tmp_path, en__dev__tsv=head + "7\tsports\tRun.\n", de__dev__tsv=head + "7\tsports\tLauf.")
     write(tmp_path, en__test__tsv=head + "9\tx\tGo.\n", de__test__tsv=head + "9\tx\tGeh.\n")
@@ -152,11 +149,11 @@ def test_sib200(tmp_path: Path) -> None:
         ({"english": ["a"]}, "english:1: 'english' is not a language code"),
     ],
 )
-def test_a_dictionary_of_something_else_is_refused(entries: Any, message: str) -> None:
+def test_a_dictionary_of_something_else_is_refused(entries, message):
     assert message in refusal(entries)
 
 
-def test_columns_under_other_names() -> None:
+def test_columns_under_other_names():
     import datasets
 
     rows = [{"n": 1, "lang": "en", "question": "Why?", "answer": "So.", "score": 0.5}]
@@ -173,7 +170,7 @@ def test_columns_under_other_names() -> None:
     assert next(same).columns == {"prompt": "verbatim", "response": ""}
 
 
-def test_splits_of_a_data_set() -> None:
+def test_splits_of_a_data_set():
     import datasets
 
     rows = datasets.Dataset.from_list(ROWS)
@@ -186,10 +183,10 @@ def test_splits_of_a_data_set() -> None:
     assert "a single data set has no splits; leave it out" in refusal(rows, split="test")
 
 
-def test_a_stream_is_read_no_further_than_needed() -> None:
+def test_a_stream_is_read_no_further_than_needed():
     import datasets
 
-    def endless() -> Iterator[dict[str, Any]]:
+    def endless():
         for number in itertools.count():
             for language in ("en", "sw", "de"):
                 yield {"id": number, "language": language, "response": f"{number}!"}
@@ -213,13 +210,11 @@ def test_a_stream_is_read_no_further_than_needed() -> None:
         ({"notes__txt": "a"}, "notes.txt is to be named after its language; 'notes' is not"),
     ],
 )
-def test_a_folder_of_something_else_is_refused(
-    tmp_path: Path, files: dict[str, str], message: str
-) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path, files, message):
     assert message in refusal(write(tmp_path, **files))
 
 
-def test_other_sources_are_refused_with_all_that_is_understood(tmp_path: Path) -> None:
+def test_other_sources_are_refused_with_all_that_is_understood(tmp_path):
     message = refusal("google/mgsm")
     assert message.startswith("'google/mgsm' is no file or folder; load_corpus understands")
     assert "a Hugging Face data set, loaded with datasets.load_dataset" in message

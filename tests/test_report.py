@@ -275,7 +275,7 @@ def test_cards_of_other_neurons_are_refused(tmp_path: Path) -> None:
         report(tmp_path / "p.html", found, cards=[foreign])
     with pytest.raises(LensNeuronsError, match=f"two cards are of {name}: give one"):
         report(tmp_path / "p.html", found, cards=[card, card])
-    far: NeuronCard = replace(card, record=replace(card.record, name="L99N0"))
+    far: NeuronCard = replace(card, facts=replace(card.facts, name="L99N0"))
     with pytest.raises(LensNeuronsError, match="L99N0 is outside a model of 8 layers"):
         report(tmp_path / "p.html", found, cards=[far])
     assert list(tmp_path.iterdir()) == []

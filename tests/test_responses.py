@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
@@ -32,11 +29,11 @@ END = 1
 SITE = "blocks.1.mlp.hook_post"
 
 
-def kill(tensor: torch.Tensor, hook: Any) -> torch.Tensor:
+def kill(tensor, hook):
     return tensor * 0
 
 
-def plain_texts(folder: Path, prompts: list[str], **options: Any) -> list[str]:
+def plain_texts(folder, prompts, **options):
     """Hugging Face's own `generate`, one prompt at a time."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -51,7 +48,7 @@ def plain_texts(folder: Path, prompts: list[str], **options: Any) -> list[str]:
     return texts
 
 
-def texts_without_cache(model: Any, prompts: list[str], tokenizer: Any = None) -> list[str]:
+def texts_without_cache(model, prompts, tokenizer=None):
     """The likeliest token again and again, each from a whole forward pass of the model."""
     tokenizer = tokenizer or original_tokenizer(model)
     texts = []
@@ -65,12 +62,12 @@ def texts_without_cache(model: Any, prompts: list[str], tokenizer: Any = None) -
     return texts
 
 
-def write(model: Any, prompts: list[str] | None = None, **options: Any) -> list[str]:
+def write(model, prompts=None, **options):
     options = {"max_new_tokens": NEW, "progress": False, **options}
     return generate(model, prompts or PROMPTS, **options)
 
 
-def write_tokens(model: Any, prompts: list[str], **options: Any) -> list[list[int]]:
+def write_tokens(model, prompts, **options):
     """New token ids of one batch."""
     decoding = Decoding(**{"max_new_tokens": NEW, **options})
     ids = encode_prompts(prompts, original_tokenizer(model))
@@ -88,9 +85,7 @@ def write_tokens(model: Any, prompts: list[str], **options: Any) -> list[list[in
 
 
 @pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Gemma2", "GPT2", "Bloom", "OPT"])
-def test_texts_equal_hugging_face_in_a_batch_and_alone(
-    model_folder: Callable[..., Path], bridge: Callable[..., Any], architecture: str
-) -> None:
+def test_texts_equal_hugging_face_in_a_batch_and_alone(model_folder, bridge, architecture):
     expected = plain_texts(model_folder(architecture), PROMPTS)
     model = bridge(architecture)
     assert len(set(expected)) > 1
@@ -99,13 +94,11 @@ def test_texts_equal_hugging_face_in_a_batch_and_alone(
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 60, 100, 10**6])
-def test_no_batch_size_changes_a_text(bridge: Callable[..., Any], batch_tokens: int) -> None:
+def test_no_batch_size_changes_a_text(bridge, batch_tokens):
     assert write(bridge("Llama"), batch_tokens=batch_tokens) == write(bridge("Llama"))
 
 
-def test_the_habits_of_a_model_are_left_out_and_left_alone(
-    model_folder: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_the_habits_of_a_model_are_left_out_and_left_alone(model_folder, tmp_path):
     """A generation_config such as chat models have: sampling, penalties, a short length."""
     from lensneurons.models.loading import load_model
 
@@ -123,10 +116,10 @@ def test_the_habits_of_a_model_are_left_out_and_left_alone(
 
 
 @pytest.mark.parametrize("architecture", ["Llama", "GPT2", "Phi3"])
-def test_a_hook_acts_on_every_pass(bridge: Callable[..., Any], architecture: str) -> None:
+def test_a_hook_acts_on_every_pass(bridge, architecture):
     model, shapes = bridge(architecture), []
 
-    def watch(tensor: torch.Tensor, hook: Any) -> torch.Tensor:
+    def watch(tensor, hook):
         shapes.append(tuple(tensor.shape[:2]))
         return tensor * 0
 
@@ -141,7 +134,7 @@ def test_a_hook_acts_on_every_pass(bridge: Callable[..., Any], architecture: str
     assert write(model) == untouched
 
 
-def test_a_hook_that_was_added_for_good_acts_too(bridge: Callable[..., Any]) -> None:
+def test_a_hook_that_was_added_for_good_acts_too(bridge):
     model = bridge("Llama")
     with model.hooks(fwd_hooks=[(SITE, kill)]):
         expected = write(model)
@@ -152,8 +145,8 @@ def test_a_hook_that_was_added_for_good_acts_too(bridge: Callable[..., Any]) -> 
         model.reset_hooks()
 
 
-def test_an_error_in_a_hook_leaves_the_model_as_it_was(bridge: Callable[..., Any]) -> None:
-    def fail(tensor: torch.Tensor, hook: Any) -> None:
+def test_an_error_in_a_hook_leaves_the_model_as_it_was(bridge):
+    def fail(tensor, hook):
         raise RuntimeError("in a hook")
 
     model = bridge("Llama")
@@ -166,7 +159,7 @@ def test_an_error_in_a_hook_leaves_the_model_as_it_was(bridge: Callable[..., Any
 # --- ends ---
 
 
-def test_a_text_ends_at_its_end_token(bridge: Callable[..., Any]) -> None:
+def test_a_text_ends_at_its_end_token(bridge):
     """Whatever the model writes third becomes an end: the text is what it wrote before."""
     model = bridge("Llama")
     tokenizer = original_tokenizer(model)
@@ -183,13 +176,13 @@ def test_a_text_ends_at_its_end_token(bridge: Callable[..., Any]) -> None:
     assert (ended.finished, ended.tokens) == (True, first + 1)
 
 
-def test_a_text_that_is_cut_says_so(bridge: Callable[..., Any]) -> None:
+def test_a_text_that_is_cut_says_so(bridge):
     decoding = Decoding(max_new_tokens=3)
     (cut,) = write_responses(bridge("Llama"), ["the cat"], decoding, progress=False)
     assert (cut.finished, cut.tokens) == (False, 3)
 
 
-def test_without_a_limit_texts_end_with_the_context(bridge: Callable[..., Any]) -> None:
+def test_without_a_limit_texts_end_with_the_context(bridge):
     assert fit_context(bridge("Llama"), [50, 180, 3], None) == tiny.POSITIONS - 180
     assert fit_context(bridge("Llama"), [50, 180, 3], 5) == 5
 
@@ -197,7 +190,7 @@ def test_without_a_limit_texts_end_with_the_context(bridge: Callable[..., Any]) 
 # --- sampling ---
 
 
-def test_the_same_seed_draws_the_same_texts_in_any_batch(bridge: Callable[..., Any]) -> None:
+def test_the_same_seed_draws_the_same_texts_in_any_batch(bridge):
     model = bridge("Llama")
     drawn = write(model, temperature=1.0, seed=3)
     assert write(model, temperature=1.0, seed=3, batch_tokens=1) == drawn
@@ -205,12 +198,12 @@ def test_the_same_seed_draws_the_same_texts_in_any_batch(bridge: Callable[..., A
     assert drawn != write(model)
 
 
-def test_a_prompt_that_is_given_twice_is_drawn_twice(bridge: Callable[..., Any]) -> None:
+def test_a_prompt_that_is_given_twice_is_drawn_twice(bridge):
     first, second = write(bridge("Llama"), ["the cat"] * 2, temperature=2.0)
     assert first != second
 
 
-def test_sampling_leaves_the_random_numbers_of_others_alone(bridge: Callable[..., Any]) -> None:
+def test_sampling_leaves_the_random_numbers_of_others_alone(bridge):
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -218,7 +211,7 @@ def test_sampling_leaves_the_random_numbers_of_others_alone(bridge: Callable[...
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_tokens_are_drawn_from_the_softmax(bridge: Callable[..., Any]) -> None:
+def test_tokens_are_drawn_from_the_softmax(bridge):
     """3000 first tokens against softmax(logits / temperature) of one forward pass."""
     model, draws, temperature = bridge("GPT2"), 3000, 3.0
     ids = torch.tensor(encode_prompts(["the cat"], original_tokenizer(model)))
@@ -234,7 +227,7 @@ def test_tokens_are_drawn_from_the_softmax(bridge: Callable[..., Any]) -> None:
         assert counts[token] / draws == pytest.approx(probability, abs=4 * error)
 
 
-def test_a_low_temperature_is_nearly_greedy(bridge: Callable[..., Any]) -> None:
+def test_a_low_temperature_is_nearly_greedy(bridge):
     assert write(bridge("Llama"), temperature=1e-6) == write(bridge("Llama"))
 
 
@@ -242,7 +235,7 @@ def test_a_low_temperature_is_nearly_greedy(bridge: Callable[..., Any]) -> None:
 
 
 @pytest.fixture(params=["own tokenizer", "no tokenizer"])
-def hooked(request: pytest.FixtureRequest, model_folder: Callable[..., Path]) -> Any:
+def hooked(request, model_folder):
     lens = pytest.importorskip("transformer_lens")
     installed = version("transformer-lens")
     if not installed.startswith("3."):
@@ -262,7 +255,7 @@ def hooked(request: pytest.FixtureRequest, model_folder: Callable[..., Path]) ->
 
 
 @pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
-def test_a_hooked_transformer_writes_too(hooked: Any, model_folder: Callable[..., Path]) -> None:
+def test_a_hooked_transformer_writes_too(hooked, model_folder):
     tokenizer = AutoTokenizer.from_pretrained(model_folder("Llama"))
     prompts = [*PROMPTS, "counted five"]
     untouched = write(hooked, prompts, tokenizer=tokenizer)
@@ -280,7 +273,7 @@ def test_a_hooked_transformer_writes_too(hooked: Any, model_folder: Callable[...
 # --- encoding ---
 
 
-def test_nothing_stands_behind_a_prompt() -> None:
+def test_nothing_stands_behind_a_prompt():
     """A tokenizer that closes texts with </s> must not close prompts; a spelt </s> stays."""
     tokenizer = llama_like()
     closed = tokenizer("Tom has")["input_ids"]
@@ -290,7 +283,7 @@ def test_nothing_stands_behind_a_prompt() -> None:
     assert spelt[-1] == tokenizer.eos_token_id
 
 
-def test_the_tokenizers_own_rule_for_bos_holds(bridge: Callable[..., Any]) -> None:
+def test_the_tokenizers_own_rule_for_bos_holds(bridge):
     """The bridge's tokenizer would prepend BOS for Qwen 2 too."""
     for architecture, bos in (("Llama", True), ("Qwen2", False)):
         ids = encode_prompts(["the cat"], original_tokenizer(bridge(architecture)))[0]
@@ -311,9 +304,7 @@ def test_the_tokenizers_own_rule_for_bos_holds(bridge: Callable[..., Any]) -> No
         ({"max_new_tokens": 190}, r"prompt 1 has \d+ tokens; with 190 new ones .* context of 192"),
     ],
 )
-def test_options_out_of_range_are_refused_before_any_pass(
-    bridge: Callable[..., Any], options: dict[str, Any], message: str
-) -> None:
+def test_options_out_of_range_are_refused_before_any_pass(bridge, options, message):
     model, passes = bridge("Llama"), []
     with (
         model.hooks(fwd_hooks=[(SITE, lambda tensor, hook: passes.append(1))]),
@@ -323,7 +314,7 @@ def test_options_out_of_range_are_refused_before_any_pass(
     assert passes == []
 
 
-def test_prompts_that_are_none_are_refused(bridge: Callable[..., Any]) -> None:
+def test_prompts_that_are_none_are_refused(bridge):
     tokenizer = original_tokenizer(bridge("Qwen2"))
     with pytest.raises(LensNeuronsError, match=r"prompts=\[\]: give a list of one text or more"):
         encode_prompts([], tokenizer)
@@ -335,9 +326,7 @@ def test_prompts_that_are_none_are_refused(bridge: Callable[..., Any]) -> None:
         generate(torch.nn.Linear(1, 1), ["the cat"])
 
 
-def test_progress_is_shown_in_prompts(
-    bridge: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_is_shown_in_prompts(bridge, capsys):
     write(bridge("Llama"), progress=True, max_new_tokens=1)
     assert f"{len(PROMPTS)}/{len(PROMPTS)}" in capsys.readouterr().err
     write(bridge("Llama"), max_new_tokens=1)

@@ -19,6 +19,7 @@ from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.published import read_published_counts
+from lensneurons.values.files import load_arrays
 from lensneurons.values.provenance import Provenance
 
 
@@ -45,36 +46,43 @@ FIRST = [one_layer("e", "ez", "z", "ezt", ""), one_layer("e", "e", "zt", "", "t"
 SECOND = [one_layer("e", "z", "z", "z", ""), one_layer("", "et", "zt", "z", "e")]
 
 
+MODELS = (Provenance(model="one<b>"), Provenance(model="two"))
+
+
 @pytest.fixture
 def compared() -> Stability:
-    a = neurons_of(FIRST, ("en", "zh", "th"), provenance=Provenance(model="one<b>"))
-    return stability(a, neurons_of(SECOND, ("en", "zh", "th"), provenance=Provenance(model="two")))
+    pair = zip((FIRST, SECOND), MODELS, strict=True)
+    return stability(*(neurons_of(of, ("en", "zh", "th"), provenance=one) for of, one in pair))
 
 
-def test_sizes_counted_by_hand(compared):
+def test_sizes_measures_and_chance_by_hand(compared):
+    """By chance, layer by layer: neurons of the first times neurons of the second, of five."""
     assert compared.rows == ("en", "zh", "th", "any language", "neuron-language pairs")
-    assert compared.first.tolist() == [4, 3, 2, 7, 9]
-    assert compared.second.tolist() == [3, 5, 2, 8, 10]
-    assert compared.shared.tolist() == [2, 3, 1, 6, 6]
-
-
-def test_measures_by_hand(compared):
-    assert compared.overlap("containment").tolist() == [2 / 4, 3 / 3, 1 / 2, 6 / 7, 6 / 9]
-    assert compared.overlap("containment_second").tolist() == [2 / 3, 3 / 5, 1 / 2, 6 / 8, 6 / 10]
-    assert compared.overlap().tolist() == [2 / 5, 3 / 5, 1 / 3, 6 / 9, 6 / 13]
-    assert compared.overlap("dice").tolist() == [4 / 7, 6 / 8, 2 / 4, 12 / 15, 12 / 19]
-
-
-def test_chance_by_hand(compared):
-    """Layer by layer: neurons of the first times neurons of the second, of five."""
+    first, second, shared = [4, 3, 2, 7, 9], [3, 5, 2, 8, 10], [2, 3, 1, 6, 6]
+    sizes = (compared.first, compared.second, compared.shared)
+    assert [one.tolist() for one in sizes] == [first, second, shared]
+    measures = {
+        "containment": [2 / 4, 3 / 3, 1 / 2, 6 / 7, 6 / 9],
+        "containment_second": [2 / 3, 3 / 5, 1 / 2, 6 / 8, 6 / 10],
+        "jaccard": [2 / 5, 3 / 5, 1 / 3, 6 / 9, 6 / 13],
+        "dice": [4 / 7, 6 / 8, 2 / 4, 12 / 15, 12 / 19],
+    }
+    assert {name: compared.overlap(name).tolist() for name in measures} == measures
     expected = [
         (2 * 1 + 2 * 2) / 5, (2 * 3 + 1 * 2) / 5, (0 * 0 + 2 * 2) / 5, (3 * 4 + 4 * 4) / 5,
         18 / 5,
     ]  # fmt: skip
     assert compared.expected == pytest.approx(expected)
-    assert compared.by_chance("containment") == pytest.approx(np.divide(expected, [4, 3, 2, 7, 9]))
+    assert compared.by_chance("containment") == pytest.approx(np.divide(expected, first))
     assert compared.by_chance("jaccard")[0] == pytest.approx(1.2 / (4 + 3 - 1.2))
     assert compared.by_chance("dice")[3] == pytest.approx(2 * 5.6 / 15)
+    table = compared.to_pandas()
+    assert list(table.index) == list(compared.rows)
+    assert list(table) == ["first", "second", "shared", "expected", "deviation", "z"] + [
+        name + end for name in measures for end in ("", "_chance")
+    ]
+    assert table.loc["zh", "jaccard"] == 3 / 5
+    assert table["z"].tolist() == pytest.approx((shared - compared.expected) / compared.deviation)
 
 
 def test_chance_is_every_way_to_deal_one_layer():
@@ -134,23 +142,17 @@ def test_a_run_with_itself_and_with_nothing_in_common():
     assert np.isnan(nothing.to_pandas()["z"]).all()
 
 
-def test_it_is_symmetric_but_for_containment(compared):
+def test_it_is_symmetric_but_for_containment_and_matches_languages_by_name(compared):
     a, b = (neurons_of(members, ("en", "zh", "th")) for members in (FIRST, SECOND))
+    moved = neurons_of(np.array(SECOND)[..., [2, 0, 1]], ("th", "en", "zh"))
+    for other in (stability(b, a), stability(a, moved)):
+        assert other.languages == ("en", "zh", "th")
+        assert other.shared.tolist() == compared.shared.tolist()
+        assert other.expected == pytest.approx(compared.expected)
+        assert other.deviation == pytest.approx(compared.deviation)
+        assert other.overlap().tolist() == compared.overlap().tolist()
     back = stability(b, a)
-    assert back.shared.tolist() == compared.shared.tolist()
-    assert back.expected == pytest.approx(compared.expected)
-    assert back.deviation == pytest.approx(compared.deviation)
     assert back.overlap("containment").tolist() == compared.overlap("containment_second").tolist()
-    assert back.overlap("jaccard").tolist() == compared.overlap("jaccard").tolist()
-
-
-def test_languages_are_matched_by_name(compared):
-    order = ("th", "en", "zh")
-    b = neurons_of(np.array(SECOND)[..., [2, 0, 1]], order)
-    moved = stability(neurons_of(FIRST, ("en", "zh", "th")), b)
-    assert moved.languages == ("en", "zh", "th")
-    assert moved.shared.tolist() == compared.shared.tolist()
-    assert moved.expected == pytest.approx(compared.expected)
 
 
 def test_only_common_languages_are_compared():
@@ -240,28 +242,14 @@ def test_one_group_has_no_halves():
 # --- as a value ---
 
 
-def test_its_table(compared):
-    table = compared.to_pandas()
-    assert list(table.index) == list(compared.rows)
-    assert list(table.columns) == [
-        "first", "second", "shared", "expected", "deviation", "z", "containment",
-        "containment_chance", "containment_second", "containment_second_chance", "jaccard",
-        "jaccard_chance", "dice", "dice_chance",
-    ]  # fmt: skip
-    assert table.loc["zh", "jaccard"] == 3 / 5
-    assert table["z"].tolist() == pytest.approx(
-        (compared.shared - compared.expected) / compared.deviation
-    )
-
-
 def test_it_comes_back_from_its_file(compared, tmp_path):
     path = compared.save(tmp_path / "deep" / "stability.safetensors")
+    arrays, details = load_arrays(path, "stability")
+    assert set(arrays) == {"first", "second", "shared", "expected", "deviation"}
+    assert set(details) == {"languages", "population", "provenances"}
     again = Stability.load(path)
     assert again.to_pandas().equals(compared.to_pandas())
-    assert again.provenances == compared.provenances
-    assert [one.model for one in again.provenances] == ["one<b>", "two"]
-    assert again.population == "selected"
-    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
+    assert (again.provenances, again.population) == (MODELS, "selected")
     with pytest.raises(StorageError, match="does not exist"):
         Stability.load(tmp_path / "nothing")
 
@@ -271,6 +259,7 @@ def test_it_shows_itself_and_cannot_be_changed(compared):
     assert "any language 0.667 (0.596)" in repr(compared)
     html = replace(compared, languages=("<i>", "zh", "th"))._repr_html_()
     assert "<td>&lt;i&gt;</td><td>4</td><td>3</td><td>2</td><td>1.2</td><td>0.500 (0.30" in html
+    assert compared.to_xarray()["shared"].sel(row="any language").item() == 6
     with pytest.raises(ValueError, match="read-only"):
         compared.shared[0] = 9
 

@@ -30,7 +30,7 @@ from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.evaluation.answers import wilson_interval
 from lensneurons.evaluation.generation import generate
 from lensneurons.evaluation.likelihood import nll
-from lensneurons.experiments.steering import KINDS, SteeringCurve, steering_curve
+from lensneurons.experiments.steering import KINDS, steering_curve
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
@@ -229,13 +229,8 @@ def test_means_and_changes_have_intervals_over_items(curve):
     assert change.estimate[2] < -1
 
 
-def test_a_curve_is_saved_shown_and_tabled(curve, without_bengali, tmp_path):
-    again = SteeringCurve.load(without_bengali.save(tmp_path / "curve.safetensors"))
-    for name in ("right", "nll", "tokens"):
-        assert np.array_equal(getattr(again, name), getattr(without_bengali, name))
-    for name in ("alphas", "texts", "guesses", "item_ids", "method", "ablated", "provenance"):
-        assert getattr(again, name) == getattr(without_bengali, name)
-    assert again.ablated == "bn (1 neurons)"
+def test_a_curve_is_shown_and_tabled(curve, without_bengali):
+    assert without_bengali.ablated == "bn (1 neurons)"
     assert curve.provenance.interventions == "none"
     table = curve.to_pandas()
     assert table["toward"].tolist() == [0, 0, 1]

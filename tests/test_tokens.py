@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from inspect import unwrap
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_data import real_data
 
-from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
+from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import CorpusError
 from lensneurons.tokens.encoding import (
     LanguageTokens,
@@ -28,7 +26,7 @@ encode_anything = unwrap(encode)
 SCOPES: tuple[Scope, ...] = ("response", "prompt", "all")
 
 
-def one(prompt: str, response: str, tokenizer: Any, scope: Scope = "response") -> list[str]:
+def one(prompt, response, tokenizer, scope="response"):
     """The counted tokens of one text, as the tokenizer spells them."""
     row = {"id": "1", "language": "qaa", "prompt": prompt, "response": response}
     encoded = encode(build_corpus([row]), tokenizer, scope=scope)
@@ -36,7 +34,7 @@ def one(prompt: str, response: str, tokenizer: Any, scope: Scope = "response") -
     return tokenizer.convert_ids_to_tokens(ids.tolist())
 
 
-def small() -> ParallelCorpus:
+def small():
     return build_corpus(ROWS)
 
 
@@ -57,16 +55,14 @@ def small() -> ParallelCorpus:
         (words, "Tom has ", "Answer: 43", ["answer", ":", "[UNK]"], ["tom", "has"]),
     ],
 )
-def test_known_seams(
-    tokenizer: Any, prompt: str, response: str, counted: list[str], before: list[str]
-) -> None:
+def test_known_seams(tokenizer, prompt, response, counted, before):
     assert one(prompt, response, tokenizer()) == counted
     if before:
         assert one(prompt, response, tokenizer(), "prompt") == before
         assert one(prompt, response, tokenizer(), "all") == before + counted
 
 
-def test_straddling_tokens_are_reported() -> None:
+def test_straddling_tokens_are_reported():
     corpus = load_corpus({"en": [("answer: ", "42"), ("answer:", " 42")], "de": [("a", "42")] * 2})
     report = encode(corpus, byte_level()).report
     assert [(row.language, row.straddling) for row in report.languages] == [("en", 1), ("de", 0)]
@@ -79,7 +75,7 @@ def test_straddling_tokens_are_reported() -> None:
     assert "<td>de</td><td>2</td><td>4</td><td>2</td>" in report._repr_html_()
 
 
-def test_added_special_tokens_never_count() -> None:
+def test_added_special_tokens_never_count():
     encoded = encode(small(), llama_like(), scope="all")
     firsts, lasts = encoded.offsets[:-1], encoded.offsets[1:] - 1
     assert set(encoded.ids[firsts]) == {1}
@@ -88,7 +84,7 @@ def test_added_special_tokens_never_count() -> None:
     assert (encoded.stop == encoded.lengths - 1).all()
 
 
-def test_a_spelled_special_token_may_stand_beside_the_counted_run_but_not_in_it() -> None:
+def test_a_spelled_special_token_may_stand_beside_the_counted_run_but_not_in_it():
     assert one("<s>Tom", "42</s>", llama_like()) == ["42"]
     assert one("Tom</s>", "42", llama_like()) == ["▁42"]
     with pytest.raises(CorpusError) as refusal:
@@ -98,7 +94,7 @@ def test_a_spelled_special_token_may_stand_beside_the_counted_run_but_not_in_it(
     )
 
 
-def test_an_unknown_token_counts_even_where_it_pads() -> None:
+def test_an_unknown_token_counts_even_where_it_pads():
     assert one("Tom ", "has zebra", words()) == ["has", "[UNK]"]
     assert llama_like().pad_token_id == llama_like().unk_token_id
     assert one("Tom", "42<unk>", llama_like()) == ["42", "<unk>"]
@@ -110,9 +106,7 @@ RESPONSE = TEXT.filter(lambda text: bool(text.strip()))
 
 @settings(max_examples=80, deadline=None)
 @given(TEXT, RESPONSE, st.sampled_from(["byte level", "llama like"]))
-def test_counted_tokens_hold_exactly_the_bytes_of_the_response(
-    prompt: str, response: str, kind: str
-) -> None:
+def test_counted_tokens_hold_exactly_the_bytes_of_the_response(prompt, response, kind):
     """The oracle knows no offsets: it adds up the bytes each piece stands for."""
     tokenizer, spell = TOKENIZERS[kind](), piece_bytes if kind == "byte level" else llama_bytes
     before = b"".join(map(spell, _counted(prompt, response, tokenizer, "prompt")))
@@ -126,12 +120,12 @@ def test_counted_tokens_hold_exactly_the_bytes_of_the_response(
     assert len(before) + len(spell(last)) > seam, "a counted token holds no byte of the response"
 
 
-def _low_line(kind: str) -> str:
+def _low_line(kind):
     """Llama writes spaces as "▁" and cannot tell one in the text from a space."""
     return " " if kind == "llama like" else "▁"
 
 
-def _counted(prompt: str, response: str, tokenizer: Any, scope: Scope) -> list[str]:
+def _counted(prompt, response, tokenizer, scope):
     """Like `one`, but empty where no token counts."""
     try:
         return one(prompt, response, tokenizer, scope)
@@ -141,14 +135,14 @@ def _counted(prompt: str, response: str, tokenizer: Any, scope: Scope) -> list[s
 
 @settings(max_examples=60, deadline=None)
 @given(TEXT, RESPONSE, st.sampled_from(sorted(TOKENIZERS)))
-def test_prompt_and_response_together_are_all(prompt: str, response: str, kind: str) -> None:
+def test_prompt_and_response_together_are_all(prompt, response, kind):
     tokenizer = TOKENIZERS[kind]()
     parts = {scope: _counted(prompt, response, tokenizer, scope) for scope in SCOPES}
     assert parts["prompt"] + parts["response"] == parts["all"]
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_ids_are_the_tokenizers_own(kind: str) -> None:
+def test_ids_are_the_tokenizers_own(kind):
     tokenizer = TOKENIZERS[kind]()
     encoded = encode(small(), tokenizer)
     own = [tokenizer(item.text)["input_ids"] for item in small()]
@@ -161,7 +155,7 @@ def test_ids_are_the_tokenizers_own(kind: str) -> None:
     assert [encoded.languages[n] for n in encoded.language] == ["en"] * 2 + ["zh"] * 2 + ["th"] * 2
 
 
-def test_state_left_on_the_tokenizer_changes_nothing() -> None:
+def test_state_left_on_the_tokenizer_changes_nothing():
     tokenizer = byte_level()
     clean, fingerprint = encode(small(), tokenizer), tokenizer_hash(tokenizer)
     tokenizer.backend_tokenizer.enable_truncation(3)
@@ -175,7 +169,7 @@ def test_state_left_on_the_tokenizer_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_the_hash_is_the_same_in_every_load(kind: str, tmp_path: Path) -> None:
+def test_the_hash_is_the_same_in_every_load(kind, tmp_path):
     from transformers import AutoTokenizer
 
     tokenizer = TOKENIZERS[kind]()
@@ -192,7 +186,7 @@ def test_the_hash_is_the_same_in_every_load(kind: str, tmp_path: Path) -> None:
     assert encode(added, again).ids.tolist() == again("<|new|>ZEB!")["input_ids"]
 
 
-def test_overlong_texts_are_all_refused_at_once() -> None:
+def test_overlong_texts_are_all_refused_at_once():
     with pytest.raises(CorpusError) as refusal:
         encode(small(), words(), max_length=7)
     assert str(refusal.value) == (
@@ -201,7 +195,7 @@ def test_overlong_texts_are_all_refused_at_once() -> None:
     )
 
 
-def test_cut_texts_lose_their_ends_and_the_report_says_so() -> None:
+def test_cut_texts_lose_their_ends_and_the_report_says_so():
     corpus = load_corpus({"en": [("Tom has", " Tom has 42"), ("Tom Tom Tom", " has")]})
     whole = encode(corpus, words())
     assert whole.lengths.tolist() == [7, 6]
@@ -217,17 +211,17 @@ def test_cut_texts_lose_their_ends_and_the_report_says_so() -> None:
 class Doubling:
     """A fast tokenizer whose own call does more than its backend."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner):
         self._inner = inner
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name):
         return getattr(self._inner, name)
 
-    def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+    def __call__(self, text, **options):
         return {"input_ids": self._inner(text)["input_ids"] * 2}
 
 
-def slow() -> Any:
+def slow():
     from transformers import ByT5Tokenizer
 
     return ByT5Tokenizer()
@@ -243,12 +237,12 @@ def slow() -> Any:
         (words, {"max_length": 0}, "max_length=0 leaves no token; give 1 or more"),
     ],
 )
-def test_what_cannot_be_encoded_is_refused(tokenizer: Any, options: Any, message: str) -> None:
+def test_what_cannot_be_encoded_is_refused(tokenizer, options, message):
     with pytest.raises(ValueError, match=message):
         encode_anything(small(), tokenizer(), **options)
 
 
-def test_texts_without_counted_tokens_are_named() -> None:
+def test_texts_without_counted_tokens_are_named():
     corpus = load_corpus({"en": ["One."] * 12})
     with pytest.raises(CorpusError) as refusal:
         encode(corpus, byte_level(), scope="prompt")
@@ -258,7 +252,7 @@ def test_texts_without_counted_tokens_are_named() -> None:
     assert "'10' (en) ... and 2 more; choose another scope" in str(refusal.value)
 
 
-def test_real_questions_count_as_they_should() -> None:
+def test_real_questions_count_as_they_should():
     corpus = load_corpus(real_data("mgsm")).head(20)
     parts = {scope: encode(corpus, byte_level(), scope=scope) for scope in SCOPES}
     whole = parts["all"]

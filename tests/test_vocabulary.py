@@ -5,6 +5,7 @@ from __future__ import annotations
 from inspect import unwrap
 
 import corpus_data
+import edited
 import numpy as np
 import pytest
 import tiny
@@ -20,43 +21,27 @@ from lensneurons.tokens.characters import token_texts
 LAYER, NEURON, NAME = 1, 17, "L1N17"
 
 
-def centred(row):
-    return row - row.mean()
+# The final norm where it is a LayerNorm; it centres, an RMSNorm does not.
+FINAL = {
+    **dict.fromkeys(("GPT2", "GPTJ", "Bloom"), "transformer.ln_f"),
+    "GPTNeoX": "gpt_neox.final_layer_norm",
+    "OPT": "model.decoder.final_layer_norm",
+    "Phi": "model.final_layernorm",
+}
 
 
-def gain_less_one(norm):
-    return 1 + norm.weight
-
-
-# Of each architecture, from Hugging Face's code: the output row, and its way to the unembedding.
 def by_hand(hf, architecture):
-    if architecture in ("GPT2", "GPTJ", "Bloom"):
-        mlp = hf.transformer.h[LAYER].mlp
-        row = {
-            "GPT2": lambda: mlp.c_proj.weight[NEURON],  # Conv1D is stored the other way round
-            "GPTJ": lambda: mlp.fc_out.weight[:, NEURON],
-            "Bloom": lambda: mlp.dense_4h_to_h.weight[:, NEURON],
-        }[architecture]()
-        return centred(row) * hf.transformer.ln_f.weight
-    if architecture == "GPTNeoX":
-        row = hf.gpt_neox.layers[LAYER].mlp.dense_4h_to_h.weight[:, NEURON]
-        return centred(row) * hf.gpt_neox.final_layer_norm.weight
-    if architecture == "OPT":
-        decoder = hf.model.decoder
-        return (
-            centred(decoder.layers[LAYER].fc2.weight[:, NEURON]) * decoder.final_layer_norm.weight
-        )
-    if architecture == "Phi":
-        row = hf.model.layers[LAYER].mlp.fc2.weight[:, NEURON]
-        return centred(row) * hf.model.final_layernorm.weight
-    row = hf.model.layers[LAYER].mlp.down_proj.weight[:, NEURON]
-    block = hf.model.layers[LAYER]
-    if architecture.startswith("Gemma"):
-        row = row * gain_less_one(block.post_feedforward_layernorm)
-        return row * gain_less_one(hf.model.norm)
-    if architecture == "Olmo2":
-        row = row * block.post_feedforward_layernorm.weight
-    return row * hf.model.norm.weight
+    """From Hugging Face's code: the output row of the neuron on its way to the unembedding."""
+    layers, _, out = edited.NAMES.get(architecture, edited.USUAL)
+    block = hf.get_submodule(layers)[LAYER]
+    weight = block.get_submodule(out).weight
+    row = weight[NEURON] if architecture == "GPT2" else weight[:, NEURON]  # Conv1D is transposed
+    if architecture in FINAL:
+        return (row - row.mean()) * hf.get_submodule(FINAL[architecture]).weight
+    more = 1 if architecture.startswith("Gemma") else 0  # the gain is stored less 1
+    if more or architecture == "Olmo2":
+        row = row * (more + block.post_feedforward_layernorm.weight)
+    return row * (more + hf.model.norm.weight)
 
 
 WRITES = (
@@ -75,26 +60,26 @@ def test_writes_equal_hugging_face(architecture, bridge, model_folder):
     np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-5 * float(theirs.abs().max()))
 
 
+# The norm before the MLP, and the matrix of the pre-activation.
+HEARS = {
+    "GPT2": ("ln_2", "mlp.c_fc"),
+    "Phi": ("input_layernorm", "mlp.fc1"),
+    "Olmo2": (None, "mlp.gate_proj"),
+    "Gemma3": ("pre_feedforward_layernorm", "mlp.gate_proj"),
+    "Phi3": ("post_attention_layernorm", "mlp.gate_up_proj"),
+    "Llama": ("post_attention_layernorm", "mlp.gate_proj"),
+}
+
+
 def heard_by_hand(hf, architecture):
-    vectors = hf.get_input_embeddings().weight
-    if architecture == "GPT2":
-        block = hf.transformer.h[LAYER]
-        return block.ln_2(vectors) @ block.mlp.c_fc.weight[:, NEURON]
-    if architecture == "Phi":
-        block = hf.model.layers[LAYER]
-        return block.input_layernorm(vectors) @ block.mlp.fc1.weight[NEURON]
-    block = hf.model.layers[LAYER]
-    if architecture == "Olmo2":
-        return vectors @ block.mlp.gate_proj.weight[NEURON]
-    if architecture == "Gemma3":
-        normed = block.pre_feedforward_layernorm(vectors)
-        return normed @ block.mlp.gate_proj.weight[NEURON]
-    if architecture == "Phi3":
-        return block.post_attention_layernorm(vectors) @ block.mlp.gate_up_proj.weight[NEURON]
-    return block.post_attention_layernorm(vectors) @ block.mlp.gate_proj.weight[NEURON]
+    norm, matrix = HEARS[architecture]
+    block = hf.get_submodule(edited.NAMES.get(architecture, edited.USUAL)[0])[LAYER]
+    vectors, weight = hf.get_input_embeddings().weight, block.get_submodule(matrix).weight
+    vectors = vectors if norm is None else block.get_submodule(norm)(vectors)
+    return vectors @ (weight[:, NEURON] if architecture == "GPT2" else weight[NEURON])
 
 
-@pytest.mark.parametrize("architecture", ["Llama", "Gemma3", "Olmo2", "Phi3", "GPT2", "Phi"])
+@pytest.mark.parametrize("architecture", list(HEARS))
 def test_hears_equals_hugging_face(architecture, bridge, model_folder):
     hf = AutoModelForCausalLM.from_pretrained(model_folder(architecture))
     with torch.no_grad():

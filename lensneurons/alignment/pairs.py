@@ -64,6 +64,7 @@ class PreferencePairs(TextTable[PreferencePair]):
 
     FILE_KIND = "preference pairs"
 
+    rows: tuple[PreferencePair, ...]
     pivot: str
     scorer: str
     provenance: Provenance

@@ -3,7 +3,7 @@
 With h_j = ``hook_post`` (what W_out reads) on the counted tokens of language k:
 
     "plnd"                 mean of |h_j| * ||W_out[j]||                     (Zhao et al. 2024, PLND,
-        the length of what the neuron adds to the residual stream             arXiv 2402.18815)
+        length of what the neuron adds to the residual stream                 arXiv 2402.18815)
 
     "activation_gradient"  sum of h_j * d NLL_k / d h_j
         NLL_k is the mean negative log-likelihood of the language's counted tokens, in nats a token.
@@ -14,50 +14,38 @@ With h_j = ``hook_post`` (what W_out reads) on the counted tokens of language k:
 >>> found.top("zh", 100)      # those with the largest |value|           # doctest: +SKIP
 
 What this does not show: length is not use; what a later layer ignores counts in full. And the
-gradient is exact for small changes only: removing a neuron is not one, neither are many neurons at
-once, and a saturated neuron has a gradient near 0 whatever it does. `interventions.ablate` measures
+gradient is exact for small changes only. Removing a neuron is not one, and neither is changing many
+at once; a saturated neuron has a gradient near 0 whatever it does. `interventions.ablate` measures
 what these two predict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float64
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
-from lensneurons.models.family import model_family
-from lensneurons.models.forward import has_hooks, to_device
+from lensneurons.models.forward import has_hooks, least_logits, to_device
 from lensneurons.models.sites import NeuronSite
 from lensneurons.neurons.sets import NeuronSet, flat_index
-from lensneurons.shapes import (
-    CountedMask,
-    FlatNeurons,
-    Importances,
-    LayerSums,
-    Logits,
-    NeuronScores,
-    TokenIds,
-    Tokens,
-)
-from lensneurons.tokens.batches import Batch, make_batch
-from lensneurons.tokens.encoding import EncodedCorpus, Scope
+from lensneurons.shapes import FlatNeurons, LayerSums, Logits, TokenIds
+from lensneurons.tokens.batches import Batch
+from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
-from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-KIND = "importance"
 Method = Literal["plnd", "activation_gradient"]
 UNITS = {
     "plnd": "length added to the residual stream, a token",
@@ -66,8 +54,8 @@ UNITS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Importance:
-    """How much every neuron matters in every language; immutable.
+class Importance(Value):
+    """How much every neuron matters in every language. Made by `importance`.
 
     Attributes:
         languages: codes, in the order of the last axis.
@@ -76,8 +64,12 @@ class Importance:
         provenance: where the values come from.
     """
 
+    FILE_KIND = "importance"
+    AXES = {"value": ("layer", "neuron", "language")}
+    COORDINATES = {"language": "languages"}
+
     languages: tuple[str, ...]
-    value: Importances
+    value: Float64[np.ndarray, "layer neuron language"]
     method: str
     provenance: Provenance = field(default_factory=Provenance)
 
@@ -85,9 +77,7 @@ class Importance:
         choose(self.method, get_args(Method), "method")
         if self.value.shape[-1] != len(self.languages):
             raise LensNeuronsError(f"{len(self.languages)} languages do not fit {self.value.shape}")
-        view = self.value.view()
-        view.flags.writeable = False
-        object.__setattr__(self, "value", view)
+        super().__post_init__()
 
     def of(self, neuron: str) -> dict[str, float]:
         """Language to the value of one neuron.
@@ -95,12 +85,13 @@ class Importance:
         Raises:
             LensNeuronsError: the neuron is not in the model.
         """
-        return dict(zip(self.languages, self._flat()[self._place(neuron)].tolist(), strict=True))
+        place = flat_index(neuron, *self.value.shape[:2])
+        return dict(zip(self.languages, self._flat[place].tolist(), strict=True))
 
     def rank(self, neuron: str) -> dict[str, int]:
         """Language to the place of one neuron among all of the model by |value|; 1 is first."""
-        size = np.abs(self._flat())
-        larger = np.count_nonzero(size > size[self._place(neuron)], axis=0)
+        size, place = np.abs(self._flat), flat_index(neuron, *self.value.shape[:2])
+        larger = np.count_nonzero(size > size[place], axis=0)
         return {k: int(n) + 1 for k, n in zip(self.languages, larger, strict=True)}
 
     def top(self, language: str, n: int) -> NeuronSet:
@@ -110,24 +101,20 @@ class Importance:
             LensNeuronsError: the language is not there, or there are not n neurons.
         """
         choose(language, self.languages, "language")
-        if not 1 <= n <= len(self._flat()):
-            raise LensNeuronsError(f"n={n}: give 1 to {len(self._flat())}, the model's neurons")
-        chosen = self._order(language)[:n]
+        if not 1 <= n <= len(self._flat):
+            raise LensNeuronsError(f"n={n}: give 1 to {len(self._flat)}, the model's neurons")
         n_layers, d_mlp, _ = self.value.shape
-        return NeuronSet(chosen, n_layers, d_mlp, f"{self.method} {language}")
+        return NeuronSet(self._order(language)[:n], n_layers, d_mlp, f"{self.method} {language}")
 
     def _order(self, language: str) -> FlatNeurons:
         """All neurons, the largest |value| in a language first."""
-        size = np.abs(self._flat()[:, self.languages.index(language)])
+        size = np.abs(self._flat[:, self.languages.index(language)])
         return np.argsort(-size, kind="stable")
 
+    @property
     def _flat(self) -> np.ndarray:
         """float64 [layer * neuron, language]."""
         return self.value.reshape(-1, len(self.languages))
-
-    def _place(self, neuron: str) -> int:
-        """The row of a neuron in `_flat`."""
-        return flat_index(neuron, *self.value.shape[:2])
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a neuron and language: name, layer, neuron, language, value."""
@@ -139,38 +126,20 @@ class Importance:
         table["language"] = np.array(self.languages, dtype=object)[k]
         return pd.DataFrame({**table, "value": self.value.ravel()})
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
-        details = {"languages": self.languages, "method": self.method}
-        details["provenance"] = self.provenance.to_dict()
-        return save_arrays(path, KIND, {"value": self.value}, details)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Importance:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        arrays, details = load_arrays(path, KIND)
-        provenance = Provenance.from_dict(details["provenance"])
-        return cls(tuple(details["languages"]), arrays["value"], details["method"], provenance)
-
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         layers, width, _ = self.value.shape
         return (
-            f"Importance({self.method}: {layers} layers x {width} neurons in "
-            f"{' '.join(self.languages)}; {UNITS[self.method]})"
+            f"{self.method}: {layers} layers x {width} neurons in {' '.join(self.languages)}; "
+            f"{UNITS[self.method]}"
         )
 
-    def _repr_html_(self) -> str:
+    def _overview(self) -> Overview:
         rows = []
         for k, language in enumerate(self.languages):
-            best = self._order(language)[:5]
-            names = (f"L{i // self.value.shape[1]}N{i % self.value.shape[1]}" for i in best)
-            values = (f"{value:.4g}" for value in self._flat()[best, k])
-            rows.append((language, ", ".join(map(" ".join, zip(names, values, strict=True)))))
-        return html_table(repr(self), ("language", "largest"), rows)
+            best = [divmod(i, self.value.shape[1]) for i in self._order(language)[:5]]
+            told = (f"L{i}N{j} {self.value[i, j, k]:.4g}" for i, j in best)
+            rows.append((language, ", ".join(told)))
+        return Overview(repr(self), ("language", "largest"), rows)
 
 
 def importance(
@@ -186,15 +155,15 @@ def importance(
     """Measure how much every neuron matters for the counted tokens of every language.
 
     Args:
-        model: a TransformerLens model; its weights, their gradients and its hooks stay as they
-            are, and hooks that are on it act.
+        model: a TransformerLens model; weights, gradients and hooks stay as they are, and hooks
+            that are on it act.
         corpus: the texts.
         method: ``"plnd"`` or ``"activation_gradient"``.
         scope: which tokens count, as for `collect`; both the activations and the NLL are theirs.
         batch_tokens: most tokens in a batch, padding included; fewer where the vocabulary is large.
             The gradient keeps a whole batch in memory, every layer of it.
-        tokenizer: encodes the corpus; by default the model's own, as it was saved.
-        progress: show a progress bar.
+        tokenizer: encodes the corpus; None for the model's own, as it was saved.
+        progress: show a progress bar, in texts.
 
     Returns:
         One value a neuron and language.
@@ -206,35 +175,22 @@ def importance(
     """
     choose(method, get_args(Method), "method")
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
-    site, encoded = prepared.site, prepared.encoded
-    tokens = _denominators(encoded, method)
-    sums = np.zeros((site.n_layers, site.d_mlp, len(encoded.languages)))
-    measure = _gradient_sums if method == "activation_gradient" else _length_sums
-    plan = prepared.batches(fitting(model, batch_tokens))
-    for rows in _with_progress(plan, method, progress):
-        batch = make_batch(encoded, rows)
-        sums[..., encoded.languages.index(batch.language)] += measure(model, site, batch)
-    if method == "plnd":
-        sums *= _output_lengths(model)[..., None]
-    provenance = replace(prepared.provenance(), hook="hook_post", attention="eager")
-    return Importance(encoded.languages, sums / tokens, method, provenance)
-
-
-def _denominators(encoded: EncodedCorpus, method: Method) -> Tokens:
-    """int64 [language]: counted tokens; for the gradient those that have a token before them."""
-    first = 1 if method == "activation_gradient" else 0
-    counted = np.maximum(encoded.stop - np.maximum(encoded.start, first), 0)
+    site, encoded, by_gradient = prepared.site, prepared.encoded, method == "activation_gradient"
+    counted = encoded.predicted if by_gradient else encoded.stop - encoded.start
     tokens = np.zeros(len(encoded.languages), np.int64)
     np.add.at(tokens, encoded.language, counted)
     if empty := [k for k, n in zip(encoded.languages, tokens, strict=True) if n == 0]:
         raise CorpusError(f"no counted token of {empty} has a token before it to be predicted from")
-    return tokens
-
-
-def _output_lengths(model: Any) -> NeuronScores:
-    """float64 [layer, neuron]: the length of each output row."""
-    with torch.inference_mode():
-        return np.stack([b.mlp.W_out.double().norm(dim=1).cpu().numpy() for b in model.blocks])
+    sums = np.zeros((site.n_layers, site.d_mlp, len(encoded.languages)))
+    measure = _gradient_sums if by_gradient else _length_sums
+    for batch in prepared.read(fitting(model, batch_tokens), method, progress=progress):
+        sums[..., encoded.languages.index(batch.language)] += measure(model, site, batch)
+    if not by_gradient:
+        with torch.inference_mode():
+            rows = [b.mlp.W_out.double().norm(dim=1).cpu().numpy() for b in model.blocks]
+        sums *= np.stack(rows)[..., None]
+    provenance = replace(prepared.provenance(), hook="hook_post", attention="eager")
+    return Importance(encoded.languages, sums / tokens, method, provenance)
 
 
 def _length_sums(model: Any, site: NeuronSite, batch: Batch) -> LayerSums:
@@ -244,50 +200,49 @@ def _length_sums(model: Any, site: NeuronSite, batch: Batch) -> LayerSums:
     def reduce(layer: int, post: torch.Tensor) -> None:
         sums[layer] = _sum_counted(post.abs(), batch)
 
-    hooked = model_family(model) == "hooked"
-    options = {"return_type": None} if hooked else {"logits_to_keep": 1}
     with torch.inference_mode(), model.hooks(fwd_hooks=_on_post(site, reduce)):
-        model(to_device(model, batch.tokens), **options)
+        model(to_device(model, batch.tokens), **least_logits(model))
     return _by_layer(sums, site)
 
 
 def _gradient_sums(model: Any, site: NeuronSite, batch: Batch) -> LayerSums:
     """Sum of h * dNLL/dh over the counted tokens of a batch, float64 [layer, neuron].
 
-    NLL is the sum over the batch here. Weights keep their own gradients: only those of h are taken.
+    NLL is the sum over the batch here. Only the gradients of h are taken: weights keep theirs.
     """
     posts: dict[int, torch.Tensor] = {}
 
     def keep(layer: int, post: torch.Tensor) -> torch.Tensor:
-        # What comes is only a mirror in OPT; what is handed back goes on into the model everywhere.
-        # Where no weight wants a gradient, the graph begins here.
+        # OPT's hook sees only a copy, but every model goes on with what the hook returns. Where no
+        # weight requires a gradient, the graph begins here.
         fresh = post.view_as(post) if post.requires_grad else post.detach().requires_grad_()
         return posts.setdefault(layer, fresh)
 
     with torch.inference_mode(False), torch.enable_grad():
-        ids = to_device(model, batch.tokens.clone())  # made in inference mode, it could not be used
+        ids = to_device(model, batch.tokens.clone())  # autograd refuses inference tensors
         with model.hooks(fwd_hooks=_on_post(site, keep)):
-            loss = _summed_nll(model(ids, return_type="logits"), ids, batch.counted)
+            loss = _summed_nll(model(ids, return_type="logits"), ids, batch.predicted)
         kept = [posts[layer] for layer in sorted(posts)]
-        gradients = torch.autograd.grad(loss, kept, allow_unused=True)
-        pairs = zip(sorted(posts), kept, _required(gradients, model), strict=True)
-        sums = {n: _sum_counted(post.detach() * slope, batch) for n, post, slope in pairs}
-    return _by_layer(sums, site)
-
-
-def _required(gradients: Sequence[torch.Tensor | None], model: Any) -> list[torch.Tensor | float]:
-    """The gradients; 0 where somebody's hook cut a layer off, which nobody else can."""
-    if any(slope is None for slope in gradients) and not has_hooks(model):
+        slopes = torch.autograd.grad(loss, kept, allow_unused=True)
+    # Somebody's hook may cut a layer off; nothing else can.
+    if any(slope is None for slope in slopes) and not has_hooks(model):
         raise LensNeuronsError(
             "the NLL does not depend on hook_post of some layer: the hook saw a copy of what the "
             "model reads; please report this architecture"
         )
-    return [0.0 if slope is None else slope for slope in gradients]
+    products = (
+        post.detach() * (0.0 if slope is None else slope)
+        for post, slope in zip(kept, slopes, strict=True)
+    )
+    pairs = zip(sorted(posts), products, strict=True)
+    return _by_layer({layer: _sum_counted(one, batch) for layer, one in pairs}, site)
 
 
-def _summed_nll(logits: Logits, ids: TokenIds, counted: CountedMask) -> torch.Tensor:
-    """NLL of the counted tokens, each predicted from what stands before it, in nats."""
-    predicted = counted[:, 1:].to(logits.device)
+def _summed_nll(
+    logits: Logits, ids: TokenIds, predicted: Bool[torch.Tensor, "batch next"]
+) -> torch.Tensor:
+    """NLL of the predicted tokens, in nats."""
+    predicted = predicted.to(logits.device)
     chosen = logits[:, :-1][predicted]
     chosen = chosen if chosen.dtype == torch.float64 else chosen.float()
     targets = ids[:, 1:].to(logits.device)[predicted]
@@ -295,7 +250,7 @@ def _summed_nll(logits: Logits, ids: TokenIds, counted: CountedMask) -> torch.Te
 
 
 def _on_post(site: NeuronSite, act: Callable[[int, torch.Tensor], Any]) -> list[tuple[str, Any]]:
-    """Hooks that hand hook_post of each layer on; what `act` returns takes its place."""
+    """Hooks that call ``act(layer, post)``; what it returns takes the place of hook_post."""
 
     def hook(layer: int) -> Callable[..., Any]:
         return lambda tensor, hook: act(layer, tensor)
@@ -311,17 +266,10 @@ def _sum_counted(values: torch.Tensor, batch: Batch) -> np.ndarray:
 
 
 def _by_layer(sums: dict[int, np.ndarray], site: NeuronSite) -> LayerSums:
-    """The layers in order, once it is sure that each came and is d_mlp wide."""
+    """Stack the layers in order; raise unless each was seen and is d_mlp wide."""
     if len(sums) != site.n_layers or any(len(row) != site.d_mlp for row in sums.values()):
         raise LensNeuronsError(
             f"hook_post came from {len(sums)} of {site.n_layers} layers, "
             f"{sorted({len(row) for row in sums.values()})} wide (d_mlp is {site.d_mlp})"
         )
     return np.stack([sums[layer] for layer in range(site.n_layers)])
-
-
-def _with_progress(plan: list[np.ndarray], method: str, shown: bool) -> Any:
-    """The batches, with a progress bar where one is wanted."""
-    from tqdm.auto import tqdm
-
-    return tqdm(plan, desc=method, unit="batch", disable=not shown)

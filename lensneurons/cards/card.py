@@ -1,37 +1,31 @@
-"""Cards, measured: all that can be said about some neurons, in as few passes as that takes.
-
->>> describe(model, neurons, "L12N345", corpus=corpus)                    # doctest: +SKIP
->>> describe_all(model, neurons, neurons.specific["zh"], corpus=corpus)   # doctest: +SKIP
-
-What identification knows of one neuron: whose it is, and how often it is active.
-
->>> neuron_facts(neurons, "L12N345")                                           # doctest: +SKIP
-
-The card of a neuron as HTML: compact, everything escaped, no JavaScript.
-
-The layout is ``templates/card.html.jinja``; this file makes the words and numbers that stand in it.
-
-One neuron on one card: whose it is, what excites it, what it writes, what it is good for.
+"""One neuron on one card: whose it is, what excites it, what it writes, what it is good for.
 
     class, owner, languages above tau           from the identification
     p of each language against tau, mean        from the statistics
     strongest contexts of each language         `contexts.top_contexts`
     tokens promoted, suppressed, heard          `vocabulary.promoted_tokens`
     importance and its rank in the model        `attribution.importance`
-    change of the mean NLL without it           `interventions.ablate` and `evaluation.nll`
+    difference of the mean NLL without it       `interventions.ablate` and `evaluation.nll`
 
-`neuron_facts` gives the first two lines and needs no model; `describe` gives all of it.
+`neuron_facts` gives the first two lines and needs no model; `describe` gives all of them, and
+`describe_all` measures them for many neurons in as few passes as possible.
+
+>>> describe(model, neurons, "L12N345", corpus=corpus)                    # doctest: +SKIP
+>>> describe_all(model, neurons, neurons.specific["zh"], corpus=corpus)   # doctest: +SKIP
+
+In a notebook a card is compact HTML without JavaScript, everything escaped; the layout is
+``templates/card.html.jinja``.
 
 What this does not show: a cause. The lines are measured in different ways on purpose, and where
-they disagree the reading of the others is doubtful. The effect of one neuron alone is small, and
-has no control here: `NeuronSet.random_control` draws other neurons to compare it with.
+they disagree, doubt the reading of the others. The effect of one neuron alone is small, and has no
+control here: `NeuronSet.random_control` draws other neurons to compare it with.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -40,31 +34,31 @@ import numpy as np
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.attribution import Importance, Method, importance
 from lensneurons.cards.contexts import Context, top_contexts
-from lensneurons.cards.vocabulary import TokenValue, VocabularyEffect, promoted_tokens
+from lensneurons.cards.vocabulary import VocabularyEffect, promoted_tokens
 from lensneurons.corpora.corpus import ParallelCorpus
-from lensneurons.errors import LensNeuronsError, StorageError, choose
+from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.interventions.editing import ablate
-from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, flat_index
-from lensneurons.shapes import Importances
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import jackknife
+from lensneurons.values.base import Overview, Shown, Value
 from lensneurons.values.files import load_rows, save_rows
+from lensneurons.values.progress import with_bar
 from lensneurons.values.provenance import require_same
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from lensneurons.cards.vocabulary import TokenValue
+Ends = dict[str, tuple[float, float]]  # language to the ends of an interval
 
 
 @dataclass(frozen=True, repr=False)
-class NeuronFacts:
-    """What identification knows of one neuron.
+class NeuronFacts(Shown):
+    """What identification knows of one neuron. Made by `neuron_facts`.
 
     Attributes:
         name: such as ``"L12N345"``.
@@ -76,8 +70,8 @@ class NeuronFacts:
         tau: the bar.
         probability: language to activation probability.
         interval: language to the ends of the interval of the probability, by jackknife over groups
-            of items; None where nothing to draw from was given.
-        mean: language to mean activation ``act_fn(hook_pre)``; None where it was not given.
+            of items; None without groups to leave out.
+        mean: language to mean activation ``act_fn(hook_pre)``; None where it is not known.
     """
 
     name: str
@@ -88,7 +82,7 @@ class NeuronFacts:
     score: float
     tau: float
     probability: dict[str, float]
-    interval: dict[str, tuple[float, float]] | None = None
+    interval: Ends | None = None
     mean: dict[str, float] | None = None
 
     @property
@@ -103,17 +97,17 @@ class NeuronFacts:
         score = f"score {self.score:.4f}" if math.isfinite(self.score) else "no score"
         return f"{chosen}, {score}; bar tau {self.tau:.4f}"
 
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         shares = ", ".join(f"{k} {p:.3f}" for k, p in self.probability.items())
-        return f"NeuronFacts({self.name} {self.title}; {self.details}; p: {shares})"
+        return f"{self.name} {self.title}; {self.details}; p: {shares}"
 
-    def _repr_html_(self) -> str:
+    def _overview(self) -> Overview:
         mean = self.mean or {}
         rows = [
             (k, f"{p:.4f}", f"{mean[k]:.4f}" if mean else "") for k, p in self.probability.items()
         ]
         title = f"{self.name} {self.title} ({self.details})"
-        return html_table(title, ("language", "p", "mean activation"), rows)
+        return Overview(title, ("language", "p", "mean activation"), rows)
 
 
 def neuron_facts(
@@ -131,9 +125,8 @@ def neuron_facts(
         ProvenanceError: the statistics are not those that the neurons were identified from.
     """
     layer, neuron = divmod(flat_index(name, neurons.n_layers, neurons.d_mlp), neurons.d_mlp)
-    languages = neurons.languages_of(name)
-    class_name = neurons.class_of(name)
-    record = NeuronFacts(
+    languages, class_name = neurons.languages_of(name), neurons.class_of(name)
+    facts = NeuronFacts(
         name=f"L{layer}N{neuron}",
         class_name=class_name,
         languages=languages,
@@ -144,18 +137,7 @@ def neuron_facts(
         probability=_by_language(neurons.languages, neurons.probability[layer, neuron]),
     )
     if statistics is None:
-        return record
-    _require_origin(neurons, statistics)
-    one = _only(statistics, layer, neuron)
-    mean = None if one.sums is None else _by_language(one.languages, one.mean[0, 0])
-    return replace(record, mean=mean, interval=_interval(one))
-
-
-def _by_language(languages: Sequence[str], values: np.ndarray) -> dict[str, float]:
-    return dict(zip(languages, values.tolist(), strict=True))
-
-
-def _require_origin(neurons: LanguageNeurons, statistics: ActivationStatistics) -> None:
+        return facts
     require_same(neurons.provenance, statistics.provenance)
     ours = (neurons.languages, neurons.n_layers, neurons.d_mlp)
     theirs = (statistics.languages, statistics.n_layers, statistics.d_mlp)
@@ -164,37 +146,118 @@ def _require_origin(neurons: LanguageNeurons, statistics: ActivationStatistics) 
             f"the statistics (languages, layers, width: {theirs}) are not those that the neurons "
             f"were identified from ({ours})"
         )
-
-
-def _only(statistics: ActivationStatistics, layer: int, neuron: int) -> ActivationStatistics:
-    """The statistics of one neuron: what follows costs nothing."""
     at = (slice(layer, layer + 1), slice(neuron, neuron + 1))
-    return replace(
+    alone = replace(  # a jackknife over one neuron costs nothing
         statistics,
         grouped_counts=statistics.grouped_counts[(slice(None), *at)],
         sums=None if statistics.sums is None else statistics.sums[at],
         squares=None if statistics.squares is None else statistics.squares[at],
     )
-
-
-def _interval(one: ActivationStatistics) -> dict[str, tuple[float, float]] | None:
-    """95 % interval of p by jackknife over groups of items; None where they do not allow it."""
+    mean = None if alone.sums is None else _by_language(alone.languages, alone.mean[0, 0])
     try:
-        found = jackknife(one, lambda drawn: drawn.probability[0, 0])
-    except LensNeuronsError:
-        return None
-    low, high = np.clip(found.low, 0, 1).tolist(), np.clip(found.high, 0, 1).tolist()
-    return dict(zip(one.languages, zip(low, high, strict=True), strict=True))
+        found = jackknife(alone, lambda drawn: drawn.probability[0, 0])
+    except LensNeuronsError:  # too few groups
+        return replace(facts, mean=mean)
+    ends = np.clip([found.low, found.high], 0, 1).T.tolist()
+    interval = {k: (low, high) for k, (low, high) in zip(alone.languages, ends, strict=True)}
+    return replace(facts, mean=mean, interval=interval)
 
 
-# Width of a bar for p = 1, in em.
-_BAR = 5.0
+def _by_language(languages: Sequence[str], values: np.ndarray) -> dict[str, float]:
+    return dict(zip(languages, values.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Importance of a neuron in one language: its value, and its rank in the model by size."""
+
+    value: float
+    rank: int
+
+
+@dataclass(frozen=True, repr=False)
+class NeuronCard(Value):
+    """Everything about one neuron, over one corpus. Made by `describe` and `describe_all`.
+
+    Attributes:
+        facts: what identification knows.
+        contexts: strongest contexts, language by language.
+        vocabulary: what the neuron writes and hears.
+        importance: method to language to value and rank.
+        effect: language to the difference of the mean NLL, in nats a token, when this neuron alone
+            is set to 0; positive where the model misses it. None where it was not measured.
+        effect_interval: ends of its 95 % bootstrap interval over items; None for a single item.
+        n_neurons: neurons of the model, for ranks.
+        source: corpus and scope.
+    """
+
+    FILE_KIND = "neuron card"
+    FILE_NAMES = {"facts": "record"}
+
+    facts: NeuronFacts
+    contexts: tuple[Context, ...]
+    vocabulary: VocabularyEffect
+    importance: dict[str, dict[str, Weight]]
+    effect: dict[str, float] | None
+    effect_interval: Ends | None
+    n_neurons: int
+    source: str
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages of the identification, then any others of the corpus."""
+        measured = [*self.importance.values(), self.effect or {}]
+        own = [context.language for context in self.contexts]
+        return tuple(
+            dict.fromkeys([*self.facts.probability, *own, *(k for d in measured for k in d)])
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as JSON values; an infinite score is null."""
+        _, values = self._pack()
+        if not math.isfinite(self.facts.score):
+            values["record"]["score"] = None
+        return values
+
+    def save(self, path: str | Path) -> Path:
+        """Write a line of JSON behind a header, atomically, and return the path."""
+        return save_rows(path, self.FILE_KIND, [self.to_dict()], {})
+
+    @classmethod
+    def load(cls, path: str | Path) -> NeuronCard:
+        """Read what `save` wrote.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        rows, _ = load_rows(path, cls.FILE_KIND)
+        try:
+            [row] = rows
+            if row["record"]["score"] is None:
+                row["record"]["score"] = math.inf
+            return cls._unpack({}, row)
+        except (TypeError, KeyError, ValueError):
+            raise StorageError(f"{path} does not hold one whole card: write it anew") from None
+
+    def _brief(self) -> str:
+        promoted = " ".join(repr(token.text) for token in self.vocabulary.promoted[:3])
+        parts = [repr(self.facts), f"promotes {promoted}"]
+        if self.effect:
+            language, added = max(self.effect.items(), key=lambda pair: abs(pair[1]))
+            parts.append(f"without it NLL {language} {added:+.4f}")
+        return "; ".join(parts)
+
+    def _repr_html_(self) -> str:
+        return card_html(self)
+
+
 _HEADS = {
     "plnd": "length written (rank)",
     "activation_gradient": "activation x gradient (rank)",
 }
 _MINUS = "\N{MINUS SIGN}"
 _VISIBLE = str.maketrans({"\n": "\N{RETURN SYMBOL}", "\t": "\N{RIGHTWARDS ARROW TO BAR}"})
+_BAR = 5.0  # width of a bar for p = 1, in em
 
 
 def card_html(card: NeuronCard) -> str:
@@ -208,83 +271,21 @@ def card_html(card: NeuronCard) -> str:
         trim_blocks=True,
     )
     environment.filters["visible"] = lambda text: text.translate(_VISIBLE)
-    return environment.get_template("card.html.jinja").render(
-        record=card.record,
-        heads=_heads(card),
-        rows=[_row(card, language) for language in card.languages],
-        bar=lambda share: _BAR * share,
-        tau=min(card.record.tau, 1.0),
-        vocabulary=_vocabulary(card),
-        contexts=[
-            (language, [c for c in card.contexts if c.language == language])
-            for language in card.languages
-        ],
-        notes=_notes(card),
-    )
-
-
-def _heads(card: NeuronCard) -> list[str]:
-    """The columns behind the language: those that the card has numbers for."""
-    heads = ["p [95 %]" if card.record.interval else "p"]
-    heads += ["mean activation"] if card.record.mean else []
-    heads += [_HEADS[method] for method in card.importance]
-    return heads + (["NLL without it"] if card.effect is not None else [])
-
-
-def _row(card: NeuronCard, language: str) -> dict[str, Any]:
-    """One language: its cells, each a number and what stands beside it, and p for the bar."""
-    record = card.record
-    share = record.probability.get(language)
-    cells = [(_number(share, "{:.3f}"), _ends(record.interval, language, "{:.2f}".format))]
-    if record.mean:
-        cells.append((_number(record.mean.get(language), "{:.3f}"), ""))
-    for weights in card.importance.values():
-        weight = weights.get(language)
-        cells.append((f"{weight.value:.2g}", f"({weight.rank:,})") if weight else ("", ""))
-    if card.effect is not None:
-        change = card.effect.get(language)
-        ends = _ends(card.effect_interval, language, _change)
-        cells.append(("" if change is None else _change(change), ends))
-    return {
-        "language": language,
-        "above": language in record.languages,
-        "share": share,
-        "cells": cells,
-    }
-
-
-def _vocabulary(card: NeuronCard) -> list[tuple[str, tuple[TokenValue, ...]]]:
-    """The lists of tokens, each with the deviation of its first."""
-    effect = card.vocabulary
-    lists = {"promotes": effect.promoted, "suppresses": effect.suppressed, "hears": effect.heard}
-    return [(f"{name}, {ts[0].deviation:+.1f}", ts) for name, ts in lists.items() if ts]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
-
-
-def _change(value: float) -> str:
-    """A change with its sign, and none where it rounds to 0."""
-    text = f"{abs(value):.4f}"
-    return "0" if not float(text) else f"{'+' if value > 0 else _MINUS}{text}"
-
-
-def _ends(
-    interval: dict[str, tuple[float, float]] | None, language: str, form: Callable[[float], str]
-) -> str:
-    """The ends of an interval, where there is one."""
-    if interval is None or language not in interval:
-        return ""
-    return f"[{', '.join(map(form, interval[language]))}]"
-
-
-def _notes(card: NeuronCard) -> list[str]:
-    """What a reader has to know to read the numbers."""
+    facts, effect, columns = card.facts, card.vocabulary, _columns(card)
+    tokens = {"promotes": effect.promoted, "suppresses": effect.suppressed, "hears": effect.heard}
+    rows = [
+        {
+            "language": language,
+            "above": language in facts.languages,
+            "share": facts.probability.get(language),
+            "cells": [column.get(language, ("", "")) for column in columns.values()],
+        }
+        for language in card.languages
+    ]
     notes = [
         f"Bars: p, with tau as a line; bold: above tau. Texts: {card.source}.",
         f"Tokens: strongest first, its distance from the mean in standard deviations; chance "
-        f"reaches {card.vocabulary.chance:.1f}.",
+        f"reaches {effect.chance:.1f}.",
     ]
     if card.importance:
         notes.append(f"Ranks among {card.n_neurons:,} neurons, by size.")
@@ -292,113 +293,52 @@ def _notes(card: NeuronCard) -> list[str]:
         notes.append(
             "NLL without it: change of the mean in nats a token, 95 % interval over items."
         )
-    return notes
+    return environment.get_template("card.html.jinja").render(
+        facts=facts,
+        heads=list(columns),
+        rows=rows,
+        bar=lambda share: _BAR * share,
+        tau=min(facts.tau, 1.0),
+        vocabulary=[(f"{name}, {ts[0].deviation:+.1f}", ts) for name, ts in tokens.items() if ts],
+        contexts=[(k, [c for c in card.contexts if c.language == k]) for k in card.languages],
+        notes=notes,
+    )
 
 
-KIND = "neuron card"
-
-
-@dataclass(frozen=True)
-class Weight:
-    """Importance of a neuron in one language: its value, and its rank in the model by size."""
-
-    value: float
-    rank: int
-
-
-@dataclass(frozen=True, repr=False)
-class NeuronCard:
-    """Everything about one neuron, over one corpus.
-
-    Attributes:
-        record: what identification knows.
-        contexts: strongest contexts, language by language.
-        vocabulary: what the neuron writes and hears.
-        importance: method to language to value and rank.
-        effect: language to the change of the mean NLL, in nats a token, when this neuron alone is
-            set to 0; positive where it is missed. None where it was not measured.
-        effect_interval: ends of its 95 % bootstrap interval over items; None for a single item.
-        n_neurons: neurons of the model, for ranks.
-        source: corpus and scope.
-    """
-
-    record: NeuronFacts
-    contexts: tuple[Context, ...]
-    vocabulary: VocabularyEffect
-    importance: dict[str, dict[str, Weight]]
-    effect: dict[str, float] | None
-    effect_interval: dict[str, tuple[float, float]] | None
-    n_neurons: int
-    source: str
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages of the identification, then any others of the corpus."""
-        measured = [*self.importance.values(), self.effect or {}]
-        own = [context.language for context in self.contexts]
-        return tuple(
-            dict.fromkeys([*self.record.probability, *own, *(k for d in measured for k in d)])
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The card as JSON values; an infinite score is null."""
-        values = asdict(self)
-        if not math.isfinite(self.record.score):
-            values["record"]["score"] = None
-        return values
-
-    def save(self, path: str | Path) -> Path:
-        """Write a line of JSON behind a header, atomically, and return the path."""
-        return save_rows(path, KIND, [self.to_dict()], {})
-
-    @classmethod
-    def load(cls, path: str | Path) -> NeuronCard:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        rows, _ = load_rows(path, KIND)
-        try:
-            [row] = rows
-            return cls(**row | _values(row))
-        except (TypeError, KeyError, ValueError):
-            raise StorageError(f"{path} does not hold one whole card: write it anew") from None
-
-    def __repr__(self) -> str:
-        promoted = " ".join(repr(token.text) for token in self.vocabulary.promoted[:3])
-        parts = [f"promotes {promoted}"]
-        if self.effect:
-            language, change = max(self.effect.items(), key=lambda pair: abs(pair[1]))
-            parts.append(f"without it NLL {language} {change:+.4f}")
-        return f"NeuronCard({self.record!r}; {'; '.join(parts)})"
-
-    def _repr_html_(self) -> str:
-        return card_html(self)
-
-
-def _values(row: dict[str, Any]) -> dict[str, Any]:
-    """What `NeuronCard.to_dict` made plain, as it was."""
-    record, vocabulary = row["record"], row["vocabulary"]
-    kinds = ("promoted", "suppressed", "heard")
-    tokens = {kind: tuple(TokenValue(**one) for one in vocabulary[kind]) for kind in kinds}
-    exact = {"languages": tuple(record["languages"]), "interval": _ends_card(record["interval"])}
-    exact["score"] = math.inf if record["score"] is None else record["score"]
-    return {
-        "record": NeuronFacts(**record | exact),
-        "contexts": tuple(Context(**one) for one in row["contexts"]),
-        "vocabulary": VocabularyEffect(**vocabulary | tokens),
-        "importance": {
-            method: {language: Weight(**one) for language, one in found.items()}
-            for method, found in row["importance"].items()
-        },
-        "effect_interval": _ends_card(row["effect_interval"]),
+def _columns(card: NeuronCard) -> dict[str, dict[str, tuple[str, str]]]:
+    """Head of a column to language to the number there and what stands beside it."""
+    facts = card.facts
+    columns = {
+        "p [95 %]" if facts.interval else "p": {
+            k: (f"{p:.3f}", _ends(facts.interval, k, "{:.2f}".format))
+            for k, p in facts.probability.items()
+        }
     }
+    if facts.mean:
+        columns["mean activation"] = {k: (f"{mean:.3f}", "") for k, mean in facts.mean.items()}
+    for method, weights in card.importance.items():
+        columns[_HEADS[method]] = {
+            k: (f"{one.value:.2g}", f"({one.rank:,})") for k, one in weights.items()
+        }
+    if card.effect is not None:
+        columns["NLL without it"] = {
+            k: (_signed(added), _ends(card.effect_interval, k, _signed))
+            for k, added in card.effect.items()
+        }
+    return columns
 
 
-def _ends_card(found: dict[str, list[float]] | None) -> dict[str, tuple[float, float]] | None:
-    """Intervals by language, their ends as tuples."""
-    return None if found is None else {k: (low, high) for k, (low, high) in found.items()}
+def _signed(value: float) -> str:
+    """A number with its sign, and without one where it rounds to 0."""
+    text = f"{abs(value):.4f}"
+    return "0" if not float(text) else f"{'+' if value > 0 else _MINUS}{text}"
+
+
+def _ends(interval: Ends | None, language: str, form: Callable[[float], str]) -> str:
+    """The ends of an interval, where there is one."""
+    if interval is None or language not in interval:
+        return ""
+    return f"[{', '.join(map(form, interval[language]))}]"
 
 
 def describe(
@@ -425,14 +365,14 @@ def describe(
         corpus: texts for the contexts, the importances and the effect; 20 items a language take
             seconds on a small model.
         statistics: what the neurons were identified from, for mean activations and intervals.
-        importances: what `importance` gave, over any corpus; None measures both kinds on `corpus`
+        importances: what `importance` gave, over any corpus; None measures both methods on `corpus`
             (a pass each), an empty list leaves them out.
         effect: whether to ablate the neuron (two passes).
         scope: which tokens count.
         k: most contexts a language.
-        tokens: how many tokens of the vocabulary of each kind.
+        tokens: how many tokens of the vocabulary in each list.
         window: most characters on each side of a context.
-        tokenizer: encodes the corpus and names the tokens; by default the model's own, as it was
+        tokenizer: encodes the corpus and names the tokens; None for the model's own, as it was
             saved.
 
     Raises:
@@ -476,22 +416,8 @@ def describe_all(
     """The cards of several neurons, each what `describe` gives.
 
     Contexts, importances and the NLL of the whole model are measured once for all of them; only
-    the effect costs a pass a neuron.
-
-    Args:
-        model: as for `describe`, and so is every option but two.
-        neurons: what `identify` gives.
-        names: such as ``["L12N345", "L3N7"]``, or a `NeuronSet`.
-        corpus: texts.
-        statistics: what the neurons were identified from.
-        importances: measured before; None measures both kinds, an empty list leaves them out.
-        effect: whether to ablate each neuron.
-        scope: which tokens count.
-        k: most contexts a language.
-        tokens: how many tokens of the vocabulary of each kind.
-        window: most characters on each side of a context.
-        tokenizer: by default the model's own, as it was saved.
-        progress: show a progress bar over the effects.
+    the effect costs a pass a neuron. `names` are such as ``["L12N345", "L3N7"]``, or a
+    `NeuronSet`; `progress` shows a bar over the effects. All other options are those of `describe`.
 
     Returns:
         A card a neuron, in the order of `names`.
@@ -501,15 +427,21 @@ def describe_all(
         ModelError: as `describe`.
         CorpusError: as `describe`.
     """
-    if scope is not None:
-        choose(scope, get_args(Scope), "scope")
-    records = [neuron_facts(neurons, name, statistics=statistics) for name in names]
-    found = [record.name for record in records]
+    facts = [neuron_facts(neurons, name, statistics=statistics) for name in names]
+    found = [one.name for one in facts]
     if len(set(found)) < len(found):
         raise LensNeuronsError(f"{found} names a neuron twice: a card is made once")
     site = neuron_site(model)
-    for what in (neurons, *(one.value for one in importances or ())):
-        _require_shape(what, site)
+    shapes = [
+        (neurons.n_layers, neurons.d_mlp),
+        *(one.value.shape[:2] for one in importances or ()),
+    ]
+    for shape in shapes:
+        if shape != (site.n_layers, site.d_mlp):
+            raise LensNeuronsError(
+                f"neurons or importances of {shape[0]} layers x {shape[1]} neurons do not belong "
+                f"to a model of {site.n_layers} x {site.d_mlp}"
+            )
     if not found:
         return ()
     together = NeuronSet.from_names(found, n_layers=site.n_layers, d_mlp=site.d_mlp)
@@ -518,57 +450,43 @@ def describe_all(
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
     contexts = top_contexts(model, prepared, together, k=k, window=window)
     if importances is None:
-        importances = [importance(model, prepared, method=m) for m in get_args(Method)]
-    before = nll(model, prepared) if effect else None
-    texts = prepared.corpus
-    source = f"{len(texts.ids)} items of {texts.name}, {prepared.scope} tokens"
-    rows = zip(records, words, strict=True)
-    return tuple(
-        NeuronCard(
-            record,
-            contexts=contexts.of(record.name),
-            vocabulary=vocabulary,
-            importance={one.method: _weights(one, record.name) for one in importances},
-            **_effect(prepared, record.name, before),
-            n_neurons=site.n_layers * site.d_mlp,
-            source=source,
+        importances = [importance(model, prepared, method=one) for one in get_args(Method)]
+    plain = nll(model, prepared) if effect else None
+    texts, cards = prepared.corpus, []
+    steps = zip(facts, words, strict=True)
+    bar = with_bar(steps, "describe", "neuron", shown=progress and effect, total=len(found))
+    for one, vocabulary in bar:
+        added, ends = (None, None) if plain is None else _effect(prepared, one.name, plain)
+        cards.append(
+            NeuronCard(
+                facts=one,
+                contexts=contexts.of(one.name),
+                vocabulary=vocabulary,
+                importance={which.method: _weights(which, one.name) for which in importances},
+                effect=added,
+                effect_interval=ends,
+                n_neurons=site.n_layers * site.d_mlp,
+                source=f"{len(texts.ids)} items of {texts.name}, {prepared.scope} tokens",
+            )
         )
-        for record, vocabulary in _with_progress(rows, len(found), progress and effect)
-    )
-
-
-def _require_shape(what: LanguageNeurons | Importances, site: NeuronSite) -> None:
-    shape = what.shape[:2] if isinstance(what, np.ndarray) else (what.n_layers, what.d_mlp)
-    if shape != (site.n_layers, site.d_mlp):
-        raise LensNeuronsError(
-            f"neurons or importances of {shape[0]} layers x {shape[1]} neurons do not belong to a "
-            f"model of {site.n_layers} x {site.d_mlp}"
-        )
+    return tuple(cards)
 
 
 def _weights(found: Importance, name: str) -> dict[str, Weight]:
     rank = found.rank(name)
-    return {k: Weight(value, rank[k]) for k, value in found.of(name).items()}
+    return {language: Weight(value, rank[language]) for language, value in found.of(name).items()}
 
 
-def _effect(prepared: PreparedCorpus, name: str, before: CorpusNLL | None) -> dict[str, Any]:
-    """Change of the mean NLL without the neuron by language, and the ends of its interval."""
-    if before is None:
-        return {"effect": None, "effect_interval": None}
-    site = prepared.site
-    with ablate(
-        prepared.model, NeuronSet.from_names([name], n_layers=site.n_layers, d_mlp=site.d_mlp)
-    ):
-        after = nll(prepared.model, prepared)
-    change = dict(zip(after.languages, (after.mean - before.mean).tolist(), strict=True))
+def _effect(
+    prepared: PreparedCorpus, name: str, plain: CorpusNLL
+) -> tuple[dict[str, float], Ends | None]:
+    """Difference of the mean NLL without the neuron by language, and the ends of its interval."""
+    model, site = prepared.model, prepared.site
+    with ablate(model, NeuronSet.from_names([name], n_layers=site.n_layers, d_mlp=site.d_mlp)):
+        without = nll(model, prepared)
+    added = _by_language(without.languages, without.mean - plain.mean)
     if len(prepared.corpus.ids) < 2:
-        return {"effect": change, "effect_interval": None}
-    found = after.difference(before)
+        return added, None
+    found = without.difference(plain)
     ends = zip(found.low.tolist(), found.high.tolist(), strict=True)
-    return {"effect": change, "effect_interval": dict(zip(after.languages, ends, strict=True))}
-
-
-def _with_progress(rows: Iterable[Any], total: int, progress: bool) -> Iterable[Any]:
-    from tqdm.auto import tqdm
-
-    return tqdm(rows, total=total, unit="neuron", desc="describe", disable=not progress)
+    return added, dict(zip(without.languages, ends, strict=True))

@@ -4,48 +4,46 @@ For each neuron and language the k counted tokens with the largest activation
 
     act_fn(hook_pre) > 0
 
-with the text around them. While the corpus streams through the model only k values and their
-places are kept a neuron, 24 bytes each; the text is cut out at the end. At most one token of each
-item and language is taken (`per_item`), so that one text cannot fill the list.
+with the text around them. While the corpus streams through the model, only k values and their
+places are kept for each neuron, 24 bytes each; the text is cut out at the end. Each item gives at
+most one token in each language (`per_item`), so that one text cannot fill the list.
 
 >>> contexts = top_contexts(model, corpus, neurons["zh"], k=3)          # doctest: +SKIP
 >>> contexts.of("L12N345", "zh")[0]                                     # doctest: +SKIP
 Context(L12N345 zh item-7 @31 2.410: '小明有3个' >苹果< '。他又买了')
 
-What this does not show: what the neuron does on usual text. The strongest activations are the tip,
-and a neuron that seems to mean one thing there may mean another where it is weakly active
-(Bolukbasi et al. 2021, arXiv 2104.07143). Only what the corpus says can be found.
+What this does not show: what the neuron does on usual text. The strongest activations are the tip:
+a neuron that seems to mean one thing there may mean another where it is weakly active (Bolukbasi et
+al. 2021, arXiv 2104.07143). And only what the corpus says can be found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int64
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.models.forward import to_device, watching
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
-from lensneurons.shapes import TopPlaces, TopValues
-from lensneurons.tokens.batches import Batch, make_batch
+from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.characters import Excerpts, excerpt_html
 from lensneurons.tokens.encoding import Scope, exact_backend
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
-from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.base import Value
 from lensneurons.values.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-KIND = "contexts"
 COLUMNS = ("neuron", "language", "item", "position", "activation", "before", "token", "after")
 _SHOWN = 60
 
@@ -80,13 +78,13 @@ class Context:
         return f"Context({where} {self.activation:.3f}: {text})"
 
     def to_html(self) -> str:
-        """The text with its token marked, escaped; see `excerpts.excerpt_html`."""
+        """The text with its token marked, escaped."""
         return excerpt_html(self.before, self.token, self.after, language=self.language)
 
 
 @dataclass(frozen=True, repr=False)
-class Contexts:
-    """The strongest contexts of some neurons, in every language of a corpus.
+class Contexts(Value):
+    """The strongest contexts of some neurons, in every language. Made by `top_contexts`.
 
     Attributes:
         rows: neuron by neuron, language by language, the strongest first. A neuron that is not
@@ -96,6 +94,8 @@ class Contexts:
         k: most contexts of a neuron and language.
         provenance: where they come from.
     """
+
+    FILE_KIND = "contexts"
 
     rows: tuple[Context, ...]
     neurons: NeuronSet
@@ -111,10 +111,9 @@ class Contexts:
         """
         if neuron not in self.neurons:
             raise LensNeuronsError(f"{neuron} is not among the {len(self.neurons)} neurons here")
-        wanted = (
-            self.languages if language is None else (choose(language, self.languages, "language"),)
-        )
-        return tuple(r for r in self.rows if r.neuron == neuron and r.language in wanted)
+        if language is not None:
+            choose(language, self.languages, "language")
+        return tuple(r for r in self.rows if r.neuron == neuron and language in (None, r.language))
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a context, with the columns of `Context`."""
@@ -123,27 +122,20 @@ class Contexts:
         rows = [[getattr(row, name) for name in COLUMNS] for row in self.rows]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
+    def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Numbers as arrays, texts column by column."""
         arrays = {
             "flat": self.neurons.flat,
             "position": np.array([row.position for row in self.rows], np.int64),
             "activation": np.array([row.activation for row in self.rows], np.float64),
         }
+        model = (self.neurons.n_layers, self.neurons.d_mlp, self.neurons.label)
         texts = {n: [getattr(r, n) for r in self.rows] for n in COLUMNS if n not in arrays}
-        model = [self.neurons.n_layers, self.neurons.d_mlp, self.neurons.label]
-        details = {"texts": texts, "model": model, "languages": self.languages, "k": self.k}
-        details["provenance"] = self.provenance.to_dict()
-        return save_arrays(path, KIND, arrays, details)
+        details = {"languages": self.languages, "k": self.k, "model": model, "texts": texts}
+        return arrays, {**details, "provenance": self.provenance.to_dict()}
 
     @classmethod
-    def load(cls, path: str | Path) -> Contexts:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        arrays, details = load_arrays(path, KIND)
+    def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Contexts:
         columns = details["texts"] | {n: arrays[n].tolist() for n in ("position", "activation")}
         return cls(
             rows=tuple(Context(*row) for row in zip(*(columns[n] for n in COLUMNS), strict=True)),
@@ -153,10 +145,10 @@ class Contexts:
             provenance=Provenance.from_dict(details["provenance"]),
         )
 
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         return (
-            f"Contexts({len(self.rows)} of {len(self.neurons)} neurons in {len(self.languages)} "
-            f"languages, {self.k} each at most)"
+            f"{len(self.rows)} of {len(self.neurons)} neurons in {len(self.languages)} languages, "
+            f"{self.k} each at most"
         )
 
     def _repr_html_(self) -> str:
@@ -195,66 +187,62 @@ def top_contexts(
         k: most contexts of a neuron and language.
         scope: which tokens count, as for `collect`.
         per_item: most tokens of one item in one language; `k` lifts the restriction.
-        window: most characters in front of and behind the token.
+        window: most characters before and after the token.
         batch_tokens: most tokens in a batch, padding included.
-        tokenizer: encodes the corpus; by default the model's own, as it was saved.
-        progress: show one progress bar, in texts.
+        tokenizer: encodes the corpus; None for the model's own, as it was saved.
+        progress: show a progress bar, in texts.
 
     Returns:
-        The contexts. Equal activations go by text, in the order of the corpus, then by position.
+        The contexts. Equal activations are ordered by text, as in the corpus, then by position.
 
     Raises:
         ModelError: the model has no dense MLP neurons, or no tokenizer.
         CorpusError: a text has no counted token, or is longer than the model's context.
         LensNeuronsError: neurons of another model, or an option that leaves nothing.
     """
-    _check(neurons, neuron_site(model), k=k, per_item=per_item, window=window)
+    site = neuron_site(model)
+    if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp) or not len(neurons):
+        raise LensNeuronsError(
+            f"{neurons!r} (of a model of {neurons.n_layers} x {neurons.d_mlp}) holds no neurons "
+            f"of this model of {site.n_layers} layers x {site.d_mlp} neurons"
+        )
+    for name, value, least in (("k", k, 1), ("per_item", per_item, 1), ("window", window, 0)):
+        if value < least:
+            raise LensNeuronsError(f"{name}={value}: give {least} or more")
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
-    site, encoded, items = prepared.site, prepared.encoded, prepared.corpus.items
-    batches = prepared.batches(batch_tokens)
-    kept = _Kept(neurons, site, encoded.languages, k, per_item)
-    with _bar(len(encoded), progress) as bar, watching(model, site, kept.watch) as run:
-        for rows in batches:
-            kept.batch = make_batch(encoded, rows)
+    items, languages = prepared.corpus.items, prepared.encoded.languages
+    kept = _Kept(neurons, site, languages, k, per_item)
+    batches = 0
+    with watching(model, site, kept.watch) as run:
+        for kept.batch in prepared.read(batch_tokens, "contexts", progress=progress):
             run(to_device(model, kept.batch.tokens), None)
-            bar.update(len(rows))
-    kept.require_seen(len(batches))
+            batches += 1
+    if kept.seen != batches * len(kept.layers):
+        raise LensNeuronsError(
+            f"hook_pre of {len(kept.layers)} layers fired {kept.seen} times in {batches} batches: "
+            "contexts would be missing"
+        )
     backend = exact_backend(prepared.tokenizer, [items[0].text])
     cut = Excerpts([item.text for item in items], backend, window)
     rows = tuple(
         Context(name, language, items[text].id, position, value, *cut(text, position))
         for name, language, value, text, position in kept.strongest()
     )
-    return Contexts(rows, neurons, encoded.languages, k, prepared.provenance())
-
-
-def _check(neurons: NeuronSet, site: NeuronSite, **options: int) -> None:
-    if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp) or not len(neurons):
-        raise LensNeuronsError(
-            f"{neurons!r} (of a model of {neurons.n_layers} x {neurons.d_mlp}) holds no neurons "
-            f"of this model of {site.n_layers} layers x {site.d_mlp} neurons"
-        )
-    for name, value in options.items():
-        if value < (least := 0 if name == "window" else 1):
-            raise LensNeuronsError(f"{name}={value}: give {least} or more")
+    return Contexts(rows, neurons, languages, k, prepared.provenance())
 
 
 class _Kept:
     """The strongest activations so far of each neuron in each language, and where they were."""
 
     def __init__(
-        self,
-        neurons: NeuronSet,
-        site: NeuronSite,
-        languages: tuple[str, ...],
-        k: int,
+        self, neurons: NeuronSet, site: NeuronSite, languages: tuple[str, ...], k: int,
         per_item: int,
-    ) -> None:
-        self.site, self.languages = site, languages
+    ) -> None:  # fmt: skip
+        self.activation, self.languages, self.per_item = site.activation, languages, per_item
         self.layers = {n: torch.from_numpy(chosen) for n, chosen in neurons.by_layer().items()}
-        self.per_item = per_item
         self.batch: Batch | None = None
         self.seen = 0
+        # Layer and language to values [neuron, k] and places [neuron, k, 2]: text and position.
         self.best = {
             (layer, language): (
                 np.full((len(chosen), k), -np.inf),
@@ -270,19 +258,19 @@ class _Kept:
             return
         self.seen += 1
         chosen = pre.detach()[..., self.layers[layer].to(pre.device)]
-        values = _rounded(self.site.activation(chosen.float()).cpu().numpy())
+        values = _rounded(self.activation(chosen.float()).cpu().numpy())
         values = np.where(self.batch.counted.numpy()[..., None], values, -np.inf)
-        found = _strongest_of_each(values, self.batch.rows, self.per_item)
-        key = (layer, self.batch.language)
-        self.best[key] = _merge(*self.best[key], *found)
-
-    def require_seen(self, batches: int) -> None:
-        """Raise unless every wanted layer passed once a batch."""
-        if self.seen != batches * len(self.layers):
-            raise LensNeuronsError(
-                f"hook_pre of {len(self.layers)} layers fired {self.seen} times in {batches} "
-                "batches: contexts would be missing"
-            )
+        more, more_places = _strongest_of_each(values, self.batch.rows, self.per_item)
+        values, places = self.best[layer, self.batch.language]
+        k = values.shape[1]
+        values = np.concatenate([values, more], axis=1)
+        places = np.concatenate([places, more_places], axis=1)
+        # The k strongest; equal ones by text, then by position.
+        order = np.lexsort((places[..., 1], places[..., 0], -values), axis=1)[:, :k]
+        self.best[layer, self.batch.language] = (
+            np.take_along_axis(values, order, axis=1),
+            np.take_along_axis(places, order[..., None], axis=1),
+        )
 
     def strongest(self) -> Iterator[tuple[str, str, float, int, int]]:
         """Neuron, language, activation, text, position: in this order, strongest first."""
@@ -296,8 +284,10 @@ class _Kept:
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """Values to 13 bits. The same words at the beginning of two texts give the same activation but
-    for the rounding of another batch, about 1e-6 of it, which must not decide the order.
+    """Values to 13 bits.
+
+    The same words at the beginning of two texts give the same activation but for the rounding of
+    another batch, about 1e-6 of it, which must not decide the order.
     """
     mantissa, exponent = np.frexp(values)
     return np.ldexp(np.rint(mantissa * 2**13) / 2**13, exponent)
@@ -305,12 +295,9 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 
 def _strongest_of_each(
     values: np.ndarray, rows: np.ndarray, per_item: int
-) -> tuple[TopValues, TopPlaces]:
-    """The strongest positions of each text of a batch [batch, pos, neuron], by neuron.
-
-    Both ways keep the first of equal ones; one maximum is a tenth of the work of sorting.
-    """
-    if per_item == 1:
+) -> tuple[Float64[np.ndarray, "neuron k"], Int64[np.ndarray, "neuron k 2"]]:
+    """The strongest positions of each text of a batch [batch, pos, neuron], by neuron."""
+    if per_item == 1:  # a tenth of the work of sorting; both keep the first of equal ones
         where = values.argmax(axis=1)[:, None]
     else:
         where = np.argsort(-values, axis=1, kind="stable")[:, :per_item]
@@ -321,22 +308,3 @@ def _strongest_of_each(
         best.transpose(2, 0, 1).reshape(n, -1).astype(np.float64),
         places.transpose(2, 0, 1, 3).reshape(n, -1, 2).astype(np.int64),
     )
-
-
-def _merge(
-    values: TopValues, places: TopPlaces, more: np.ndarray, more_places: np.ndarray
-) -> tuple[TopValues, TopPlaces]:
-    """The k strongest of both; equal ones by text, then by position."""
-    k = values.shape[1]
-    values = np.concatenate([values, more], axis=1)
-    places = np.concatenate([places, more_places], axis=1)
-    order = np.lexsort((places[..., 1], places[..., 0], -values), axis=1)[:, :k]
-    kept = np.take_along_axis(places, order[..., None], axis=1)
-    return np.take_along_axis(values, order, axis=1), kept
-
-
-def _bar(texts: int, progress: bool) -> Any:
-    """A progress bar over texts."""
-    from tqdm.auto import tqdm
-
-    return tqdm(total=texts, unit="text", desc="contexts", disable=not progress)

@@ -1,7 +1,7 @@
-"""What a neuron says and hears in the words of the vocabulary: a view of its weights, no text read.
+"""What a neuron says and hears in the words of the vocabulary, read from its weights alone.
 
-Whenever neuron j of layer l is active, its output row ``W_out[j]`` is added to the residual stream,
-as often as ``hook_post`` says. Read straight through the final norm and the unembedding (the direct
+Whenever neuron j of layer l is active, ``hook_post`` times its output row ``W_out[j]`` is added to
+the residual stream. Read straight through the final norm and the unembedding (the direct
 path; Geva et al. 2022, arXiv 2203.14680) it moves the logit of every token v by
 
     writes[v] = (gain * W_out[j]) @ W_U[:, v]            (the row centred first, where the norm is)
@@ -18,8 +18,8 @@ In the other direction, the pre-activation that the bare embedding of token v wo
 >>> effect = promoted_tokens(model, "L12N345")           # doctest: +SKIP
 >>> [token.text for token in effect.promoted]            # doctest: +SKIP
 
-What this does not show: what later layers make of the row; in early layers they nearly always make
-something else of it. In a gated MLP ``hook_post`` may be negative while the neuron is active: then
+What this does not show: what later layers do with the row; after early layers it is nearly always
+something else. In a gated MLP ``hook_post`` may be negative while the neuron is active: then
 promoted and suppressed change places. And deep layers do not read bare embeddings.
 """
 
@@ -31,14 +31,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import flat_index
-from lensneurons.shapes import VocabularyScores
 from lensneurons.tokens.characters import token_texts
-from lensneurons.values.tables import html_table
+from lensneurons.values.base import Overview, Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 # Rows of the vocabulary at once: 8192 x 4096 in float32 are 134 MB.
 _ROWS = 8192
+
+VocabularyScores = Float64[np.ndarray, " vocabulary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ class TokenValue:
 
 
 @dataclass(frozen=True, repr=False)
-class VocabularyEffect:
-    """What one neuron writes to the vocabulary, and what it hears.
+class VocabularyEffect(Shown):
+    """What one neuron writes to the vocabulary, and what it hears. Made by `promoted_tokens`.
 
     Attributes:
         neuron: its name, such as ``"L12N345"``.
@@ -90,33 +92,32 @@ class VocabularyEffect:
         return float(np.sqrt(2 * np.log(max(self.n_tokens, 1))))
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a token: direction (promoted, suppressed, heard), rank, id, text, value,
-        deviation.
+        """One row a token: direction, rank, id, text, value, deviation.
+
+        The direction is promoted, suppressed or heard.
         """
         import pandas as pd
 
-        kinds = ("promoted", "suppressed", "heard")
         rows = [
-            {"direction": kind, "rank": rank, **asdict(token)}
-            for kind in kinds
-            for rank, token in enumerate(getattr(self, kind), start=1)
+            {"direction": direction, "rank": rank, **asdict(token)}
+            for direction in ("promoted", "suppressed", "heard")
+            for rank, token in enumerate(getattr(self, direction), start=1)
         ]
         return pd.DataFrame(rows, columns=["direction", "rank", "id", "text", "value", "deviation"])
 
-    def __repr__(self) -> str:
+    def _brief(self) -> str:
         up, down = (
             " ".join(repr(t.text) for t in ts[:5]) for ts in (self.promoted, self.suppressed)
         )
-        return f"VocabularyEffect({self.neuron}: promotes {up}; suppresses {down})"
+        return f"{self.neuron}: promotes {up}; suppresses {down}"
 
-    def _repr_html_(self) -> str:
-        columns = (self.promoted, self.suppressed, self.heard)
+    def _overview(self) -> Overview:
         rows = [
             [f"{t.text!r} {t.deviation:+.1f}" if t else "" for t in row]
-            for row in zip_longest(*columns)
+            for row in zip_longest(self.promoted, self.suppressed, self.heard)
         ]
         title = f"{self.neuron}: tokens, and standard deviations (chance: {self.chance:.1f})"
-        return html_table(title, ("promotes", "suppresses", "hears"), rows)
+        return Overview(title, ("promotes", "suppresses", "hears"), rows)
 
 
 def promoted_tokens(
@@ -129,15 +130,15 @@ def promoted_tokens(
     """Read the output row of a neuron, and its input column, in the words of the vocabulary.
 
     Args:
-        model: a TransformerLens model; nothing is run and nothing changed.
+        model: a TransformerLens model; it is not run.
         neuron: its name, such as ``"L12N345"``.
-        k: how many tokens of each kind.
-        tokenizer: names the tokens; by default the model's own, as it was saved.
+        k: how many tokens in each list.
+        tokenizer: names the tokens; None for the model's own, as it was saved.
 
     Returns:
         The k tokens that the neuron promotes most, suppresses most, and hears best. Rows of the
-        unembedding that no token has (padding of the vocabulary) are left out; equal values go by
-        token id.
+        unembedding that no token has (padding of the vocabulary) are left out; equal values are
+        ordered by token id.
 
     Raises:
         ModelError: the model has no dense MLP neurons, or no tokenizer, or embeds its vocabulary
@@ -162,8 +163,9 @@ def promoted_tokens(
 
 @torch.inference_mode()
 def written_logits(model: Any, layer: int, neuron: int) -> VocabularyScores:
-    """float64 [d_vocab]: what the output row of a neuron adds to each logit, up to one positive
-    factor that depends on the text.
+    """float64 [d_vocab]: what the output row of a neuron adds to each logit.
+
+    Up to one positive factor that depends on the text.
 
     Where a norm stands between the MLP and the residual stream (Gemma 2 and 3, OLMo 2), the row
     goes through its gain as well.
@@ -184,14 +186,12 @@ def heard_tokens(model: Any, layer: int, neuron: int) -> VocabularyScores:
     block = model.blocks[layer]
     gate = block.mlp.W_gate if neuron_site(model).gated else block.mlp.W_in
     # Blocks with attention and MLP side by side may share one norm; OLMo 2 has none before either.
-    norm = _plain(getattr(block, "ln2", None) or getattr(block, "ln1", None))
-    return _dot(model.W_E, gate[:, neuron], norm)
+    norm = getattr(block, "ln2", None) or getattr(block, "ln1", None)
+    return _dot(model.W_E, gate[:, neuron], None if norm is None else _plain(norm))
 
 
 def _plain(norm: Any) -> Any:
-    """The forward function of a norm, past hooks: a probe is no forward pass of the model."""
-    if norm is None:
-        return lambda residual: residual
+    """The forward function of a norm without its hooks, which are for passes of the model."""
     return getattr(norm, "original_component", norm).forward
 
 

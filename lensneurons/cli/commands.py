@@ -73,9 +73,6 @@ body>*+*{{margin-top:3em}}</style></head>
 """
 
 
-# Finding neurons
-
-
 def do_demo(options: Namespace) -> None:
     """Run every step on the small model, and say where the report is."""
     from lensneurons.demo.run import run_demo  # this and `report` import plotly: a second
@@ -377,16 +374,12 @@ def _values(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _value(path: Path) -> tuple[str, Any]:
     """A saved value and the argument that takes it."""
-    loaders = {_file_kind(value): (argument, value.load) for argument, value in SHOWN.items()}
+    loaders = {value.FILE_KIND: (argument, value.load) for argument, value in SHOWN.items()}
     kind = read_kind(path)
     if kind not in loaders:
         raise StorageError(f"{path} holds {kind}; a page shows {', '.join(loaders)}, and claims")
     argument, load = loaders[kind]
     return argument, load(path)
-
-
-def _file_kind(value: Any) -> str:  # of values that do not stand on the base of values yet
-    return getattr(value, "FILE_KIND", None) or sys.modules[value.__module__].__dict__["KIND"]
 
 
 # What commands share

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lensneurons.experiments.ablation import UNITS, AblationMatrix
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
@@ -71,7 +73,7 @@ def _intervals(parts: LayerParts) -> dict[int, tuple[int, int]]:
     """Intervals of the first layers of parts 2 to 4, where any bootstrap draw found the part."""
     if parts.draws is None:
         return {}
-    found = (parts.draws >= 0).any(axis=0)
+    found = np.any(parts.draws >= 0, axis=0).tolist()
     return {part: parts.interval(part) for part in (2, 3, 4) if found[part - 2]}
 
 

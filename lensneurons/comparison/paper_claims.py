@@ -113,6 +113,7 @@ class Claims(Table[Claim]):
 
     FILE_KIND = "claims"
 
+    rows: tuple[Claim, ...]
     level: float
     description: str
 

@@ -18,17 +18,6 @@ from lensneurons.corpora.items import Item, Record
 from lensneurons.errors import CorpusError
 from lensneurons.languages.codes import foreign_share, language_code, scripts
 
-Problem = Literal[
-    "duplicate",
-    "empty",
-    "unknown column",
-    "missing column",
-    "text",
-    "unequal items",
-    "foreign script",
-    "language",
-]
-
 COLUMNS = ("id", "language", "prompt", "response")
 
 SHOWN = 10
@@ -47,15 +36,15 @@ class CorpusWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class CorpusProblem:
-    """One thing that is wrong with a corpus.
+    """One thing that makes a language of a corpus hard to compare.
 
     Attributes:
         what: the sort of problem.
-        message: the problem in words, with the offending value.
-        where: its place: ``"file:line"`` for an error, the language for a doubt.
+        message: the problem in words, with the offending ids.
+        where: the language.
     """
 
-    what: Problem
+    what: Literal["unequal items", "foreign script"]
     message: str
     where: str
 
@@ -74,30 +63,29 @@ def check_records(records: Iterable[Record]) -> tuple[Item, ...]:
         CorpusError: there are no records, or any of them is wrong. All problems are collected; the
             first ten are listed with their places. One that repeats is listed once.
     """
-    found: dict[tuple[Problem, str], list[str]] = {}
+    found: dict[str, list[str]] = {}  # message to its places
 
-    def add(what: Problem, message: str, where: str) -> None:
-        found.setdefault((what, message), []).append(where)
+    def add(message: str, where: str) -> None:
+        found.setdefault(message, []).append(where)
 
     read = [(_item(record, add), record.where) for record in records]
     items = [(item, where) for item, where in read if item is not None]
     first: dict[tuple[str, str], str] = {}
     for item, where in items:
         if (key := (item.id, item.language)) in first:
-            message = f"id {item.id!r} in {item.language!r} was already given at {first[key]}"
-            add("duplicate", message, where)
+            add(f"id {item.id!r} in {item.language!r} was already given at {first[key]}", where)
         first.setdefault(key, where)
     answered = any(item.response.strip() for item, _ in items)
     for item, where in items:
         who = f"id {item.id!r} in {item.language!r}"
         if not item.text.strip():
-            add("empty", f"{who} has neither prompt nor response", where)
+            add(f"{who} has neither prompt nor response", where)
         elif answered and not item.response.strip():
-            add("empty", f"{who} has no response, while other items have one", where)
+            add(f"{who} has no response, while other items have one", where)
     if found:
         lines = [
             f"{places[0]}{f' (and {len(places) - 1} more)' if places[1:] else ''}: {message}"
-            for (_, message), places in found.items()
+            for message, places in found.items()
         ]
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         listed, more = "\n  ".join(lines[:SHOWN]), and_more(lines)
@@ -107,7 +95,7 @@ def check_records(records: Iterable[Record]) -> tuple[Item, ...]:
     return tuple(item for item, _ in items)
 
 
-Add = Callable[[Problem, str, str], None]
+Add = Callable[[str, str], None]
 
 
 def _item(record: Record, add: Add) -> Item | None:
@@ -120,25 +108,24 @@ def _item(record: Record, add: Add) -> Item | None:
             f"column {column!r} is not understood; the columns are {known}: rename or drop it, or"
             f" say columns={{'prompt': {column!r}}}"
         )
-        add("unknown column", message, where)
+        add(message, where)
     missing = [column for column in ("id", "language") if columns.get(column) is None]
     missing += [] if "prompt" in columns or "response" in columns else ["response"]
     for column in missing:
-        message = f"column {column!r} is missing; every row needs an id, a language and a text"
-        add("missing column", message, where)
+        add(f"column {column!r} is missing; every row needs an id, a language and a text", where)
     if unknown or missing:
         return None
 
     name, tag = columns["id"], columns["language"]
     if isinstance(name, bool) or not isinstance(name, (str, int)) or name == "":
-        add("text", f"id {name!r} is neither text nor a whole number", where)
+        add(f"id {name!r} is neither text nor a whole number", where)
         name = None
     else:
         name = _sound(str(name), "id", where, add)
     try:
         tag = language_code(tag if isinstance(tag, str) else repr(tag))
     except CorpusError as refusal:
-        add("language", str(refusal), where)
+        add(str(refusal), where)
         tag = None
     prompt, response = (_sound(columns.get(one), one, where, add) for one in COLUMNS[2:])
     if name is None or tag is None or prompt is None or response is None:
@@ -155,25 +142,18 @@ def _sound(text: object, column: str, where: str, add: Add) -> str | None:
     if text is None:
         return ""
     if not isinstance(text, str):
-        add("text", f"{column} is {type(text).__name__}, not text: {text!r:.60}", where)
+        add(f"{column} is {type(text).__name__}, not text: {text!r:.60}", where)
         return None
     bad = next((char for char in text if char == "\0" or "\ud800" <= char <= "\udfff"), None)
     if bad is not None:
         what = "a NUL character" if bad == "\0" else f"the lone surrogate U+{ord(bad):04X}"
-        add("text", f"{column} holds {what}; repair the text's encoding", where)
+        add(f"{column} holds {what}; repair the text's encoding", where)
         return None
     return text
 
 
 def find_doubts(items: Sequence[Item]) -> tuple[CorpusProblem, ...]:
-    """What makes the languages of checked items hard to compare.
-
-    Args:
-        items: the items of a corpus.
-
-    Returns:
-        At most two problems a language: ``"unequal items"`` and ``"foreign script"``.
-    """
+    """What makes the languages of checked items hard to compare: at most two problems each."""
     by_language: dict[str, list[Item]] = {}
     for item in items:
         by_language.setdefault(item.language, []).append(item)
@@ -197,13 +177,7 @@ def _examples(ids: Sequence[str]) -> str:
 
 
 def announce(name: str, problems: Sequence[CorpusProblem], *, stacklevel: int = 3) -> None:
-    """Warn once about all `problems` of the corpus `name`, if there are any.
-
-    Args:
-        name: the corpus.
-        problems: what `find_doubts` found.
-        stacklevel: frames between this call and the line to blame, as for ``warnings.warn``.
-    """
+    """Warn once about all problems of a corpus; `stacklevel` as for ``warnings.warn``."""
     if problems:
         listed = "; ".join(str(problem) for problem in problems[:SHOWN])
         message = f"corpus {name!r}: {listed}{and_more(problems)}. See .problems of the corpus."

@@ -97,11 +97,9 @@ class ParallelCorpus:
         return len(self.items) == len(self.ids) * len(self.languages)
 
     def __len__(self) -> int:
-        """The number of items: texts, not ids."""
         return len(self.items)
 
     def __iter__(self) -> Iterator[Item]:
-        """All items, language by language."""
         return iter(self.items)
 
     def select(

@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield every line of a UTF-8 text file with its place, without its line end.
-
-    Args:
-        path: the file.
-
-    Yields:
-        Pairs like ``("zh.txt:12", "...")``; lines are numbered from 1.
+    """Yield every line of a UTF-8 text file without its line end: ``("zh.txt:12", "...")``.
 
     Raises:
         CorpusError: the file cannot be opened, or a line is not UTF-8.
@@ -55,9 +49,6 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def read_jsonl(path: Path) -> Iterator[Record]:
     """Yield the rows of a file with one JSON object a line; blank lines are skipped.
-
-    Args:
-        path: the file; its keys are the columns.
 
     Raises:
         CorpusError: a line is not JSON or not an object.
@@ -85,9 +76,6 @@ def _json_object(line: str, where: str) -> dict[str, object]:
 
 def read_parquet(path: Path) -> Iterator[Record]:
     """Yield the rows of a Parquet file, read in batches of bounded memory; rows count from 1.
-
-    Args:
-        path: the file; its columns are the columns.
 
     Raises:
         CorpusError: the file is damaged or no Parquet.
@@ -246,12 +234,7 @@ def read_dict(texts: Mapping[str, object]) -> Iterator[Record]:
 def read_dataset(
     dataset: datasets.Dataset | datasets.IterableDataset, *, where: str = "dataset"
 ) -> Iterator[Record]:
-    """Yield the rows of a Hugging Face data set, one at a time; rows count from 1.
-
-    Args:
-        dataset: a ``Dataset``, or an ``IterableDataset``, which is streamed.
-        where: the name of the data set in errors.
-    """
+    """Yield the rows of a Hugging Face data set called `where`; an ``IterableDataset`` streams."""
     for number, row in enumerate(dataset, start=1):
         yield Record(f"{where}:{number}", row)
 

@@ -42,14 +42,10 @@ class Source(NamedTuple):
 def open_source(
     source: Any, *, split: str | None = None, limit: int | None = None, separator: str = "\n"
 ) -> Source:
-    """Find the reader for `source`.
+    """Find the reader for a path, a dictionary, a data set, or a registered name like ``"demo"``.
 
-    Args:
-        source: a path, a dictionary, a Hugging Face data set, or a registered name, such as
-            ``"demo"``.
-        split: the part of a source that has parts.
-        limit: how many items a registered corpus makes; other sources are cut by the caller.
-        separator: closes the prompt where question and answer come as two columns.
+    The options are those of `load_corpus`; only a registered corpus reads `limit`, the caller cuts
+    all others.
 
     Raises:
         CorpusError: the source is not understood, or has no such split.
@@ -149,12 +145,8 @@ def take_items(
     """Yield from a stream the rows of the first `limit` ids in the wanted languages.
 
     The stream is left as soon as every wanted language has all of them. Without `languages` it is
-    read to its end, because another language might still come.
-
-    Args:
-        records: the rows as read; rows whose id or language cannot be read pass, to be refused.
-        limit: the number of ids, or None for all.
-        languages: canonical tags, or None for all.
+    read to its end, because another language might still come. Rows whose id or language cannot be
+    read pass, to be refused later.
 
     Raises:
         CorpusError: the stream ended without one of the languages.

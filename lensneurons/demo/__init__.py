@@ -1,1 +1,1 @@
-"""The demo: a world of word problems in ten languages and a small model that is trained on them."""
+"""The demo: a world of word problems in ten languages, and a small model trained on them."""

@@ -25,7 +25,7 @@ def read(split: str | None, limit: int | None) -> tuple[str, Iterator[Record]]:
         The name of the corpus, and its rows.
 
     Raises:
-        LensNeuronsError: no such split.
+        LensNeuronsError: no such split, or a negative `limit`.
     """
     part = cast("Split", choose("test" if split is None else split, SPLITS, "split"))
     rows = (
@@ -38,16 +38,16 @@ def read(split: str | None, limit: int | None) -> tuple[str, Iterator[Record]]:
 
 
 def word_span(item: Item) -> tuple[int, int] | None:
-    """Where the number word of the last sentence stands in a response, with the space before it.
+    """Find the last number of a response, written as a word, with the space before it.
 
     Returns:
-        First character and end, or None where there is no such word.
+        First character and end, or None if there is no such word.
     """
     number = last_number(item.response)
     if number is None or item.language not in LANGUAGES:
         return None
     word = find_language(item.language).spell(int(number))
-    stop = item.response.rfind(word) + len(word)
-    if stop < len(word):
+    start = item.response.rfind(word)
+    if start < 0:
         return None
-    return len(item.response[: stop - len(word)].rstrip()), stop
+    return len(item.response[:start].rstrip()), start + len(word)

@@ -1,9 +1,9 @@
 """`lensneurons demo`: everything, on the model that comes with the package, without a network.
 
-load -> collect on held-out problems -> identify -> four parts -> remove them -> look closer -> page
+load -> collect on held-out problems -> identify -> four parts -> ablate -> describe -> report
 
-Counting reads many problems, for it is fast; the matrix of effects and the texts of the cards make
-do with few, so that the whole takes about a minute. What is measured on few items says so.
+Collecting is fast and reads many problems. The matrix of effects and the texts on the cards are
+slow and use few, so the whole takes about a minute. Every figure says how many items it rests on.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from lensneurons.activations.collection import collect
 from lensneurons.cards.card import describe_all
-from lensneurons.corpora.corpus import ParallelCorpus, load_corpus
+from lensneurons.corpora.corpus import load_corpus
 from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import Score, identify
@@ -27,7 +26,7 @@ SCORE: Score = "lape"
 TOP_RATE = 0.09
 MATRIX_ITEMS = 3  # a minute of one busy core with ten languages
 CONTEXT_ITEMS = 20
-CARDS = 2  # a language
+CARDS = 2  # in each language
 NOTE = (
     "The model is a small one of {parameters:,} parameters that comes with this package, trained "
     "by it on word problems in ten languages, with sparse gates. It shows how the method works; it "
@@ -42,16 +41,16 @@ def run_demo(
     items: int = 100,
     say: Callable[[str], None],
 ) -> Path:
-    """Run the main job from the model to the page, and tell what happens.
+    """Run the main job from the model to the report, and tell what happens.
 
     Args:
-        out: the page to write.
+        out: the report to write.
         languages: which of the ten languages to compare; all by default.
         items: held-out problems in each language.
         say: called with each line of the summary.
 
     Returns:
-        The path of the page.
+        The path of the report.
 
     Raises:
         LensNeuronsError: an unknown language, or fewer than two.
@@ -66,12 +65,19 @@ def run_demo(
     neurons = identify(statistics, score=SCORE, top_rate=TOP_RATE)
     parts = divide_layers(neurons, statistics)
     say(f"4. removing them, language by language, on {min(items, MATRIX_ITEMS)} problems each")
-    effects = _remove(model, corpus, neurons)
+    few = corpus.head(MATRIX_ITEMS)
+    effects = (
+        (ablation_matrix(model, few, neurons, classes=("specific", "related")),)
+        if len(few.ids) > 1  # a single problem has no interval
+        else ()
+    )
     say("5. looking closer at some of them")
+    table = neurons.to_pandas()
+    specific = table[table["class"] == "specific"]  # the lowest scores first
     cards = describe_all(
         model,
         neurons,
-        _best(neurons),
+        specific.groupby("languages", sort=False).head(CARDS)["name"],
         corpus=corpus.head(CONTEXT_ITEMS),
         statistics=statistics,
         importances=[],  # these and the effects take longer than all of the rest
@@ -91,30 +97,12 @@ def run_demo(
     return page
 
 
-def _remove(
-    model: Any, corpus: ParallelCorpus, neurons: LanguageNeurons
-) -> tuple[AblationMatrix, ...]:
-    """The matrix of effects on few problems; none on a single one, which has no interval."""
-    few = corpus.head(MATRIX_ITEMS)
-    if len(few.ids) < 2:
-        return ()
-    return (ablation_matrix(model, few, neurons, classes=("specific", "related")),)
-
-
-def _best(neurons: LanguageNeurons) -> Iterator[str]:
-    """Names of the specific neurons with the lowest scores, some of each language."""
-    table = neurons.to_pandas()
-    table = table[table["class"] == "specific"]
-    yield from table.groupby("languages", sort=False).head(CARDS)["name"]
-
-
 def _summary(
     neurons: LanguageNeurons, parts: LayerParts, effects: Sequence[AblationMatrix]
 ) -> Iterator[str]:
     yield f"\n{neurons.description}\n"
     yield neurons.per_language().to_string()
-    histogram = neurons.histogram("all")
     yield "\nneurons by the number of languages they are active in, N = 0, 1, ...:"
-    yield "  " + "  ".join(f"{count}" for count in histogram)
+    yield "  " + "  ".join(f"{count}" for count in neurons.histogram("all"))
     yield f"\n{parts!r}"
     yield from (f"\n{matrix!r}" for matrix in effects)

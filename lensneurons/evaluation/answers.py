@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,11 +133,9 @@ class Accuracy(Value):
         return tuple(dict.fromkeys(answer.language for answer in self.answers))
 
     def __len__(self) -> int:
-        """The number of answers."""
         return len(self.answers)
 
     def __iter__(self) -> Iterator[Answer]:
-        """All answers, language by language."""
         return iter(self.answers)
 
     def per_language(self, *, level: float = 0.95) -> pd.DataFrame:
@@ -274,13 +272,14 @@ def accuracy(
             told from others of its script.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
-    corpus, tokenizer = _texts(model, corpus, tokenizer)
+    corpus, given = _texts(model, corpus, tokenizer)
     decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
-    judges = _judges(corpus, identify, ignore, minimum_confidence)
-    tokenizer = tokenizer or original_tokenizer(model)
+    expected = [expected_number(item) for item in corpus]
+    asks = [identify] * len(corpus) if identify else _asks(corpus, ignore, minimum_confidence)
+    tokenizer = given or original_tokenizer(model)
     prompts = [item.prompt for item in corpus]
     written = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
-    answers = tuple(judge(response) for judge, response in zip(judges, written, strict=True))
+    answers = tuple(map(_judge, corpus, expected, written, asks))
     provenance = model_provenance(model, tokenizer, corpus.fingerprint)
     return Accuracy(answers, decoding, provenance)
 
@@ -296,9 +295,9 @@ def answer_scorer(
 
     Args:
         model: a ``TransformerBridge``; hooks that are on it when the function is called act.
-        corpus: problems whose responses end with the number that answers them, prepared or not.
-        max_new_tokens: most tokens of a text; None for 512, or less where the context has less.
-        tokenizer: encodes the prompts; by default the model's own, as it was saved.
+        corpus: as for `accuracy`, and so are the other options.
+        max_new_tokens: most tokens of a text.
+        tokenizer: encodes the prompts.
 
     Returns:
         ``score(rows)``: whether each answer is right and in the right language. An item may be
@@ -312,14 +311,17 @@ def answer_scorer(
     if model_family(model) == "hooked":
         raise ModelError("answers under several conditions need a TransformerBridge: load_model()")
     corpus, given = _texts(model, corpus, tokenizer)
-    judges = _judges(corpus)
+    items = corpus.items
+    expected = [expected_number(item) for item in items]
+    asks = _asks(corpus, (), MINIMUM_CONFIDENCE)
     own = given or original_tokenizer(model)
-    ids = encode_prompts([item.prompt for item in corpus], own)
+    ids = encode_prompts([item.prompt for item in items], own)
     decoding = Decoding(fit_context(model, [len(row) for row in ids], max_new_tokens))
 
     def score(rows: Sequence[int]) -> list[bool]:
         written = write_rows(model, own, [ids[row] for row in rows], list(rows), decoding)
-        return [judges[row](text).both for row, text in zip(rows, written, strict=True)]
+        pairs = zip(rows, written, strict=True)
+        return [_judge(items[i], expected[i], text, asks[i]).both for i, text in pairs]
 
     return score
 
@@ -331,46 +333,32 @@ def _texts(
 ) -> tuple[ParallelCorpus, PreTrainedTokenizerBase | None]:
     """The texts, and the tokenizer that a prepared corpus was encoded with."""
     if isinstance(corpus, PreparedCorpus):
-        corpus = prepare(model, corpus, tokenizer=tokenizer)
-        return corpus.corpus, corpus.tokenizer
+        prepared = prepare(model, corpus, tokenizer=tokenizer)
+        return prepared.corpus, prepared.tokenizer
     return corpus, tokenizer
 
 
-def _judges(
-    corpus: ParallelCorpus,
-    identify: Identify | None = None,
-    ignore: Sequence[str] = (),
-    minimum_confidence: float = MINIMUM_CONFIDENCE,
-) -> list[Callable[[Response], Answer]]:
-    """One function an item, from a text to what it is worth.
+def _asks(corpus: ParallelCorpus, ignore: Sequence[str], confidence: float) -> list[Identify]:
+    """For each item the function that detects the language of a text."""
+    require_identifiable(corpus.languages)
+    asks = [
+        partial(
+            detect_language,
+            languages=corpus.languages,
+            ignore={*ignore, *names_in(item.prompt)},
+            minimum_confidence=confidence,
+        )
+        for item in corpus
+    ]
+    asks[0]("")  # refuses a confidence that is none before any forward pass
+    return asks
 
-    Raises before any forward pass where an item, a language or the confidence will not do.
-    """
 
-    def judge_of(item: Item) -> Callable[[Response], Answer]:
-        expected = expected_number(item)
-        words = {*ignore, *names_in(item.prompt)}
-
-        def detect(text: str) -> LanguageGuess:
-            return detect_language(
-                text,
-                languages=corpus.languages,
-                ignore=words,
-                minimum_confidence=minimum_confidence,
-            )
-
-        def judge(response: Response) -> Answer:
-            number, guess = last_number(response.text), (identify or detect)(response.text)
-            told = (response.text, expected, number, guess, response.finished)
-            return Answer(item.id, item.language, *told)
-
-        return judge
-
-    judges = [judge_of(item) for item in corpus]
-    if identify is None:
-        require_identifiable(corpus.languages)
-        judges[0](Response("", True, 0))  # refuses a confidence that is none
-    return judges
+def _judge(item: Item, expected: float, response: Response, identify: Identify) -> Answer:
+    """What a text is worth."""
+    number, guess = last_number(response.text), identify(response.text)
+    told = (response.text, expected, number, guess, response.finished)
+    return Answer(item.id, item.language, *told)
 
 
 def expected_number(item: Item) -> float:

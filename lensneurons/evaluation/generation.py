@@ -132,16 +132,10 @@ def write_responses(
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> list[Response]:
-    """`generate`, telling also how each text ended.
+    """Like `generate`, but also tell how each text ended.
 
-    Args:
-        model: a TransformerLens model. Hooks on it act.
-        prompts: what to go on from.
-        decoding: how to write.
-        first_row: the place of the first prompt in a longer list, which may so be written in
-            pieces: noise depends on the place.
-        tokenizer: encodes the prompts; by default the model's own, as it was saved.
-        progress: show one progress bar, in prompts.
+    A longer list of prompts may be written in pieces: noise depends on the place of a prompt in the
+    list, and `first_row` is the place of the first one.
 
     Raises:
         LensNeuronsError: no prompts, one without tokens, or one too long for the context.
@@ -216,7 +210,7 @@ def write_rows(
     rows: Sequence[int],
     decoding: Decoding,
 ) -> list[Response]:
-    """Write one batch, in the order of its prompts.
+    """Write one batch of encoded prompts.
 
     Args:
         model: a TransformerLens model. Hooks on it act; each row may have its own.
@@ -250,22 +244,10 @@ def write_batch(
     decoding: Decoding,
     ends: list[int],
 ) -> list[list[int]]:
-    """Write the tokens of one batch.
+    """The new token ids of one batch; what follows one of the `ends` in a row has no meaning.
 
     A bridge writes by Hugging Face's `generate`, whose modules are the bridge's components, so
     hooks fire.
-
-    Args:
-        model: a TransformerLens model.
-        ids: token ids of each prompt.
-        rows: the place of each prompt in the list of all prompts, which gives its noise.
-        new_tokens: most tokens of a text.
-        decoding: how to write.
-        ends: ids that end a text.
-
-    Returns:
-        New token ids after each prompt, up to and including an end token; what follows an end
-        token has no meaning.
     """
     seeds = [_prompt_seed(decoding.seed, row) for row in rows]
     if model_family(model) == "hooked":

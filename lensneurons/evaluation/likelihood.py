@@ -252,11 +252,6 @@ def text_scorer(
 ) -> TextMeasure:
     """Make the function that scores texts of an encoded corpus, one batch a call.
 
-    Args:
-        model: a TransformerLens model.
-        encoded: a corpus in its tokens.
-        padding_side: where short texts are padded.
-
     Returns:
         ``score(rows)``: NLL of each text, float64 [row] in nats, and its counted tokens, int64
         [row]. A text may be named several times, for rows under different conditions.
@@ -278,10 +273,7 @@ def token_nll(
 ) -> Float[torch.Tensor, "batch next"]:
     """Negative log-likelihood of every token but the first of every row.
 
-    Args:
-        model: a TransformerLens model.
-        tokens: int64 [batch, pos].
-        attention_mask: int64 [batch, pos], 0 on padding; needed for padding on the left.
+    Padding on the left needs the mask.
 
     Returns:
         [batch, pos - 1], in nats, float32 (float64 for a float64 model): entry t is of token

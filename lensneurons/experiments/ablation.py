@@ -24,10 +24,9 @@ Control draws are spread over the items: the first item meets the first draw, th
 second, and so on. So 20 draws cost one pass over the texts instead of 20; the mean is that of all
 draws, and the interval over items includes the spread over draws.
 
-Every row of a batch has its own set of neurons, so a text meets its ablation and its controls in
-one batch. The batches of a cell depend on that cell alone: a matrix that was interrupted resumes
-cell by cell and ends with the same bits. All effects are kept by text, and one bootstrap over items
-draws all cells, their controls and every summary together.
+The batches of a cell depend on that cell alone: a matrix that was interrupted resumes cell by cell
+and ends with the same bits. All effects are kept by text, and one bootstrap over items draws all
+cells, their controls and every summary together.
 
 >>> matrix = ln.ablation_matrix(model, corpus, neurons)                  # doctest: +SKIP
 >>> matrix.cells("specific"), matrix.selectivity(), matrix.summary()     # doctest: +SKIP
@@ -76,8 +75,6 @@ Metric = Literal["nll", "accuracy"]
 Match = Literal["activity", "layer"]
 UNITS = {"nll": "change of NLL, nats a token", "accuracy": "change of accuracy"}
 
-RESULT = "ablation.safetensors"  # in a run folder
-
 TextEffects = Float64[np.ndarray, "setting row text"]
 Cell = tuple[str, str, str]  # setting, row and column
 
@@ -107,13 +104,10 @@ class AblationMatrix(Value):
     """
 
     FILE_KIND = "ablation matrix"
-    RUN_FILE = RESULT
+    RUN_FILE = "ablation.safetensors"
     AXES = {
-        "base": ("text",),
-        "effect": ("setting", "row", "text"),
-        "control": ("setting", "row", "text"),
-        "weight": ("text",),
-        "language": ("text",),
+        **dict.fromkeys(("base", "weight", "language"), ("text",)),
+        **dict.fromkeys(("effect", "control"), ("setting", "row", "text")),
         "sizes": ("setting", "row"),
     }
     COORDINATES = {"setting": "classes", "row": "rows", "text": "item_ids"}
@@ -141,7 +135,7 @@ class AblationMatrix(Value):
         return self._means(self.effect)[self._place(setting)]
 
     def control_cells(self, setting: str | None = None) -> LanguageMatrix:
-        """float64 [row, column]: mean effect of random sets of the same size."""
+        """float64 [row, column]: mean effect of the random sets."""
         return self._means(self.control)[self._place(setting)]
 
     def interval(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
@@ -388,17 +382,13 @@ def ablation_matrix(
         raise LensNeuronsError(f"controls={controls}: an effect needs a control to mean anything")
     refuse_hooks(model, run_dir)
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
-    site, encoded = prepared.site, prepared.encoded
+    site = prepared.site
     if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp):
         raise LensNeuronsError(
             f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "
             f"{site.n_layers} x {site.d_mlp}"
         )
-    if metric == "nll":
-        require_predicted(encoded)
-        score = text_scorer(model, encoded)
-    else:
-        score = _answer_scorer(prepared, max_new_tokens)
+    score = _scorer(prepared, metric, max_new_tokens)
     activity = neurons.probability.mean(axis=-1)
     if match == "layer":
         activity = np.zeros_like(activity)  # equal activities leave nothing to match
@@ -427,11 +417,11 @@ def ablation_matrix(
         "seed": seed,
     }
     with open_folder(run_dir, provenance, plan) as folder:
-        if folder is not None and (folder / RESULT).is_file():
+        if folder is not None and (folder / AblationMatrix.RUN_FILE).is_file():
             return AblationMatrix.load(folder)
         matrix = _assemble(job, metric, folder, provenance, progress)
         if folder is not None:
-            matrix.save(folder / RESULT)
+            matrix.save(folder / AblationMatrix.RUN_FILE)
             shutil.rmtree(folder / "cells", ignore_errors=True)
         return matrix
 
@@ -507,11 +497,13 @@ class CellJob:
         return texts[np.argsort(-encoded.lengths[texts], kind="stable")]
 
 
-def _answer_scorer(prepared: PreparedCorpus, max_new_tokens: int | None) -> TextMeasure:
-    """Make the function that scores texts by their answers: right or not, each of weight 1."""
-    answer = answer_scorer(
-        prepared.model, prepared.corpus, max_new_tokens=max_new_tokens, tokenizer=prepared.tokenizer
-    )
+def _scorer(prepared: PreparedCorpus, metric: Metric, max_new_tokens: int | None) -> TextMeasure:
+    """Make the function that scores texts: by NLL and tokens, or by right answers of weight 1."""
+    if metric == "nll":
+        require_predicted(prepared.encoded)
+        return text_scorer(prepared.model, prepared.encoded)
+    options = {"max_new_tokens": max_new_tokens, "tokenizer": prepared.tokenizer}
+    answer = answer_scorer(prepared.model, prepared.corpus, **options)
 
     def score(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         right = np.array(answer([int(row) for row in rows]), np.float64)
@@ -539,10 +531,9 @@ def _assemble(
     settings, languages = list(job.sets), list(next(iter(job.sets.values())))
     effect = np.zeros((len(settings), len(languages), len(base)))
     control = np.zeros_like(effect)
-    cells = run_cells(job, base, folder)
-    for (setting, row, column), found in with_bar(
-        cells, "ablate", "cell", shown=progress, total=len(job.cells)
-    ):
+    runs, total = run_cells(job, base, folder), len(job.cells)
+    for cell, found in with_bar(runs, "ablate", "cell", shown=progress, total=total):
+        setting, row, column = cell
         place = settings.index(setting), languages.index(row), job.texts(column)
         effect[place], control[place] = found
     return AblationMatrix(

@@ -54,9 +54,9 @@ By default only the next token is asked about. Later tokens of an answer are pre
 of the target where nothing was put in, so they follow the target (``asked="all"`` shows it).
 
 What this does not show: that the model itself carries an answer this way. Later layers also read
-the target at all other positions, and what they read there can outweigh what was put in. Nor that
-two answers mean one concept: they are translations because the corpus says so, and what precedes
-the answer (prompt, names, operands) differs between A and B as well.
+the target at all other positions, which can outweigh what was put in. Nor that two answers mean one
+concept: the corpus says that they are translations, and what precedes the answer (prompt, names,
+operands) differs between A and B as well.
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ import torch
 from jaxtyping import Float64, Int
 
 from lensneurons.corpora.corpus import ParallelCorpus
-from lensneurons.corpora.items import Item
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
 from lensneurons.interventions.patching import Put, putting, read_source, residual_name
@@ -165,8 +164,11 @@ def answer_pairs(
     targets = targets if languages is None else list(languages)
     wanted = corpus.select(list(dict.fromkeys([source, *targets])))
     cuts: dict[tuple[str, str], tuple[str, str]] = {}  # what stands before the answer, the answer
+    registered = load_registered(ANSWER_SPANS, cut)
     for item in wanted:
-        if span := _answer_span(item, cut):
+        match = None if registered else _ANSWERS[cut].match(item.response)
+        span = registered(item) if registered else match and match.span(1)
+        if span:
             start, stop = span
             before = item.text[: len(item.prompt) + start]
             cuts[item.id, item.language] = before, item.response[start:stop]
@@ -190,15 +192,6 @@ def answer_pairs(
         for unit in units
         for a, b in (unit, unit[::-1])
     ]
-
-
-def _answer_span(item: Item, cut: Cut) -> tuple[int, int] | None:
-    """Where the answer stands in the response, as its first character and its end."""
-    registered = load_registered(ANSWER_SPANS, cut)
-    if registered is not None:
-        return registered(item)
-    found = _ANSWERS[cut].match(item.response)
-    return found.span(1) if found else None
 
 
 def _pair(
@@ -257,7 +250,7 @@ def encode_pairs(
 
 def _encode_pair(pair: PatchPair, backend: Any) -> EncodedPair | None:
     source, seam = _encode(backend, pair.source, pair.source_next)
-    whole = {name: _encode(backend, pair.target, text) for name, text in pair.continuations.items()}
+    whole = {k: _encode(backend, pair.target, text) for k, text in pair.continuations.items()}
     texts = [ids for ids, _ in whole.values()]
     columns = zip(*texts, strict=False)
     parting = (place for place, column in enumerate(columns) if len(set(column)) > 1)
@@ -343,11 +336,7 @@ class CarryOver(Value):
         return self._means(*self._chosen(self.shares, outcomes))
 
     def unpatched_share(self, *outcomes: str) -> ByLanguage:
-        """What `share` is without a patch, float64 [1, language].
-
-        Raises:
-            LensNeuronsError: an outcome is not known.
-        """
+        """What `share` is without a patch, float64 [1, language]."""
         return self._means(*self._chosen(_shares(self.unpatched[None]), outcomes))
 
     def interval(
@@ -522,15 +511,15 @@ def carry_over(
     )
     if longest > context:
         raise CorpusError(f"a text of {longest} tokens is beyond the model's context of {context}")
-    # Nothing was asked yet where it is NaN. A source is read once, its target once without a patch
-    # and once a layer with one.
     values = np.full((site.n_layers + 1, len(kept), len(outcomes)), np.nan)
     plan = list(divide([len(row.ids) for row in rows], fitting(model, batch_tokens)))
     for part in with_bar(plan, "carry over", "batch", shown=progress):
         batch = rows[part]
         sources = [encoded[row.pair].source for row in batch]
+        pair, outcome = np.array([(row.pair, o) for row in batch for *_, o in row.questions]).T
         for layer, said in enumerate(_ask(model, batch, sources, site.n_layers)):
-            _add_up(values[layer], batch, said)
+            values[layer, pair, outcome] = 0  # NaN where nothing is asked
+            np.add.at(values[layer], (pair, outcome), said)
     given, left = (Counter(pair.language for pair in some) for some in (pairs, kept))
     languages = tuple(left)
     fingerprint = hashlib.sha256(json.dumps(encoded).encode()).hexdigest()  # stands for the corpus
@@ -552,18 +541,17 @@ def carry_over(
     )
 
 
-def _rows(
-    number: int, pair: EncodedPair, outcomes: tuple[str, ...], asked: Asked
-) -> Iterator[_Row]:
+def _rows(number: int, pair: EncodedPair, outcomes: tuple[str, ...], asked: Asked) -> list[_Row]:
     """One row that asks about all next tokens, or one a continuation that asks about all of it."""
-    end, places = len(pair.target) - 1, {name: outcomes.index(name) for name in pair.continuations}
+    end = len(pair.target) - 1
+    questions = {
+        name: [(end + i, token, outcomes.index(name)) for i, token in enumerate(ids)]
+        for name, ids in pair.continuations.items()
+    }
     if asked == "first":
-        questions = [(end, ids[0], places[name]) for name, ids in pair.continuations.items()]
-        yield _Row(number, pair.target, end, questions)
-        return
-    for name, ids in pair.continuations.items():
-        questions = [(end + i, token, places[name]) for i, token in enumerate(ids)]
-        yield _Row(number, pair.target + ids[:-1], end, questions)
+        return [_Row(number, pair.target, end, [one[0] for one in questions.values()])]
+    texts = {name: pair.target + ids[:-1] for name, ids in pair.continuations.items()}
+    return [_Row(number, texts[name], end, questions[name]) for name in questions]
 
 
 def _ask(
@@ -571,7 +559,7 @@ def _ask(
 ) -> Iterator[np.ndarray]:
     """Log-probability of everything asked about, without a patch and then layer by layer.
 
-    Texts are padded on the right, where a causal model needs no mask.
+    The sources are read once. Texts are padded on the right, where a causal model needs no mask.
     """
     targets = _pad([row.ids for row in batch])
     last = torch.tensor([[len(ids) - 1] for ids in sources])
@@ -599,10 +587,3 @@ def _log_probabilities(model: Any, ids: TokenIds, batch: list[_Row]) -> np.ndarr
     chosen = logits[rows, places].double()
     said = chosen.gather(-1, tokens[:, None])[:, 0] - chosen.logsumexp(-1)
     return said.cpu().numpy()
-
-
-def _add_up(values: np.ndarray, batch: list[_Row], said: np.ndarray) -> None:
-    """Add the answers to the questions of a batch to values [pair, outcome]."""
-    cells = [(row.pair, outcome) for row in batch for _, _, outcome in row.questions]
-    for cell, value in zip(cells, said, strict=True):
-        values[cell] = value if np.isnan(values[cell]) else values[cell] + value

@@ -4,10 +4,10 @@ The residual stream after layer l at the position before a token is read as if i
 
     p_l(. | text so far) = softmax(unembed(final norm(resid_post_l)))
 
-and its probability is added up over the tokens of each language (Wendler et al. 2024, "Do Llamas
-Work in English?", arXiv 2402.10588, who ask it about single words). The final norm is applied once:
-``hook_resid_post`` lies before it in every layer, the last one included, where the lens therefore
-says what the model says. This is checked on a short probe before anything is run.
+(Wendler et al. 2024, "Do Llamas Work in English?", arXiv 2402.10588, who ask it about single
+words). The final norm is applied once: ``hook_resid_post`` lies before it in every layer, the last
+one included, where the lens therefore says what the model says. A short probe checks this before
+every run.
 
 Which tokens belong to a language is counted in parallel texts. With ``c_k(v)`` uses of token v
 among the counted tokens of language k,
@@ -17,20 +17,7 @@ among the counted tokens of language k,
     v is shared          if it has no letter (digits, punctuation, spaces), or no language reaches:
     v is of language k   if r_k(v) >= share * sum over j of r_j(v)
 
-Pieces of characters (bytes) are counted as any other token.
-
->>> curves = ln.logit_lens(model, corpus)                                  # doctest: +SKIP
->>> ln.plots.lens_curves(curves).show()                                    # doctest: +SKIP
-
-What this does not show: words that two languages spell alike are shared whatever a layer means by
-them, and kin languages own few tokens. By default the tokens are counted in the very texts that are
-read, which favours own tokens in late layers; `reference` takes other texts. In early layers the
-lens is known to be a poor reader: little mass on a language is no proof of its absence.
-
-What each layer would say next, summed up by the language of the tokens that it would say.
-
-The logit lens (`lensneurons.experiments.lens`) gives every counted token a distribution over the
-vocabulary after every layer. Its probability is added up over the tokens of each language:
+Pieces of characters (bytes) are counted as any other token. The probability is then added up:
 
     own      tokens of the language that the text is written in
     pivot    tokens of the pivot, English by default; not defined for texts in the pivot
@@ -39,73 +26,66 @@ vocabulary after every layer. Its probability is added up over the tokens of eac
     rare     tokens that the texts hardly use, and numbers that no token has
     true     the token that does come next: one token, and part of one of the others
 
-Own, pivot, others, shared and rare add up to 1. A language mean is weighted by tokens; pooled means
-weigh the languages alike and leave the pivot out.
-
-A language has a share of the vocabulary, so some of its mass is chance: `pivot_lead` is the control
-for "the pivot is special", the mass of the pivot less the mean mass of one other language.
+Own, pivot, others, shared and rare add up to 1. The mean of a language is weighted by tokens;
+pooled means weigh the languages alike and leave the pivot out. A language has a share of the
+vocabulary, so some of its mass is chance: `LensCurves.pivot_lead` is the control for "the pivot is
+special", the mass of the pivot less the mean mass of one other language.
 
 >>> curves = ln.logit_lens(model, corpus)                                  # doctest: +SKIP
 >>> curves.interval("pivot", pooled=True), curves.pivot_lead(pooled=True)  # doctest: +SKIP
+>>> ln.plots.lens_curves(curves).show()                                    # doctest: +SKIP
 
 What this does not show: that a model thinks in the pivot. Mass on its tokens says that the stream
-points to where the unembedding keeps them; what later layers read from it may be something else.
+points to where the unembedding keeps them; later layers may read something else from it. Words that
+two languages spell alike are shared whatever a layer means by them, and related languages own few
+tokens. By default the tokens are counted in the very texts that are read, which favours own tokens
+in late layers; `reference` takes other texts. In early layers the lens reads poorly: little mass on
+a language does not prove its absence.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64, Int, Int64
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, choose
 from lensneurons.evaluation.likelihood import LOGITS, fitting, require_predicted
 from lensneurons.interventions.patching import residual_name
 from lensneurons.models.family import model_family
-from lensneurons.models.forward import to_device
+from lensneurons.models.forward import least_logits, to_device
 from lensneurons.models.sites import probe_tokens
-from lensneurons.shapes import (
-    KindMembers,
-    KindSizes,
-    LensMass,
-    LensMeans,
-    LensValues,
-    Readout,
-    TextNumbers,
-    TokenKinds,
-)
-from lensneurons.tokens.batches import Batch, make_batch, plan_batches
+from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.characters import token_texts
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
 from lensneurons.tokens.prepared import PreparedCorpus, model_provenance, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import ItemDraws
-from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
     import tokenizers
     from transformers import PreTrainedTokenizerBase
 
-
-KIND = "logit-lens curves"
 LensKind = Literal["own", "pivot", "others", "shared", "rare", "true"]
 KINDS: tuple[LensKind, ...] = ("own", "pivot", "others", "shared", "rare", "true")
 
+Probabilities = Float[torch.Tensor, "token vocabulary"]
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LensCurves:
-    """Probability by layer, text and kind of token; immutable.
+class LensCurves(Value):
+    """Probability by layer, text and kind of token. Made by `logit_lens`.
 
     Attributes:
         mass: float64 [layer, text, token kind], probability summed over the counted tokens of the
@@ -123,24 +103,28 @@ class LensCurves:
         provenance: model and texts.
     """
 
-    mass: LensMass
-    true: LensValues
-    tokens: TextNumbers
-    language: TextNumbers
+    FILE_KIND = "logit-lens curves"
+    AXES = {
+        "mass": ("layer", "text", "token_kind"),
+        "true": ("layer", "text"),
+        "tokens": ("text",),
+        "language": ("text",),
+        "vocabulary": ("token_kind",),
+    }
+    COORDINATES = {"text": "item_ids", "token_kind": "token_kinds"}
+
+    mass: Float64[np.ndarray, "layer text token_kind"]
+    true: Float64[np.ndarray, "layer text"]
+    tokens: Int64[np.ndarray, " text"]
+    language: Int[np.ndarray, " text"]
     item_ids: tuple[str, ...]
     languages: tuple[str, ...]
     owners: tuple[str, ...]
-    vocabulary: KindSizes
+    vocabulary: Int64[np.ndarray, " token_kind"]
     pivot: str | None = "en"
     share: float = 0.9
     least: int = 2
     provenance: Provenance = field(default_factory=Provenance)
-
-    def __post_init__(self) -> None:
-        for name in _ARRAYS:
-            view = getattr(self, name).view()  # the caller's own array stays writable
-            view.flags.writeable = False
-            object.__setattr__(self, name, view)
 
     @property
     def n_layers(self) -> int:
@@ -148,28 +132,32 @@ class LensCurves:
         return len(self.mass)
 
     @property
+    def token_kinds(self) -> tuple[str, ...]:
+        """The order of the last axis of `mass`."""
+        return (*self.owners, "shared", "rare")
+
+    @property
     def kinds(self) -> tuple[LensKind, ...]:
-        """The kinds that there are: without a pivot, all but ``"pivot"``."""
+        """The kinds that the curves have: without a pivot, all but ``"pivot"``."""
         return KINDS if self.pivot else tuple(kind for kind in KINDS if kind != "pivot")
 
     @cached_property
-    def means(self) -> LensMeans:
-        """float64 [layer, language, kind]: mean probability, 0 to 1, in the order of `KINDS`; NaN
-        for the pivot's mass in its own texts, and without a pivot.
+    def means(self) -> Float64[np.ndarray, "layer language kind"]:
+        """float64 [layer, language, kind]: mean probability, 0 to 1, in the order of `KINDS`.
+
+        NaN for the pivot's mass in its own texts, and without a pivot.
         """
-        found = [self._mean(self._sums(kind)) for kind in self.kinds]
-        for kind, values in zip(self.kinds, found, strict=True):
-            if kind == "pivot":
-                values[:, self._in_pivot] = np.nan
-        if not self.pivot:
-            found.insert(KINDS.index("pivot"), np.full_like(found[0], np.nan))
-        return np.stack(found, axis=-1)
+        found = np.full((self.n_layers, len(self.languages), len(KINDS)), np.nan)
+        for kind in self.kinds:
+            shown = ~self._in_pivot if kind == "pivot" else slice(None)
+            found[:, shown, KINDS.index(kind)] = self._mean(self._sums(kind))[:, shown]
+        return found
 
     def mass_on(self, owner: str) -> np.ndarray:
         """float64 [layer, language]: mean probability of the tokens of one language.
 
         Raises:
-            LensNeuronsError: no such language; those that tokens belong to get listed.
+            LensNeuronsError: no token belongs to such a language.
         """
         place = self.owners.index(choose(owner, self.owners, "language"))
         return self._mean(self.mass[..., place])
@@ -202,13 +190,7 @@ class LensCurves:
     ) -> Interval:  # fmt: skip
         """How much more probable one kind of tokens is than another, paired over the same items.
 
-        Args:
-            first: a kind.
-            second: the kind that is taken away.
-            pooled: as for `interval`.
-            draws: as for `interval`.
-            level: as for `interval`.
-            seed: as for `interval`.
+        The options are those of `interval`.
 
         Raises:
             LensNeuronsError: no such kind, or fewer than two items.
@@ -222,15 +204,10 @@ class LensCurves:
     ) -> Interval:
         """Mass of the pivot less the mean mass of one other language that is not the text's own.
 
-        Args:
-            pooled: as for `interval`.
-            draws: as for `interval`.
-            level: as for `interval`.
-            seed: as for `interval`.
+        The options are those of `interval`.
 
         Raises:
-            LensNeuronsError: no pivot, no third language to compare it with, or fewer than two
-                items.
+            LensNeuronsError: no pivot, no third language, or fewer than two items.
         """
         others = len(self.owners) - 2
         if others < 1:
@@ -247,14 +224,19 @@ class LensCurves:
         """Bool [language]: the pivot."""
         return np.array([language == self.pivot for language in self.languages])
 
+    @property
+    def _pooled(self) -> np.ndarray:
+        """Bool [language]: the languages of a pooled mean."""
+        return ~self._in_pivot if (~self._in_pivot).any() else self._in_pivot
+
     def _sums(self, kind: str) -> np.ndarray:
         """float64 [layer, text]: probability of a kind, summed over the tokens of each text."""
         choose(kind, self.kinds, "kind")
-        n = len(self.owners)
-        if kind in ("shared", "rare"):
-            return self.mass[..., n + (kind == "rare")]
         if kind == "true":
             return self.true
+        if kind in ("shared", "rare"):
+            return self.mass[..., self.token_kinds.index(kind)]
+        n = len(self.owners)
         own = np.array([self.owners.index(language) for language in self.languages])[self.language]
         is_own = np.arange(n) == own[:, None]
         is_pivot = (np.array(self.owners) == self.pivot) & ~is_own
@@ -272,12 +254,14 @@ class LensCurves:
     ) -> Interval:
         estimate, drawn = self._mean(sums), corpora.means(sums, self.tokens)
         if pooled:
-            kept = ~self._in_pivot if (~self._in_pivot).any() else self._in_pivot
+            kept = self._pooled
             return corpora.interval(estimate[:, kept].mean(-1), drawn[..., kept].mean(-1), level)
         found = corpora.interval(estimate, drawn, level)
         hidden = self._in_pivot & no_pivot
-        ends = (np.where(hidden, np.nan, one) for one in (found.estimate, found.low, found.high))
-        return replace(found, **dict(zip(("estimate", "low", "high"), ends, strict=True)))
+        estimate, low, high = (
+            np.where(hidden, np.nan, one) for one in (found.estimate, found.low, found.high)
+        )
+        return replace(found, estimate=estimate, low=low, high=high)
 
     def to_pandas(self, *, level: float = 0.95) -> pd.DataFrame:
         """One row a layer, language and kind: probability, low, high (NaN with one item alone).
@@ -303,24 +287,6 @@ class LensCurves:
         numbers = zip(("probability", "low", "high"), values, strict=True)
         return pd.DataFrame({**columns, **{name: one.ravel() for name, one in numbers}})
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, atomically, and return its path."""
-        details: dict[str, Any] = {name: getattr(self, name) for name in (*_LISTS, *_WORDS)}
-        details["provenance"] = self.provenance.to_dict()
-        return save_arrays(path, KIND, {name: getattr(self, name) for name in _ARRAYS}, details)
-
-    @classmethod
-    def load(cls, path: str | Path) -> LensCurves:
-        """Read what `save` wrote.
-
-        Raises:
-            StorageError: no such file, or a damaged, foreign or newer one.
-        """
-        arrays, details = load_arrays(path, KIND)
-        details |= {name: tuple(details[name]) for name in _LISTS}
-        details["provenance"] = Provenance.from_dict(details["provenance"])
-        return cls(**arrays, **details)
-
     @property
     def description(self) -> str:
         """Texts and tokens in one line, for the subtitle of every figure."""
@@ -331,26 +297,15 @@ class LensCurves:
             f"{self.least} uses"
         )
 
-    def __repr__(self) -> str:
-        return f"LensCurves({self.n_layers} layers; {' '.join(self.languages)}; {self.description})"
+    def _brief(self) -> str:
+        return f"{self.n_layers} layers; {' '.join(self.languages)}; {self.description}"
 
-    def _repr_html_(self) -> str:
-        kept = ~self._in_pivot if (~self._in_pivot).any() else self._in_pivot
+    def _overview(self) -> Overview:
         places = [KINDS.index(kind) for kind in self.kinds]
-        pooled = self.means[:, kept].mean(axis=1)[:, places]
-        rows: Sequence[Sequence[object]] = [
-            (layer, *(f"{value:.3f}" for value in row)) for layer, row in enumerate(pooled)
-        ]
+        means = self.means[:, self._pooled].mean(axis=1)[:, places]
+        rows = [(layer, *(f"{value:.3f}" for value in row)) for layer, row in enumerate(means)]
         title = f"Probability by kind of token, mean over languages: {self.description}"
-        return html_table(title, ("layer", *self.kinds), rows)
-
-
-_ARRAYS = ("mass", "true", "tokens", "language", "vocabulary")
-_LISTS = ("item_ids", "languages", "owners")
-_WORDS = ("pivot", "share", "least")
-
-
-_BYTES = re.compile("<(0x)?[0-9A-F]{2}( [0-9A-F]{2})*>")
+        return Overview(title, ("layer", *self.kinds), rows)
 
 
 def logit_lens(
@@ -372,8 +327,8 @@ def logit_lens(
         model: a TransformerLens model; hooks that are on it (an ablation, say) act.
         corpus: the texts that are read, teacher-forced.
         reference: texts that tell which tokens belong to which language, in at least the languages
-            of the corpus; by default the corpus itself.
-        pivot: the language whose tokens are told apart; without effect where English is not there.
+            of the corpus; None for the corpus itself.
+        pivot: the language whose tokens are told apart; ``"en"`` does nothing without English.
         share: least share of a token's relative frequency for it to belong to one language, above
             one half.
         least: a token that is used less often in the reference is rare.
@@ -381,8 +336,8 @@ def logit_lens(
             before it and does not count.
         batch_tokens: most tokens in a batch, padding included; fewer where the vocabulary is large.
             Memory holds one batch and, for some of its positions, one layer's distribution.
-        tokenizer: encodes the corpus; by default the model's own, as it was saved.
-        progress: whether to show a progress bar.
+        tokenizer: encodes the corpus; None for the model's own, as it was saved.
+        progress: show a progress bar, in texts.
 
     Returns:
         Probability by layer, text and kind of token; float64 sums of float32 probabilities.
@@ -393,12 +348,25 @@ def logit_lens(
         ModelError: not a TransformerLens model, or one whose last layer the lens misreads.
     """
     model_family(model)
-    _require_sense(share, least)
+    if not 0.5 < share <= 1:
+        raise LensNeuronsError(
+            f"share={share}: a token belongs to one language alone only where the share is above "
+            "0.5; give up to 1"
+        )
+    if least < 1:
+        raise LensNeuronsError(f"least={least}: tokens that are used never belong to no language")
     batch_tokens = fitting(model, batch_tokens)
     texts = corpus.corpus if isinstance(corpus, PreparedCorpus) else corpus
     names = texts.languages if reference is None else reference.languages
-    pivot = _pivot(pivot, names)
-    _require_languages(texts.languages, names)
+    if pivot == "en" and pivot not in names:
+        pivot = None  # the default may be missing
+    if pivot is not None:
+        choose(pivot, names, "pivot")
+    if missing := [language for language in texts.languages if language not in names]:
+        raise CorpusError(
+            f"reference has no texts in {missing}, which are to be read: give it these languages, "
+            "or select others of the corpus"
+        )
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
     encoded, tokenizer, scope = prepared.encoded, prepared.tokenizer, prepared.scope
     require_predicted(encoded)
@@ -409,15 +377,15 @@ def logit_lens(
     kinds = token_kinds(counted, backend, int(model.cfg.d_vocab), share=share, least=least)
     _require_readable(model)
     members = np.eye(len(counted.languages) + 2, dtype=np.float32)[kinds]
-    mass, true, tokens = _read_corpus(
-        model, encoded, torch.from_numpy(members), batch_tokens, progress
-    )
-    fingerprints = [one.fingerprint for one in (texts, reference) if one is not None]
-    provenance = model_provenance(model, prepared.tokenizer_hash, texts.fingerprint)
+    mass = np.zeros((int(model.cfg.n_layers), len(encoded), members.shape[1]))
+    true = np.zeros(mass.shape[:2])
+    for batch in prepared.read(batch_tokens, "logit lens", progress=progress):
+        mass[:, batch.rows], true[:, batch.rows] = _read(model, batch, torch.from_numpy(members))
+    fingerprints = sorted(one.fingerprint for one in (texts, reference) if one is not None)
     return LensCurves(
         mass=mass,
         true=true,
-        tokens=tokens,
+        tokens=encoded.predicted,
         language=encoded.language,
         item_ids=encoded.item_ids,
         languages=encoded.languages,
@@ -427,14 +395,17 @@ def logit_lens(
         share=share,
         least=least,
         provenance=replace(
-            provenance, hook="hook_resid_post", scope=scope, corpora=tuple(sorted(fingerprints))
+            model_provenance(model, tokenizer, texts.fingerprint),
+            hook="hook_resid_post",
+            scope=scope,
+            corpora=tuple(fingerprints),
         ),
     )
 
 
 def token_kinds(
     encoded: EncodedCorpus, backend: tokenizers.Tokenizer, size: int, *, share: float, least: int
-) -> TokenKinds:
+) -> Int64[np.ndarray, " vocabulary"]:
     """Which language every token of the vocabulary belongs to, as counted in texts.
 
     Args:
@@ -448,26 +419,22 @@ def token_kinds(
         int64 [vocabulary]: number of a language of `encoded`, K for shared, K + 1 for rare.
     """
     k = len(encoded.languages)
-    counts = _count_tokens(encoded, size)
+    counts = np.zeros((k, size), np.int64)
+    for row, language in enumerate(encoded.language):
+        begin, first, last = encoded.offsets[row], encoded.start[row], encoded.stop[row]
+        np.add.at(counts[language], encoded.ids[begin + first : begin + last], 1)
     rates = counts / counts.sum(axis=1, keepdims=True)
     used = counts.sum(axis=0) >= least
-    kinds = np.full(size, k + 1, np.int64)
-    most = rates.argmax(axis=0)
     single = rates.max(axis=0) >= share * rates.sum(axis=0)
-    kinds[used] = np.where(single, most, k)[used]
+    kinds = np.full(size, k + 1, np.int64)
+    kinds[used] = np.where(single, rates.argmax(axis=0), k)[used]
     ids = np.flatnonzero(used)
     texts = token_texts(backend, ids.tolist())
     kinds[ids[np.array([not _has_letter(text) for text in texts], bool)]] = k
     return kinds
 
 
-def _count_tokens(encoded: EncodedCorpus, size: int) -> np.ndarray:
-    """int64 [language, vocabulary]: uses of every token among the counted ones."""
-    counts = np.zeros((len(encoded.languages), size), np.int64)
-    for row, language in enumerate(encoded.language):
-        begin, first, last = encoded.offsets[row], encoded.start[row], encoded.stop[row]
-        np.add.at(counts[language], encoded.ids[begin + first : begin + last], 1)
-    return counts
+_BYTES = re.compile("<(0x)?[0-9A-F]{2}( [0-9A-F]{2})*>")
 
 
 def _has_letter(text: str) -> bool:
@@ -477,58 +444,41 @@ def _has_letter(text: str) -> bool:
     return any(unicodedata.category(character)[0] in "LM" for character in text)
 
 
-def _read_corpus(
-    model: Any, encoded: EncodedCorpus, members: KindMembers, batch_tokens: int, progress: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mass [layer, text, kind], truth [layer, text] and tokens [text]."""
+@torch.inference_mode()
+def _read(model: Any, batch: Batch, members: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Mass [layer, row, kind] and truth [layer, row] of one batch.
+
+    The residual stream is read inside the hook, layer by layer: none is kept. Padding is on the
+    right, where a causal model needs no mask.
+    """
     n_layers = int(model.cfg.n_layers)
-    mass = np.zeros((n_layers, len(encoded), members.shape[1]))
-    true, tokens = np.zeros(mass.shape[:2]), np.zeros(len(encoded), np.int64)
-    plan = plan_batches(encoded, batch_tokens=batch_tokens)
-    for rows in _with_progress(plan, progress):
-        batch = make_batch(encoded, rows)
-        reader = _Reader(model, batch, members)
-        hooks = [(residual_name(layer), reader.hook(layer)) for layer in range(n_layers)]
-        _run(model, batch.tokens, hooks)
-        mass[:, rows], true[:, rows] = reader.mass, reader.true
-        tokens[rows] = reader.predicts.sum(1).numpy()
-    return mass, true, tokens
+    mass = np.zeros((n_layers, len(batch.rows), members.shape[1]))
+    true = np.zeros(mass.shape[:2])
+    row = batch.predicted.nonzero()[:, 0]
+    following = batch.tokens[:, 1:][batch.predicted]
+    members = to_device(model, members)
+    at_once = max(1, LOGITS // 8 // int(model.cfg.d_vocab))
 
-
-class _Reader:
-    """Reads the residual stream of one batch inside the hook, and keeps sums by text."""
-
-    def __init__(self, model: Any, batch: Batch, members: KindMembers) -> None:
-        self.model, self.members = model, members
-        # Position t predicts token t + 1: the counted tokens that have a token before them.
-        self.predicts = batch.counted[:, 1:] & batch.attention_mask[:, :-1].bool()
-        self.row = self.predicts.nonzero()[:, 0]
-        self.next = batch.tokens[:, 1:][self.predicts]
-        n_layers = int(model.cfg.n_layers)
-        self.mass = np.zeros((n_layers, len(batch.rows), members.shape[1]))
-        self.true = np.zeros((n_layers, len(batch.rows)))
-
-    def hook(self, layer: int) -> Any:
-        """The function that reads the stream after a layer."""
-
+    def reader(layer: int) -> Callable[..., None]:
         def read(residual: torch.Tensor, hook: Any) -> None:
-            vectors = residual[:, :-1][self.predicts.to(residual.device)]
-            at_once = max(1, LOGITS // 8 // int(self.model.cfg.d_vocab))
-            parts = (one.split(at_once) for one in (vectors, self.row, self.next))
-            for part, row, following in zip(*parts, strict=True):
-                self._add(layer, read_next(self.model, part), row, following)
+            vectors = residual[:, :-1][batch.predicted.to(residual.device)]
+            parts = (one.split(at_once) for one in (vectors, row, following))
+            for some, rows, ids in zip(*parts, strict=True):
+                p = read_next(model, some)
+                truth = p.gather(1, ids[:, None].to(p.device))[:, 0]
+                by_kind = p @ members.to(p.device)
+                np.add.at(mass[layer], rows.numpy(), by_kind.cpu().double().numpy())
+                np.add.at(true[layer], rows.numpy(), truth.cpu().double().numpy())
 
         return read
 
-    def _add(self, layer: int, p: Readout, row: torch.Tensor, following: torch.Tensor) -> None:
-        self.members = self.members.to(p.device)
-        by_kind = p @ self.members
-        truth = p.gather(1, following[:, None].to(p.device))[:, 0]
-        np.add.at(self.mass[layer], row.numpy(), by_kind.cpu().double().numpy())
-        np.add.at(self.true[layer], row.numpy(), truth.cpu().double().numpy())
+    hooks = [(residual_name(layer), reader(layer)) for layer in range(n_layers)]
+    with model.hooks(fwd_hooks=hooks):
+        model(to_device(model, batch.tokens), attention_mask=None, **least_logits(model))
+    return mass, true
 
 
-def read_next(model: Any, vectors: torch.Tensor) -> Readout:
+def read_next(model: Any, vectors: torch.Tensor) -> Probabilities:
     """What the model would say next if vectors of the residual stream were its last.
 
     Args:
@@ -546,14 +496,6 @@ def read_next(model: Any, vectors: torch.Tensor) -> Readout:
     logits = model.unembed(model.ln_final(vectors[None]))[0].float()
     cap = getattr(model.cfg, "output_logits_soft_cap", 0) or 0
     return (torch.tanh(logits / cap) * cap if cap > 0 else logits).softmax(-1)
-
-
-@torch.inference_mode()
-def _run(model: Any, tokens: torch.Tensor, hooks: Iterable[tuple[str, Any]]) -> None:
-    """One pass without a mask (padding is on the right) and without more logits than needed."""
-    options = {"logits_to_keep": 1} if model_family(model) == "bridge" else {"return_type": None}
-    with model.hooks(fwd_hooks=list(hooks)):
-        model(to_device(model, tokens), attention_mask=None, **options)
 
 
 @torch.inference_mode()
@@ -581,34 +523,3 @@ def _require_readable(model: Any) -> None:
             "something after the last layer is not in final norm and unembedding (a hook of yours "
             "there, or an unknown architecture)"
         )
-
-
-def _require_sense(share: float, least: int) -> None:
-    if not 0.5 < share <= 1:
-        raise LensNeuronsError(
-            f"share={share}: a token belongs to one language alone only where the share is above "
-            "0.5; give up to 1"
-        )
-    if least < 1:
-        raise LensNeuronsError(f"least={least}: tokens that are used never belong to no language")
-
-
-def _pivot(pivot: str | None, languages: tuple[str, ...]) -> str | None:
-    """The pivot, where it is there; the default one may be missing."""
-    if pivot is None or (pivot == "en" and pivot not in languages):
-        return None
-    return choose(pivot, languages, "pivot")
-
-
-def _require_languages(read: tuple[str, ...], counted: tuple[str, ...]) -> None:
-    if missing := [language for language in read if language not in counted]:
-        raise CorpusError(
-            f"reference has no texts in {missing}, which are to be read: give it these languages, "
-            "or select others of the corpus"
-        )
-
-
-def _with_progress(plan: list[np.ndarray], shown: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(plan, desc="logit lens", unit="batch", disable=not shown)

@@ -292,15 +292,9 @@ def changing(
 ) -> Iterator[None]:
     """Edit ``hook_post`` of some neurons for as long as the block runs: what all edits build on.
 
-    Args:
-        model: a TransformerLens model.
-        site: its neurons.
-        neurons: a set, or one set for each row of every batch.
-        edit: called once a layer with its number and the int64 indices of the neurons in it; gives
-            the function that makes new values [batch, pos, neurons] from the old ones and the
-            linear branch (None unless `linear`).
-        positions: where to act.
-        linear: whether the function reads the linear branch of a gated MLP.
+    `edit` is called once a layer with its number and the int64 indices of the neurons in it. It
+    gives the function that makes new values [batch, pos, neurons] from the old ones and the linear
+    branch, which is None unless `linear` asks for it.
 
     Raises:
         ModelError: the model lacks a hook that is needed, so nothing would be edited.

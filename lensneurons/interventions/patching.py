@@ -124,14 +124,9 @@ def read_source(
     positions: Places,
     mask: AttentionMask | None = None,
 ) -> dict[str, PositionValues]:
-    """Run a text and keep what some hooks see at some positions.
+    """Run a text and keep what hooks with tensors [batch, pos, width] see at some positions.
 
-    Args:
-        model: a TransformerLens model; hooks that are on it act, patches do not.
-        source: int64 [batch, pos].
-        names: hooks with tensors [batch, pos, width].
-        positions: which positions, as for `patch`.
-        mask: int64 [batch, pos], 0 on padding.
+    Hooks that are on the model act, patches do not. Positions and mask are as for `patch`.
 
     Returns:
         Hook name to [batch, positions, width].
@@ -162,11 +157,7 @@ def read_source(
 
 
 def place_numbers(positions: Places, shape: Sequence[int]) -> PositionNumbers:
-    """Positions counted from the start, int64 [batch, n].
-
-    Args:
-        positions: a number, some numbers, or int64 [batch, n]; negative ones count from the end.
-        shape: rows and length of the texts.
+    """Positions in texts of a shape (rows, length), counted from the start: int64 [batch, n].
 
     Raises:
         LensNeuronsError: no position, one outside the texts, or another number of rows.
@@ -206,14 +197,10 @@ def _at(places: PositionNumbers, tensor: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 class Put:
-    """The hook that puts values into the positions of a pass.
+    """The hook that puts values [batch or 1, positions, width] into the positions of a pass.
 
-    Args:
-        values: [batch or 1, positions, width].
-        positions: where, as for `patch`.
-        source_length: positions of the source; passes of one position are left alone where it had
-            more.
-        neurons: which entries of the last axis; None for all.
+    Passes of one position are left alone if the source was longer. Neurons are entries of the last
+    axis; None puts all of them in.
     """
 
     def __init__(

@@ -81,11 +81,7 @@ def language_code(tag: str) -> str:
 
 @lru_cache(maxsize=4096)
 def language_name(code: str) -> str:
-    """The English name of a language, like ``"Swahili"`` for ``"sw"``.
-
-    Args:
-        code: a tag that `language_code` accepts. Script and region follow in parentheses:
-            ``"Chinese (Hant)"``.
+    """The English name of a language: ``"Swahili"`` for ``"sw"``, ``"Chinese (Hant)"``.
 
     Raises:
         CorpusError: the tag names no language.
@@ -96,10 +92,7 @@ def language_name(code: str) -> str:
 
 
 def language_of_name(name: str) -> str:
-    """The tag of a language by its English name: ``"zh"`` for ``"Chinese"``.
-
-    Args:
-        name: an English name of the IANA registry, in any case.
+    """The tag of a language by its English name in the IANA registry: ``"zh"`` for ``"Chinese"``.
 
     Raises:
         CorpusError: no language has that name; close names are suggested.
@@ -134,15 +127,11 @@ def scripts(code: str) -> frozenset[str]:
 
 
 def foreign_share(text: str, code: str) -> float:
-    """The share of a text's letters in a script that is foreign to its language.
+    """The share (0 to 1) of a text's letters in a script that is foreign to its language.
 
-    Args:
-        text: any text. Letters are Unicode's category L; letters common to all scripts, digits,
-            punctuation and combining marks do not count.
-        code: the language the text is said to be in.
-
-    Returns:
-        A number from 0 to 1; 0.0 if the text has no letters or the language no known script.
+    Letters are Unicode's category L; letters common to all scripts, digits, punctuation and
+    combining marks do not count. The share is 0.0 if the text has no letters or the language no
+    known script.
 
     Raises:
         CorpusError: the tag names no language.

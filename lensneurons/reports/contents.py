@@ -61,9 +61,9 @@ class ReportValues:
         """
         seen: set[str] = set()
         for card in self.cards:
-            name = card.record.name
+            name = card.facts.name
             ours = neuron_facts(self.neurons, name)
-            if (ours.probability, ours.tau) != (card.record.probability, card.record.tau):
+            if (ours.probability, ours.tau) != (card.facts.probability, card.facts.tau):
                 raise LensNeuronsError(
                     f"the card of {name} is of other neurons than the page (another model, corpus, "
                     "language or tau): describe it with the neurons that you give to the page"

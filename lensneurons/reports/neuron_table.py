@@ -32,7 +32,7 @@ def table_data(values: ReportValues) -> dict[str, Any]:
     """All that the table and the small cards need, as JSON values."""
     neurons = values.neurons
     shown = _listed(neurons)[:MOST_NEURONS]
-    names = [card.record.name for card in values.cards]
+    names = [card.facts.name for card in values.cards]
     carded = [flat_index(name, neurons.n_layers, neurons.d_mlp) for name in names]
     carded = np.array(carded, np.int64)
     return {
@@ -42,7 +42,7 @@ def table_data(values: ReportValues) -> dict[str, Any]:
         ],
         "tau": neurons.tau,
         "rows": _rows(neurons, np.concatenate([shown, carded[~np.isin(carded, shown)]])),
-        "words": {card.record.name: _words(card) for card in values.cards},
+        "words": {card.facts.name: _words(card) for card in values.cards},
         "scored": neurons.score_name,
     }
 
@@ -111,10 +111,10 @@ def report_card(card: NeuronCard) -> dict[str, Any]:
         if found
     ]
     # All languages stand first if the neuron is above tau in none.
-    own = [k for k in card.languages if k in card.record.languages or not card.record.languages]
+    own = [k for k in card.languages if k in card.facts.languages or not card.facts.languages]
     others = [k for k in card.languages if k not in own]
     return {
-        "name": card.record.name,
+        "name": card.facts.name,
         "tokens": tokens,
         "contexts": [[*_groups(card, own)], [*_groups(card, others)]],
         "measured": _measured(card),

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from lensneurons.errors import CorpusError, choose
 from lensneurons.shapes import AttentionMask, CountedMask, TextNumbers, TokenIds
@@ -51,7 +51,7 @@ class Batch:
         return (positions >= start) & (positions < stop)
 
     @property
-    def predicted(self) -> CountedMask:
+    def predicted(self) -> Bool[torch.Tensor, "batch next"]:
         """Bool [batch, pos - 1]: the counted tokens that have a token before them.
 
         Like the logits, position t is about token t + 1.
@@ -65,17 +65,10 @@ class Batch:
 
 
 def plan_batches(encoded: EncodedCorpus, *, batch_tokens: int) -> list[np.ndarray]:
-    """Divide the texts into batches of one language each.
+    """Divide the texts into batches of one language each, and give the numbers of their texts.
 
-    Args:
-        encoded: the corpus.
-        batch_tokens: the largest rectangle, rows times longest text; a single text that is longer
-            is a batch of its own.
-
-    Returns:
-        For each batch the numbers of its texts (int64). Languages follow the order of the corpus;
-        within each, the longest texts come first and equal lengths keep the order of the corpus.
-        Every text is in exactly one batch.
+    Languages follow the order of the corpus. Within each, the longest texts come first and equal
+    lengths keep the order of the corpus. Every text is in exactly one batch.
 
     Raises:
         CorpusError: `batch_tokens` is less than 1.
@@ -91,14 +84,9 @@ def plan_batches(encoded: EncodedCorpus, *, batch_tokens: int) -> list[np.ndarra
 
 
 def divide(lengths: Sequence[int] | np.ndarray, batch_tokens: int) -> Iterator[slice]:
-    """Divide rows that are sorted by length into batches of at most so many tokens.
+    """Divide rows, the longest first, into batches of at most `batch_tokens`, padding included.
 
-    Args:
-        lengths: of the rows, the longest first.
-        batch_tokens: the largest rectangle; a longer row is a batch of its own.
-
-    Yields:
-        The rows of each batch.
+    A longer row is a batch of its own.
     """
     first = 0
     while first < len(lengths):
@@ -110,12 +98,7 @@ def divide(lengths: Sequence[int] | np.ndarray, batch_tokens: int) -> Iterator[s
 def make_batch(
     encoded: EncodedCorpus, rows: Sequence[int] | np.ndarray, *, padding_side: PaddingSide = "right"
 ) -> Batch:
-    """Lay texts out as one padded rectangle.
-
-    Args:
-        encoded: the corpus.
-        rows: numbers of texts of one language.
-        padding_side: where shorter texts are filled up.
+    """Lay texts of one language, given by their numbers, out as one padded rectangle.
 
     Raises:
         CorpusError: there are no rows, one is not in the corpus, or they mix languages.
@@ -150,10 +133,6 @@ def item_groups(item_ids: Sequence[str], n_groups: int) -> TextNumbers:
 
     An item is in the same group in every language, order, shard and process, so a bootstrap over
     groups never tears the translations of an item apart.
-
-    Args:
-        item_ids: ids; `EncodedCorpus.item_ids` gives one a text.
-        n_groups: how many groups there are.
 
     Returns:
         int64 numbers from 0 to ``n_groups - 1``: BLAKE2b (8 bytes, big-endian) modulo `n_groups`.

@@ -45,12 +45,7 @@ def character_starts(text: str) -> list[int]:
 
 
 def token_texts(backend: tokenizers.Tokenizer, ids: Sequence[int]) -> list[str]:
-    """The characters of single tokens, spaces in front kept; parts of characters as bytes.
-
-    Args:
-        backend: the tokenizer's backend.
-        ids: numbers in the vocabulary.
-    """
+    """The characters of single tokens, spaces in front kept; parts of characters as bytes."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     byte_of = {char: byte for byte, char in bytes_to_unicode().items()}
@@ -192,12 +187,9 @@ def token_labels(read: TextTokens, shown: Callable[[str], str] = str) -> tuple[s
 
 
 class Excerpts:
-    """Cuts tokens out of texts; every text is encoded once.
+    """Cuts tokens out of texts, which it encodes once, with so many characters on each side.
 
-    Args:
-        texts: the texts, in the order of their numbers.
-        backend: encodes them, with offsets that cover all characters (`exact_backend`).
-        window: most characters on each side of a token.
+    The backend's offsets must cover all characters (`exact_backend`).
     """
 
     def __init__(self, texts: Sequence[str], backend: tokenizers.Tokenizer, window: int) -> None:

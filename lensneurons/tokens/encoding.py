@@ -161,7 +161,6 @@ class EncodedCorpus(Value):
         return np.maximum(self.stop - np.maximum(self.start, 1), 0).astype(np.int64)
 
     def __len__(self) -> int:
-        """The number of texts."""
         return len(self.item_ids)
 
     def _brief(self) -> str:
@@ -256,13 +255,7 @@ class CountedTokens(NamedTuple):
 def count_tokens(
     encoding: tokenizers.Encoding, item: Item, scope: Scope, special: np.ndarray
 ) -> CountedTokens:
-    """Find the counted tokens of one encoded text.
-
-    Args:
-        encoding: ids and untrimmed offsets of prompt + response.
-        item: the text.
-        scope: which tokens count.
-        special: ids that never count.
+    """Find the counted tokens of one text, from its ids and untrimmed offsets.
 
     Raises:
         CorpusError: the counted tokens are not one run.
@@ -335,11 +328,8 @@ def exact_backend(
 
     Byte-level tokenizers trim spaces from the offsets: the token ``" 42"`` claims only the
     characters of ``"42"``, and a lone space claims none. The copy does not trim, so a token across
-    the seam can be seen. It also forgets any truncation and padding that an earlier call set.
-
-    Args:
-        tokenizer: a Hugging Face fast tokenizer; it stays as it is.
-        samples: texts on which the copy must give the ids that the tokenizer gives.
+    the seam can be seen. It also forgets any truncation and padding that an earlier call set. On
+    the samples it must give the ids that the tokenizer gives.
 
     Raises:
         CorpusError: the tokenizer is slow, or does more than its backend.
@@ -398,9 +388,6 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> Int64[np.ndarray, " speci
 
     An unknown token holds a real character, so it counts, unless it doubles as BOS or EOS. The
     padding token plays no role: people pad with whatever is at hand.
-
-    Args:
-        tokenizer: a Hugging Face fast tokenizer.
     """
     added = tokenizer.added_tokens_decoder
     special = {number for number, token in added.items() if token.special}
@@ -411,15 +398,11 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> Int64[np.ndarray, " speci
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A fingerprint of how a tokenizer turns text into counted tokens.
+    """SHA-256 (64 hex digits) of how a tokenizer turns text into counted tokens.
 
-    Args:
-        tokenizer: a Hugging Face fast tokenizer.
-
-    Returns:
-        SHA-256 (64 hex digits) over its parts (vocabulary and merges, normaliser, pre-tokenizer,
-        special-token template, added tokens) and over which ids are special. The same in every
-        load; truncation, padding and the padding token change no count and are left out.
+    Covers its parts (vocabulary and merges, normaliser, pre-tokenizer, special-token template,
+    added tokens) and which ids are special. The same in every load; truncation, padding and the
+    padding token change no count and are left out.
 
     Raises:
         CorpusError: the tokenizer is slow, or has a part written in Python.

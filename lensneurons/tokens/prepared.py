@@ -134,8 +134,9 @@ def prepare(
         asked = {"scope": scope, "max_length": max_length, "overlong": overlong}
         for name, value in {**asked, "tokenizer": tokenizer}.items():
             if value is not None and value != getattr(corpus, name):
+                shown = type(value).__name__ if name == "tokenizer" else repr(value)
                 raise LensNeuronsError(
-                    f"{name}={value!r} differs from that of {corpus!r}: leave it out here, or "
+                    f"{name}={shown} differs from that of {corpus!r}: leave it out here, or "
                     "give it to prepare()"
                 )
         return corpus
@@ -183,12 +184,8 @@ def model_provenance(
     """Where a result of whole forward passes comes from: model, tokenizer, texts, versions.
 
     Logits and residual streams come from the bridge, whose attention is eager. The caller adds what
-    it read of the neurons: hook, activation function, scope.
-
-    Args:
-        model: a TransformerLens model.
-        tokenizer: what encoded the texts, or its hash.
-        fingerprint: of the texts.
+    it read of the neurons: hook, activation function, scope. The tokenizer may be given by its
+    hash.
     """
     return Provenance(
         model=str(model.cfg.model_name),

@@ -62,8 +62,26 @@ class Overview(NamedTuple):
     rows: Iterable[Sequence[object]]
 
 
+class Shown:
+    """What shows itself: in a console by `_brief`, in a notebook by the table of `_overview`."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._brief()})"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._overview())
+
+    def _brief(self) -> str:
+        """What ``repr`` says between the parentheses."""
+        raise NotImplementedError
+
+    def _overview(self) -> Overview:
+        """What a notebook shows."""
+        return Overview(repr(self), (), ())
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Value:
+class Value(Shown):
     """A frozen dataclass that can be saved, loaded and shown. See the module's docstring.
 
     Attributes:
@@ -149,19 +167,8 @@ class Value:
         present = {name: pair for name, pair in arrays.items() if pair[1] is not None}
         return xarray.Dataset(present, coords=names)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._brief()})"
-
-    def _repr_html_(self) -> str:
-        return html_table(*self._overview())
-
     def _brief(self) -> str:
-        """What ``repr`` says between the parentheses."""
         return ", ".join(entry.name for entry in fields(self))
-
-    def _overview(self) -> Overview:
-        """What a notebook shows."""
-        return Overview(repr(self), (), ())
 
 
 @dataclass(frozen=True, eq=False, repr=False)

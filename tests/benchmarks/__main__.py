@@ -1,7 +1,7 @@
 """Ratios, never seconds: ours against plain Hugging Face and against the published algorithm.
 
     python tests/benchmarks                    # everything, about ten minutes on two cores
-    python tests/benchmarks identification     # one of identification, collection, memory, ablation
+    python tests/benchmarks identification     # one of those below
 
 Both sides of a ratio run in turn in one process; the median and the spread of the pairs are told.
 """
@@ -17,12 +17,14 @@ import ablation
 import collection
 import identification
 import memory
+import preparation
 
 BENCHMARKS = {
     "identification": identification,
     "collection": collection,
     "memory": memory,
     "ablation": ablation,
+    "preparation": preparation,
 }
 
 

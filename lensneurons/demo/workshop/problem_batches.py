@@ -57,15 +57,9 @@ def encode_problems(
     *,
     prompt_weight: float = 0.0,
 ) -> list[Text]:
-    """Encode problems as the model reads them.
+    """Encode problems (language, prompt, response) as the model reads them.
 
-    Args:
-        tokenizer: what `train_tokenizer` makes.
-        texts: language, prompt and response of each.
-        prompt_weight: weight of a prompt token in the loss; a response token weighs 1.
-
-    Returns:
-        The texts, in order.
+    A prompt token weighs `prompt_weight` in the loss; a response token weighs 1.
     """
     codes, prompts, responses = zip(*texts, strict=True)
     before = tokenizer(list(prompts))["input_ids"]
@@ -82,15 +76,7 @@ def encode_problems(
 
 
 def encode_drill(tokenizer: PreTrainedTokenizerBase, equations: Iterable[Step]) -> Text:
-    """Encode equations, one a line; only the digits of their results have weight.
-
-    Args:
-        tokenizer: what `train_tokenizer` makes.
-        equations: lines of arithmetic.
-
-    Returns:
-        The drill as one text, of no language.
-    """
+    """Encode equations, one a line, as a text of no language; only their results have weight."""
     begin: Any = tokenizer.bos_token_id
     ids, weights = [begin], [0.0]
     for equation in equations:
@@ -103,16 +89,7 @@ def encode_drill(tokenizer: PreTrainedTokenizerBase, equations: Iterable[Step]) 
 
 
 def draw_step(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, step: int) -> list[Text]:
-    """Draw the texts of one training step.
-
-    Args:
-        recipe: gives the shares, the number of problems and drills, and the seed.
-        tokenizer: encodes them.
-        step: counted from 0.
-
-    Returns:
-        Training problems, each in one language, and the drills of the step.
-    """
+    """Draw the texts of a step, counted from 0: problems, each in one language, and drills."""
     rng = Random(f"{recipe.seed}:{step}")
     codes = rng.choices(list(recipe.shares), list(recipe.shares.values()), k=recipe.items)
     problems = iter(lambda: sample_problem(rng), None)
@@ -122,13 +99,10 @@ def draw_step(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, step: int) -> 
     equations = (
         equation for problem in training for equation in work_out(problem.family, problem.numbers)
     )
-    return [
-        *encode_problems(tokenizer, texts, prompt_weight=recipe.prompt_weight),
-        *(
-            encode_drill(tokenizer, islice(equations, recipe.drill_equations))
-            for _ in range(drills)
-        ),
-    ]
+    encoded = encode_problems(tokenizer, texts, prompt_weight=recipe.prompt_weight)
+    for _ in range(drills):
+        encoded.append(encode_drill(tokenizer, islice(equations, recipe.drill_equations)))
+    return encoded
 
 
 def draw_held_out(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, language: str) -> list[Text]:

@@ -136,8 +136,7 @@ def _open_run(recipe: Recipe, folder: Path) -> _Run:
 def _step(run: _Run) -> tuple[float, float]:
     """Draw the problems of a step, add up their gradients, and change the weights.
 
-    Returns:
-        Mean NLL of the tokens, as they are weighted, and mean gate activation, as it is charged.
+    Return the mean NLL of the tokens, as they are weighted, and the mean gate, as it is charged.
     """
     batches = run.batches(draw_step(run.recipe, run.tokenizer, run.step))
     weight = sum(float(batch.weight.sum()) for batch in batches)
@@ -161,12 +160,8 @@ def _step(run: _Run) -> tuple[float, float]:
 def token_nll(model: LlamaForCausalLM, batch: TextBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Run a batch and return the NLL of its tokens and their mean gate activations.
 
-    Args:
-        model: what `build_model` makes.
-        batch: the texts.
-
     Returns:
-        float32 [text, position - 1], in nats, of every token but the first of every text, without
+        float32 [text, position - 1], in nats, of all tokens but the first of every text, without
         meaning where a token has no weight; and float32 [text, position].
     """
     hidden, gate = run_blocks(model, torch.from_numpy(batch.ids))

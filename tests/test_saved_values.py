@@ -1,0 +1,78 @@
+"""Every value of the experiments and the cards: saved, loaded, frozen, shown, and as an xarray."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pages
+import pytest
+
+from lensneurons.cards.attribution import Importance
+from lensneurons.cards.contexts import Contexts
+from lensneurons.errors import StorageError
+from lensneurons.neurons.sets import NeuronSet
+from lensneurons.values.provenance import Provenance
+
+FOUND = pages.neurons()
+CARD = pages.card(FOUND, pages.best(FOUND, 1)[0], pages.TEXTS)
+SET = NeuronSet(np.array([3, 8]), 4, 5, "two")
+VALUES = {
+    "matrix": pages.matrix(),
+    "curve": replace(pages.steering(), ablated="en (3 neurons)"),
+    "curve without ablation": pages.steering(),
+    "carried": replace(pages.carried(), asked="all", dropped={"ja": 2, "<th>": 0}),
+    "lens": pages.lens(),
+    "lens without pivot": replace(pages.lens(), pivot=None, share=0.8),
+    "importance": Importance(("<b>", "en"), np.arange(12.0).reshape(2, 3, 2), "plnd"),
+    "contexts": Contexts(CARD.contexts, SET, pages.LANGUAGES, 2, Provenance(model="m")),
+    "no contexts": Contexts((), SET, ("en",), 1),
+    "card": CARD,
+    "little card": replace(CARD, importance={}, effect=None, effect_interval=None, contexts=()),
+}
+
+
+@pytest.fixture(params=VALUES)
+def value(request):
+    return VALUES[request.param]
+
+
+def test_it_comes_back_from_its_file(value, tmp_path):
+    path = value.save(tmp_path / "deep" / "value")
+    again = type(value).load(path)
+    for name in (entry.name for entry in fields(value)):
+        ours, theirs = getattr(value, name), getattr(again, name)
+        if isinstance(ours, np.ndarray):
+            assert (ours.dtype, ours.tolist()) == (theirs.dtype, theirs.tolist())
+        else:
+            assert (type(ours), ours) == (type(theirs), theirs)
+    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
+    assert (repr(again), again._repr_html_()) == (repr(value), value._repr_html_())
+    with pytest.raises(StorageError, match=f"but {type(value).FILE_KIND} is wanted|damaged"):
+        type(value).load(SET.save(tmp_path / "set"))
+
+
+def test_nothing_can_be_changed(value):
+    for entry in fields(value):
+        array = getattr(value, entry.name)
+        with pytest.raises(AttributeError):
+            setattr(value, entry.name, array)
+        if isinstance(array, np.ndarray):
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+
+
+def test_it_shows_itself_without_tags_of_others(value):
+    assert repr(value).startswith(f"{type(value).__name__}(")
+    assert "<th>" not in value._repr_html_().partition("<tbody>")[2]
+
+
+@pytest.mark.parametrize("name", ["matrix", "curve", "carried", "lens", "importance"])
+def test_its_axes_are_named(name):
+    value = VALUES[name]
+    data = value.to_xarray()
+    for array, axes in value.AXES.items():
+        assert data[array].dims == axes
+        assert np.array_equal(data[array].values, getattr(value, array), equal_nan=True)
+    for axis, named in value.COORDINATES.items():
+        assert data[axis].values.tolist() == list(getattr(value, named))

@@ -14,16 +14,16 @@ from lensneurons.errors import StorageError
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.values.provenance import Provenance
 
-ALL = pages.everything()
-CARD, CURVE, LENS = ALL["cards"][0], ALL["steering"], ALL["lens"]
+FOUND = pages.neurons()
+CARD = pages.card(FOUND, pages.best(FOUND, 1)[0], pages.TEXTS)
 SET = NeuronSet(np.array([3, 8]), 4, 5, "two")
 VALUES = {
-    "matrix": ALL["effects"][0],
-    "curve": replace(CURVE, ablated="en (3 neurons)"),
-    "curve without ablation": CURVE,
-    "carried": replace(ALL["carry_over"], asked="all", dropped={"ja": 2, "<th>": 0}),
-    "lens": LENS,
-    "lens without pivot": replace(LENS, pivot=None, share=0.8),
+    "matrix": pages.matrix(),
+    "curve": replace(pages.everything()["steering"], ablated="en (3 neurons)"),
+    "curve without ablation": pages.everything()["steering"],
+    "carried": replace(pages.everything()["carry_over"], asked="all", dropped={"ja": 2, "<th>": 0}),
+    "lens": pages.everything()["lens"],
+    "lens without pivot": replace(pages.everything()["lens"], pivot=None, share=0.8),
     "importance": Importance(("<b>", "en"), np.arange(12.0).reshape(2, 3, 2), "plnd"),
     "contexts": Contexts(CARD.contexts, SET, pages.LANGUAGES, 2, Provenance(model="m")),
     "no contexts": Contexts((), SET, ("en",), 1),

@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 import regex
 import torch
-from lensneurons.views.pages import visible
 from tiny import D_MLP, LAYERS, byte_tokenizer, first_matrix
 
 from lensneurons import views
@@ -36,6 +35,7 @@ from lensneurons.plots.style import TEMPLATES
 from lensneurons.views import attention_view, token_view
 from lensneurons.views import attention_view as attention_html
 from lensneurons.views import token_view as token_html
+from lensneurons.views.page import visible
 
 TEXTS = ["the cat sat on a mat", "小明有三个苹果", "แมวนั่งบนเสื่อ 9"]
 HOSTILE = (

@@ -77,8 +77,7 @@ class ComparisonSeries(Value):
             LensNeuronsError: a level outside (0, 1).
         """
         found = [one.change(measure, level=level) for one in self.comparisons]
-        none = np.abs(0.0 * found[0].low)  # NaN without groups; never -0.0
-        none = np.asarray(none)
+        none = np.asarray(np.abs(0.0 * found[0].low))  # NaN without groups; never -0.0
         start = Change(np.zeros_like(none), none, none, np.full_like(none, np.nan), level)
         estimate, low, high, p = (
             np.stack([getattr(one, name) for one in (start, *found)])

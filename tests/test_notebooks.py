@@ -244,9 +244,9 @@ def values(bridge: Any, folder: Path) -> list[Any]:
     before, _ = before_after.runs(before_after.plan())
     everything = pages.everything()
     found = everything["neurons"]
-    site = ln.neuron_site(model)
+    site = ln.models.neuron_site(model)
     one = ln.NeuronSet.from_names(["L0N3"], n_layers=site.n_layers, d_mlp=site.d_mlp)
-    vocabulary = ln.promoted_tokens(model, "L0N3", k=3)
+    vocabulary = ln.cards.promoted_tokens(model, "L0N3", k=3)
     rows = [("a", 0, 1.0), ("a", 1, 0.0), ("b", 0, 1.0), ("b", 1, 0.5)]
     sampled = [SampledResponse(i, "de", n, "?", f"{s}", True) for i, n, s in rows]
     scored = [ScoredResponse(i, "de", n, "?", f"{s}", True, s, s == 1, True) for i, n, s in rows]
@@ -257,17 +257,17 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         *(everything[name] for name in ("parts", "comparison", "claims", "series", "accuracy")),
         *(everything[name] for name in ("steering", "carry_over", "lens")),
         found,
-        ln.neuron_facts(found, "L0N1"),
+        ln.cards.neuron_facts(found, "L0N1"),
         everything["cards"][0],
         everything["effects"][0],
         before,
-        ln.compare_halves(before),
+        ln.comparison.compare_halves(before),
         one,
         corpus,
         encode(corpus, original_tokenizer(model)).report,
         ln.nll(model, corpus),
-        ln.importance(model, corpus, method="plnd", progress=False),
-        ln.top_contexts(model, corpus, one, k=1),
+        ln.cards.importance(model, corpus, method="plnd", progress=False),
+        ln.cards.top_contexts(model, corpus, one, k=1),
         vocabulary,
         ln.views.tokens(model, "nine cats", "L0N3"),
         ln.views.attention(model, "nine cats", 0),

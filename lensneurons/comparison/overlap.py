@@ -21,7 +21,7 @@ hypergeometric one for sets. Containment and Dice are proportional to |A & B|, s
 values are exact. The Jaccard index is given at the expected |A & B|, a hair below its mean.
 
 >>> first, second = ln.identify(mgsm), ln.identify(msvamp)              # doctest: +SKIP
->>> ln.stability(first, second).to_pandas()                              # doctest: +SKIP
+>>> ln.comparison.stability(first, second).to_pandas()                              # doctest: +SKIP
 
 What this does not show: neurons that are found twice can be wrong twice (a corpus of digits, say),
 and with fewer tokens or another bar, other neurons are found without the model being unstable. The

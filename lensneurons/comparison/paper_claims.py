@@ -32,10 +32,10 @@ English is judged on the selected neurons of the model before, as in the paper: 
 Mistral-7B counts it has 12 specific ones, the next language 48. Among *all* neurons it has 2,450,
 and six languages have fewer.
 
-Power (simulated: tests/test_claims.py): with ten groups a change of three (four, five) standard
-errors is found in 77 % (94 %, 99 %) of corpora. Where nothing but noise changed, at most 2.5 % of
-the claims hold, and at most as many do not. With fewer than five groups no p-value is at most 0.05,
-so no change can "hold".
+Power (simulated: tests/comparison/test_claims.py): with ten groups a change of three (four, five)
+standard errors is found in 77 % (94 %, 99 %) of corpora. Where nothing but noise changed, at most
+2.5 % of the claims hold, and at most as many do not. With fewer than five groups no p-value is at
+most 0.05, so no change can "hold".
 
 >>> ln.claims(change, parts=ln.divide_layers(neurons))              # doctest: +SKIP
 

@@ -3,11 +3,11 @@
 Each checkpoint is compared with the first one (`compare`), at the same bar and over the same groups
 of items, so the changes can be read as one curve:
 
->>> def checkpoints():                          # two in memory at a time      # doctest: +SKIP
+>>> def checkpoints():                          # two in memory at a time       # doctest: +SKIP
 ...     for step in (0, 250, 500, 1000):
 ...         yield str(step), ln.ActivationStatistics.load(f"runs/{step}")
->>> series = ln.compare_series(checkpoints(), trained=("zh", "de"))           # doctest: +SKIP
->>> series.to_pandas("layers"), series["1000"]                                # doctest: +SKIP
+>>> series = ln.comparison.compare_series(checkpoints(), trained=("zh", "de"))  # doctest: +SKIP
+>>> series.to_pandas("layers"), series["1000"]                                  # doctest: +SKIP
 
 What this does not show: the checkpoints share their items and the first model, so their errors go
 together. A curve that stays above its start is one observation, not many.

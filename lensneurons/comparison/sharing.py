@@ -30,10 +30,10 @@ Two nulls, for two questions:
   called trained, among all but the pivot. Exact where the languages that were trained are like any
   others; with C choices no p-value is below ``1 / C`` (36 for two of nine languages).
 
-Simulated (tests/test_sharing.py), both nulls are calibrated, also for kin and languages of unequal
-size. With 300 new pairs among 1,500 neurons of 8 languages, an excess of 0.013 (0.026, 0.037) is
-found in 25 (64, 97) % of worlds by the first null and in 17 (42, 74) % by the second. On the
-Mistral counts, a rise of p by 1 % in the neurons of two languages gives 0.013, five standard
+Simulated (tests/comparison/test_sharing.py), both nulls are calibrated, also for kin and languages
+of unequal size. With 300 new pairs among 1,500 neurons of 8 languages, an excess of 0.013 (0.026,
+0.037) is found in 25 (64, 97) % of worlds by the first null and in 17 (42, 74) % by the second. On
+the Mistral counts, a rise of p by 1 % in the neurons of two languages gives 0.013, five standard
 errors. Neurons that rise in *all* languages at once give 0.003, two standard errors: ask both.
 
 What this does not show: sharing is no cause. Ablate the trained languages' neurons for that.

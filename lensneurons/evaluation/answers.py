@@ -12,7 +12,7 @@ of the prompt, among the languages of the corpus and a few large ones.
 
 >>> result = ln.accuracy(model, corpus, max_new_tokens=128)              # doctest: +SKIP
 >>> result.per_language()[["right_answer", "right_language", "both"]]    # doctest: +SKIP
->>> ln.accuracy_difference(before, after)                                # doctest: +SKIP
+>>> ln.evaluation.accuracy_difference(before, after)                                # doctest: +SKIP
 
 **Intervals.** Each item is right or wrong once, so right items are binomial. A share has Wilson's
 interval (1927), which covers close to its level also for few items and for shares near 0 and 1,

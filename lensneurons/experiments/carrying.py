@@ -43,9 +43,9 @@ Items without such a place are left out (Swahili ones go on "42, so ..."). Where
 write the answer alike (digits, or Han numerals in Chinese and Japanese), only ``concept`` and
 ``neither`` are left, and only the answer can be seen to travel.
 
->>> pairs = ln.answer_pairs(corpus, source="en", cut="thing")            # doctest: +SKIP
->>> result = ln.carry_over(model, pairs)                                 # doctest: +SKIP
->>> result.interval("both", "concept", pooled=True)                      # doctest: +SKIP
+>>> pairs = ln.experiments.answer_pairs(corpus, source="en", cut="thing")  # doctest: +SKIP
+>>> result = ln.carry_over(model, pairs)                                   # doctest: +SKIP
+>>> result.interval("both", "concept", pooled=True)                        # doctest: +SKIP
 
 The control is the same within one language: name the source's language among the targets. What is
 not carried there either is not missing for want of a shared form.

@@ -8,13 +8,13 @@ counts can be computed again from other groups, without another forward pass:
     jackknife   leave out one group at a time; with x_g, the number without group g,
                 estimate +- t(G - 1) * sqrt((G - 1) / G * sum_g (x_g - mean)^2)
 
->>> ln.jackknife(statistics, lambda s: s.probability)                        # doctest: +SKIP
->>> ln.bootstrap_difference(before, after, lambda s: s.probability.mean())   # doctest: +SKIP
+>>> ln.uncertainty.jackknife(statistics, lambda s: s.probability)                # doctest: +SKIP
+>>> ln.uncertainty.bootstrap_difference(before, after, lambda s: s.probability)  # doctest: +SKIP
 
 The jackknife is right for smooth numbers: probabilities, means, class counts. Boundaries, medians
 and percentiles need the bootstrap, which is too narrow with few groups. With ten groups and 200
 draws, its 95 % intervals are a fifth too short and hold the truth in 87 % of corpora; those of the
-jackknife hold it in 94 % (simulated with unequal groups: tests/test_intervals.py).
+jackknife hold it in 94 % (simulated with unequal groups: tests/uncertainty/test_groups.py).
 
 What this does not show: how the number would move with items of another kind.
 """

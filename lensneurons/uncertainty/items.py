@@ -13,9 +13,9 @@ by what Student's t has over the normal distribution. Wider percentiles make up 
 at each end instead of 2.5 %.
 
 Simulated coverage, for skewed NLLs of texts whose lengths are unequal and go with their difficulty
-(tests/test_item_intervals.py): with 10, 20 and 50 items, intervals of 95 % hold the truth in 92.8,
-93.5 and 94.0 % of corpora (the plain percentiles: 87.5, 91.6 and 93.3), those of 80 % in 77.4, 78.1
-and 78.5 %. The rest is skewness, which no percentile interval makes up for.
+(tests/uncertainty/test_items.py): with 10, 20 and 50 items, intervals of 95 % hold the truth in
+92.8, 93.5 and 94.0 % of corpora (the plain percentiles: 87.5, 91.6 and 93.3), those of 80 % in
+77.4, 78.1 and 78.5 %. The rest is skewness, which no percentile interval makes up for.
 """
 
 from __future__ import annotations

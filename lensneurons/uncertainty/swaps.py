@@ -9,7 +9,7 @@ change within each group alone:
 Under the null hypothesis the two models are exchangeable within every group: alignment did nothing
 but add noise of the same kind. Then all ``2^G`` sign patterns are as probable, and the p-value, the
 share of patterns whose sum is as extreme, is **exact** for a bar that is given. A bar of the model
-before moves too little to matter (simulated: tests/test_comparison.py).
+before moves too little to matter (simulated: tests/comparison/test_before_after.py).
 
 Why within groups, and not the pooled counts with some groups swapped: classes are thresholded.
 Where p moves from far below the bar to far above it, a pool with a third of the groups swapped
@@ -18,8 +18,8 @@ still shows the whole change, so the largest effects would get p-values near 0.4
 Intervals of the same changes are those of the jackknife (`lensneurons.uncertainty.groups`), with
 the same group left out before and after. A bootstrap of few groups is too short, and its draws,
 noisier than the corpus, move neurons over the bar that the corpus does not. Simulated
-(tests/test_comparison.py), 95 % intervals of ten groups hold the truth in 97 to 98 % of corpora:
-rather too long, since single neurons cross the bar.
+(tests/comparison/test_before_after.py), 95 % intervals of ten groups hold the truth in 97 to 98 %
+of corpora: rather too long, since single neurons cross the bar.
 
 What this does not show: with G groups no one-sided p-value is below ``1 / 2^G`` (0.05 needs five
 groups); and a small p speaks against "nothing changed", not for a cause.

@@ -21,7 +21,7 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
     import torch
     from collection import build_model, word_corpus
 

@@ -98,7 +98,7 @@ def prepare_work(model_name: str, forgets: bool) -> dict[str, Callable[[], objec
 
     curve = {"statistics": statistics, "toward": "zh", "prompts_in": "en", "progress": False}
     calls: dict[str, Callable[[], object]] = {
-        WORK[0]: lambda: ln.describe_all(model, neurons, names, corpus=texts),
+        WORK[0]: lambda: ln.cards.describe_all(model, neurons, names, corpus=texts),
         WORK[1]: lambda: ln.steering_curve(model, texts, chosen, max_new_tokens=8, **curve),
         WORK[2]: lambda: ln.nll(model, texts),
     }

@@ -12,7 +12,7 @@ VARIABLE = "LENSNEURONS_DATA"
 
 def find_data(name: str) -> Path | None:
     """Return the folder of a real data set, or None where there is none."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     folder = Path(os.environ.get(VARIABLE) or beside) / name
     return folder if folder.is_dir() else None
 

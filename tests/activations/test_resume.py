@@ -171,7 +171,7 @@ def test_killed_after_the_result_was_written(llama, whole, tmp_path):
 SCRIPT = """
 import os, sys
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path[:0] = [{root!r}, {tests!r}]
+sys.path[:0] = [{root!r}, {support!r}]
 import tiny
 from lensneurons.activations.collection import collect
 from lensneurons.models.loading import load_model
@@ -199,8 +199,9 @@ def test_killed_at_random_moments_from_outside(model_folder, llama, whole, tmp_p
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
     assert not (tmp_path / RESULT).exists()
-    tests = Path(__file__).parent
-    values = {"root": str(tests.parent), "tests": str(tests), "run": str(tmp_path)}
+    root = Path(__file__).parents[2]
+    support = root / "tests" / "support"
+    values = {"root": str(root), "support": str(support), "run": str(tmp_path)}
     values |= {"model": str(model_folder("Llama")), "options": OPTIONS}
     anew = subprocess.run([sys.executable, "-c", SCRIPT.format(**values)], check=False)
     assert anew.returncode == 0

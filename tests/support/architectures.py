@@ -1,4 +1,6 @@
-"""The table of verified architectures: ``python tests/architectures.py > assets/architectures.md``.
+"""The table of verified architectures, ``assets/architectures.md``.
+
+    python tests/support/architectures.py > assets/architectures.md
 
 Every row is measured on a tiny random model of its architecture, with three languages, against a
 plain Hugging Face model: the counts of `collect` against PyTorch hooks on one text at a time, an
@@ -33,8 +35,8 @@ from lensneurons.models.sites import NeuronSite, neuron_site
 HEADER = """\
 # Verified architectures
 
-Made by `python tests/architectures.py > assets/architectures.md`; do not edit. Measured with
-{versions}.
+Made by `python tests/support/architectures.py > assets/architectures.md`; do not edit.
+Measured with {versions}.
 
 Each row is a model of three layers with random weights, made from its Hugging Face configuration.
 The texts are of three languages, and their lengths very unequal.
@@ -58,7 +60,7 @@ COLUMNS = (
     *("architecture", "gated", "activation", "first matrix", "width", "path", "counts"),
     *("ablation", "adapter", "difference"),
 )
-ALLOWED = 2e-6  # of the largest logit, in fp32; tests/test_interventions.py allows the same
+ALLOWED = 2e-6  # of the largest logit, in fp32; as in tests/interventions/
 IDS = torch.randint(3, 340, (3, 11), generator=torch.Generator().manual_seed(1))
 
 

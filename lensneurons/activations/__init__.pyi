@@ -1,0 +1,2 @@
+from .collection import collect as collect
+from .statistics import ActivationStatistics as ActivationStatistics

@@ -1,0 +1,9 @@
+from .pairs import PreferencePairs as PreferencePairs
+from .pairs import preference_pairs as preference_pairs
+from .responses import SampledResponses as SampledResponses
+from .responses import ScoredResponses as ScoredResponses
+from .responses import respond as respond
+from .responses import score_responses as score_responses
+from .training import Alignment as Alignment
+from .training import align as align
+from .translation import translation_scorer as translation_scorer

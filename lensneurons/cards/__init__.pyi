@@ -1,0 +1,10 @@
+from .attribution import Importance as Importance
+from .attribution import importance as importance
+from .card import NeuronCard as NeuronCard
+from .card import NeuronFacts as NeuronFacts
+from .card import describe as describe
+from .card import describe_all as describe_all
+from .card import neuron_facts as neuron_facts
+from .contexts import Contexts as Contexts
+from .contexts import top_contexts as top_contexts
+from .vocabulary import promoted_tokens as promoted_tokens

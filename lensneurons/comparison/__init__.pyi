@@ -1,0 +1,10 @@
+from .before_after import Comparison as Comparison
+from .before_after import compare as compare
+from .overlap import Stability as Stability
+from .overlap import compare_halves as compare_halves
+from .overlap import stability as stability
+from .paper_claims import Claim as Claim
+from .paper_claims import Claims as Claims
+from .paper_claims import claims as claims
+from .series import ComparisonSeries as ComparisonSeries
+from .series import compare_series as compare_series

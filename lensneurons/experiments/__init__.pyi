@@ -1,0 +1,10 @@
+from .ablation import AblationMatrix as AblationMatrix
+from .ablation import ablation_matrix as ablation_matrix
+from .carrying import CarryOver as CarryOver
+from .carrying import PatchPair as PatchPair
+from .carrying import answer_pairs as answer_pairs
+from .carrying import carry_over as carry_over
+from .lens import LensCurves as LensCurves
+from .lens import logit_lens as logit_lens
+from .steering import SteeringCurve as SteeringCurve
+from .steering import steering_curve as steering_curve

@@ -1,0 +1,1 @@
+from .detection import detect_language as detect_language

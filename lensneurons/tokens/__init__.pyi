@@ -1,0 +1,2 @@
+from .prepared import PreparedCorpus as PreparedCorpus
+from .prepared import prepare as prepare

@@ -30,6 +30,7 @@ there (`Answer.finished`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -194,11 +195,10 @@ class Accuracy(Value):
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The columns; verdicts are written too, for readers in other programs."""
-        columns = self._columns()
-        arrays = {name: one for name, one in columns.items() if isinstance(one, np.ndarray)}
-        details = {name: one for name, one in columns.items() if name not in arrays}
         run = {"decoding": asdict(self.decoding), "provenance": self.provenance.to_dict()}
-        return arrays, {**details, **run}
+        columns = {**self._columns(), **run}
+        arrays = {name: one for name, one in columns.items() if isinstance(one, np.ndarray)}
+        return arrays, {name: one for name, one in columns.items() if name not in arrays}
 
     @classmethod
     def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Accuracy:
@@ -207,9 +207,8 @@ class Accuracy(Value):
         numbers = [None if np.isnan(number) else number for number in columns["number"]]
         texts = (columns[name] for name in ("id", "language", "text", "expected"))
         rows = zip(*texts, numbers, guesses, columns["finished"], strict=True)
-        answers = tuple(Answer(*row) for row in rows)
-        provenance = Provenance.from_dict(details["provenance"])
-        return cls(answers, Decoding(**details["decoding"]), provenance)
+        decoding, provenance = Decoding(**details["decoding"]), details["provenance"]
+        return cls(tuple(Answer(*row) for row in rows), decoding, Provenance.from_dict(provenance))
 
     def _brief(self) -> str:
         shares = {name: sum(getattr(answer, name) for answer in self) for name in VERDICTS}
@@ -355,10 +354,8 @@ def _asks(corpus: ParallelCorpus, ignore: Sequence[str], confidence: float) -> l
 
 
 def _judge(item: Item, expected: float, response: Response, identify: Identify) -> Answer:
-    """What a text is worth."""
-    number, guess = last_number(response.text), identify(response.text)
-    told = (response.text, expected, number, guess, response.finished)
-    return Answer(item.id, item.language, *told)
+    told = last_number(response.text), identify(response.text), response.finished
+    return Answer(item.id, item.language, response.text, expected, *told)
 
 
 def expected_number(item: Item) -> float:
@@ -450,13 +447,12 @@ def mean_difference(
         raise CorpusError(f"no item was asked in {missing} before and after")
     kept = {key: pair for key, pair in found.items() if key[0] in wanted}
     # Each language weighs the same, however many items it has.
-    sizes = {tag: sum(key[0] == tag for key in kept) for tag in wanted}
+    sizes = Counter(tag for tag, _ in kept)
     weight = 1 / np.array([sizes[tag] for tag, _ in kept])
     change = np.array([float(after) - float(before) for before, after in kept.values()])
     items, one_row = tuple(item for _, item in kept), np.zeros(len(kept), np.int64)
     drawn = item_bootstrap(items, one_row, change * weight, weight, level=level, seed=seed)
-    middle, low, high = (np.asarray(value[0]) for value in (drawn.estimate, drawn.low, drawn.high))
-    return Interval(middle, low, high, level, drawn.method)
+    return Interval.of(drawn.estimate[0], drawn.low[0], drawn.high[0], level, drawn.method)
 
 
 def _paired(
@@ -508,11 +504,12 @@ def paired_interval(
     low_one, high_one = wilson_interval(int(after.sum()), n, level=level)
     low_two, high_two = wilson_interval(int(before.sum()), n, level=level)
     phi = _correlation(before, after)
-    below, above = one - low_one, high_two - two
-    down = np.sqrt(below**2 - 2 * phi * below * above + above**2)
-    below, above = high_one - one, two - low_two
-    up = np.sqrt(below**2 - 2 * phi * below * above + above**2)
-    return float(one - two - down), float(one - two + up)
+
+    def reach(own: float, other: float) -> float:
+        return float(np.sqrt(own**2 - 2 * phi * own * other + other**2))
+
+    down, up = reach(one - low_one, high_two - two), reach(high_one - one, two - low_two)
+    return one - two - down, one - two + up
 
 
 def _correlation(before: np.ndarray, after: np.ndarray) -> float:

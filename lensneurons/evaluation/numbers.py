@@ -36,7 +36,6 @@ TOLERANCE = 1e-2
 
 _DIGIT = regex.compile(r"\p{Nd}")
 _WIDE = regex.compile(r"(?<=[０-９])[．，](?=[０-９])")
-_WIDE_MARKS = {"．": ".", "，": ","}
 # For texts whose digits were all turned into ASCII's.
 _NUMBER = regex.compile(
     r"""
@@ -76,7 +75,7 @@ def numbers_in(text: str) -> list[float]:
     Returns:
         The numbers as `last_number` reads them.
     """
-    text = _WIDE.sub(lambda found: _WIDE_MARKS[found[0]], text)
+    text = _WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     text = _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0], " ")), text)
     numbers = []
     for found in _NUMBER.finditer(text):

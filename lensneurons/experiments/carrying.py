@@ -77,7 +77,8 @@ from jaxtyping import Float64, Int
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
-from lensneurons.interventions.patching import Put, putting, read_source, residual_name
+from lensneurons.interventions.editing import hooking
+from lensneurons.interventions.patching import Put, read_source, residual_name
 from lensneurons.models.family import context_length
 from lensneurons.models.forward import to_device
 from lensneurons.models.identity import original_tokenizer
@@ -568,7 +569,7 @@ def _ask(
     streams = read_source(model, _pad(sources), names, last)
     yield _log_probabilities(model, targets, batch)
     for name in names:
-        with putting(model, {name: Put(streams[name], ends, source_length=1)}):
+        with hooking(model, [(name, Put(streams[name], ends, source_length=1))]):
             yield _log_probabilities(model, targets, batch)
 
 

@@ -1,4 +1,4 @@
-"""Every value of the experiments and the cards: saved, loaded, frozen, shown, and as an xarray."""
+"""Every value of evaluation, experiments, cards: saved, loaded, frozen, shown, and as an xarray."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from lensneurons.cards.attribution import Importance
 from lensneurons.cards.contexts import Contexts
 from lensneurons.errors import StorageError
+from lensneurons.evaluation.likelihood import CorpusNLL
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.values.provenance import Provenance
 
@@ -27,6 +28,10 @@ VALUES = {
     "importance": Importance(("<b>", "en"), np.arange(12.0).reshape(2, 3, 2), "plnd"),
     "contexts": Contexts(CARD.contexts, SET, pages.LANGUAGES, 2, Provenance(model="m")),
     "no contexts": Contexts((), SET, ("en",), 1),
+    "accuracy": pages.accuracy(),
+    "likelihood": CorpusNLL(
+        ("<th>",), np.ones(2), np.array([3, 9]), np.zeros(2, int), ("a", "b"), Provenance()
+    ),
     "card": CARD,
     "little card": replace(CARD, importance={}, effect=None, effect_interval=None, contexts=()),
 }

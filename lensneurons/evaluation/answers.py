@@ -366,7 +366,7 @@ def expected_number(item: Item) -> float:
     """
     number = last_number(item.response)
     if number is None or not item.prompt:
-        lack = "prompt" if not item.prompt else "number in its response"
+        lack = "number in its response" if item.prompt else "prompt"
         raise CorpusError(
             f"{item.id!r} ({item.language}) has no {lack}: accuracy needs problems with a prompt "
             "and a response that ends with the number that answers them"
@@ -471,16 +471,7 @@ def _paired(
 
 
 def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share.
-
-    Args:
-        right: how many of them.
-        n: of how many, at least 1.
-        level: coverage, between 0 and 1.
-
-    Returns:
-        Lower and upper end, 0 to 1.
-    """
+    """Wilson's score interval of the share `right` / `n`: lower and upper end, 0 to 1."""
     from scipy.stats import binomtest
 
     found = binomtest(int(right), n).proportion_ci(level, method="wilson")
@@ -490,15 +481,9 @@ def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, 
 def paired_interval(
     before: np.ndarray, after: np.ndarray, *, level: float = 0.95
 ) -> tuple[float, float]:
-    """Newcombe's interval of the difference of two paired shares (method 10).
+    """Newcombe's interval (method 10) of the share after less the share before.
 
-    Args:
-        before: bool [item].
-        after: bool [item], of the same items.
-        level: coverage, between 0 and 1.
-
-    Returns:
-        Lower and upper end of the share after less the share before.
+    `before` and `after` are bool [item], of the same items.
     """
     n, one, two = len(before), float(after.mean()), float(before.mean())
     low_one, high_one = wilson_interval(int(after.sum()), n, level=level)

@@ -569,7 +569,7 @@ def _ask(
     streams = read_source(model, _pad(sources), names, last)
     yield _log_probabilities(model, targets, batch)
     for name in names:
-        with hooking(model, [(name, Put(streams[name], ends, source_length=1))]):
+        with hooking(model, [(name, Put(streams[name], ends, 1, slice(None)))]):
             yield _log_probabilities(model, targets, batch)
 
 

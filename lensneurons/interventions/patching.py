@@ -197,7 +197,7 @@ class Put:
     values: PositionValues
     positions: Places
     source_length: int
-    entries: FlatNeurons | slice = slice(None)
+    entries: FlatNeurons | slice
 
     def __call__(self, tensor: torch.Tensor, hook: Any) -> torch.Tensor | None:
         """The tensor [batch, pos, width] with the values in it; None where it stays as it is."""

@@ -10,18 +10,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from edited import draw_set, losses_by_hand, zero_rows
+from edited import draw_set, losses_by_hand, plain_model, zero_rows
 from oracle import encode_by_hand
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from lensneurons.corpora.corpus import build_corpus
-from lensneurons.errors import (
-    CorpusError,
-    LensNeuronsError,
-    ModelError,
-    ProvenanceError,
-    StorageError,
-)
+from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, ProvenanceError
 from lensneurons.evaluation.likelihood import CorpusNLL, fitting, nll, text_scorer, token_nll
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.loading import load_model
@@ -36,28 +30,29 @@ CORPUS = tiny.tiny_corpus()
 @pytest.fixture(scope="module")
 def plain(model_folder):
     """``plain("Llama")``: a new Hugging Face model."""
-    return lambda name: AutoModelForCausalLM.from_pretrained(model_folder(name)).eval()
+    return lambda architecture: plain_model(model_folder(architecture))
 
 
 @pytest.fixture(scope="module")
 def by_hand(plain, tokenizer_of):
     """``by_hand("Llama", "response")``: NLL and counted tokens of each text of the corpus.
 
-    A token without one before it does not count. Another `model` may stand in.
+    A token without one before it does not count. Another model or tokenizer may stand in.
     """
 
     @lru_cache
-    def losses(architecture, model):
-        model, tokenizer = model or plain(architecture), tokenizer_of(architecture)
+    def losses(architecture, model, tokenizer):
+        model = model or plain(architecture)
         ids = [tokenizer(item.text)["input_ids"] for item in CORPUS]
         return [losses_by_hand(model, text).double().numpy() for text in ids]
 
-    def sums(architecture, scope, model=None):
-        places = [encode_by_hand(tokenizer_of(architecture), item, scope)[1] for item in CORPUS]
+    def sums(architecture, scope="response", model=None, tokenizer=None):
+        tokenizer = tokenizer or tokenizer_of(architecture)
+        places = [encode_by_hand(tokenizer, item, scope)[1] for item in CORPUS]
         places = [np.array([place for place in text if place > 0]) for text in places]
-        pairs = zip(losses(architecture, model), places, strict=True)
+        pairs = zip(losses(architecture, model, tokenizer), places, strict=True)
         return np.array([loss[at - 1].sum() for loss, at in pairs]), np.array(
-            list(map(len, places))
+            [len(at) for at in places]
         )
 
     return sums
@@ -131,7 +126,7 @@ def test_nll_under_an_ablation_is_that_without_rows_of_w_out(architecture, bridg
     assert (untouched.provenance.interventions, ours.provenance.interventions) == ("none", "hooks")
 
 
-def test_a_tokenizer_may_be_given(bridge, plain, tokenizer_of, monkeypatch):
+def test_a_tokenizer_may_be_given(bridge, by_hand, tokenizer_of, monkeypatch):
     """The model's own, and one that puts a BOS in front of each text."""
     model, ours = bridge("Qwen2"), nll(bridge("Qwen2"), CORPUS)
     other = tiny.byte_tokenizer(bos=True)
@@ -140,10 +135,8 @@ def test_a_tokenizer_may_be_given(bridge, plain, tokenizer_of, monkeypatch):
         nll(model, CORPUS)
     assert np.array_equal(nll(model, CORPUS, tokenizer=tokenizer_of("Qwen2")).nll, ours.nll)
     found = nll(model, CORPUS, tokenizer=other)
-    texts = [encode_by_hand(other, item, "response") for item in CORPUS]
-    losses = [losses_by_hand(plain("Qwen2"), ids).double().numpy() for ids, _ in texts]
-    sums = [loss[np.array(at) - 1].sum() for loss, (_, at) in zip(losses, texts, strict=True)]
-    assert found.tokens.tolist() == [len(at) for _, at in texts]
+    sums, tokens = by_hand("Qwen2", tokenizer=other)
+    assert found.tokens.tolist() == tokens.tolist()
     np.testing.assert_allclose(found.nll, sums, rtol=1e-5)
     assert np.abs(found.mean - ours.mean).min() > 1e-3
     assert found.provenance.tokenizer == tokenizer_hash(other) != ours.provenance.tokenizer
@@ -278,18 +271,6 @@ def test_other_texts_are_refused(other, message):
 def test_another_model_may_be_compared(entry):
     other = build([1.0, 2.0, 6.0, 12.0, 3.0, 5.0], provenance=Provenance(**{entry: "another"}))
     assert not PLAIN.difference(other).estimate.any()
-
-
-# Files and tables
-
-
-def test_it_is_saved_and_read_again(before, tmp_path):
-    path = before.save(tmp_path / "nll.safetensors")
-    again = CorpusNLL.load(path)
-    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
-    assert not again.difference(before).estimate.any()
-    with pytest.raises(StorageError, match="negative log-likelihoods"):
-        CorpusNLL.load(draw_set().save(tmp_path / "set.safetensors"))
 
 
 def test_it_is_a_table():

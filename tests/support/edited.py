@@ -14,6 +14,7 @@ import numpy as np
 import tiny
 import torch
 from torch.nn import functional
+from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.neurons.sets import NeuronSet
@@ -33,6 +34,11 @@ NAMES = {
     "XGLM": ("model.layers", "activation_fn", "fc2"),
 }
 USUAL = ("model.layers", "mlp.act_fn", "mlp.down_proj")
+
+
+def plain_model(folder: Any) -> Any:
+    """A new Hugging Face model of a folder, whose attention is computed as in the bridge."""
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
 
 
 def zero_rows(model: Any, architecture: str, neurons: Mapping[int, np.ndarray]) -> Any:

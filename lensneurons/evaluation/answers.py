@@ -292,11 +292,8 @@ def answer_scorer(
 ) -> Callable[[Sequence[int]], list[bool]]:
     """Make the function that lets a model answer some items, greedily, one batch a call.
 
-    Args:
-        model: a ``TransformerBridge``; hooks that are on it when the function is called act.
-        corpus: as for `accuracy`, and so are the other options.
-        max_new_tokens: most tokens of a text.
-        tokenizer: encodes the prompts.
+    Arguments are those of `accuracy`. The model is a ``TransformerBridge``; hooks that are on it
+    when the function is called act.
 
     Returns:
         ``score(rows)``: whether each answer is right and in the right language. An item may be

@@ -297,9 +297,7 @@ def hooking(model: Any, hooks: Sequence[tuple[str, Callable[..., Any]]]) -> Iter
 class Members:
     """The neurons of one layer in all sets together, and the rows of a batch they are meant for.
 
-    Attributes:
-        indices: int64 [neurons], within the layer.
-        rows: bool [row, neurons]; one row stands for all.
+    `indices` are int64 [neurons] within the layer; `rows` is bool [row, neurons], one row for all.
     """
 
     indices: NeuronIndices

@@ -27,8 +27,7 @@ ZEROS = {
 def write(text, script):
     """A text with its ASCII digits in another script."""
     zero = ord(ZEROS[script])
-    return "".join(chr(zero + int(sign)) if sign.isascii() and sign.isdigit() else sign
-                   for sign in text)  # fmt: skip
+    return text.translate({ord("0") + digit: chr(zero + digit) for digit in range(10)})
 
 
 # A number, and texts whose last number it is.

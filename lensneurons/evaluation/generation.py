@@ -24,8 +24,7 @@ precision), which can turn a nearly even choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +239,8 @@ def write_batch(
 
     A bridge writes by Hugging Face's `generate`, whose modules are its components, so hooks fire.
     """
+    from transformers import GenerationConfig
+
     states = [np.random.SeedSequence([decoding.seed, row]) for row in rows]
     seeds = [int(state.generate_state(1, np.uint64)[0] >> 1) for state in states]
     if model_family(model) == "hooked":
@@ -249,8 +250,10 @@ def write_batch(
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
     noise = [_Noise(seeds, decoding.temperature)] if decoding.temperature else []
-    with _plain_decoding(model.original_model):
-        written = model.original_model.generate(
+    hugging_face = model.original_model
+    own, hugging_face.generation_config = hugging_face.generation_config, GenerationConfig()
+    try:
+        written = hugging_face.generate(
             tokens.to(input_device(model)),
             attention_mask=mask.to(input_device(model)),
             max_new_tokens=decoding.max_new_tokens,
@@ -259,20 +262,9 @@ def write_batch(
             eos_token_id=ends or None,
             pad_token_id=pad,
         )
-    return written[:, width:].tolist()
-
-
-@contextmanager
-def _plain_decoding(hugging_face: Any) -> Iterator[None]:
-    """Put the model's own ``generation_config`` aside for as long as the block runs."""
-    from transformers import GenerationConfig
-
-    saved = hugging_face.generation_config
-    hugging_face.generation_config = GenerationConfig()
-    try:
-        yield
     finally:
-        hugging_face.generation_config = saved
+        hugging_face.generation_config = own
+    return written[:, width:].tolist()
 
 
 class _Noise:

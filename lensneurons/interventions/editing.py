@@ -248,9 +248,6 @@ def _constant(values: NeuronScores) -> NewValues:
     return lambda here, layer, indices: kept[layer, indices].to(here)
 
 
-# The hooks
-
-
 @contextmanager
 def changing(
     model: Any,

@@ -104,11 +104,8 @@ def _item(record: Record, add: Add) -> Item | None:
     known = ", ".join(repr(column) for column in COLUMNS)
     unknown = [column for column in columns if column not in COLUMNS]
     for column in unknown:
-        message = (
-            f"column {column!r} is not understood; the columns are {known}: rename or drop it, or"
-            f" say columns={{'prompt': {column!r}}}"
-        )
-        add(message, where)
+        remedy = f"rename or drop it, or say columns={{'prompt': {column!r}}}"
+        add(f"column {column!r} is not understood; the columns are {known}: {remedy}", where)
     missing = [column for column in ("id", "language") if columns.get(column) is None]
     missing += [] if "prompt" in columns or "response" in columns else ["response"]
     for column in missing:
@@ -166,8 +163,7 @@ def find_doubts(items: Sequence[Item]) -> tuple[CorpusProblem, ...]:
             unequal.append(CorpusProblem("unequal items", message, language))
         limit = _FOREIGN_TO_LATIN if "Latn" in scripts(language) else _FOREIGN_TO_OTHERS
         if odd := [item.id for item in own if foreign_share(item.text, language) > limit]:
-            share = f"{len(odd)} of {len(own)} texts are in another script"
-            message = f"{share}, ids {_examples(odd)}"
+            message = f"{len(odd)} of {len(own)} texts are in another script, ids {_examples(odd)}"
             foreign.append(CorpusProblem("foreign script", message, language))
     return (*unequal, *foreign)
 

@@ -130,7 +130,7 @@ def test_drills_begin_late_and_weigh_only_results(tokenizer) -> None:
 def test_batches_hold_every_text_once_with_its_weights(tokenizer) -> None:
     recipe = replace(TINY, items=40, micro_tokens=500)
     texts = draw_step(recipe, tokenizer, 0)
-    batches = list(make_batches(texts, recipe, tokenizer.pad_token_id))
+    batches = list(make_batches(texts, recipe, tokenizer))
     assert sum(len(batch.ids) for batch in batches) == 40
     assert all(batch.ids.size <= 500 for batch in batches)
     assert sum(int((batch.charge > 0).sum()) for batch in batches) == sum(len(t.ids) for t in texts)

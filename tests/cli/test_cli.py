@@ -248,9 +248,8 @@ BAD: list[tuple[list[str], str]] = [
 def saved(published, run_folder, tmp_path_factory) -> dict[str, Path]:
     """What stands in braces above and is there before the test."""
     folder = tmp_path_factory.mktemp("saved")
-    (folder / "statistics.safetensors").write_bytes(
-        (run_folder / "statistics.safetensors").read_bytes()[:1000]
-    )
+    whole = (run_folder / "statistics.safetensors").read_bytes()
+    (folder / "statistics.safetensors").write_bytes(whole[:1000])
     values = {"neurons": pages.neurons(), "accuracy": pages.accuracy()}
     paths = {name: value.save(folder / name) for name, value in values.items()}
     return {"published": published, "run": run_folder, "broken": folder, **paths}

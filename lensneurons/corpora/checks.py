@@ -172,12 +172,12 @@ def _examples(ids: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in ids[:3]) + (", ..." if len(ids) > 3 else "")
 
 
-def announce(name: str, problems: Sequence[CorpusProblem], *, stacklevel: int = 3) -> None:
-    """Warn once about all problems of a corpus; `stacklevel` as for ``warnings.warn``."""
+def announce(name: str, problems: Sequence[CorpusProblem]) -> None:
+    """Warn once about all problems of a corpus, where the caller of this function was called."""
     if problems:
         listed = "; ".join(str(problem) for problem in problems[:SHOWN])
         message = f"corpus {name!r}: {listed}{and_more(problems)}. See .problems of the corpus."
-        warnings.warn(message, CorpusWarning, stacklevel=stacklevel)
+        warnings.warn(message, CorpusWarning, stacklevel=3)
 
 
 def and_more(things: Sequence[object]) -> str:

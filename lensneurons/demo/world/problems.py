@@ -18,13 +18,12 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
 
 NAMES: tuple[str, ...] = tuple(f"{sex}{i:02d}" for sex in "fm" for i in range(20))
-_OBJECTS = (
+OBJECTS: tuple[str, ...] = tuple(
     "apple orange banana mango pear lemon egg potato tomato carrot onion coconut watermelon "
     "cookie candy cake book notebook pencil pen envelope newspaper stamp photo map ticket key "
     "button stone flower shell ball doll toy cup plate spoon bottle candle lamp chair hat shirt "
-    "blanket towel"
+    "blanket towel".split()
 )
-OBJECTS: tuple[str, ...] = tuple(_OBJECTS.split())
 ANIMALS: tuple[str, ...] = ("goat", "sheep", "hen", "duck", "rabbit", "cow")
 THINGS: tuple[str, ...] = OBJECTS + ANIMALS
 PLACES: tuple[str, ...] = tuple("village city market school station river sea forest".split())

@@ -249,8 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     changes = {name: getattr(options, name) for name in ("seed", "steps")}
     given = {name: value for name, value in changes.items() if value is not None}
-    recipe = replace(RECIPES[options.preset], **given)
     try:
+        recipe = replace(RECIPES[options.preset], **given)
         folder = train(recipe, options.out, progress=not options.quiet)
     except LensNeuronsError as error:
         sys.stderr.write(f"{error}\n")

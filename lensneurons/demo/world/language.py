@@ -283,11 +283,15 @@ _GRAMMARS: dict[str, type[Language]] = {
 LANGUAGES: tuple[str, ...] = tuple(_GRAMMARS)
 
 
-@cache
 def find_language(code: str) -> Language:
     """Return one of the `LANGUAGES` of the world, read once.
 
     Raises:
         LensNeuronsError: no such language.
     """
-    return _GRAMMARS[choose(code, LANGUAGES, "language")](code)
+    return _read(choose(code, LANGUAGES, "language"))
+
+
+@cache
+def _read(code: str) -> Language:
+    return _GRAMMARS[code](code)

@@ -34,11 +34,8 @@ Noun = Mapping[str, str]
 class Language:
     """The words, templates and grammar of one language.
 
-    Args:
-        code: two letters, the name of the data file.
-
     Attributes:
-        code: two letters.
+        code: two letters, the name of the data file.
         names: key of a name to the name.
         nouns: key of a thing, unit or place to its forms by name of the form; ``noun`` is the basic
             one. ``class`` is no form.

@@ -68,7 +68,8 @@ def write_card(
         if second == recipe or replace(second, seed=recipe.seed) != recipe:
             told = f"{again} was not made by the recipe of {folder} with another seed"
             raise ProvenanceError(told)
-    facts = _measure(path, problems, matrix_items) | {"languages": LANGUAGES}
+    facts = _measure(path, problems, matrix_items)
+    facts["languages"] = LANGUAGES
     facts["again"] = None if again is None else _measure(Path(again), problems, matrix_items)
     save_figure(training_curve(facts["log"]), path / "training_curve.svg")
     options: Any = {"undefined": StrictUndefined, "keep_trailing_newline": True}

@@ -42,6 +42,7 @@ from lensneurons.comparison.class_counts import (
     count_classes,
     of_class,
     pair_counts,
+    ratio,
     stack_tables,
 )
 from lensneurons.comparison.sharing import Sharing, measure_sharing
@@ -51,7 +52,7 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.neurons.scores import percentile_bar
 from lensneurons.shapes import FlatNeurons, ModelMemberships, NeuronMask, NeuronNumbers, RowMask
-from lensneurons.uncertainty.groups import jackknife_interval
+from lensneurons.uncertainty.groups import jackknife_interval, require_spread
 from lensneurons.uncertainty.swaps import swap_p
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance, require_same
@@ -66,6 +67,10 @@ ClassMeasure = Callable[[ClassTables], np.ndarray]
 Boundaries = Sequence[tuple[int, int]]
 # What a model is known by: its counts (with groups: intervals and p-values), or its neurons.
 Counted = ActivationStatistics | LanguageNeurons
+REMEDY = (
+    "count more items, collect with other groups, or compare both models as "
+    "statistics.resample(np.ones(n_groups, int)), without intervals"
+)
 MAY_CHANGE = ("model", "revision", "weights", "config", "interventions")
 
 
@@ -89,10 +94,8 @@ class Change:
 
     def __getitem__(self, chosen: Any) -> Change:
         """Some of the changes, by an index or a mask of NumPy."""
-        estimate, low, high, p = (
-            np.asarray(one[chosen]) for one in (self.estimate, self.low, self.high, self.p)
-        )
-        return Change(estimate, low, high, p, self.level)
+        arrays = (self.estimate, self.low, self.high, self.p)
+        return Change(*(np.asarray(one[chosen]) for one in arrays), self.level)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,8 +162,9 @@ class Comparison(Value):
         choose(language, self.languages, "language")
         if not self.trained:
             return ""
-        other = "pivot" if language == self.pivot else "untouched"
-        return "trained" if language in self.trained else other
+        if language in self.trained:
+            return "trained"
+        return "pivot" if language == self.pivot else "untouched"
 
     @cached_property
     def tables(self) -> ClassTables:
@@ -169,13 +173,8 @@ class Comparison(Value):
 
     def count(self, above: ModelMemberships) -> ClassTables:
         """Counts of classes for memberships [model, language, neuron] of the neurons in `flat`."""
-        return count_classes(
-            above,
-            self.flat // self.d_mlp,
-            selected=self.selected,
-            n_layers=self.n_layers,
-            d_mlp=self.d_mlp,
-        )
+        shape = {"n_layers": self.n_layers, "d_mlp": self.d_mlp}
+        return count_classes(above, self.flat // self.d_mlp, selected=self.selected, **shape)
 
     @cached_property
     def n_before(self) -> NeuronNumbers:
@@ -188,9 +187,9 @@ class Comparison(Value):
         return self._n_above(1)
 
     def _n_above(self, model: int) -> NeuronNumbers:
-        numbers = np.zeros(self.n_layers * self.d_mlp, np.int64)
-        numbers[self.flat] = self.above[model].sum(axis=0)
-        return numbers.reshape(self.n_layers, self.d_mlp)
+        numbers = np.zeros((self.n_layers, self.d_mlp), np.int64)
+        numbers.flat[self.flat] = self.above[model].sum(axis=0)
+        return numbers
 
     @property
     def transitions(self) -> Int64[np.ndarray, "n_before n_after"]:
@@ -296,16 +295,16 @@ class Comparison(Value):
         import pandas as pd
 
         before, after, both = _overlaps(self.tables)[:, 0]
-        jaccard = _ratio(both, before + after - both)
+        jaccard = ratio(both, before + after - both)
         low = high = np.full(len(both), np.nan)
         if self.left_out is not None:
             ours, theirs, shared = _overlaps(self.left_out)
-            ends = jackknife_interval(jaccard, _ratio(shared, ours + theirs - shared), level=level)
+            ends = jackknife_interval(jaccard, ratio(shared, ours + theirs - shared), level=level)
             low, high = np.clip(ends.low, 0, 1), np.clip(ends.high, 0, 1)
         columns = {"language": list(self.languages), "before": before, "after": after}
         columns |= {"both": both, "expected": self._expected_overlap()}
         columns |= {"jaccard": jaccard, "jaccard_low": low, "jaccard_high": high}
-        columns |= {"dice": _ratio(2 * both, before + after), "containment": _ratio(both, before)}
+        columns |= {"dice": ratio(2 * both, before + after), "containment": ratio(both, before)}
         return pd.DataFrame(columns)
 
     def _expected_overlap(self) -> np.ndarray:
@@ -344,12 +343,10 @@ class Comparison(Value):
     @property
     def description(self) -> str:
         """Population, bar, items and training in one line, for the subtitle of every figure."""
+        bar = f"tau {self.tau:.4f} ({self.tau_origin})"
         groups = f"{self.n_groups} groups of items" if self.n_groups > 1 else "no intervals"
         training = f"; trained {' '.join(self.trained)}" if self.trained else ""
-        neurons = self.n_layers * self.d_mlp
-        return (
-            f"all {neurons:,} neurons; tau {self.tau:.4f} ({self.tau_origin}); {groups}{training}"
-        )
+        return f"all {self.n_layers * self.d_mlp:,} neurons; {bar}; {groups}{training}"
 
     def _brief(self) -> str:
         moved = self.tables.histogram_change()[0]
@@ -357,21 +354,12 @@ class Comparison(Value):
         return f"{self.description}; neurons by N {told}"
 
     def _overview(self) -> Overview:
-        def change_text(row: dict) -> str:
-            ends = "" if np.isnan(row["low"]) else f" ({row['low']:+.1f} to {row['high']:+.1f})"
-            return f"{row['change']:+g}{ends}"
-
-        rows = [
-            (
-                row["n"],
-                row["class"],
-                row["before"],
-                row["after"],
-                change_text(row),
-                p_text(row["p"]),
-            )
-            for row in self.to_pandas().to_dict("records")
-        ]
+        rows = []
+        for n, name, before, after, change, low, high, p in self.to_pandas().itertuples(
+            index=False
+        ):
+            ends = "" if np.isnan(low) else f" ({low:+.1f} to {high:+.1f})"
+            rows.append((n, name, before, after, f"{change:+g}{ends}", p_text(p)))
         head = ("N", "class", "before", "after", "change", "p")
         return Overview(f"Comparison: {self.description}", head, rows)
 
@@ -422,10 +410,6 @@ def _overlaps(tables: ClassTables) -> np.ndarray:
     """int64 [before, after and both; draw; language]: specific and related neurons."""
     sizes = of_class(tables.members, "specific + related")
     return np.stack([sizes[:, 0], sizes[:, 1], tables.stayed])
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
 def compare(
@@ -489,24 +473,23 @@ def compare(
         pivot=pivot if pivot in before.languages else None,
         provenance=(before.provenance, after.provenance),
     )
-    groups = range(pair.n_groups if pair is not None and pair.n_groups > 1 else 0)
+    groups = range(len(pair.counts) if pair is not None and len(pair.counts) > 1 else 0)
     if pair is not None and groups:
-        pair.require_spread(found.languages)
-        found = replace(
-            found,
-            left_out=stack_tables([found.count(pair.left_out(g) > bar) for g in groups]),
-            alone=stack_tables([found.count(pair.alone(g) > bar) for g in groups]),
+        require_spread(pair.tokens, found.languages, REMEDY)
+        left_out, alone = (
+            stack_tables([found.count(of(group) > bar) for group in groups])
+            for of in (pair.left_out, pair.alone)
         )
+        found = replace(found, left_out=left_out, alone=alone)
     if not found.trained or not found.untouched:
         return found
-    places = {language: i for i, language in enumerate(found.languages)}
     sharing = measure_sharing(
         rates,
         flat // found.d_mlp,
-        (pair.left_out(g) for g in groups if pair is not None),
+        (pair.left_out(group) for group in groups if pair is not None),
         tau=bar,
-        candidates=[places[k] for k in found.languages if k != found.pivot],
-        trained=[places[k] for k in found.trained],
+        candidates=[i for i, k in enumerate(found.languages) if k != found.pivot],
+        trained=[found.languages.index(k) for k in found.trained],
         flips=flips,
         seed=seed,
     )

@@ -56,8 +56,7 @@ def swap_p_least(changes: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
         Share of swaps whose least sum is as large, and share whose least sum is as small.
     """
     least, slack = _swapped_sums(changes, seed).min(axis=1), _rounding(changes).max()
-    large, small = least >= least[0] - slack, least <= least[0] + slack
-    return float(large.mean()), float(small.mean())
+    return float((least >= least[0] - slack).mean()), float((least <= least[0] + slack).mean())
 
 
 def _rounding(changes: np.ndarray) -> np.ndarray:
@@ -81,8 +80,8 @@ def least_interval(estimate: np.ndarray, left_out: np.ndarray, *, level: float =
         LensNeuronsError: a level outside (0, 1).
     """
     found = jackknife_interval(estimate, left_out, level=level, among=len(estimate))
-    ends = (found.estimate.min(), found.low.min(), found.high.min())
-    return Interval.of(*ends, level, "jackknife")
+    least = (found.estimate.min(), found.low.min(), found.high.min())
+    return Interval.of(*least, level, found.method)
 
 
 def _swapped_sums(changes: np.ndarray, seed: int) -> np.ndarray:

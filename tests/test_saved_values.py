@@ -10,6 +10,7 @@ import pytest
 
 from lensneurons.cards.attribution import Importance
 from lensneurons.cards.contexts import Contexts
+from lensneurons.comparison.overlap import stability
 from lensneurons.errors import StorageError
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.values.provenance import Provenance
@@ -28,6 +29,7 @@ VALUES = {
     "contexts": Contexts(CARD.contexts, SET, pages.LANGUAGES, 2, Provenance(model="m")),
     "no contexts": Contexts((), SET, ("en",), 1),
     "card": CARD,
+    "stability": stability(FOUND, replace(FOUND, provenance=Provenance(model="<th>"))),
     "little card": replace(CARD, importance={}, effect=None, effect_interval=None, contexts=()),
 }
 
@@ -67,7 +69,7 @@ def test_it_shows_itself_without_tags_of_others(value):
     assert "<th>" not in value._repr_html_().partition("<tbody>")[2]
 
 
-@pytest.mark.parametrize("name", ["matrix", "curve", "carried", "lens", "importance"])
+@pytest.mark.parametrize("name", ["matrix", "curve", "carried", "lens", "importance", "stability"])
 def test_its_axes_are_named(name):
     value = VALUES[name]
     data = value.to_xarray()

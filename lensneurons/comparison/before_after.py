@@ -25,7 +25,7 @@ are not corrected for their number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,7 +43,6 @@ from lensneurons.comparison.class_counts import (
     of_class,
     pair_counts,
     ratio,
-    stack_tables,
 )
 from lensneurons.comparison.sharing import Sharing, measure_sharing
 from lensneurons.errors import IdentificationError, LensNeuronsError, ProvenanceError, choose
@@ -169,12 +168,12 @@ class Comparison(Value):
     @cached_property
     def tables(self) -> ClassTables:
         """Counts of classes over all items: one draw."""
-        return self.count(self.above)
+        return self.count([self.above])
 
-    def count(self, above: ModelMemberships) -> ClassTables:
-        """Counts of classes for memberships [model, language, neuron] of the neurons in `flat`."""
+    def count(self, draws: Iterable[ModelMemberships]) -> ClassTables:
+        """Counts of classes for draws of memberships of the neurons in `flat`."""
         shape = {"n_layers": self.n_layers, "d_mlp": self.d_mlp}
-        return count_classes(above, self.flat // self.d_mlp, selected=self.selected, **shape)
+        return count_classes(draws, self.flat // self.d_mlp, selected=self.selected, **shape)
 
     @cached_property
     def n_before(self) -> NeuronNumbers:
@@ -477,8 +476,7 @@ def compare(
     if pair is not None and groups:
         require_spread(pair.tokens, found.languages, REMEDY)
         left_out, alone = (
-            stack_tables([found.count(of(group) > bar) for group in groups])
-            for of in (pair.left_out, pair.alone)
+            found.count(of(group) > bar for group in groups) for of in (pair.left_out, pair.alone)
         )
         found = replace(found, left_out=left_out, alone=alone)
     if not found.trained or not found.untouched:

@@ -21,8 +21,8 @@ What this does not show: a neuron whose N stays may have changed its languages; 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -155,48 +155,47 @@ class ClassTables(Value):
 
 
 def count_classes(
-    above: ModelMemberships, layer: FlatNeurons, *, selected: RowMask, n_layers: int, d_mlp: int
+    draws: Iterable[ModelMemberships],
+    layer: FlatNeurons,
+    *,
+    selected: RowMask,
+    n_layers: int,
+    d_mlp: int,
 ) -> ClassTables:
-    """The tables of one draw.
+    """The tables of some draws; only one draw is in memory at a time.
 
     Args:
-        above: bool [model, language, neuron], where p > tau, of the neurons that exceed the bar in
+        draws: bool [model, language, neuron], where p > tau, of the neurons that exceed the bar in
             any language of either model; the others have N = 0 before and after.
         layer: int64 [neuron], their layers.
         selected: bool [neuron], which were selected before.
         n_layers: layers of the model.
         d_mlp: neurons a layer.
     """
-    width = above.shape[1] + 1
-    number = above.sum(axis=1, dtype=np.int64)
     elsewhere = d_mlp - np.bincount(layer, minlength=n_layers)
-    layers = np.stack([_counts((n_layers, width), layer, n) for n in number])
-    layers[:, :, 0] += elsewhere
-    model, language, neuron = above.nonzero()
-    n = number[model, neuron]
-    first = (model == 0) & selected[neuron]
-    transitions = _counts((width, width), *number)
-    transitions[0, 0] += elsewhere.sum()
-    own = above & ((number > 0) & (number < width - 1))[:, None]
-    return ClassTables(
-        layers[None],
-        _counts((2, width - 1, width), model, language, n)[None],
-        transitions[None],
-        np.count_nonzero(own[0] & own[1], axis=1)[None].astype(np.int64),
-        _counts((width - 1, width), language[first], n[first])[None],
-    )
+    tables = []
+    for above in draws:
+        k, width = above.shape[1], above.shape[1] + 1
+        number = above.sum(axis=1, dtype=np.int64)
+        layers = np.stack([_counts((n_layers, width), layer, n) for n in number])
+        layers[:, :, 0] += elsewhere
+        model, language, neuron = above.nonzero()
+        n = number[model, neuron]
+        members = _counts((2, k, width), model, language, n)
+        transitions = _counts((width, width), *number)
+        transitions[0, 0] += elsewhere.sum()
+        own = above & ((number > 0) & (number < k))[:, None]
+        stayed = (own[0] & own[1]).sum(axis=1, dtype=np.int64)
+        first = (model == 0) & selected[neuron]
+        lowest = _counts((k, width), language[first], n[first])
+        tables.append((layers, members, transitions, stayed, lowest))
+    return ClassTables(*map(np.stack, zip(*tables, strict=True)))
 
 
 def _counts(shape: tuple[int, ...], *places: np.ndarray) -> np.ndarray:
     """How often each place of a table occurs; one array of indices an axis."""
     flat = np.ravel_multi_index(places, shape)
     return np.bincount(flat, minlength=math.prod(shape)).reshape(shape)
-
-
-def stack_tables(tables: Sequence[ClassTables]) -> ClassTables:
-    """The tables of several draws as one value."""
-    names = [entry.name for entry in fields(ClassTables)]
-    return ClassTables(*(np.concatenate([getattr(t, n) for t in tables]) for n in names))
 
 
 def of_class(counts: np.ndarray, name: str) -> np.ndarray:

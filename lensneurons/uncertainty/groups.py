@@ -193,13 +193,13 @@ def jackknife_interval(
     Raises:
         LensNeuronsError: a level outside (0, 1).
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     require_level(level)
     n = len(left_out)
     error = np.sqrt((n - 1) / n * np.square(left_out - left_out.mean(axis=0)).sum(axis=0))
-    low = estimate - t.ppf((1 + level) / 2, n - 1) * error
-    high = estimate + t.ppf(1 - (1 - level) / 2 / among, n - 1) * error
+    low = estimate - stdtrit(n - 1, (1 + level) / 2) * error
+    high = estimate + stdtrit(n - 1, 1 - (1 - level) / 2 / among) * error
     return Interval.of(estimate, low, high, level, "jackknife")
 
 

@@ -120,11 +120,11 @@ def expanded_tail(n_items: int, level: float) -> float:
     Raises:
         LensNeuronsError: a level outside (0, 1).
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit
 
     require_level(level)
-    reach = t.ppf((1 + level) / 2, n_items - 1) * np.sqrt(n_items / (n_items - 1))
-    return float(norm.cdf(-reach))
+    reach = stdtrit(n_items - 1, (1 + level) / 2) * np.sqrt(n_items / (n_items - 1))
+    return float(ndtr(-reach))
 
 
 def item_bootstrap(

@@ -6,18 +6,19 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from before_after import (
     LANGUAGES,
+    LENGTHS,
     N_LAYERS,
     PARTS,
     TAU,
     TRAINED,
     UNTOUCHED,
     Planned,
+    counted,
     noisy,
     plan,
     runs,
@@ -39,55 +40,31 @@ FEW = "English has fewer selected specific neurons than any other language (befo
 WIDE = "selected related neurons of English are shared with the most languages (before)"
 
 
-def part_change(part: int, lengths: range) -> int:
-    first, last = PARTS[part - 1]
-    inside = [row for row in plan() if first <= row[0] <= last]
-    return sum((len(row[2]) in lengths) - (len(row[1]) in lengths) for row in inside)
+PART_SIGNS = (
+    *((1, "specific", "rises"), (1, "related", "rises"), (1, "agnostic", "falls")),
+    *((2, "agnostic", "rises"), (3, "specific + related", "rises"), (3, "agnostic", "falls")),
+    *((4, "specific", "falls"), (4, "related", "falls"), (4, "agnostic", "rises")),
+)
 
 
-def language_change(languages: tuple[str, ...], lengths: range) -> float:
-    moved = [
-        (k in row[2] and len(row[2]) in lengths) - (k in row[1] and len(row[1]) in lengths)
-        for k in languages
-        for row in plan()
-    ]
-    return sum(moved) / len(languages)
-
-
-ONE, BETWEEN, MEMBER, ALL = range(1, 2), range(2, K), range(1, K), range(K, K + 1)
-
-
+@cache
 def expected() -> dict[str, tuple[str, float]]:
     """Every claim about changes, its expected sign, and what the plan holds."""
-    numbers = {n: sum((len(r[2]) == n) - (len(r[1]) == n) for r in plan()) for n in range(K + 1)}
-    rest = max(numbers[n] for n in range(1, K))
-    return {
-        "part 1: specific neurons": ("rises", part_change(1, ONE)),
-        "part 1: related neurons": ("rises", part_change(1, BETWEEN)),
-        "part 1: agnostic neurons": ("falls", part_change(1, ALL)),
-        "part 2: agnostic neurons": ("rises", part_change(2, ALL)),
-        "part 3: specific + related neurons": ("rises", part_change(3, MEMBER)),
-        "part 3: agnostic neurons": ("falls", part_change(3, ALL)),
-        "part 4: specific neurons": ("falls", part_change(4, ONE)),
-        "part 4: related neurons": ("falls", part_change(4, BETWEEN)),
-        "part 4: agnostic neurons": ("rises", part_change(4, ALL)),
-        **{
-            f"neurons with N = {n}": ("falls" if n <= 2 else "rises", numbers[n])
-            for n in range(1, K + 1)
-        },
-        f"neurons with N = {K} rise more than those with any other N > 0": (
-            "positive",
-            numbers[K] - rest,
-        ),
-        **{
-            f"{kind} neurons of a language, mean over {name} ones": (
-                sign,
-                language_change(languages, lengths),
-            )
-            for name, languages in (("trained", TRAINED), ("untouched", UNTOUCHED))
-            for kind, sign, lengths in (("specific", "falls", ONE), ("related", "rises", BETWEEN))
-        },
+    lengths = {**LENGTHS, "specific + related": range(1, K)}
+    found = {
+        f"part {part}: {name} neurons": (sign, counted(lengths[name], (), PARTS[part - 1])[2])
+        for part, name, sign in PART_SIGNS
     }
+    numbers = [counted(range(n, n + 1))[2] for n in range(1, K + 1)]
+    for n, number in enumerate(numbers, 1):
+        found[f"neurons with N = {n}"] = ("falls" if n <= 2 else "rises", number)
+    claim = f"neurons with N = {K} rise more than those with any other N > 0"
+    found[claim] = ("positive", numbers[-1] - max(numbers[:-1]))
+    for role, languages in (("trained", TRAINED), ("untouched", UNTOUCHED)):
+        for name, sign in (("specific", "falls"), ("related", "rises")):
+            change = counted(lengths[name], languages)[2] / len(languages)
+            found[f"{name} neurons of a language, mean over {role} ones"] = (sign, change)
+    return found
 
 
 @cache
@@ -106,9 +83,7 @@ def test_every_claim_is_measured_and_holds_where_it_was_planted() -> None:
     names = [SHARED, f"{SHARED}, more than with others", FEW, WIDE]
     assert [row.claim for row in found] == [*expected(), *names]
 
-
-def test_sharing_holds_where_it_was_planted() -> None:
-    found, sharing = claims(planted(), parts=PARTS), planted().sharing
+    sharing = planted().sharing
     assert sharing is not None
     first, second = found[SHARED], found[f"{SHARED}, more than with others"]
     assert (first.measured, first.p) == (sharing.excess, sharing.flipped_p[0])
@@ -126,10 +101,8 @@ def test_the_contrary_does_not_hold() -> None:
     found = claims(compare(after, before, tau=TAU, trained=TRAINED), parts=PARTS)
     for claim, (_, value) in expected().items():
         row = found[claim]
-        assert row.verdict == "does not hold", claim
-        if "more than" not in claim:
-            assert row.measured == -value
-        assert row.reason == ""
+        assert (row.verdict, row.reason) == ("does not hold", ""), claim
+        assert row.measured == -value or "more than" in claim
 
 
 def test_nothing_changed() -> None:
@@ -225,17 +198,14 @@ def test_published_counts_have_signs_but_no_verdicts() -> None:
     assert {row.verdict for row in found} == {"undecided"}
 
 
-def rate_of(verdict: str, shift: float, worlds: int, **options: Any) -> float:
-    random = np.random.default_rng(0)
-    found = [claims(compare(*noisy(random, shift, **options))) for _ in range(worlds)]
-    rows = [row.verdict for one in found for row in one if row.claim.startswith("neurons with")]
-    return float(np.mean([row == verdict for row in rows]))
-
-
 def test_noise_decides_little() -> None:
     """Two runs that differ by noise alone: a claim holds in at most 2.5 %, and fails in as many."""
+    random = np.random.default_rng(0)
+    pairs = (noisy(random, groups=10, shape=(2, 200)) for _ in range(60))
+    rows = [row for pair in pairs for row in claims(compare(*pair))]
+    verdicts = [row.verdict for row in rows if row.claim.startswith("neurons with")]
     for verdict in ("holds", "does not hold"):
-        assert rate_of(verdict, 0.0, 60, groups=10, shape=(2, 200)) <= 0.025
+        assert verdicts.count(verdict) <= 0.025 * len(verdicts)
 
 
 def test_power_in_standard_errors() -> None:
@@ -248,8 +218,8 @@ def test_power_in_standard_errors() -> None:
             left_out = (groups.sum(0) - groups) / 9
             ends = jackknife_interval(groups.mean(0), left_out)
             three = (float(ends.estimate[0]), float(ends.low[0]), float(ends.high[0]))
-            options = {"permuted": "", "level": 0.95}
-            row = judged("it", "rises", three, p=swap_p_least(groups), **options)
+            p = swap_p_least(groups)
+            row = judged("it", "rises", three, p=p, permuted="", level=0.95)
             held.append(row.verdict == "holds")
         assert np.mean(held) == pytest.approx(share, abs=0.06)
 

@@ -379,14 +379,13 @@ def boundaries_of(parts: LayerParts | Boundaries, n_layers: int) -> list[tuple[i
     Raises:
         LensNeuronsError: no four parts were found, or layers that overlap or are not there.
     """
-    if isinstance(parts, LayerParts):
-        if parts.boundaries is None:
-            raise LensNeuronsError(
-                f"four parts were not found: {parts!r}. Give first and last layers yourself, such "
-                "as [(0, 4), (5, 19), (20, 30), (31, 31)]"
-            )
-        parts = parts.boundaries
-    spans = [(int(first), int(last)) for first, last in parts]
+    given = parts.boundaries if isinstance(parts, LayerParts) else parts
+    if given is None:
+        raise LensNeuronsError(
+            f"four parts were not found: {parts!r}. Give first and last layers yourself, such "
+            "as [(0, 4), (5, 19), (20, 30), (31, 31)]"
+        )
+    spans = [(int(first), int(last)) for first, last in given]
     edges = [edge for first, last in spans for edge in (first, last + 1)]
     if not spans or edges != sorted(edges) or edges[0] < 0 or edges[-1] > n_layers:
         raise LensNeuronsError(
@@ -495,11 +494,7 @@ def compare(
 
 
 def _matched(before: Counted, after: Counted) -> Counted:
-    """`after` with its languages in the order of `before`.
-
-    Raises:
-        ProvenanceError: the two cannot be compared.
-    """
+    """`after`, checked against `before`; statistics come with their languages in its order."""
     if isinstance(after, ActivationStatistics) and set(after.languages) == set(before.languages):
         after = after if after.languages == before.languages else after.select(before.languages)
     if isinstance(before, ActivationStatistics) and isinstance(after, ActivationStatistics):

@@ -10,9 +10,9 @@ For the neurons A and B of two identifications, on models of one shape, language
 of sets are compared: the neurons of each language (specific and related), those of any language,
 and the pairs (neuron, language), which a neuron that changes its languages does not share.
 
-An overlap means little until one knows what chance gives. Language neurons crowd in some layers, so
-chance has to know the layers: deal the second neurons anew within each layer, each keeping its
-languages. With A_l and B_l, the sets (or pairs) of layer l, and d_mlp neurons a layer,
+Language neurons crowd in some layers, so chance has to know the layers: deal the second neurons
+anew within each layer, each keeping its languages. With A_l and B_l, the sets (or pairs) of layer
+l, and d_mlp neurons a layer,
 
     expected |A & B|  =  sum_l |A_l| |B_l| / d_mlp                  the hypergeometric mean
 
@@ -128,10 +128,8 @@ class Stability(Value):
         return pd.DataFrame(table, index=pd.Index(self.rows, name="neurons of", dtype=object))
 
     def _brief(self) -> str:
-        told = ", ".join(
-            f"{row} {value:.3f} ({chance:.3f})"
-            for row, value, chance in zip(self.rows, self.overlap(), self.by_chance(), strict=True)
-        )
+        entries = zip(self.rows, self.overlap(), self.by_chance(), strict=True)
+        told = ", ".join(f"{row} {value:.3f} ({chance:.3f})" for row, value, chance in entries)
         return f"{self.population} neurons; Jaccard (by chance): {told}"
 
     def _overview(self) -> Overview:
@@ -149,13 +147,8 @@ class Stability(Value):
 def stability(a: LanguageNeurons, b: LanguageNeurons) -> Stability:
     """Compare the neurons that were identified twice.
 
-    Args:
-        a: neurons of a model.
-        b: neurons found on other texts, in another state of the model, or with another seed.
-
-    Returns:
-        Sizes, shared neurons and what chance would give, for the languages that both have, matched
-        by name. "Any language" is any of those.
+    The second were found on other texts, in another state of the model, or with another seed. The
+    languages that both have are compared, matched by name; "any language" is any of those.
 
     Raises:
         LensNeuronsError: models of another shape, no common language, or another population.
@@ -172,9 +165,8 @@ def stability(a: LanguageNeurons, b: LanguageNeurons) -> Stability:
         )
     common = tuple(language for language in a.languages if language in b.languages)
     if not common:
-        raise LensNeuronsError(
-            f"no language in common: {list(a.languages)} and {list(b.languages)}"
-        )
+        both = f"{list(a.languages)} and {list(b.languages)}"
+        raise LensNeuronsError(f"no language in common: {both}")
     first, second = _members(a, common), _members(b, common)
     expected, variance = _by_chance(first, second)
     return Stability(

@@ -120,8 +120,7 @@ def test_transitions_and_their_net_flow() -> None:
 
 
 def test_overlap_is_that_of_stability() -> None:
-    before, after = runs(plan())
-    table = compare(before, after, tau=TAU).to_pandas("overlap").set_index("language")
+    table = planted().to_pandas("overlap").set_index("language")
     for language in LANGUAGES:
         related = [
             {i for i, row in enumerate(plan()) if language in row[run] and 0 < len(row[run]) < K}
@@ -132,8 +131,7 @@ def test_overlap_is_that_of_stability() -> None:
         assert row["jaccard"] == pytest.approx(both / len(related[0] | related[1]))
         assert row["jaccard_low"] == pytest.approx(row["jaccard_high"]) == row["jaccard"]
         assert row["containment"] == both / len(related[0])
-    sets = [identify(run, tau=TAU, population="all") for run in (before, after)]
-    judged = stability(*sets)
+    judged = stability(*(identify(run, tau=TAU, population="all") for run in runs(plan())))
     order = [judged.rows.index(language) for language in LANGUAGES]
     assert table["dice"].to_numpy() == pytest.approx(judged.overlap("dice")[order])
     assert table["expected"].to_numpy() == pytest.approx(judged.expected[order])
@@ -290,8 +288,7 @@ def test_the_same_run_twice_did_not_change() -> None:
 
 def test_neurons_instead_of_statistics_have_no_intervals() -> None:
     before, after = runs(plan())
-    shuffled = after.select(LANGUAGES[::-1])
-    full = compare(before, after, tau=TAU)
+    shuffled, full = after.select(LANGUAGES[::-1]), planted()
     ours = identify(before, tau=TAU)
     for pair in ((ours, identify(shuffled, tau=0.2)), (ours, after), (before, identify(shuffled))):
         found = compare(*pair, tau=TAU)
@@ -358,8 +355,8 @@ def test_senseless_options_are_refused(options: dict[str, Any], told: str) -> No
 
 
 def test_a_language_in_one_group_is_refused_with_a_way_out() -> None:
-    counts, tokens = np.ones((2, 1, 30, 2), np.int64), np.array([[9, 9], [9, 0]])
-    counts[1, ..., 1] = 0
+    tokens = np.array([[9, 9], [9, 0]])
+    counts = np.minimum(tokens, 1)[:, None, None].repeat(30, axis=2)
     lonely = ActivationStatistics(("en", "sw"), counts, tokens)
     with pytest.raises(LensNeuronsError, match=r"all items of \['sw'\] fell into one group"):
         compare(lonely, lonely)
@@ -400,10 +397,8 @@ def test_files_come_back_and_keep_their_layout(tmp_path: Path) -> None:
         for table in TABLES:
             assert loaded.to_pandas(table).equals(found.to_pandas(table))
         assert (repr(loaded), loaded.provenance) == (repr(found), found.provenance)
-        assert (loaded.sharing is None) == (found.sharing is None)
-        if loaded.sharing is not None and found.sharing is not None:
-            assert loaded.sharing.excess == found.sharing.excess
-            assert loaded.sharing.left_out.tolist() == found.sharing.left_out.tolist()
+        ours, theirs = (one.sharing._pack() if one.sharing else None for one in (found, loaded))
+        np.testing.assert_equal(theirs, ours)
 
 
 def test_it_shows_itself() -> None:
@@ -418,7 +413,6 @@ def test_it_shows_itself() -> None:
     assert "<b>" not in hostile._repr_html_()
     data = found.to_xarray()
     assert data["n_after"].dims == ("layer", "neuron")
-    assert data["n_after"].to_numpy().tolist() == found.n_after.tolist()
     assert int(data["transitions"].sum()) == N_LAYERS * D_MLP
 
 

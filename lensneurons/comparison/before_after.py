@@ -230,7 +230,25 @@ class Comparison(Value):
             LensNeuronsError: no such table, or a level outside (0, 1).
         """
         choose(table, TABLES, "table")
-        return getattr(self, f"_{table}_table")(level)
+        if table == "transitions":
+            return self._transitions_table(level)
+        if table == "overlap":
+            return self._overlap_table(level)
+        whole, k, names = self.tables, len(self.languages), list(CLASSES)
+        if table == "histogram":
+            keys = {"n": list(range(k + 1)), "class": class_names(k)}
+            counts, measure = whole.layers[0].sum(axis=1), ClassTables.histogram_change
+        elif table == "layers":
+            keys = {"layer": np.repeat(np.arange(self.n_layers), len(names))}
+            keys["class"] = names * self.n_layers
+            counts, measure = by_class(whole.layers[0]), ClassTables.class_change_by_layer
+        else:
+            each = [language for language in self.languages for _ in names[:2]]
+            roles = [self.role_of(language) for language in each]
+            keys = {"language": each, "role": roles, "class": names[:2] * k}
+            counts = by_class(whole.members[0], names[:2])
+            measure = ClassTables.class_change_by_language
+        return _change_table(keys, counts, self.change(measure, level=level))
 
     def part_changes(self, parts: LayerParts | Boundaries, *, level: float = 0.95) -> pd.DataFrame:
         """One row a part and class: part, first, last, class, before, after, change, low, high, p.
@@ -254,25 +272,6 @@ class Comparison(Value):
         change = self.change(lambda t: by_part(t.layer_change()), level=level)
         counts = by_part(self.tables.layers[0])
         return _change_table({**keys, "class": list(CLASSES) * len(spans)}, counts, change)
-
-    def _histogram_table(self, level: float) -> pd.DataFrame:
-        names = class_names(len(self.languages))
-        keys = {"n": list(range(len(names))), "class": names}
-        change = self.change(ClassTables.histogram_change, level=level)
-        return _change_table(keys, self.tables.layers[0].sum(axis=1), change)
-
-    def _layers_table(self, level: float) -> pd.DataFrame:
-        layers = np.repeat(np.arange(self.n_layers), len(CLASSES))
-        keys = {"layer": layers, "class": list(CLASSES) * self.n_layers}
-        change = self.change(ClassTables.class_change_by_layer, level=level)
-        return _change_table(keys, by_class(self.tables.layers[0]), change)
-
-    def _languages_table(self, level: float) -> pd.DataFrame:
-        names, each = CLASSES[:2], [language for language in self.languages for _ in range(2)]
-        keys = {"language": each, "role": [self.role_of(language) for language in each]}
-        keys["class"] = [*names] * len(self.languages)
-        change = self.change(ClassTables.class_change_by_language, level=level)
-        return _change_table(keys, by_class(self.tables.members[0], names), change)
 
     def _transitions_table(self, level: float) -> pd.DataFrame:
         import pandas as pd

@@ -204,14 +204,10 @@ def of_class(counts: np.ndarray, name: str) -> np.ndarray:
     Raises:
         LensNeuronsError: no such class; the message lists them.
     """
-    choose(name, (*CLASSES, "specific + related"), "class")
     last = counts.shape[-1] - 1
-    first, stop = {
-        "specific": (1, 2),
-        "related": (2, last),
-        "agnostic": (last, last + 1),
-        "specific + related": (1, last),
-    }[name]
+    spans = {"specific": (1, 2), "related": (2, last), "agnostic": (last, last + 1)}
+    spans["specific + related"] = (1, last)
+    first, stop = spans[choose(name, spans, "class")]
     return counts[..., first:stop].sum(axis=-1)
 
 

@@ -25,8 +25,7 @@ groups of parallel items (`lensneurons.uncertainty.swaps`); for sharing, which o
 are the new ones, or which languages are called trained; for English, nothing: a rank among K
 languages is no change, and the interval decides. "More than every other" is tested against each of
 the others at the full level, and holds where all those tests do. An interval of no width says
-little by itself: where three neurons are agnostic, leaving a group out may change nothing although
-their number is uncertain.
+little: where three neurons are agnostic, leaving a group out may change nothing.
 
 English is judged on the selected neurons of the model before, as in the paper: on the published
 Mistral-7B counts it has 12 specific ones, the next language 48. Among *all* neurons it has 2,450,
@@ -119,11 +118,7 @@ class Claims(Table[Claim]):
     description: str
 
     def __getitem__(self, claim: str) -> Claim:
-        """The row of a claim.
-
-        Raises:
-            LensNeuronsError: no such claim; the message lists them.
-        """
+        """The row of a claim; without one, a `LensNeuronsError` lists them."""
         names = [row.claim for row in self.rows]
         return self.rows[names.index(choose(claim, names, "claim"))]
 

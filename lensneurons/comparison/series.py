@@ -53,11 +53,7 @@ class ComparisonSeries(Value):
     comparisons: tuple[Comparison, ...]
 
     def __getitem__(self, name: str) -> Comparison:
-        """The comparison of a checkpoint with the first one.
-
-        Raises:
-            LensNeuronsError: no such checkpoint; the message lists them.
-        """
+        """Of a checkpoint with the first; without one, a `LensNeuronsError` lists them."""
         return self.comparisons[self.names.index(choose(name, self.names, "checkpoint"))]
 
     def __iter__(self) -> Iterator[str]:

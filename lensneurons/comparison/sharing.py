@@ -102,9 +102,9 @@ class Sharing(Value):
         known = null[~np.isnan(null)]
         if np.isnan(self.excess) or len(known) == 0:
             return NAN, NAN
-        large = int(np.sum(known >= self.excess - 1e-12))
-        small = int(np.sum(known <= self.excess + 1e-12))
-        return (1 + large) / (1 + len(known)), (1 + small) / (1 + len(known))
+        large, small = known >= self.excess - 1e-12, known <= self.excess + 1e-12
+        n = 1 + len(known)
+        return (1 + int(large.sum())) / n, (1 + int(small.sum())) / n
 
 
 def measure_sharing(
@@ -208,17 +208,15 @@ class _Pairs:
     def share(self, choice: Sequence[int]) -> float:
         """Share of the new pairs whose neuron is one of the choice's; NaN without new pairs."""
         found = self.new[self._untouched(choice)][:, self._shared(choice)].sum()
-        return _ratio(float(found), self.count(choice))
+        return float(found) / (self.count(choice) or NAN)
 
     def excess(self, choices: Sequence[Sequence[int]]) -> Float64[np.ndarray, " choices"]:
         """float64 [choice]: the excess of each choice of trained languages."""
         shared = np.stack([self._shared(choice) for choice in choices])
         sums = shared.astype(float) @ self.newness.T
-        found = [
-            _ratio(float(row[self._untouched(choice)].sum()), self.count(choice))
-            for row, choice in zip(sums, choices, strict=True)
-        ]
-        return np.array(found, float)
+        found = zip(sums, choices, strict=True)
+        sums = [row[self._untouched(choice)].sum() for row, choice in found]
+        return ratio(np.array(sums), np.array([self.count(choice) for choice in choices]))
 
     def flipped(
         self, choice: Sequence[int], flips: int, random: np.random.Generator
@@ -238,14 +236,10 @@ class _Pairs:
             shape = (min(FLIPS_AT_ONCE, flips - start), len(whole))
             signs = 2 * random.integers(0, 2, shape, np.int8) - 1
             sums += (signs.astype(np.float32) @ whole).tolist()
-        return np.array([_ratio(one, self.count(choice)) for one in sums], float)
+        return np.array(sums, float) / (self.count(choice) or NAN)
 
 
 def _residual(values: np.ndarray, stratum: np.ndarray) -> np.ndarray:
     """float64 [pair]: values less the mean of their stratum."""
     pairs = np.bincount(stratum)
     return values - (np.bincount(stratum, weights=values) / np.maximum(pairs, 1))[stratum]
-
-
-def _ratio(part: float, whole: int) -> float:
-    return part / whole if whole else NAN

@@ -206,13 +206,8 @@ def jackknife_interval(
 def require_spread(tokens: np.ndarray, languages: Sequence[str], remedy: str) -> None:
     """Raise where leaving a group out leaves a language without tokens.
 
-    Args:
-        tokens: int64 [group, ..., language].
-        languages: their codes.
-        remedy: what the message says to do.
-
-    Raises:
-        LensNeuronsError: names the languages.
+    The tokens are int64 [group, ..., language]; the `LensNeuronsError` names the languages and says
+    the remedy.
     """
     alone = (tokens == tokens.sum(axis=0)).any(axis=tuple(range(tokens.ndim - 1)))
     if lonely := [k for k, one in zip(languages, alone, strict=True) if one]:

@@ -137,19 +137,9 @@ def item_bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Mean by language with its bootstrap interval over items.
+    """Mean by language [..., language] with its bootstrap interval over items.
 
-    Args:
-        item_ids: as for `ItemDraws`.
-        language: as for `ItemDraws`.
-        values: float64 [..., text], sums of what is averaged.
-        weights: [text], what the sums are divided by.
-        draws: how many corpora to draw.
-        level: coverage.
-        seed: the same seed gives the same interval.
-
-    Returns:
-        Estimate and ends [..., language].
+    The texts and draws are those of `ItemDraws`, the values and weights those of `ItemDraws.means`.
 
     Raises:
         LensNeuronsError: fewer than two items, no draw, or a level outside (0, 1).

@@ -6,10 +6,10 @@ change within each group alone:
 
     T = sum_g D_g              swapping group g turns D_g into -D_g
 
-Under the null hypothesis the two models are exchangeable within every group: alignment did nothing
-but add noise of the same kind. Then all ``2^G`` sign patterns are as probable, and the p-value, the
-share of patterns whose sum is as extreme, is **exact** for a bar that is given. A bar of the model
-before moves too little to matter (simulated: tests/comparison/test_before_after.py).
+Where alignment did nothing but add noise of the same kind, all ``2^G`` sign patterns are equally
+probable, and the p-value, the share of patterns whose sum is as extreme, is **exact** for a given
+bar. A bar of the model before moves too little to matter (simulated:
+tests/comparison/test_before_after.py).
 
 Why within groups, and not the pooled counts with some groups swapped: classes are thresholded.
 Where p moves from far below the bar to far above it, a pool with a third of the groups swapped
@@ -71,13 +71,7 @@ def least_interval(estimate: np.ndarray, left_out: np.ndarray, *, level: float =
     1982), so the lower end is the least lower end. The least is below x where one number is, so the
     upper end is the least of upper ends that hold together.
 
-    Args:
-        estimate: [number], the values on all items.
-        left_out: [group, number], the values without each group.
-        level: coverage.
-
-    Raises:
-        LensNeuronsError: a level outside (0, 1).
+    The arguments and errors are those of `jackknife_interval`, for an estimate [number].
     """
     found = jackknife_interval(estimate, left_out, level=level, among=len(estimate))
     least = (found.estimate.min(), found.low.min(), found.high.min())

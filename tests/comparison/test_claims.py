@@ -247,6 +247,8 @@ def test_claims_come_back_and_show_themselves(tmp_path: Path) -> None:
     again = Claims.load(found.save(tmp_path / "claims.json"))
     assert again.to_pandas().equals(found.to_pandas())
     assert (repr(again), again.level) == (repr(found), 0.9)
+    reloaded = Comparison.load(planted().save(tmp_path / "change.safetensors"))
+    assert claims(reloaded, level=0.9).to_pandas().equals(found.to_pandas())
     kept = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
     assert (kept["level"], kept["about"], len(kept["claims"])) == (0.9, found.description, 26)
     unknown = {"claim": "part 1: specific neurons", "measured": None, "verdict": "undecided"}

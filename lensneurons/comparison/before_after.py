@@ -94,7 +94,7 @@ class Change:
     def __getitem__(self, chosen: Any) -> Change:
         """Some of the changes, by an index or a mask of NumPy."""
         arrays = (self.estimate, self.low, self.high, self.p)
-        return Change(*(np.asarray(one[chosen]) for one in arrays), self.level)
+        return Change(*(np.asarray(one[chosen]) for one in arrays), level=self.level)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -207,11 +207,16 @@ class Comparison(Value):
             LensNeuronsError: a level outside (0, 1).
         """
         estimate = np.asarray(measure(self.tables)[0], float)
-        if self.left_out is None or self.alone is None:
-            unknown = np.full(estimate.shape, np.nan)
-            return Change(estimate, unknown, unknown, unknown, level)
+        low, high = self._ends(estimate, measure, level)
+        p = np.full(low.shape, np.nan) if self.alone is None else swap_p(measure(self.alone))
+        return Change(estimate, low, high, p, level)
+
+    def _ends(self, estimate: np.ndarray, measure: ClassMeasure, level: float) -> list[np.ndarray]:
+        """Low and high ends of the jackknife interval; NaN without groups."""
+        if self.left_out is None:
+            return [np.full(estimate.shape, np.nan)] * 2
         ends = jackknife_interval(estimate, measure(self.left_out), level=level)
-        return Change(estimate, ends.low, ends.high, swap_p(measure(self.alone)), level)
+        return [ends.low, ends.high]
 
     def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
         """One of the tables of the comparison.
@@ -236,11 +241,11 @@ class Comparison(Value):
             return self._overlap_table(level)
         whole, k, names = self.tables, len(self.languages), list(CLASSES)
         if table == "histogram":
-            keys = {"n": list(range(k + 1)), "class": class_names(k)}
+            keys: dict[str, Any] = {"n": list(range(k + 1)), "class": class_names(k)}
             counts, measure = whole.layers[0].sum(axis=1), ClassTables.histogram_change
         elif table == "layers":
-            keys = {"layer": np.repeat(np.arange(self.n_layers), len(names))}
-            keys["class"] = names * self.n_layers
+            layers = np.repeat(np.arange(self.n_layers), len(names))
+            keys = {"layer": layers, "class": names * self.n_layers}
             counts, measure = by_class(whole.layers[0]), ClassTables.class_change_by_layer
         else:
             each = [language for language in self.languages for _ in names[:2]]
@@ -280,25 +285,27 @@ class Comparison(Value):
         # of the net flow.
         net = self.change(lambda t: t.transitions - t.transitions.swapaxes(1, 2), level=level)
         found = self.transitions.astype(float)
-        low = high = np.full(found.shape, np.nan)
-        if self.left_out is not None:
-            ends = jackknife_interval(found, self.left_out.transitions, level=level)
-            low, high = np.maximum(ends.low, 0.0), ends.high
+        low, high = self._ends(found, lambda t: t.transitions, level)
         before, after = np.indices(found.shape)
         columns = {"n_before": before, "n_after": after, "neurons": self.transitions}
-        columns |= {"low": low, "high": high, "net": net.estimate.astype(np.int64), "p": net.p}
+        columns |= {
+            "low": np.maximum(low, 0.0),
+            "high": high,
+            "net": net.estimate.astype(np.int64),
+            "p": net.p,
+        }
         return pd.DataFrame({name: column.ravel() for name, column in columns.items()})
 
     def _overlap_table(self, level: float) -> pd.DataFrame:
         import pandas as pd
 
+        def jaccard_of(tables: ClassTables) -> np.ndarray:
+            before, after, both = _overlaps(tables)
+            return ratio(both, before + after - both)
+
         before, after, both = _overlaps(self.tables)[:, 0]
-        jaccard = ratio(both, before + after - both)
-        low = high = np.full(len(both), np.nan)
-        if self.left_out is not None:
-            ours, theirs, shared = _overlaps(self.left_out)
-            ends = jackknife_interval(jaccard, ratio(shared, ours + theirs - shared), level=level)
-            low, high = np.clip(ends.low, 0, 1), np.clip(ends.high, 0, 1)
+        jaccard = jaccard_of(self.tables)[0]
+        low, high = np.clip(self._ends(jaccard, jaccard_of, level), 0, 1)
         columns = {"language": list(self.languages), "before": before, "after": after}
         columns |= {"both": both, "expected": self._expected_overlap()}
         columns |= {"jaccard": jaccard, "jaccard_low": low, "jaccard_high": high}

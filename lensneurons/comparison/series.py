@@ -72,7 +72,7 @@ class ComparisonSeries(Value):
         start = Change(np.zeros_like(none), none, none, np.full_like(none, np.nan), level)
         names = ("estimate", "low", "high", "p")
         stacked = (np.stack([getattr(one, name) for one in (start, *found)]) for name in names)
-        return Change(*stacked, level)
+        return Change(*stacked, level=level)
 
     def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
         """The tables of `Comparison.to_pandas` below each other; first column: checkpoint."""

@@ -10,6 +10,7 @@ import pytest
 
 from lensneurons.cards.attribution import Importance
 from lensneurons.cards.contexts import Contexts
+from lensneurons.comparison.overlap import stability
 from lensneurons.errors import StorageError
 from lensneurons.evaluation.likelihood import CorpusNLL
 from lensneurons.neurons.sets import NeuronSet
@@ -33,6 +34,7 @@ VALUES = {
         ("<th>",), np.ones(2), np.array([3, 9]), np.zeros(2, int), ("a", "b"), Provenance()
     ),
     "card": CARD,
+    "stability": stability(FOUND, replace(FOUND, provenance=Provenance(model="<th>"))),
     "little card": replace(CARD, importance={}, effect=None, effect_interval=None, contexts=()),
 }
 
@@ -72,7 +74,7 @@ def test_it_shows_itself_without_tags_of_others(value):
     assert "<th>" not in value._repr_html_().partition("<tbody>")[2]
 
 
-@pytest.mark.parametrize("name", ["matrix", "curve", "carried", "lens", "importance"])
+@pytest.mark.parametrize("name", ["matrix", "curve", "carried", "lens", "importance", "stability"])
 def test_its_axes_are_named(name):
     value = VALUES[name]
     data = value.to_xarray()

@@ -110,29 +110,13 @@ def test_tau_is_counted_from_one_and_the_bar_is_strict() -> None:
 @settings(max_examples=200, deadline=None)
 @given(
     hnp.arrays(
-        np.float64, st.tuples(st.integers(1, 3), st.integers(1, 9)), elements=st.integers(-3, 3)
+        np.float64,
+        st.tuples(st.integers(1, 3), st.integers(1, 9)),
+        elements=st.sampled_from([*np.arange(-3.0, 4), np.inf]),
     ),
-    st.integers(1, 30),
+    st.integers(0, 30),
 )
 def test_the_lowest_scores_are_selected_ties_by_index(scores: np.ndarray, number: int) -> None:
     wanted = oracle.lowest(scores.ravel().tolist(), number)
     assert set(np.flatnonzero(select_lowest(scores, number))) == wanted
     assert select_lowest(scores, number).shape == scores.shape
-
-
-def test_infinite_scores_are_selected_last() -> None:
-    scores = np.array([[np.inf, 1.0, np.inf, 0.0]])
-    assert select_lowest(scores, 2).tolist() == [[False, True, False, True]]
-    assert select_lowest(scores, 0).sum() == 0
-
-
-@settings(max_examples=60, deadline=None)
-@given(probabilities(), st.randoms(use_true_random=False))
-def test_no_order_of_the_languages_changes_a_bit(p: np.ndarray, random: object) -> None:
-    names = list(LANGUAGES[: p.shape[-1]])
-    order = list(range(len(names)))
-    random.shuffle(order)  # type: ignore[attr-defined]
-    ours = language_rows(p, names)
-    theirs = language_rows(p[..., order], [names[i] for i in order])
-    assert ours.tobytes() == theirs.tobytes()
-    assert normalised_entropy(ours).tobytes() == normalised_entropy(theirs).tobytes()

@@ -30,30 +30,23 @@ def brute_force(features: np.ndarray, number: int) -> tuple[float, list[list[int
     return least, [[0, *d] for d, c in zip(divisions, costs, strict=True) if c <= least + 1e-9]
 
 
-FEATURES = st.tuples(st.integers(1, 9), st.integers(1, 3)).flatmap(
-    lambda shape: hnp.arrays(np.float64, shape, elements=st.integers(-4, 4).map(float))
-)
+@st.composite
+def features_of_layers(draw: st.DrawFn) -> np.ndarray:
+    """On a coarse grid, where divisions tie, or of random numbers, where one is the best."""
+    shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 3)))
+    if draw(st.booleans()):
+        return np.random.default_rng(draw(st.integers(0, 10**6))).normal(size=shape)
+    return draw(hnp.arrays(np.float64, shape, elements=st.integers(-4, 4).map(float)))
 
 
 @settings(max_examples=150, deadline=None)
-@given(FEATURES, st.integers(1, 5))
+@given(features_of_layers(), st.integers(1, 5))
 def test_the_best_division_is_the_best_of_all(features: np.ndarray, number: int) -> None:
     number = min(number, len(features))
     least, divisions = brute_force(features, number)
     starts, cost = best_segments(features, number)
     assert cost == pytest.approx(least, abs=1e-9)
     assert starts in divisions
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_random_sequences_have_one_best_division(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    features = random.normal(size=(int(random.integers(5, 13)), 3))
-    number = int(random.integers(2, 6))
-    least, (wanted,) = brute_force(features, number)
-    starts, cost = best_segments(features, number)
-    assert starts == wanted
-    assert cost == pytest.approx(least)
 
 
 def test_costs_of_every_segment() -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Population = Literal["selected", "all"]
 Overlap = Literal["jaccard", "dice", "containment"]
 CLASSES = ("unclassified", "specific", "related", "agnostic")
-LAYER_CLASSES = ("specific", "related", "agnostic")
+LAYER_CLASSES = CLASSES[1:]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,21 +172,16 @@ class LanguageNeurons(Value):
         layer, neuron = divmod(flat_index(name, self.n_layers, self.d_mlp), self.d_mlp)
         return tuple(np.array(self.languages)[self.above[layer, neuron]].tolist())
 
-    def histogram(
-        self, population: Population | None = None
-    ) -> Int64[np.ndarray, " languages_above"]:
+    def histogram(self, population: Population | None = None) -> Int64[np.ndarray, " n_above"]:
         """int64 [K + 1]: how many neurons of a population have N = 0, 1, ..., K."""
-        counted = self._population(population).counted
+        counted = self.with_population(population or self.population).counted
         return np.bincount(self.n_above[counted], minlength=len(self.languages) + 1)
 
     def layer_profile(self, population: Population | None = None) -> LayerProfile:
         """int64 [layer, 3]: specific, related and agnostic neurons of a population by layer."""
-        view = self._population(population)
-        columns = [np.sum((view.class_codes == code) & view.counted, axis=1) for code in (1, 2, 3)]
+        counted = self.with_population(population or self.population).counted
+        columns = [np.sum((self.class_codes == code) & counted, axis=1) for code in (1, 2, 3)]
         return np.stack(columns, axis=1).astype(np.int64)
-
-    def _population(self, population: Population | None) -> LanguageNeurons:
-        return self if population in (None, self.population) else self.with_population(population)
 
     def overlap(self, measure: Overlap = "jaccard") -> pd.DataFrame:
         """Overlap of the neurons of each pair of languages, as a K x K table.

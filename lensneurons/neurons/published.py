@@ -49,8 +49,7 @@ def read_published_counts(
         raise PublishedCountsError(f"languages=[] leaves nothing of {folder}: name at least one")
     for language in chosen:
         choose(language, sorted(whole), "language")
-    lacking = [language for language in chosen if language not in prompts]
-    if prompts and lacking:
+    if prompts and (lacking := [language for language in chosen if language not in prompts]):
         raise PublishedCountsError(f"{folder} has prompt-only counts, but none for {lacking}")
     counts, tokens = zip(*(_response(whole[k], prompts.get(k)) for k in chosen), strict=True)
     shapes = {array.shape for array in counts}

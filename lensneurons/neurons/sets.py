@@ -94,9 +94,7 @@ class NeuronSet(Value):
     @property
     def names(self) -> list[str]:
         """Names such as ``"L12N3456"``, in order of layer and index."""
-        return [
-            f"L{layer}N{neuron}" for layer, neuron in zip(self.layers, self.neurons, strict=True)
-        ]
+        return [f"L{i}N{j}" for i, j in zip(self.layers, self.neurons, strict=True)]
 
     def by_layer(self) -> dict[int, FlatNeurons]:
         """Indices within the layer, for each layer that has any: what a hook needs."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,17 +15,17 @@ EVERY = set(range(LAYERS * WIDTH))
 FLAT = st.sets(st.integers(0, LAYERS * WIDTH - 1))
 
 
-def made(flat: set[int], label: str = "neurons") -> NeuronSet:
+def made(flat, label="neurons"):
     return NeuronSet(np.array(sorted(flat, reverse=True), np.int64), LAYERS, WIDTH, label)
 
 
-def members(neurons: NeuronSet) -> set[int]:
+def members(neurons):
     return set(neurons.flat.tolist())
 
 
 @settings(max_examples=150, deadline=None)
 @given(FLAT, FLAT, FLAT)
-def test_the_algebra_is_that_of_sets(x: set[int], y: set[int], z: set[int]) -> None:
+def test_the_algebra_is_that_of_sets(x, y, z):
     a, b, c = made(x), made(y), made(z)
     assert members(a | b) == x | y
     assert members(a & b) == x & y
@@ -44,7 +42,7 @@ def test_the_algebra_is_that_of_sets(x: set[int], y: set[int], z: set[int]) -> N
 
 @settings(max_examples=150, deadline=None)
 @given(FLAT, FLAT)
-def test_overlaps_are_bounded_and_symmetric_where_they_should_be(x: set[int], y: set[int]) -> None:
+def test_overlaps_are_bounded_and_symmetric_where_they_should_be(x, y):
     a, b = made(x), made(y)
     if not x and not y:
         assert np.isnan([a.jaccard(b), a.dice(b), a.containment(b)]).all()
@@ -62,7 +60,7 @@ def test_overlaps_are_bounded_and_symmetric_where_they_should_be(x: set[int], y:
 
 @settings(max_examples=100, deadline=None)
 @given(FLAT)
-def test_names_masks_and_layers_round_trip(x: set[int]) -> None:
+def test_names_masks_and_layers_round_trip(x):
     a = made(x, "some")
     assert a.flat.tolist() == sorted(x)
     names = [f"L{i // WIDTH}N{i % WIDTH}" for i in sorted(x)]
@@ -81,7 +79,7 @@ def test_names_masks_and_layers_round_trip(x: set[int]) -> None:
         assert (f"L{i // WIDTH}N{i % WIDTH}" in a) == (i in x)
 
 
-def test_a_set_is_sorted_unique_immutable_and_comes_back(tmp_path: Path) -> None:
+def test_a_set_is_sorted_unique_immutable_and_comes_back(tmp_path):
     given_flat = np.array([5, 3, 5], np.int64)
     a = NeuronSet(given_flat, LAYERS, WIDTH, "specific 中文")
     given_flat[0] = 9
@@ -93,7 +91,7 @@ def test_a_set_is_sorted_unique_immutable_and_comes_back(tmp_path: Path) -> None
     assert NeuronSet.load(made(set()).save(tmp_path / "none")) == made(set())
 
 
-def test_labels_tell_how_a_set_was_made() -> None:
+def test_labels_tell_how_a_set_was_made():
     a, b = made({1, 2}, "zh"), made({2, 3}, "ja")
     assert (a & b).label == "(zh & ja)"
     assert (a - b).relabel("only zh").label == "only zh"
@@ -104,12 +102,12 @@ def test_labels_tell_how_a_set_was_made() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "L1", "N3", "L1N", "l1n2", "L1N2 ", "1.2", "L-1N2", "L1N-2"])
-def test_what_is_no_name_is_refused(name: str) -> None:
+def test_what_is_no_name_is_refused(name):
     with pytest.raises(LensNeuronsError, match=r"is not the name of a neuron: write 'L12N3456'"):
         flat_index(name, LAYERS, WIDTH)
 
 
-def test_what_is_outside_the_model_is_refused() -> None:
+def test_what_is_outside_the_model_is_refused():
     with pytest.raises(LensNeuronsError, match="L3N0 is outside a model of 3 layers x 7 neurons"):
         flat_index("L3N0", LAYERS, WIDTH)
     with pytest.raises(LensNeuronsError, match="L0N7 is outside"):
@@ -120,7 +118,7 @@ def test_what_is_outside_the_model_is_refused() -> None:
         made({-1, 4})
 
 
-def test_sets_of_different_models_do_not_mix() -> None:
+def test_sets_of_different_models_do_not_mix():
     ours, theirs = made({1}, "zh"), NeuronSet(np.array([1], np.int64), WIDTH, LAYERS, "ja")
     assert ours != theirs
     for act in ("__or__", "__and__", "__sub__", "__xor__", "__le__", "jaccard", "dice"):

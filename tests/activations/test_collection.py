@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from functools import lru_cache
 from inspect import unwrap
 
@@ -274,47 +275,44 @@ def test_a_batch_too_large_to_count_exactly_is_refused(monkeypatch):
 # A trained model
 
 
-def words_tokenizer(size):
-    names = ["<unk>", "<s>", "</s>", *(chr(33 + n) for n in range(90))]
-    vocabulary = {name: number for number, name in enumerate(names)}
-    vocabulary |= {f"w{n}": n for n in range(len(names), size)}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+@lru_cache
+def words_tokenizer():
+    """One token a word, ``<s>`` in front; ids 93 to 511 are real pieces of stories260K."""
+    ids = {"<unk>": 0, "<s>": 1} | {f"w{n}": n for n in range(93, 512)}
+    backend = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 1)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", bos_token="<s>")
 
 
 def sentences(count):
-    """Random words, of very different number; ids 93 to 511 are real pieces of the model."""
+    """Random words, of very different number."""
     source = np.random.default_rng(5)
-    rows = []
-    for number in range(count):
-        for language in ("en", "fr"):
-            words = [f"w{n}" for n in source.integers(93, 512, int(source.integers(4, 90)))]
-            cut = int(source.integers(1, len(words) - 1))
-            texts = {"prompt": " ".join(words[:cut]) + " ", "response": " ".join(words[cut:])}
-            rows.append({"id": str(number), "language": language, **texts})
-    return sorted(rows, key=lambda row: row["language"])
+
+    def text():
+        return " ".join(f"w{n}" for n in source.integers(93, 512, int(source.integers(2, 50))))
+
+    keys = itertools.product(("en", "fr"), range(count))
+    return [one(language, text() + " ", text(), str(n)) for language, n in keys]
+
+
+def one(language="en", prompt="a\n", response="x", id="1"):
+    return {"id": id, "language": language, "prompt": prompt, "response": response}
 
 
 def test_a_trained_model_equals_hugging_face_and_float64_explains_every_difference(tmp_path):
     """stories260K, 5 layers: where a sign differs, the exact pre-activation is within rounding."""
-    folder = real_data("stories260K")
-    for file in folder.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    tokenizer = words_tokenizer(512)
+    shutil.copytree(real_data("stories260K"), tmp_path, dirs_exist_ok=True)
+    tokenizer = words_tokenizer()
     tokenizer.save_pretrained(tmp_path)
     corpus = build_corpus(sentences(12), name="random words")
     model = load_model(tmp_path, device="cpu")
     ours = gather(model, corpus, tokenizer=tokenizer)
     exact = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float64)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path)
-    counts = np.zeros_like(ours.counts)
-    slack = np.zeros_like(ours.counts)
+    counts, slack = np.zeros_like(ours.counts), np.zeros_like(ours.counts)
     for item in corpus:
         ids = tokenizer(item.text)["input_ids"]
         where = range(1 + len(item.prompt.split()), len(ids))
@@ -326,10 +324,8 @@ def test_a_trained_model_equals_hugging_face_and_float64_explains_every_differen
         slack[:, :, k] += (far.abs() < 1e-4).sum(1).numpy()
     assert (np.abs(ours.counts - counts) <= slack).all()
     assert slack.sum() < 1e-3 * counts.sum()
-    double = gather(
-        load_model(tmp_path, dtype="float64", device="cpu"), corpus, tokenizer=tokenizer
-    )
-    assert np.array_equal(double.counts, counts)
+    double = load_model(tmp_path, dtype="float64", device="cpu")
+    assert np.array_equal(gather(double, corpus, tokenizer=tokenizer).counts, counts)
 
 
 # Refused before any forward pass
@@ -352,10 +348,6 @@ def test_the_guard_of_these_tests_guards(no_forward):
         gather(no_forward)
 
 
-def one(language="en", prompt="a\n", response="x"):
-    return {"id": "1", "language": language, "prompt": prompt, "response": response}
-
-
 LONG = [one(response="xyz " * 60)]
 
 
@@ -376,7 +368,7 @@ LONG = [one(response="xyz " * 60)]
         ),
         (
             [one(prompt="w400", response=" w411")],
-            {"tokenizer": words_tokenizer(512)},
+            {"tokenizer": words_tokenizer()},
             r"gives id 411, but the model's vocabulary has 350: pass",
         ),
     ],

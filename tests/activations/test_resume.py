@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from itertools import count
+from itertools import chain, repeat
 from pathlib import Path
 from unittest import mock
 
@@ -92,10 +92,9 @@ def life(run, folder, owner, name, number, instead=die):
     """Status of a run in a child, where the n-th call of `owner.name` is `instead`."""
 
     def action():
-        calls, original = count(1), getattr(owner, name)
-        setattr(
-            owner, name, lambda *a, **k: (instead if next(calls) == number else original)(*a, **k)
-        )
+        original = getattr(owner, name)
+        calls = chain(repeat(original, number - 1), [instead], repeat(original))
+        setattr(owner, name, lambda *args, **kwargs: next(calls)(*args, **kwargs))
         run(folder)
 
     return in_child(action)
@@ -226,21 +225,6 @@ def test_a_folder_may_be_renamed_and_the_model_moved(finished, model_folder, tmp
     collect(load_model(moved, device="cpu"), CORPUS, run_dir=folder, **OPTIONS)
 
 
-CORRECTED = replace(CORPUS.items[3], response=CORPUS.items[3].response + "!")
-
-
-@pytest.mark.parametrize(
-    "corpus",
-    [
-        CORPUS.select(ids=CORPUS.ids[:5]),
-        ParallelCorpus("tiny", (*CORPUS.items[:3], CORRECTED, *CORPUS.items[4:])),
-    ],
-)
-def test_another_corpus_is_refused(corpus, run, finished):
-    with pytest.raises(ProvenanceError, match=r"was begun with something else: .*corpora: "):
-        run(finished, corpus)
-
-
 def test_changed_weights_are_refused(model_folder, finished):
     model = load_model(model_folder("Llama"), device="cpu")
     with torch.no_grad():
@@ -249,20 +233,23 @@ def test_changed_weights_are_refused(model_folder, finished):
         collect(model, CORPUS, run_dir=finished, **OPTIONS)
 
 
+ITEMS = CORPUS.items
+CORRECTED = (*ITEMS[:3], replace(ITEMS[3], response=ITEMS[3].response + "!"), *ITEMS[4:])
+CORPORA = (CORPUS.select(ids=CORPUS.ids[:5]), ParallelCorpus("tiny", CORRECTED))
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (
-            {"groups": 4},
-            r"another plan \(groups: 3, now 4\): give the same options or a new run_di",
-        ),
+        *(({"corpus": c}, r"was begun with something else: .*corpora: ") for c in CORPORA),
+        ({"groups": 4}, r"another plan \(groups: 3, now 4\): give the same options or a new run"),
         ({"batch_tokens": 64}, "batch_tokens: 200, now 64"),
         ({"padding_side": "left"}, "padding_side: 'right', now 'left'"),
         ({"max_length": 150}, "max_length: 192, now 150"),
         ({"scope": "all"}, "scope: 'response' and 'all'"),
     ],
 )
-def test_another_plan_is_refused(option, message, run, finished):
+def test_another_corpus_or_plan_is_refused(option, message, run, finished):
     with pytest.raises(ProvenanceError, match=message):
         run(finished, **option)
 

@@ -288,19 +288,25 @@ def test_a_second_process_in_the_folder_is_refused_until_the_first_is_dead(llama
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "message"),
+    ("left", "text", "message"),
     [
-        ("thesis.tex", "years of work", r"holds other files \(thesis\.tex\): give a new folder"),
-        ("run.json", '{"trainer": "mine"}', r"run\.json is of no job of lensneurons: give a new"),
+        (["thesis.tex"], "years of work", r"holds other files \(thesis\.tex\): give a new folder"),
+        (
+            [".lock", "run.json"],
+            '{"trainer": "mine"}',
+            r"run\.json is of no job of lensneurons: giv",
+        ),
     ],
 )
-def test_a_folder_of_something_else_is_refused(file, text, message, run, tmp_path):
-    (tmp_path / file).write_text(text)
+def test_a_folder_of_something_else_is_refused(left, text, message, run, tmp_path):
+    file = tmp_path / left[-1]
+    file.write_text(text)
     with pytest.raises(StorageError, match=message):
         run(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [file]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert file.read_text() == text
     with pytest.raises(StorageError, match="is a file: give a folder"):
-        run(tmp_path / file)
+        run(file)
 
 
 def test_a_damaged_language_file_is_named_with_the_remedy(run, whole, tmp_path):

@@ -294,7 +294,7 @@ def test_a_second_process_in_the_folder_is_refused_until_the_first_is_dead(llama
         (
             [".lock", "run.json"],
             '{"trainer": "mine"}',
-            r"run\.json is of no job of lensneurons: giv",
+            r"run\.json is of no job of lensneurons: g",
         ),
     ],
 )

@@ -138,8 +138,10 @@ class RunFolder:
         """Stack the totals of all languages into the result; write it where there is a folder."""
         totals = list(languages)
         names = tuple(one.language for one in totals)
-        stacks = (np.stack([getattr(one, name) for one in totals], axis=-1) for name in ARRAYS)
-        statistics = ActivationStatistics(names, *map(read_only, stacks), provenance)
+        counts, tokens, sums, squares = (
+            read_only(np.stack([getattr(one, name) for one in totals], axis=-1)) for name in ARRAYS
+        )
+        statistics = ActivationStatistics(names, counts, tokens, sums, squares, provenance)
         if self.folder is not None:
             statistics.save(self.folder / "statistics.safetensors")
             shutil.rmtree(self.folder / "languages", ignore_errors=True)

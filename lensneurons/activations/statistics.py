@@ -298,7 +298,8 @@ def _add(
             total[..., [languages.index(k) for k in names]] += array
         return read_only(total)
 
-    return ActivationStatistics(languages, *map(add, ARRAYS), provenance)
+    arrays = {name: add(name) for name in ARRAYS}
+    return ActivationStatistics(languages=languages, provenance=provenance, **arrays)
 
 
 def require_comparable(before: ActivationStatistics, after: ActivationStatistics) -> None:

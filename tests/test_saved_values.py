@@ -7,17 +7,23 @@ from dataclasses import fields, replace
 import numpy as np
 import pages
 import pytest
+from corpus_data import ROWS, words
 
 from lensneurons.cards.attribution import Importance
 from lensneurons.cards.contexts import Contexts
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import StorageError
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.tokens.encoding import encode
 from lensneurons.values.provenance import Provenance
 
 FOUND = pages.neurons()
 CARD = pages.card(FOUND, pages.best(FOUND, 1)[0], pages.TEXTS)
 SET = NeuronSet(np.array([3, 8]), 4, 5, "two")
+ENCODED = encode(build_corpus(ROWS), words())
 VALUES = {
+    "encoded corpus": ENCODED,
+    "encoding report": ENCODED.report,
     "matrix": pages.matrix(),
     "curve": replace(pages.everything()["steering"], ablated="en (3 neurons)"),
     "curve without ablation": pages.everything()["steering"],

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lensneurons.errors import ModelError
 from lensneurons.models.family import context_length, input_device
 from lensneurons.models.identity import hash_config, hash_weights, original_tokenizer
-from lensneurons.models.loading import load_model
+from lensneurons.models.loading import load_model, read_model
 
 IDS = torch.tensor([[5, 17, 42, 99, 260, 3, 3, 331]])
 
@@ -59,7 +59,7 @@ def test_what_is_no_folder_is_never_taken_for_a_hub_name(model_folder):
 
 def test_an_unknown_dtype_lists_the_choices(model_folder):
     with pytest.raises(ValueError, match=r"dtype='float8' is not known; choose one of \['float32'"):
-        unwrap(load_model)(model_folder("Llama"), dtype="float8")  # without the test's type checks
+        unwrap(read_model)(model_folder("Llama"), dtype="float8")  # without the test's type checks
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_the_probe_stays_inside_the_vocabulary(bridge):
 
 
 def hooked(point, change):
-    return lambda model: model.add_hook(point, change)
+    return lambda model: model.add_hook(f"blocks.{point}", change)
 
 
 def alter_one(tensor, hook):
@@ -93,24 +93,12 @@ def activate_by(activation, layer=0):
 @pytest.mark.parametrize(
     ("sabotage", "message"),
     [
-        (
-            hooked("blocks.0.mlp.hook_post", alter_one),
-            "from hook_post by [1-9].*remove other hooks",
-        ),
-        (
-            hooked("blocks.2.mlp.hook_post", alter_one),
-            "from hook_post by [1-9].*remove other hooks",
-        ),
-        (
-            hooked("blocks.1.mlp.out.hook_out", lambda x, hook: x * 1.01),
-            r"hook_post @ W_out from the MLP's output by 9\.9e-03",
-        ),
+        (hooked("0.mlp.hook_post", alter_one), "from hook_post by [1-9].*remove other hooks"),
+        (hooked("2.mlp.hook_post", alter_one), "from hook_post by [1-9].*remove other hooks"),
+        (hooked("1.mlp.out.hook_out", lambda x, hook: x * 1.01), r"MLP's output by 9\.9e-03"),
+        (hooked("0.mlp.hook_pre", lambda x, hook: x[..., :1]), "is 1 wide, but d_mlp is 52: not"),
         (replace_forward, r"must fire once .*'blocks\.1\.mlp\.hook_pre': 0"),
         (run_twice, r"must fire once .*'blocks\.1\.mlp\.hook_pre': 2"),
-        (
-            hooked("blocks.0.mlp.hook_pre", lambda x, hook: x[..., :1]),
-            "hook_pre is 1 wide, but d_mlp is 52: not the neurons",
-        ),
         (activate_by(nn.ReLU(), layer=2), r"act_fn\(hook_pre\) differs from hook_post"),
         (activate_by(nn.Sigmoid()), "Sigmoid is not positive exactly where its argument is"),
         (activate_by(nn.LeakyReLU(-0.1)), "LeakyReLU is not positive exactly where its argument"),

@@ -8,25 +8,31 @@ import method_oracle
 import numpy as np
 import pages
 import pytest
+from corpus_data import ROWS, words
 
 from lensneurons.cards.attribution import Importance
 from lensneurons.cards.contexts import Contexts
 from lensneurons.comparison.overlap import stability
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import StorageError
 from lensneurons.evaluation.likelihood import CorpusNLL
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.tokens.encoding import encode
 from lensneurons.values.provenance import Provenance
 
 FOUND = pages.neurons()
 CARD = pages.card(FOUND, pages.best(FOUND, 1)[0], pages.TEXTS)
 SET = NeuronSet(np.array([3, 8]), 4, 5, "two")
+ENCODED = encode(build_corpus(ROWS), words())
 COUNTS = method_oracle.statistics_of([[[5, 0], [0, 9], [0, 0]]], [10, 20], ["zh", "en"])
 VALUES = {
     "counts": COUNTS,
     "statistics": replace(COUNTS, sums=COUNTS.counts / 3, squares=COUNTS.counts / 7),
     "neurons": FOUND,
     "lape": identify(COUNTS, score="lape", tau=0.3, top_rate=0.4),  # scores inf, lambda None
+    "encoded corpus": ENCODED,
+    "encoding report": ENCODED.report,
     "matrix": pages.matrix(),
     "curve": replace(pages.everything()["steering"], ablated="en (3 neurons)"),
     "curve without ablation": pages.everything()["steering"],

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lensneurons.corpora.items import Item, Record
-from lensneurons.errors import CorpusError
+from lensneurons.errors import CorpusError, Explained
 from lensneurons.languages.codes import foreign_share, language_code, scripts
 
 COLUMNS = ("id", "language", "prompt", "response")
@@ -30,7 +30,7 @@ _FOREIGN_TO_LATIN = 0.5
 _FOREIGN_TO_OTHERS = 0.9
 
 
-class CorpusWarning(UserWarning):
+class CorpusWarning(Explained, UserWarning):
     """A corpus whose languages may not be comparable; the counts themselves are right."""
 
 

@@ -14,12 +14,13 @@ This package is the only one that knows how TransformerLens is built.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from lensneurons.errors import ModelError, choose
 from lensneurons.models.adapters import add_adapter
+from lensneurons.models.identity import first_sentence
 from lensneurons.models.sites import neuron_site
 
 if TYPE_CHECKING:
@@ -60,10 +61,7 @@ def load_model(
             without dense MLP neurons (mixture of experts, state-space models).
     """
     hugging_face, tokenizer, name = read_model(
-        name_or_path,
-        dtype=_torch_dtype(dtype),
-        revision=revision,
-        local_files_only=local_files_only,
+        name_or_path, dtype=dtype, revision=revision, local_files_only=local_files_only
     )
     if adapter is not None:
         hugging_face = add_adapter(hugging_face, name, adapter, local_files_only)
@@ -89,12 +87,28 @@ def read_model(
     Raises:
         ModelError: no such model or folder, or files missing in it.
     """
-    source = _find(name_or_path, local_files_only)
-    hugging_face, tokenizer = _read(source, _torch_dtype(dtype), revision, local_files_only)
-    return hugging_face, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not isinstance(dtype, torch.dtype):
+        dtype = getattr(torch, choose(dtype, get_args(Dtype), "dtype"))
+    source = _find(name_or_path)
+    here = Path(source).is_dir()
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    options["local_files_only"] = local_files_only or here
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            f"{source!r} could not be loaded from "
+            f"{'the folder' if here else 'the hub or its local cache'}: {first_sentence(error)}. "
+            "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
+        ) from error
+    return model.eval(), tokenizer, DEMO if source == str(DEMO_FOLDER) else source
 
 
-def _find(name_or_path: str | Path, local_files_only: bool) -> str:
+def _find(name_or_path: str | Path) -> str:
     """The name or folder to load; raise where it can be neither."""
     if name_or_path == DEMO:
         return str(DEMO_FOLDER)
@@ -112,38 +126,6 @@ def _find(name_or_path: str | Path, local_files_only: bool) -> str:
             f"{name_or_path} is not a folder: give a hub name or a Hugging Face folder"
         )
     return name
-
-
-def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    return getattr(torch, choose(dtype, ("float32", "float16", "bfloat16", "float64"), "dtype"))
-
-
-def _read(
-    source: str, dtype: torch.dtype, revision: str | None, local_files_only: bool
-) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The Hugging Face model, in evaluation mode, and its tokenizer."""
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options: dict[str, Any] = {"revision": revision} if revision else {}
-    options["local_files_only"] = local_files_only or Path(source).is_dir()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        where = "the folder" if Path(source).is_dir() else "the hub or its local cache"
-        raise ModelError(
-            f"{source!r} could not be loaded from {where}: {_first_sentence(error)}. "
-            "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
-        ) from error
-    return model.eval(), tokenizer
-
-
-def _first_sentence(error: BaseException) -> str:
-    """What went wrong, without the advice that follows it."""
-    return " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
 
 
 def _bridge(
@@ -165,6 +147,6 @@ def _bridge(
     except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
         raise ModelError(
             f"TransformerLens cannot bridge {source!r} ({type(hugging_face).__name__}): "
-            f"{_first_sentence(error)}. Supported are its dense causal language models: Llama, "
+            f"{first_sentence(error)}. Supported are its dense causal language models: Llama, "
             "Mistral, Qwen 2/3, Gemma, OLMo 2, Phi, GPT-2/J/NeoX, BLOOM, OPT, Falcon, XGLM"
         ) from error

@@ -41,6 +41,7 @@ from typing import Any
 import method_oracle as oracle
 import numpy as np
 import torch
+from corpus_data import whole_words
 
 LANGUAGES = ("en", "de", "sw", "fr")
 LETTERS = "abcdefghij"
@@ -256,10 +257,4 @@ def _gate_row(neuron: Neuron) -> torch.Tensor:
 
 def tokenizer() -> Any:
     """One token a word, none added."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    ids = {word: i for i, word in enumerate(VOCABULARY)}
-    backend = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
+    return whole_words(VOCABULARY, unk_token="[UNK]", pad_token="[PAD]")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import planted
 import pytest
 import torch
 
@@ -67,23 +68,14 @@ D_MODEL = WORDS + len(ANSWERS)
 def save_model(folder: Path) -> Path:
     """A Llama without attention. The neuron of a problem writes into a dimension of its own that
     the first sentence reads; the second reads the problem itself, with half the strength."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=WORDS, hidden_size=D_MODEL, intermediate_size=WIDTH, num_hidden_layers=LAYERS,
-        num_attention_heads=2, max_position_embeddings=32, hidden_act="relu",
-        tie_word_embeddings=False, pad_token_id=1, bos_token_id=None, eos_token_id=2,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
+    sizes = {"d_model": D_MODEL, "d_mlp": WIDTH, "n_layers": LAYERS}
+    model = planted.silent_llama(WORDS, **sizes, positions=32, eos=2)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.eye(WORDS, D_MODEL))
-        model.lm_head.weight.zero_()
         model.lm_head.weight[2, SENTENCES:WORDS] = 1  # a sentence ends the text
         for block in model.model.layers:
-            block.self_attn.o_proj.weight.zero_()
-            block.mlp.up_proj.weight.zero_()[:, :WORDS] = 1
-            block.mlp.gate_proj.weight.zero_()[:, :WORDS] = -1
-            block.mlp.down_proj.weight.zero_()
+            block.mlp.up_proj.weight[:, :WORDS] = 1
+            block.mlp.gate_proj.weight[:, :WORDS] = -1
         for number, (_, _, _, (layer, neuron), *_) in enumerate(ANSWERS):
             mlp = model.model.layers[layer].mlp
             mlp.gate_proj.weight[neuron, PROMPTS + number] = 1
@@ -91,20 +83,9 @@ def save_model(folder: Path) -> Path:
             model.lm_head.weight[SENTENCES + 2 * number, WORDS + number] = 1
             model.lm_head.weight[SENTENCES + 2 * number + 1, PROMPTS + number] = 0.5
     model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    tokenizer = planted.tokenizer(VOCABULARY, "\n", eos_token="</s>")
+    tokenizer.save_pretrained(folder)
     return folder
-
-
-def tokenizer():
-    """Lines are tokens."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    ids = {line: i for i, line in enumerate(VOCABULARY)}
-    backend = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
-    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "eos_token": "</s>"}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
 ROWS = [

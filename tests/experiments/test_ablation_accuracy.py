@@ -7,11 +7,13 @@ answer and as a text in a language, is written down beside it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import planted
 import pytest
+import tiny
 import torch
 
 from lensneurons.corpora.corpus import build_corpus
@@ -22,7 +24,6 @@ from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix, ab
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
-from lensneurons.neurons.language_neurons import LanguageNeurons
 
 # item, language, right number, layer and index of its neuron, sentences with and without it, and
 # whether each is right and in the right language
@@ -111,18 +112,10 @@ def neurons():
     probability = random.uniform(0, 0.2, (LAYERS, WIDTH, len(LANGUAGES)))
     for place, owners in OWNERS.items():
         probability[place][[LANGUAGES.index(k) for k in owners]] += 0.7
-    return LanguageNeurons(
-        languages=LANGUAGES,
-        probability=probability,
-        score=random.random((LAYERS, WIDTH)),
-        selected=np.ones((LAYERS, WIDTH), bool),
-        tau=0.5,
-        tau_origin="given",
-        lambda_=0.1,
-        lambda_origin="given",
-        score_name="paper",
-        top_rate=0.5,
-    )
+    every = np.ones((LAYERS, WIDTH), bool)
+    score = random.random((LAYERS, WIDTH))
+    drawn = tiny.drawn_neurons(languages=LANGUAGES)  # of other sizes
+    return replace(drawn, probability=probability, score=score, selected=every)
 
 
 OPTIONS = {"metric": "accuracy", "max_new_tokens": 4, "progress": False}

@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float64, Int, Int64
+from jaxtyping import Bool, Float64, Int, Int64
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
@@ -199,7 +199,7 @@ class AblationMatrix(Value):
         from scipy.cluster.hierarchy import leaves_list, linkage
         from scipy.spatial.distance import squareform
 
-        distance = _row_distances(self.cells(setting), self._own)
+        distance = _row_distances(self.cells(setting), self.own_cells)
         if len(self.rows) < 3:
             return self.rows
         tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
@@ -231,8 +231,8 @@ class AblationMatrix(Value):
         return self.classes.index(choose(setting, self.classes, "setting"))
 
     @cached_property
-    def _own(self) -> np.ndarray:
-        """Bool [row, column]: the cell of a language on itself."""
+    def own_cells(self) -> Bool[np.ndarray, "row column"]:
+        """Bool [row, column]: the cells of a language on itself."""
         return np.array(self.rows)[:, None] == np.array(self.languages)[None, :]
 
     def _means(self, values: TextEffects) -> Float64[np.ndarray, "setting row language"]:
@@ -264,14 +264,14 @@ class AblationMatrix(Value):
 
     def _selectivity(self, cells: np.ndarray) -> np.ndarray:
         """Selectivity [..., row] from cells [..., row, column]."""
-        own = np.where(self._own, cells, 0.0).sum(-1)
-        other = np.where(self._own, -np.inf, cells).max(-1)
-        return np.where(self._own.any(-1) & np.isfinite(other), _ratio(own, other), np.nan)
+        own = np.where(self.own_cells, cells, 0.0).sum(-1)
+        other = np.where(self.own_cells, -np.inf, cells).max(-1)
+        return np.where(self.own_cells.any(-1) & np.isfinite(other), _ratio(own, other), np.nan)
 
     def _figures(self, cells: np.ndarray, control: np.ndarray) -> dict[str, np.ndarray]:
         """The figures of `summary` [...] from cells and control cells [..., row, column]."""
-        diagonal, elsewhere = _mean(cells[..., self._own]), _mean(cells[..., ~self._own])
-        chance = _mean(control[..., self._own])
+        diagonal, elsewhere = _mean(cells[..., self.own_cells]), _mean(cells[..., ~self.own_cells])
+        chance = _mean(control[..., self.own_cells])
         figures = {
             "mean diagonal": diagonal,
             "mean off-diagonal": elsewhere,

@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-GivenText = Literal["own", "switched", "target"]
-KINDS: tuple[str, ...] = get_args(GivenText)
+TextKind = Literal["own", "switched", "target"]
+KINDS: tuple[str, ...] = get_args(TextKind)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -136,7 +136,7 @@ class SteeringCurve(Value):
         return _wilson(self.right & self._written_in(self.toward), level)
 
     def mean_nll(
-        self, kind: GivenText, *, draws: int = 1000, level: float = 0.95, seed: int = 0
+        self, kind: TextKind, *, draws: int = 1000, level: float = 0.95, seed: int = 0
     ) -> Interval:
         """Mean NLL of one kind of texts, [alpha] in nats a token, with a bootstrap over items.
 
@@ -146,7 +146,7 @@ class SteeringCurve(Value):
         return self._bootstrap(self.nll, kind, draws, level, seed)
 
     def nll_difference(
-        self, kind: GivenText, *, draws: int = 1000, level: float = 0.95, seed: int = 0
+        self, kind: TextKind, *, draws: int = 1000, level: float = 0.95, seed: int = 0
     ) -> Interval:
         """Mean NLL less that at alpha 0, [alpha] in nats a token, paired by item.
 
@@ -163,7 +163,7 @@ class SteeringCurve(Value):
         return np.array([[guess == language for guess in row] for row in self.guesses])
 
     def _bootstrap(
-        self, values: np.ndarray, kind: GivenText, draws: int, level: float, seed: int
+        self, values: np.ndarray, kind: TextKind, draws: int, level: float, seed: int
     ) -> Interval:
         """Mean [alpha] of values [alpha, kind, item] over the tokens of one kind of texts."""
         place, one = KINDS.index(choose(kind, KINDS, "kind")), np.zeros(len(self.item_ids), int)
@@ -193,7 +193,7 @@ class SteeringCurve(Value):
             "undetermined": self.share_in(None),
             "right": self.share_right(),
             "right_toward": self.share_right_toward(),
-            **{f"nll_{kind}": self.mean_nll(kind) for kind in get_args(GivenText)},
+            **{f"nll_{kind}": self.mean_nll(kind) for kind in get_args(TextKind)},
         }
 
     def texts_to_pandas(self) -> pd.DataFrame:

@@ -145,8 +145,6 @@ def test_the_matrix_is_the_closed_form(matrix, found):
     items = np.tile(np.arange(planted.ITEMS), K)
     tokens = [planted.tokens(k).total() for k in planted.LANGUAGES]
     base = losses(np.zeros((LAYERS, planted.D_MLP), bool))
-    assert matrix.rows == matrix.languages == planted.LANGUAGES
-    assert matrix.classes == SETTINGS
     assert matrix.base == pytest.approx(base, abs=2e-4)
     assert len({int(mask.sum()) for mask in sets.values()}) > 8
     for (setting, row), mask in sets.items():
@@ -161,11 +159,11 @@ def test_the_matrix_is_the_closed_form(matrix, found):
         drawn = np.array([losses(draw.mask()) for draw in draws])
         control = drawn[items % DRAWS, np.arange(len(items))] - base
         assert matrix.control[place] == pytest.approx(control, abs=2e-4)
-    lengths = [len(r.split()) for k in planted.LANGUAGES for _, r in planted.texts()[k]]
-    assert matrix.weight.tolist() == lengths
+    assert matrix.rows == matrix.languages == planted.LANGUAGES
+    assert (matrix.classes, matrix.metric, matrix.draws) == (SETTINGS, "nll", DRAWS)
+    assert matrix.weight.tolist() == [len(item.response.split()) for item in PLANTED]
     assert matrix.language.tolist() == np.repeat(np.arange(K), planted.ITEMS).tolist()
     assert matrix.item_ids == tuple(item.id for item in PLANTED)
-    assert (matrix.metric, matrix.draws) == ("nll", DRAWS)
     assert np.abs(matrix.control).max(-1).min() > 0.01
     cells = matrix.cells("related")
     assert (cells.diagonal() > 0.05).all()
@@ -205,11 +203,9 @@ def test_the_sets_build_on_each_other():
     sets = ablation_sets(NEURONS)
     assert list(sets) == list(SETTINGS)
     for row in NEURONS.languages:
-        own, agnostic = NEURONS[row], NEURONS.agnostic
-        assert sets["specific"][row] == NEURONS.specific[row]
-        assert sets["related"][row] == own
-        assert sets["agnostic"][row] == own | agnostic
-        assert len(own - NEURONS.specific[row]) > 0 < len(agnostic - own)
+        specific, own, every = NEURONS.specific[row], NEURONS[row], NEURONS[row] | NEURONS.agnostic
+        assert [sets[setting][row] for setting in SETTINGS] == [specific, own, every]
+        assert len(specific) < len(own) < len(every)
         assert sets["agnostic"][row].label == f"agnostic {row}"
     alone = ablation_sets(NEURONS, ["agnostic", "specific"], ["th"])
     assert alone["agnostic"]["th"] == NEURONS.agnostic
@@ -221,24 +217,22 @@ def test_it_is_a_loop_of_one_condition_at_a_time(llama, whole):
     before = nll(llama, CORPUS)
     assert close(whole.base, before.nll)
     assert whole.weight.tolist() == before.tokens.tolist()
-    numbers = np.tile(np.arange(ITEMS), 3)
-    meets = (numbers[:, None] + ITEMS * np.arange(3)) % DRAWS
+
+    def added(removed):
+        with ablate(llama, removed):
+            return nll(llama, CORPUS).nll - before.nll
+
+    meets = (np.tile(np.arange(ITEMS), 3)[:, None] + ITEMS * np.arange(3)) % DRAWS
     assert set(meets.ravel().tolist()) == set(range(DRAWS))
-    activity = NEURONS.probability.mean(-1)
-    for setting, rows in ablation_sets(NEURONS, languages=["th"]).items():
-        for row, removed in rows.items():
-            place = SETTINGS.index(setting), NEURONS.languages.index(row)
-            with ablate(llama, removed):
-                after = nll(llama, CORPUS)
-            assert close(whole.effect[place], after.nll - before.nll)
-            draws = []
-            for one in removed.random_control(activity, draws=DRAWS, seed=0):
-                with ablate(llama, one):
-                    draws.append(nll(llama, CORPUS).nll - before.nll)
-            expected = np.array(draws)[meets, np.arange(24)[:, None]].mean(1)
-            assert close(whole.control[place], expected)
-            assert np.median(np.ptp(draws, axis=0)) > 0.1
-            assert np.median(np.abs(after.nll - before.nll)) > 0.1
+    for place, rows in enumerate(ablation_sets(NEURONS, languages=["th"]).values()):
+        removed = rows["th"]
+        effect = added(removed)
+        assert close(whole.effect[place, 2], effect)
+        drawn = removed.random_control(NEURONS.probability.mean(-1), draws=DRAWS, seed=0)
+        draws = np.array([added(one) for one in drawn])
+        assert close(whole.control[place, 2], draws[meets, np.arange(24)[:, None]].mean(1))
+        assert np.median(np.ptp(draws, axis=0)) > 0.1
+        assert np.median(np.abs(effect)) > 0.1
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 100_000])

@@ -123,11 +123,9 @@ OPTIONS = {"metric": "accuracy", "max_new_tokens": 4, "progress": False}
 
 def worth(removed) -> np.ndarray:
     """1 for every answer that is right and in the right language, without some neurons."""
-    mask = removed if removed is None else removed.mask()
-    return np.array([
-        float(without if mask is not None and mask[place] else alive)
-        for _, _, _, place, _, alive, _, without in ANSWERS
-    ])  # fmt: skip
+    gone = set() if removed is None else set(zip(*removed.mask().nonzero(), strict=True))
+    worths = ((one[7] if one[3] in gone else one[5]) for one in ANSWERS)
+    return np.array([*worths], float)
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 20, 10_000])
@@ -175,9 +173,9 @@ def test_a_tokenizer_may_be_given(model, corpus, neurons, monkeypatch):
 
 
 def test_it_can_be_resumed_and_tells_its_metric(model, corpus, neurons, tmp_path):
-    options = {**OPTIONS, "controls": 2, "run_dir": tmp_path / "run"}
+    options = {**OPTIONS, "controls": 2, "run_dir": tmp_path}
     matrix = ablation_matrix(model, corpus, neurons, **options)
-    assert AblationMatrix.load(tmp_path / "run").metric == "accuracy"
+    assert AblationMatrix.load(tmp_path).metric == "accuracy"
     assert "change of accuracy" in repr(matrix)
     for change, message in (
         ({"metric": "nll"}, "metric: 'accuracy', now 'nll'"),
@@ -189,12 +187,9 @@ def test_it_can_be_resumed_and_tells_its_metric(model, corpus, neurons, tmp_path
         matrix.log_perplexity_difference()
 
 
-def test_a_hooked_transformer_is_refused(model, corpus, neurons, monkeypatch):
+def test_what_cannot_answer_is_refused(model, corpus, neurons, monkeypatch):
+    with pytest.raises(LensNeuronsError, match="beyond the model's context of 32"):
+        ablation_matrix(model, corpus, neurons, **{**OPTIONS, "max_new_tokens": 31})
     monkeypatch.setattr(answering, "model_family", lambda model: "hooked")
     with pytest.raises(ModelError, match="answers under several conditions need a Transformer"):
         ablation_matrix(model, corpus, neurons, **OPTIONS)
-
-
-def test_texts_beyond_the_context_are_refused(model, corpus, neurons):
-    with pytest.raises(LensNeuronsError, match="beyond the model's context of 32"):
-        ablation_matrix(model, corpus, neurons, **{**OPTIONS, "max_new_tokens": 31})

@@ -157,6 +157,14 @@ def test_a_finished_folder_is_only_read(llama, finished, monkeypatch):
     assert (finished / RESULT).stat().st_mtime_ns == stamp
 
 
+SELECTED, PROBABILITY = NEURONS.selected.copy(), NEURONS.probability.copy()
+SELECTED.flat[NEURONS.specific["zh"].flat[0]] = False
+PROBABILITY[NEURONS.n_above == 0] /= 3  # leaves the sets as they are, but not their controls
+NAMES = ("id", "language", "prompt", "response")
+LONGER = [{name: getattr(item, name) for name in NAMES} for item in CORPUS]
+LONGER[3]["response"] += "!"
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -166,37 +174,22 @@ def test_a_finished_folder_is_only_read(llama, finished, monkeypatch):
         ({"classes": ["specific"]}, r"classes: \['specific', 'related'\], now \['specific'\]"),
         ({"languages": ["th", "zh"]}, r"rows: \['zh', 'th'\], now \['th', 'zh'\]"),
         ({"scope": "all"}, "scope: 'response' and 'all'"),
+        (
+            {"neurons": replace(NEURONS, selected=SELECTED)},
+            r"another plan \(neurons: '[0-9a-f]{64}', now",
+        ),
+        ({"neurons": NEURONS.with_population("all")}, "neurons: "),
+        (
+            {"neurons": replace(NEURONS, probability=PROBABILITY)},
+            r"another plan \(control_sets: ",
+        ),
+        ({"corpus": build_corpus(LONGER)}, r"begun with something else: .*corpora: "),
+        ({"corpus": CORPUS.select(languages=["zh", "th"])}, "corpora: "),
     ],
 )
-def test_another_plan_is_refused(option, message, llama, finished):
+def test_something_else_is_refused(option, message, llama, finished):
     with pytest.raises(ProvenanceError, match=message):
         run(llama, finished, **option)
-
-
-def test_other_neurons_are_refused(llama, finished):
-    selected = NEURONS.selected.copy()
-    selected.flat[NEURONS.specific["zh"].flat[0]] = False
-    with pytest.raises(ProvenanceError, match=r"another plan \(neurons: '[0-9a-f]{64}', now"):
-        run(llama, finished, replace(NEURONS, selected=selected))
-    with pytest.raises(ProvenanceError, match="neurons: "):
-        run(llama, finished, NEURONS.with_population("all"))
-    # Where the probabilities of others change, the sets stay and their random controls do not.
-    probability = NEURONS.probability.copy()
-    probability[NEURONS.n_above == 0] /= 3
-    changed = replace(NEURONS, probability=probability)
-    assert all(changed[k] == NEURONS[k] for k in NEURONS.languages)
-    with pytest.raises(ProvenanceError, match=r"another plan \(control_sets: "):
-        run(llama, finished, changed)
-
-
-def test_another_corpus_is_refused(llama, finished):
-    names = ("id", "language", "prompt", "response")
-    rows = [{name: getattr(item, name) for name in names} for item in CORPUS]
-    rows[3]["response"] += "!"
-    with pytest.raises(ProvenanceError, match=r"begun with something else: .*corpora: "):
-        run(llama, finished, corpus=build_corpus(rows))
-    with pytest.raises(ProvenanceError, match="corpora: "):
-        run(llama, finished, corpus=CORPUS.select(languages=["zh", "th"]))
 
 
 def test_changed_weights_are_refused(model_folder, finished):

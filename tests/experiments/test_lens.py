@@ -12,6 +12,7 @@ import planted
 import pytest
 import tiny
 import torch
+from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from lensneurons.corpora.corpus import load_corpus
@@ -30,40 +31,29 @@ CORPUS = tiny.tiny_corpus()
 OPTIONS = {"least": 1, "share": 0.8}
 
 
-def rms(x: torch.Tensor, gain: torch.Tensor, eps: float) -> torch.Tensor:
-    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * gain
-
-
-def layer_norm(x: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    stretched = centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
-    return stretched * norm.weight + norm.bias
-
-
 def by_hand(folder: Path, architecture: str, ids: torch.Tensor, norms: int = 1) -> np.ndarray:
-    """float64 [layer, pos, vocabulary]: Hugging Face's blocks, norm and unembedding written out."""
+    """float64 [layer, pos, vocabulary]: Hugging Face's blocks, then norm and unembedding."""
     hf = AutoModelForCausalLM.from_pretrained(folder).double()
     gpt = architecture == "GPT2"
     blocks, norm = (
         (hf.transformer.h, hf.transformer.ln_f) if gpt else (hf.model.layers, hf.model.norm)
     )
-    kept: list[torch.Tensor] = []
-
-    def keep(module: torch.nn.Module, given: object, output: object) -> None:
-        kept.append(output[0] if isinstance(output, tuple) else output)
-
+    kept = []
     for block in blocks:
-        block.register_forward_hook(keep)
+        block.register_forward_hook(
+            lambda module, given, said: kept.append(said[0] if isinstance(said, tuple) else said)
+        )
     with torch.no_grad():
         hf(ids[None], use_cache=False)
         stream = torch.stack([one.reshape(-1, one.shape[-1]) for one in kept])
         for _ in range(norms):
+            size = stream.shape[-1:]
             if gpt:
-                stream = layer_norm(stream, norm)
+                stream = functional.layer_norm(stream, size, norm.weight, norm.bias, norm.eps)
             else:
-                more = 1 if architecture.startswith("Gemma") else 0
+                gain = norm.weight + architecture.startswith("Gemma")
                 eps = getattr(norm, "variance_epsilon", None) or norm.eps
-                stream = rms(stream, norm.weight + more, eps)
+                stream = functional.rms_norm(stream, size, gain, eps)
         logits = stream @ hf.get_output_embeddings().weight.T
         if cap := getattr(hf.config, "final_logit_softcapping", None):
             logits = (logits / cap).tanh() * cap
@@ -204,9 +194,9 @@ def test_planted_mass_is_counted(found):
 
 
 def test_intervals_are_those_of_the_means(found):
-    for kind in KINDS:
+    for place, kind in enumerate(KINDS):
         ends = found.interval(kind, draws=200)
-        np.testing.assert_allclose(ends.estimate, found.means[..., KINDS.index(kind)])
+        np.testing.assert_allclose(ends.estimate, found.means[..., place])
         known = ~np.isnan(ends.estimate)
         assert np.array_equal(known, ~np.isnan(ends.low))
         assert (ends.low[known] <= ends.estimate[known] + 1e-9).all()

@@ -94,18 +94,18 @@ def test_next_tokens_equal_plain_hugging_face(result, model_folder):
 def test_all_tokens_are_asked_one_after_the_other(bridge):
     model = bridge("Llama")
     result = carry_over(model, hand_pairs(), asked="all", batch_tokens=50, progress=False)
-    longest = 0
+    lengths = []
     for number, pair in enumerate(encoded_pairs()):
+        source, end = torch.tensor([pair.source]), len(pair.target) - 1
         for outcome, ids in pair.continuations.items():
-            longest, end = max(longest, len(ids)), len(pair.target) - 1
+            lengths.append(len(ids))
             text = torch.tensor([pair.target + ids])
-            source = torch.tensor([pair.source])
             with torch.no_grad(), patch(model, source, layer=1, positions=end, source_positions=-1):
                 said = log_softmax(model(text, return_type="logits")[0])
             expected = sum(said[end + i, token] for i, token in enumerate(ids))
             found = result.log_probability[1, number, result.outcomes.index(outcome)]
             assert found == pytest.approx(expected, abs=1e-4)
-    assert longest > 2
+    assert max(lengths) > 2
 
 
 def test_texts_of_one_length_equal_transformer_lens(bridge):
@@ -171,8 +171,8 @@ def test_intervals_draw_pairs_of_items_with_all_their_languages(result):
     values = np.concatenate([shares, last[:, None]], 1)
     expected = item_bootstrap(result.items, result.language, values, np.ones(4), seed=3)
     found = result.interval("both", "concept", seed=3)
-    assert np.allclose(found.estimate, expected.estimate)
-    assert np.allclose(found.low, expected.low)
+    for end in ("estimate", "low", "high"):
+        assert np.allclose(getattr(found, end), getattr(expected, end))
     assert found.estimate.shape == (tiny.LAYERS, 2)
     assert (found.low <= found.estimate).all()
 
@@ -229,11 +229,9 @@ def test_pairs_of_the_demo_stop_where_they_should(cut, ends, demo):
         assert target.id in pair.item.split("|")
         seen.setdefault(pair.item, []).append(pair)
     assert all(len(own) == 4 for own in seen.values())
-    across = [pair for pair in pairs if pair.language == "de"]
-    outcomes = {tuple(pair.continuations) for pair in across}
-    assert outcomes == {OUTCOMES if cut in ("thing", "word") else ("concept", "neither")}
-    within = {tuple(pair.continuations) for pair in pairs if pair.language == "en"}
-    assert within == {("concept", "neither")}
+    across = OUTCOMES if cut in ("thing", "word") else ("concept", "neither")
+    outcomes = {(pair.language, *pair.continuations) for pair in pairs}
+    assert outcomes == {("de", *across), ("en", "concept", "neither")}
 
 
 def test_answers_in_the_target_language_come_from_the_parallel_item(demo):

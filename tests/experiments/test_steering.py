@@ -19,6 +19,7 @@ exceeds 1 + c**2 / 4 (or 1); then it says the Chinese word and "7" in turn.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import planted
@@ -65,14 +66,11 @@ def save_switch(folder):
 def expected_nll(prompt, response, alpha, *, ablated=False):
     """Sum over the response, in closed form."""
     text = [WORDS.index(word) for word in (prompt + response).split()]
-    total = 0.0
-    for before, token in list(zip(text, text[1:], strict=False))[len(prompt.split()) - 1 :]:
-        to_bn = 0 if ablated else C**2 / 4
-        scale = 1 / math.sqrt((2 + (alpha * C) ** 2 + to_bn**2) / D + EPS)
-        logits = np.zeros(len(WORDS))
-        logits[2], logits[3] = 3 * (1 + to_bn), 3 * alpha * C
-        logits[4] = 20 if before == 3 else 0
-        logits *= scale
+    total, to_bn = 0.0, 0 if ablated else C**2 / 4
+    scale = 1 / math.sqrt((2 + (alpha * C) ** 2 + to_bn**2) / D + EPS)
+    for before, token in list(pairwise(text))[len(prompt.split()) - 1 :]:
+        seven = 20 if before == 3 else 0
+        logits = scale * np.array([0, 0, 3 * (1 + to_bn), 3 * alpha * C, seven, 0])
         total += np.log(np.exp(logits).sum()) - logits[token]
     return total
 
@@ -118,13 +116,9 @@ STATISTICS = make_statistics(bn=0.0, zh=1.0)
 TO_CHINESE = NeuronSet(np.array([0]), 1, 4, "zh")
 OF_BENGALI = NeuronSet(np.array([1]), 1, 4, "bn")
 HOW = {
-    "statistics": STATISTICS,
-    "toward": "zh",
-    "prompts_in": "bn",
-    "alphas": ALPHAS,
-    "max_new_tokens": 4,
-    "progress": False,
-}
+    "statistics": STATISTICS, "toward": "zh", "prompts_in": "bn", "alphas": ALPHAS,
+    "max_new_tokens": 4, "progress": False,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -163,11 +157,9 @@ def test_answers_are_those_of_the_prompts_items(curve):
     """Items a and c are answered by 7, b by 9; the responses of the prompts' language decide."""
     assert curve.item_ids == ("a", "b", "c")
     assert curve.right.tolist() == [[False] * 3, [False] * 3, [True, False, True]]
-    assert curve.share_right().estimate == pytest.approx([0, 0, 2 / 3])
-    assert curve.share_right_toward().estimate == pytest.approx([0, 0, 2 / 3])
-    low, high = wilson_interval(2, 3, level=0.8)
-    found = curve.share_right(level=0.8)
-    assert (found.low[2], found.high[2]) == pytest.approx((low, high))
+    for found in (curve.share_right(level=0.8), curve.share_right_toward(level=0.8)):
+        assert found.estimate == pytest.approx([0, 0, 2 / 3])
+        assert (found.low[2], found.high[2]) == pytest.approx(wilson_interval(2, 3, level=0.8))
 
 
 @pytest.mark.parametrize("ablated", [False, True])
@@ -187,7 +179,8 @@ def test_every_nll_equals_its_closed_form(ablated, curve, without_bengali):
 def test_at_alpha_0_the_model_is_exactly_as_it_was(method, model, corpus):
     plain = nll(model, corpus)
     prompts = [item.prompt for item in corpus.select(["bn"])]
-    found = steering_curve(model, corpus, TO_CHINESE, **{**HOW, "method": method})
+    options = {**HOW, "method": method, "alphas": (0.0,)}
+    found = steering_curve(model, corpus, TO_CHINESE, **options)
     assert found.nll[0, 0].tolist() == plain.nll[:3].tolist()
     order = [plain.item_ids[3:].index(item) for item in found.item_ids]
     assert found.nll[0, 2].tolist() == plain.nll[3:][order].tolist()

@@ -19,8 +19,9 @@ Controls are not matched by the probability in the row's own language. Neurons t
 there belong to that language by definition (p > tau), and removing them harms it as much. They
 differ in what they do to the other languages, and that is what selectivity measures.
 
-Control draws are spread over the items: each item meets another draw. So 20 draws cost one pass
-over the texts instead of 20, and the interval over items includes the spread over draws.
+Control draws are spread over the items: the first item meets the first draw, the second item the
+second, and so on. So 20 draws cost one pass over the texts instead of 20, and the interval over
+items includes the spread over draws.
 
 The batches of a cell depend on that cell alone: a matrix that was interrupted resumes cell by cell
 and ends with the same bits. All effects are kept by text, and one bootstrap over items draws all
@@ -217,12 +218,9 @@ class AblationMatrix(Value):
             table["neurons"] = np.repeat(sizes, len(self.languages))
             for name, ask in (("effect", self.interval), ("control", self.control_interval)):
                 found = ask(setting, level=level)
-                for end, values in (
-                    ("", found.estimate),
-                    ("_low", found.low),
-                    ("_high", found.high),
-                ):
-                    table[f"{name}{end}"] = values.ravel()
+                table[name] = found.estimate.ravel()
+                table[f"{name}_low"] = found.low.ravel()
+                table[f"{name}_high"] = found.high.ravel()
             parts.append(table)
         return pd.concat(parts, ignore_index=True)
 
@@ -462,7 +460,11 @@ CELL_KIND = "cell of an ablation matrix"
 
 @dataclass(frozen=True)
 class CellJob:
-    """What `ablation_matrix` runs: for a setting and row removed neurons, and their random sets."""
+    """What `ablation_matrix` runs.
+
+    `score` gives sum and weight of some texts, run as one batch of at most `batch_tokens` tokens.
+    A condition is a setting and a row: the neurons that are removed, and the random sets.
+    """
 
     prepared: PreparedCorpus
     score: TextMeasure

@@ -295,13 +295,13 @@ def steering_curve(
     if toward == prompts_in:
         raise LensNeuronsError(f"toward={toward!r} is the language of the prompts: give another")
     require_identifiable(corpus.languages)
-    texts_of = _given_texts(corpus, toward, prompts_in)
-    prepared = [prepare(model, texts, tokenizer=tokenizer) for texts in texts_of]
+    given_texts = _given_texts(corpus, toward, prompts_in)
+    prepared = [prepare(model, texts, tokenizer=tokenizer) for texts in given_texts]
     decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
-    options: dict[str, Any] = {"toward": toward, "method": method}
-    options["away_from"] = prompts_in if method == "difference" else None
+    away_from = prompts_in if method == "difference" else None
+    options: dict[str, Any] = {"toward": toward, "method": method, "away_from": away_from}
     interventions = "hooks" if has_hooks(model) else "none"
-    items, own = texts_of[0].items, prepared[0].tokenizer
+    items, own = given_texts[0].items, prepared[0].tokenizer
     prompts = [item.prompt for item in items]
     written, guesses, right, given = [], [], [], []
     for alpha in with_bar(strengths, "steer", "alpha", shown=progress):

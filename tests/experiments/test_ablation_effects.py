@@ -246,7 +246,7 @@ def test_similar_languages_stand_side_by_side():
     cells = np.array([
         [9, 1, 0, 5, 0], [0, 9, 1, 1, 6], [2, 2, 9, 2, 2], [4, 2, 0, 8, 1], [0, 5, 2, 1, 8],
     ], float)  # fmt: skip
-    effect, language, ids = np.tile(cells, 2), np.tile(np.arange(5), 2), (*"aaaaabbbbb",)
+    effect, language, ids = np.tile(cells, 2), np.tile(np.arange(5), 2), tuple("aaaaabbbbb")
     matrix = specific(names, effect, 0 * effect, np.ones(10), language, ids)
     order = matrix.language_order()
     assert set(order) == set(names)

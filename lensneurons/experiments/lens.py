@@ -252,9 +252,9 @@ class LensCurves(Value):
             kept = self._pooled
             return corpora.interval(estimate[:, kept].mean(-1), drawn[..., kept].mean(-1), level)
         found = corpora.interval(estimate, drawn, level)
-        ends = (found.estimate, found.low, found.high)
-        shown = (np.where(self._in_pivot & no_pivot, np.nan, one) for one in ends)
-        return Interval(*shown, found.level, found.method)
+        ends = np.stack([found.estimate, found.low, found.high])
+        ends[..., self._in_pivot & no_pivot] = np.nan
+        return Interval(ends[0], ends[1], ends[2], found.level, found.method)
 
     def to_pandas(self, *, level: float = 0.95) -> pd.DataFrame:
         """One row a layer, language and kind: probability, low, high (NaN with one item alone).

@@ -25,7 +25,7 @@ import plotly.graph_objects as go
 
 from lensneurons.errors import choose
 from lensneurons.experiments.ablation import UNITS, AblationMatrix
-from lensneurons.experiments.setting_means import SettingMeans, own_cells, setting_means
+from lensneurons.experiments.setting_means import SettingMeans, setting_means
 from lensneurons.plots.labels import capital, entities, escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import MINUS, counted, listing, signed, small_change, with_ends
 from lensneurons.plots.panels import panels
@@ -76,7 +76,7 @@ def ablation_effects(
     end = scale_end(effects, [one[..., 4] for one in details])
     grid = panel_grid(len(details), len(rows), len(columns), controls)
     figure = _panels(matrix, grid, controls)
-    own, names = own_cells(matrix)[cells], _names(rows, columns)
+    own, names = matrix.own_cells[cells], _names(rows, columns)
     for number, numbers in enumerate(details):
         for control in range(1 + controls):
             shown = numbers[..., 4 if control else 1]

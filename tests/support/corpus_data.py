@@ -93,11 +93,15 @@ def unigram() -> Any:
     return _fast(backend, unk_token="<unk>")
 
 
-def whole_words(names: Sequence[str], **special: str) -> Any:
-    """A tokenizer of whole words, none added: spaces belong to no token, unknown words to one."""
+def whole_words(names: Sequence[str], split: str | None = None, **special: str) -> Any:
+    """A tokenizer of whole words, none added: spaces belong to no token, unknown words to one.
+
+    With `split` a token is what stands between two of it.
+    """
     ids = {name: number for number, name in enumerate(names)}
     backend = Tokenizer(models.WordLevel(ids, unk_token=special["unk_token"]))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    by_space = pre_tokenizers.Whitespace()
+    backend.pre_tokenizer = pre_tokenizers.Split(split, "removed") if split else by_space
     return _fast(backend, **special)
 
 

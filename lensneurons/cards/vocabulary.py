@@ -91,6 +91,12 @@ class VocabularyEffect(Shown):
         """``sqrt(2 ln n_tokens)``: about the largest deviation that a random row has."""
         return float(np.sqrt(2 * np.log(max(self.n_tokens, 1))))
 
+    @property
+    def lists(self) -> list[tuple[str, tuple[TokenValue, ...]]]:
+        """What the neuron does (promotes, suppresses, hears), and its tokens where it has some."""
+        names = {"promotes": self.promoted, "suppresses": self.suppressed, "hears": self.heard}
+        return [(name, tokens) for name, tokens in names.items() if tokens]
+
     def to_pandas(self) -> pd.DataFrame:
         """One row a token: direction, rank, id, text, value, deviation.
 

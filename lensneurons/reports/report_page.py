@@ -96,14 +96,6 @@ def report(
     )  # fmt: skip
     values.require_own_cards()
     templates = Path(__file__).parent / "templates"
-    tabs = [
-        {
-            "name": tab.name,
-            "heading": tab.heading,
-            "sections": [(one, one.figure and take_apart(one.figure)) for one in tab.sections],
-        }
-        for tab in make_tabs(values)
-    ]
     template = html_templates("lensneurons.reports", _shown).get_template("page.html.jinja")
     page = template.render(
         title=title,
@@ -111,7 +103,8 @@ def report(
         model=neurons.provenance.model,
         key_numbers=key_numbers(neurons),
         summary=list(find_all(values)),
-        tabs=tabs,
+        tabs=make_tabs(values),
+        take_apart=take_apart,
         told_table=told_table(neurons),
         table=table_data(values),
         cards=[report_card(card) for card in cards],

@@ -127,11 +127,7 @@ class VocabularyEffect(Shown):
 
 
 def promoted_tokens(
-    model: Any,
-    neuron: str,
-    *,
-    k: int = 10,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    model: Any, neuron: str, *, k: int = 10, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> VocabularyEffect:
     """Read the output row of a neuron, and its input column, in the words of the vocabulary.
 
@@ -237,12 +233,7 @@ def _dot(rows: torch.Tensor, direction: torch.Tensor, norm: Any = None) -> Vocab
 
 
 def _strongest(
-    scores: VocabularyScores,
-    ids: np.ndarray,
-    k: int,
-    backend: tokenizers.Tokenizer,
-    *,
-    sign: int = 1,
+    scores: VocabularyScores, ids: np.ndarray, k: int, backend: tokenizers.Tokenizer, sign: int = 1
 ) -> tuple[TokenValue, ...]:
     """The k tokens with the largest (sign 1) or smallest (-1) scores; equal ones by id."""
     values = scores[ids]

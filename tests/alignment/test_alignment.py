@@ -24,7 +24,13 @@ from lensneurons.alignment.responses import (
 )
 from lensneurons.alignment.translation import translation_scorer
 from lensneurons.corpora.corpus import build_corpus
-from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, ProvenanceError
+from lensneurons.errors import (
+    CorpusError,
+    LensNeuronsError,
+    ModelError,
+    ProvenanceError,
+    StorageError,
+)
 from lensneurons.evaluation.generation import Decoding
 from lensneurons.values.files import load_rows, save_rows
 from lensneurons.values.provenance import Provenance
@@ -89,7 +95,10 @@ def test_an_interrupted_call_goes_on_and_ends_the_same(bridge, whole, tmp_path, 
     assert calls == [0, 5, 10, 10, 15]
     assert resumed.rows == whole.rows
     assert SampledResponses.load(tmp_path / "run").rows == whole.rows
-    for other, told in (({"temperature": 0.5}, r"temperature: 1.0, now 0.5\)"), ({}, "corpora: ")):
+    for other, told in (
+        ({"temperature": 0.5}, r"another plan \(temperature: 1.0, now 0.5\)"),
+        ({}, "corpora: "),
+    ):
         corpus = CORPUS if other else CORPUS.head(1)
         with pytest.raises(ProvenanceError, match=told):
             respond(bridge("Llama"), corpus, run_dir=tmp_path / "run", **OPTIONS | other)
@@ -302,8 +311,8 @@ def test_caps_take_from_every_item_alike():
 
 
 def test_shuffled_pairs_are_the_same_texts_half_of_them_turned():
-    answers = product(range(400), (0, 1))
-    rows = [(f"i{n}", "de", f"{n} {k}", float(k), bool(k), True) for n, k in answers]
+    numbers = product(range(400), (0, 1))
+    rows = [(f"i{n}", "de", f"{n} {k}", float(k), bool(k), True) for n, k in numbers]
     pairs = preference_pairs(scored(*rows))
     control = pairs.shuffled(seed=1)
     turned = [new.chosen == old.rejected for new, old in zip(control, pairs, strict=True)]
@@ -350,3 +359,9 @@ def test_files_keep_their_layout_and_values_show_themselves(value, tmp_path):
     assert type(value).__name__ in repr(value)
     assert "German" in value._repr_html_()
     assert len(value.to_pandas()) == len(value)
+    other = ScoredResponses if value is not HAND else SampledResponses
+    with pytest.raises(StorageError, match=f"holds {value.FILE_KIND}, but {other.FILE_KIND}"):
+        other.load(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(StorageError, match="is damaged"):
+        type(value).load(path)

@@ -206,6 +206,16 @@ class ActivationStatistics(Value):
             squares=None if self.squares is None else self.squares[..., places],
         )
 
+    def of_neuron(self, layer: int, neuron: int) -> ActivationStatistics:
+        """The statistics of one neuron; a jackknife over them costs nothing."""
+        at = np.s_[..., layer : layer + 1, neuron : neuron + 1, :]
+        return replace(
+            self,
+            grouped_counts=self.grouped_counts[at],
+            sums=None if self.sums is None else self.sums[at],
+            squares=None if self.squares is None else self.squares[at],
+        )
+
     def resample(self, weights: GroupWeights) -> ActivationStatistics:
         """The counts of a corpus in which group g appears ``weights[g]`` times.
 

@@ -65,8 +65,7 @@ def ablation_effects(
     clustered = order == "clustered" and len(matrix.rows) > 2
     first = matrix.language_order(matrix.classes[top]) if clustered else matrix.rows
     rows = [*first]
-    columns = [k for k in first if k in matrix.languages]
-    columns += [k for k in matrix.languages if k not in first]
+    columns = [k for k in dict.fromkeys([*first, *matrix.languages]) if k in matrix.languages]
     cells = np.ix_([matrix.rows.index(k) for k in rows],
                    [matrix.languages.index(k) for k in columns])  # fmt: skip
     details = [_details(matrix, place, cells) for place in range(len(matrix.classes))]
@@ -167,10 +166,8 @@ def _details(matrix: AblationMatrix, place: int, cells: tuple[np.ndarray, ...]) 
     """Float [row, column, 7]: neurons, effect with its ends, control with its ends."""
     setting = matrix.classes[place]
     effect, control = matrix.interval(setting), matrix.control_interval(setting)
-    sizes = np.broadcast_to(matrix.sizes[place][:, None], effect.estimate.shape)
-    numbers = [sizes, effect.estimate, effect.low, effect.high]
-    numbers += [control.estimate, control.low, control.high]
-    return np.stack([number[cells] for number in numbers], axis=-1)
+    ends = [getattr(one, k) for one in (effect, control) for k in ("estimate", "low", "high")]
+    return np.stack(np.broadcast_arrays(matrix.sizes[place][:, None], *ends), axis=-1)[cells]
 
 
 def _names(rows: list[str], columns: list[str]) -> list[list[str]]:

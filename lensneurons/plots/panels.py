@@ -18,7 +18,6 @@ from plotly.subplots import make_subplots
 from lensneurons.plots.labels import entities
 from lensneurons.plots.numbers import span
 from lensneurons.plots.style import layout_of
-from lensneurons.uncertainty.groups import Interval
 
 ZERO = 0.5  # where a count of 0 stands on a logarithmic axis
 _RATIO = 30  # largest over smallest positive count that a linear axis is good for
@@ -68,13 +67,13 @@ def stack(heights: Sequence[int], *, gap: int, heads: Sequence[str] = ()) -> tup
 
 
 def line_with_band(
-    places: np.ndarray, interval: Interval, *, name: str, look: Look, number: str, **where: Any
+    places: np.ndarray, interval: Any, *, name: str, look: Look, number: str, **where: Any
 ) -> list[go.Scatter]:
     """A line over its band; an error bar if there is a single place.
 
     Args:
         places: float [place], where on the horizontal axis, rising.
-        interval: the numbers [place] and their ends; NaN leaves a gap.
+        interval: an `Interval` or `Change`, the numbers [place] and their ends; NaN leaves a gap.
         name: its entry in the legend and in the hover; escaped by the caller.
         look: colour, dash and symbol.
         number: how the hover writes a number, such as ``".2f"``.
@@ -214,11 +213,10 @@ def on_axis(
     return np.maximum(places, ZERO) if axis["type"] == "log" else places
 
 
-def change_axis(change: Any, title: str) -> dict[str, Any]:
+def change_axis(title: str, *changes: Any) -> dict[str, Any]:
     """A linear axis with some room around changes and 0; whole ticks if there are few."""
-    known = np.concatenate(
-        [np.ravel(one) for one in (change.estimate, change.low, change.high)] + [[0.0]]
-    )
+    ends = [[0.0], *(np.ravel([one.estimate, one.low, one.high]) for one in changes)]
+    known = np.concatenate(ends)
     known = known[np.isfinite(known)]
     low, high = float(known.min()), float(known.max())
     room = 0.12 * (high - low) or 1.0

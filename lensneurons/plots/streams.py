@@ -38,10 +38,9 @@ from lensneurons.plots.panels import (
     Look,
     count_axis,
     line_with_band,
-    shade_layers,
     stack,
 )
-from lensneurons.plots.profile import evidence, profile_lines, require_layers, shaded_parts
+from lensneurons.plots.profile import evidence, profile_lines, require_layers, shade_parts
 from lensneurons.plots.style import frame, language_colour, language_ticks, layer_ticks
 from lensneurons.uncertainty.groups import Interval
 
@@ -126,8 +125,7 @@ def lens_curves(
     figure.update_xaxes(**layer_ticks(curves.n_layers)).update_xaxes(
         title="layer", row=len(heights)
     )
-    spans, findings = shaded_parts(parts)
-    shade_layers(figure, spans, findings, rows=range(1, lines + 1))
+    findings = shade_parts(figure, parts, rows=range(1, lines + 1))
     second = 1 - (_PROFILE + _GAP) / height if lines == 2 else 1.0  # top of the lines
     place = {"orientation": "h", "x": 0, "xanchor": "left", "yanchor": "bottom"}
     figure.update_layout(
@@ -280,8 +278,7 @@ def carry_over(result: CarryOver, parts: LayerParts | None = None) -> go.Figure:
     figure.update_yaxes(title="share", **SHARE_TICKS)
     figure.update_xaxes(**layer_ticks(n_layers))
     figure.update_xaxes(title="patched layer", row=len(groups))
-    spans, findings = shaded_parts(parts)
-    shade_layers(figure, spans, findings, rows=range(1, len(groups) + 1))
+    findings = shade_parts(figure, parts, rows=range(1, len(groups) + 1))
     room = _HEAD if several else 0
     figure.update_layout(hovermode="x unified", legend={"y": 1 + room / height})
     return frame(

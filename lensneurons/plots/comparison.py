@@ -98,9 +98,9 @@ def histogram_change(comparison: Comparison) -> go.Figure:
     figure.add_traces(class_key(kinds, runs=True))
     level_line(figure, 2)
     figure.update_xaxes(dtick=1, range=[-0.6, k + 0.6], showgrid=False)
-    title = {"text": "N, number of languages with p > tau"}
+    figure.update_xaxes(title="N, number of languages with p > tau", row=2)
     below = change_axis("change", change[1:])
-    figure.update_layout(xaxis2={"title": title}, barmode="group", yaxis=axis, yaxis2=below)
+    figure.update_layout(barmode="group", yaxis=axis, yaxis2=below)
     old, new = (int(run[2:].sum()) for run in runs)
     shared = comparison.change(lambda t: t.change_above(2))
     told = f"Neurons above tau in two languages or more: {old:,} before, {new:,} after"
@@ -206,7 +206,8 @@ def class_changes(
         look = Look(CLASS_COLOURS[kind], "solid", CLASS_SYMBOLS[kind])
         _change_line(figure, np.arange(n_layers), change[:, row - 1], kind, look, row)
     figure.update_xaxes(**layer_ticks(n_layers))
-    figure.update_layout(xaxis3={"title": {"text": "layer"}}, hovermode="x unified")
+    figure.update_xaxes(title="layer", row=3)
+    figure.update_layout(hovermode="x unified")
     findings = _part_findings(comparison, spans, names)
     shade_layers(figure, spans, findings, rows=range(1, len(CLASSES) + 1))
     told = evidence(parts) if isinstance(parts, LayerParts) else []
@@ -285,8 +286,8 @@ def checkpoint_series(series: ComparisonSeries) -> go.Figure:
         ticktext=[escape_label(name, _LONGEST) for name in names[::step]],
         range=[-0.3, len(series) + 0.3],
     )
-    title = {"text": "checkpoint (even distances)"}
-    figure.update_layout({f"xaxis{len(heads)}": {"title": title}}, hovermode="x unified")
+    figure.update_xaxes(title="checkpoint (even distances)", row=len(heads))
+    figure.update_layout(hovermode="x unified")
     first, last = plain(series.first, _LONGEST), series.comparisons[-1]
     told = f"Change: neurons of the whole model, less those of the first checkpoint, {first}"
     to = plain(series.names[-1], _LONGEST)

@@ -52,19 +52,13 @@ def steering_curve(curve: SteeringCurve) -> go.Figure:
         number, legend = (".2f", "legend") if row == 1 else (".3f", "legend2")
         traces = line_with_band(alphas, rising, name=name, look=look, number=number, legend=legend)
         figure.add_traces(traces, rows=row, cols=1)
-    from_zero = 0 in curve.alphas
-    if from_zero:
+    if from_zero := 0 in curve.alphas:
         level_line(figure, 2)
-    x = "strength alpha, in means of the language steered toward"
-    y = f"{'change of ' if from_zero else ''}NLL<br>nats a token"
+    figure.update_xaxes(title="strength alpha, in means of the language steered toward", row=2)
+    figure.update_yaxes(title="share of texts", **SHARE_TICKS, row=1)
+    figure.update_yaxes(title=f"{'change of ' if from_zero else ''}NLL<br>nats a token", row=2)
     place = {"orientation": "h", "x": 0, "xanchor": "left", "yanchor": "bottom"}
-    figure.update_layout(
-        xaxis2={"title": {"text": x}},
-        yaxis={"title": {"text": "share of texts"}, **SHARE_TICKS},
-        yaxis2={"title": {"text": y}},
-        legend2={**place, "y": (below + 4) / height},
-        hovermode="x unified",
-    )
+    figure.update_layout(legend2={**place, "y": (below + 4) / height}, hovermode="x unified")
     return frame(figure, _title(curve), _notes(curve), plot_height=height, legend=True)
 
 

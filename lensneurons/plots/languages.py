@@ -104,12 +104,12 @@ def _model_map(neurons: LanguageNeurons) -> go.Figure:
         },
     )
     figure = go.Figure(cells)
-    k = len(languages)
     figure.update_xaxes(title="layer", showgrid=False, **layer_ticks(neurons.n_layers))
-    figure.update_yaxes(title="language", range=[k - 0.5, -0.5], **language_ticks(languages))
+    figure.update_yaxes(title="language", **language_ticks(languages, down=True))
     told = "Each cell: specific and related neurons of a language; a related one counts for several"
     notes = [population_note(neurons), told]
-    return frame(figure, _map_title(neurons), notes, plot_height=min(max(24 * k, 150), 560))
+    height = min(max(24 * len(languages), 150), 560)
+    return frame(figure, _map_title(neurons), notes, plot_height=height)
 
 
 def _map_title(neurons: LanguageNeurons) -> str:
@@ -191,7 +191,6 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
             **language_ticks(neurons.languages),
             "title": "language",
             "domain": [0.03, 1],
-            "range": [-0.5, len(neurons.languages) - 0.5],
         },
         yaxis={
             "type": "category",
@@ -266,8 +265,8 @@ def overlap(
     nothing = np.full((k, k), "not defined: no neurons to share").tolist()
     figure.add_trace(_grey_cells(own, counts, told, "#d3d7de", "sizes"))
     figure.add_trace(_grey_cells(undefined, [["–"] * k] * k, nothing, "#eef0f3", "undefined"))
-    figure.update_xaxes(range=[-0.5, k - 0.5], **language_ticks(languages))
-    figure.update_yaxes(range=[k - 0.5, -0.5], **language_ticks(languages))
+    figure.update_xaxes(**language_ticks(languages))
+    figure.update_yaxes(**language_ticks(languages, down=True))
     if measure == "containment":
         figure.update_xaxes(title="are also neurons of").update_yaxes(title="neurons of")
     note = f"{label}: {_MEASURES[measure][1]}; diagonal: n neurons of the language"
@@ -359,7 +358,7 @@ def neuron_probabilities(
         xshift=6, xref="paper", y=neurons.tau, xanchor="left",
         yanchor="middle", showarrow=False,
     )  # fmt: skip
-    places = {"range": [-0.6, len(p) - 0.4], **language_ticks(neurons.languages)}
+    places = {**language_ticks(neurons.languages), "range": [-0.6, len(p) - 0.4]}
     figure.update_xaxes(title="language", **places)
     top = max(1.0, float(p.max())) * 1.07
     figure.update_yaxes(title="activation probability p", range=[0, top], tickformat=".1f")

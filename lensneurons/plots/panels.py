@@ -37,9 +37,7 @@ class Look(NamedTuple):
 def panels(heads: Sequence[Sequence[str]], **options: Any) -> go.Figure:
     """Empty panels with axes that move together, each with its head above its left corner.
 
-    Args:
-        heads: the head of each panel by row and column; an empty one is not written.
-        options: of plotly's `make_subplots`, such as spacings.
+    `heads` go by row and column; `options` are those of plotly's `make_subplots`, such as spacings.
     """
     texts = [f"<b>{entities(head)}</b>" if head else "" for row in heads for head in row]
     options = {"rows": len(heads), "cols": len(heads[0]), "shared_xaxes": True, **options}
@@ -47,23 +45,18 @@ def panels(heads: Sequence[Sequence[str]], **options: Any) -> go.Figure:
     places = [(r + 1, c + 1) for r, row in enumerate(heads) for c, head in enumerate(row) if head]
     for place, note in zip(places, layout_of(figure).annotations, strict=True):
         subplot: Any = figure.get_subplot(*place)
-        left = subplot.xaxis.domain[0]
-        note.update(x=left, xanchor="left", font={"size": 12})
+        note.update(x=subplot.xaxis.domain[0], xanchor="left", font={"size": 12})
     return figure
 
 
 def stack(heights: Sequence[int], *, gap: int, heads: Sequence[str] = ()) -> tuple[go.Figure, int]:
-    """Empty panels below each other over one horizontal axis, and their height in pixels.
+    """Empty panels below each other over one horizontal axis, and the height of all.
 
-    Args:
-        heights: pixels of each panel.
-        gap: pixels between two of them.
-        heads: what stands above the left corner of each.
+    Heights, and the gap between two panels, are in pixels.
     """
     total = sum(heights) + gap * (len(heights) - 1)
     named = [[head] for head in heads] or [[""]] * len(heights)
-    figure = panels(named, row_heights=[*heights], vertical_spacing=gap / total)
-    return figure, total
+    return panels(named, row_heights=[*heights], vertical_spacing=gap / total), total
 
 
 def line_with_band(
@@ -180,12 +173,7 @@ def part_label(name: str, first: int, last: int) -> str:
 
 
 def count_axis(counts: Int64[np.ndarray, "*places"], title: str) -> dict[str, Any]:
-    """The settings of an axis on which all of `counts` can be read.
-
-    Args:
-        counts: all counts that are drawn on it.
-        title: what is counted.
-    """
+    """The settings of an axis on which all of `counts` can be read; its title says of what."""
     positive = counts[counts > 0]
     most = int(positive.max(initial=1))
     if not positive.size or most <= _RATIO * positive.min():

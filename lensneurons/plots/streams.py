@@ -119,12 +119,10 @@ def lens_curves(
     if has_map:
         part = heights[-1] / height
         figure.add_trace(_lens_map(curves, mapped, rows, part), row=len(heights), col=1)
-        names = {**language_ticks(rows), "range": [len(rows) - 0.5, -0.5]}
-        names["tickfont"] = {"size": 12 if len(rows) <= 19 else 9}
-        figure.update_yaxes(**names, row=len(heights))
-    figure.update_xaxes(**layer_ticks(curves.n_layers)).update_xaxes(
-        title="layer", row=len(heights)
-    )
+        names, font = language_ticks(rows, down=True), {"size": 12 if len(rows) <= 19 else 9}
+        figure.update_yaxes(**names, tickfont=font, row=len(heights))
+    figure.update_xaxes(**layer_ticks(curves.n_layers))
+    figure.update_xaxes(title="layer", row=len(heights))
     findings = shade_parts(figure, parts, rows=range(1, lines + 1))
     second = 1 - (_PROFILE + _GAP) / height if lines == 2 else 1.0  # top of the lines
     place = {"orientation": "h", "x": 0, "xanchor": "left", "yanchor": "bottom"}
@@ -149,22 +147,22 @@ def _mass(curves: LensCurves, kind: LensKind, language: str | None) -> Interval:
     return _of(curves, curves.interval(kind, pooled=language is None), language)
 
 
-def _of(curves: LensCurves, found: Interval, language: str | None) -> Interval:
-    """One language of an interval [layer, language], or a pooled one as it is."""
-    if language is None:
+def _of(curves: LensCurves, found: Interval, chosen: str | list[str] | None) -> Interval:
+    """One language or some of an interval [layer, language], or a pooled one as it is."""
+    if chosen is None:
         return found
-    place = curves.languages.index(language)
+    find = curves.languages.index
+    place = find(chosen) if isinstance(chosen, str) else [find(code) for code in chosen]
     estimate, low, high = (one[:, place] for one in (found.estimate, found.low, found.high))
     return replace(found, estimate=estimate, low=low, high=high)
 
 
 def _lens_map(curves: LensCurves, kind: LensKind, codes: list[str], part: float) -> go.Heatmap:
     """One kind by language and layer; its colour bar is a part of the height."""
-    found, places = curves.interval(kind), [curves.languages.index(code) for code in codes]
-    values, low, high = (one[:, places].T for one in (found.estimate, found.low, found.high))
+    found = _of(curves, curves.interval(kind), codes)
+    values, low, high = found.estimate.T, found.low.T, found.high.T
     few = values.size < 2000
     named = [[entities(full_name(code))] * curves.n_layers for code in codes]
-    bar = {"len": part, "lenmode": "fraction", "y": 0, "yanchor": "bottom", "nticks": 4}
     return go.Heatmap(
         z=values.astype(np.float32),
         zmin=0,
@@ -173,7 +171,7 @@ def _lens_map(curves: LensCurves, kind: LensKind, codes: list[str], part: float)
         hovertext=named if few else None,
         hovertemplate=("%{hovertext}: " if few else "")
         + "%{z:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra></extra>",
-        colorbar=bar,
+        colorbar={"len": part, "lenmode": "fraction", "y": 0, "yanchor": "bottom", "nticks": 4},
         name="by language",
     )
 

@@ -206,22 +206,14 @@ class PanelGrid:
 
     Settings stand side by side, each over its control. If their cells would get too narrow, they
     stand below each other, each beside its control.
-
-    Attributes:
-        stacked: whether settings are below each other.
-        across: panels side by side.
-        down: panels below each other.
-        cell: width of a cell.
-        row: height of a cell.
-        panel: height of a panel.
     """
 
-    stacked: bool
-    across: int
-    down: int
-    cell: float
-    row: float
-    panel: float
+    stacked: bool  # whether settings are below each other
+    across: int  # panels side by side
+    down: int  # panels below each other
+    cell: float  # width of a cell
+    row: float  # height of a cell
+    panel: float  # height of a panel
 
     HEAD = 32  # pixels between panels that are below each other, for the head of the lower one
     GAP = 0.03  # between panels that are side by side, as a share of the width

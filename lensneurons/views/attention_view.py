@@ -79,14 +79,7 @@ class TextAttention:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AttentionView(View):
-    """The attention patterns of one layer, over one or more texts.
-
-    Attributes:
-        texts: the texts and their patterns.
-        layer: the layer.
-        heads: the heads that are shown.
-        model: name of the model.
-    """
+    """The attention patterns of some heads of one layer of a model, over one or more texts."""
 
     texts: tuple[TextAttention, ...]
     layer: int

@@ -82,13 +82,7 @@ class ColouredText:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenView(View):
-    """Texts coloured by the activation of a neuron, or by the mean of several.
-
-    Attributes:
-        texts: the texts, their tokens and values.
-        neurons: the neurons.
-        model: name of the model.
-    """
+    """Texts of a model, coloured by the activation of a neuron, or by the mean of several."""
 
     texts: tuple[ColouredText, ...]
     neurons: NeuronSet

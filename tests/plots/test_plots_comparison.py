@@ -23,6 +23,7 @@ from before_after import (
 from figure_values import (
     TEN,
     a_claim,
+    lines,
     make_lens,
     planted,
     some_claims,
@@ -49,11 +50,6 @@ ENDS = ["change", "low", "high"]
 
 def traces(figure: go.Figure, **wanted: object) -> list:
     return [t for t in figure.data if all(t[name] == value for name, value in wanted.items())]
-
-
-def lines(figure: go.Figure) -> dict[tuple[str, str], go.Scatter]:
-    """Lines that are no bands, by name and vertical axis."""
-    return {(t.name, t.yaxis or "y"): t for t in figure.data if t.type == "scatter" and not t.fill}
 
 
 def counted(run: int) -> np.ndarray:

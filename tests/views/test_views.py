@@ -44,7 +44,7 @@ HOSTILE = (
 
 
 @lru_cache
-def world(number: int = 200) -> dict[str, list[str]]:
+def world(number: int = 60) -> dict[str, list[str]]:
     problems = generate("test", number)
     return {k: [render(problem, k)[0] for problem in problems] for k in LANGUAGES}
 
@@ -70,9 +70,9 @@ def training_texts() -> list[str]:
 
 
 def byte_level() -> Any:
-    from tokenizers import pre_tokenizers
+    from tokenizers import Tokenizer, pre_tokenizers
 
-    backend = byte_tokenizer(bos=False).backend_tokenizer
+    backend = Tokenizer.from_str(byte_tokenizer(bos=False).backend_tokenizer.to_str())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     return fast(backend)
 
@@ -148,7 +148,7 @@ def touched_by_bytes(kind: str, text: str, ids: tuple[int, ...]) -> list[set[int
 @pytest.mark.parametrize("kind", ["demo", "bytes", "fallback", "unigram"])
 def test_the_shown_text_is_the_text_and_no_character_is_cut(kind: str) -> None:
     texts = [text for language in world().values() for text in language]
-    assert len(texts) == 2000
+    assert len(texts) == 600
     for text, read in zip(texts, views.group_tokens(tokenizer(kind), texts), strict=True):
         assert "".join(span.text for span in read.spans) == read.text == text
         ends = {0} | {found.end() for found in regex.finditer(r"\X", text)}

@@ -233,9 +233,13 @@ def test_one_neuron_with_groups_has_clipped_jackknife_intervals() -> None:
     assert np.allclose(low, np.clip(interval.low, 0, 1))
     assert np.allclose(high, np.clip(interval.high, 0, 1))
     assert [row[2] for row in bars.customdata] == pytest.approx(low)
+    sums, squares = np.random.default_rng(0).random((2, 5, 128, 10))
+    whole = replace(statistics, sums=sums, squares=squares)
+    assert np.array_equal(whole.of_neuron(1, 7).mean[0, 0], whole.mean[1, 7])
+    assert whole.of_neuron(1, 7).squares.tolist() == [[squares[1, 7].tolist()]]
 
 
-def test_one_neuron_without_groups_says_so_and_foreign_statistics_are_refused() -> None:
+def test_one_neuron_without_groups_says_so_and_foreign_names_and_statistics_are_refused() -> None:
     one_group = make_statistics(TEN, 5, 128)
     neurons = identify(one_group)
     figure = plots.neuron_probabilities(neurons, "L0N0", statistics=one_group)
@@ -244,12 +248,9 @@ def test_one_neuron_without_groups_says_so_and_foreign_statistics_are_refused() 
         plots.neuron_probabilities(small(), "L0N0", statistics=one_group)
     with pytest.raises(LensNeuronsError, match="give those that they were identified from"):
         plots.neuron_probabilities(small(), "L0N0", statistics=make_statistics(TEN, 4, 128))
-
-
-@pytest.mark.parametrize(("name", "text"), [("12", "write 'L12N345"), ("L5N0", "outside a model")])
-def test_an_unknown_neuron_is_refused(name: str, text: str) -> None:
-    with pytest.raises(LensNeuronsError, match=text):
-        plots.neuron_probabilities(small(), name)
+    for name, told in (("12", "write 'L12N345"), ("L5N0", "outside a model")):
+        with pytest.raises(LensNeuronsError, match=told):
+            plots.neuron_probabilities(small(), name)
 
 
 @pytest.mark.parametrize("measure", ["jaccard", "dice", "containment"])
@@ -351,17 +352,17 @@ def test_labels_show_what_is_there(text: object, shown: str) -> None:
             [1.24, 0.26, -0.034, 0.004, -0.004, 0.0, 0.997, 9.97, -12.3, np.nan],
             "1.2 .26 −.03 .00 .00 .00 1.0 10 −12 –",
         ),
-        (numbers.signed, [1.236, -0.0314, 0.0, -0.0001], "+1.24 −0.031 0.00 0.000"),
+        (
+            numbers.signed,
+            [1.236, -0.0314, 0.0, -0.0001, np.nan],
+            "+1.24 −0.031 0.00 0.000 not defined",
+        ),
     ],
 )
 def test_numbers_are_written_in_little_room(
     write: Callable[[float], str], values: list[float], texts: str
 ) -> None:
     assert " ".join(map(write, values)) == texts
-
-
-def test_a_number_that_is_none_is_not_defined() -> None:
-    assert numbers.signed(np.nan) == "not defined"
 
 
 def test_html_needs_no_network_and_no_cloud(tmp_path: Path) -> None:

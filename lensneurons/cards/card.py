@@ -147,13 +147,7 @@ def neuron_facts(
             f"the statistics (languages, layers, width: {theirs}) are not those that the neurons "
             f"were identified from ({ours})"
         )
-    at = (slice(layer, layer + 1), slice(neuron, neuron + 1))
-    alone = replace(  # a jackknife over one neuron costs nothing
-        statistics,
-        grouped_counts=statistics.grouped_counts[(slice(None), *at)],
-        sums=None if statistics.sums is None else statistics.sums[at],
-        squares=None if statistics.squares is None else statistics.squares[at],
-    )
+    alone = statistics.of_neuron(layer, neuron)
     mean = None if alone.sums is None else _by_language(alone.languages, alone.mean[0, 0])
     try:
         found = jackknife(alone, lambda drawn: drawn.probability[0, 0])

@@ -16,9 +16,8 @@ l, and d_mlp neurons a layer,
 
     expected |A & B|  =  sum_l |A_l| |B_l| / d_mlp                  the hypergeometric mean
 
-The standard deviation is exact too: Hoeffding's for a sum over a random permutation, which is the
-hypergeometric one for sets. Containment and Dice are proportional to |A & B|, so their expected
-values are exact. The Jaccard index is given at the expected |A & B|, a hair below its mean.
+The standard deviation is exact too (Hoeffding's for a sum over a random permutation), and so are
+the expected containment and Dice. The Jaccard index is given at the expected |A & B|.
 
 >>> first, second = ln.identify(mgsm), ln.identify(msvamp)              # doctest: +SKIP
 >>> ln.comparison.stability(first, second).to_pandas()                              # doctest: +SKIP

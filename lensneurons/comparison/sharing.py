@@ -16,9 +16,8 @@ the last in twenty bins with as many new pairs each. With m_s pairs, w_s of them
                      permuted within every stratum
 
 Neurons of many languages are shared by definition, hence M. A language joins what it is close to,
-such as the neurons of its kin, hence p before. Independent noise in every p of the published
-Mistral-7B counts has an excess of -0.010, four standard errors, where pairs are matched by N alone,
-and -0.003 to 0.000 +- 0.002 here.
+such as the neurons of its kin, hence p before: independent noise in every p of the published
+Mistral-7B counts has an excess of -0.010 where pairs are matched by N alone, of 0.000 here.
 
 Two nulls, for two questions:
 

@@ -23,9 +23,8 @@ Control draws are spread over the items: the first item meets the first draw, th
 second, and so on. So 20 draws cost one pass over the texts instead of 20, and the interval over
 items includes the spread over draws.
 
-The batches of a cell depend on that cell alone: a matrix that was interrupted resumes cell by cell
-and ends with the same bits. All effects are kept by text, and one bootstrap over items draws all
-cells, their controls and every summary together.
+A matrix that was interrupted resumes cell by cell and ends with the same bits. One bootstrap over
+items draws all cells, their controls and every summary together.
 
 >>> matrix = ln.ablation_matrix(model, corpus, neurons)                  # doctest: +SKIP
 >>> matrix.cells("specific"), matrix.selectivity(), matrix.summary()     # doctest: +SKIP

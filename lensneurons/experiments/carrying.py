@@ -21,21 +21,17 @@ With p_o the probability of outcome o,
     language carried  share(both) + share(language)      the source's language, either answer
     covered           sum of p over the outcomes: where it is small, the shares are about little
 
-After the last layer the target says what the source itself would say, by construction; in the first
-layers, what it would have said anyway. The finding is where each of the two shares turns. An answer
-that is carried in layers where the language is not yet has a form that serves both languages
-(Dumas et al. 2024, "Separating Tongue from Thought", arXiv 2411.08745).
+After the last layer the target says what the source would say, by construction. The finding is
+where each of the two shares turns: an answer that is carried where the language is not yet has a
+form that serves both languages (Dumas et al. 2024, arXiv 2411.08745).
 
 `answer_pairs` makes pairs of a parallel corpus. The cut decides what is measured:
 
     ``"thing"``   after the digits after the last "=": "16 + 26 = 42| apples". The last position is
-                  a digit, the same in every language, so the language that is carried comes from
-                  the text before it. The answer is what is counted.
-    ``"result"``  before those digits: "16 + 26 = |42". The model has to compute the result from
-                  the operands; digits have no language.
+                  a digit, so the language that is carried comes from the text before it.
+    ``"result"``  before those digits: "16 + 26 = |42". Digits have no language.
     ``"word"``    before the number word of the demo's last sentence: "The answer is| forty-two".
-                  The result stands in the text as digits. But the last position is a word of the
-                  source's language, which carries the language from the first layer on.
+                  The last position is a word, which carries its language from the first layer on.
     ``"number"``  before the last number of any corpus's responses, such as MGSM's.
 
 Items without such a place are left out (Swahili ones go on "42, so ..."). Where both languages
@@ -52,10 +48,9 @@ not carried there either is not missing for want of a shared form.
 By default only the next token is asked about. Later tokens of an answer are predicted at positions
 of the target where nothing was put in, so they follow the target (``asked="all"`` shows it).
 
-What this does not show: that the model itself carries an answer this way. Later layers also read
-the target at all other positions, which can outweigh what was put in. Nor that two answers mean one
-concept: the corpus says that they are translations, and what precedes the answer (prompt, names,
-operands) differs between A and B as well.
+What this does not show: that the model itself carries an answer this way: later layers also read
+the target at all other positions. Nor that two answers mean one concept: what precedes the answer
+(prompt, names, operands) differs between A and B as well.
 """
 
 from __future__ import annotations

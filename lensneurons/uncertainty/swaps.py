@@ -16,10 +16,8 @@ Where p moves from far below the bar to far above it, a pool with a third of the
 still shows the whole change, so the largest effects would get p-values near 0.4.
 
 Intervals of the same changes are those of the jackknife (`lensneurons.uncertainty.groups`), with
-the same group left out before and after. A bootstrap of few groups is too short, and its draws,
-noisier than the corpus, move neurons over the bar that the corpus does not. Simulated
-(tests/comparison/test_before_after.py), 95 % intervals of ten groups hold the truth in 97 to 98 %
-of corpora: rather too long, since single neurons cross the bar.
+the same group left out before and after. Simulated (tests/comparison/test_before_after.py), 95 %
+intervals of ten groups hold the truth in 97 to 98 % of corpora: rather too long.
 
 What this does not show: with G groups no one-sided p-value is below ``1 / 2^G`` (0.05 needs five
 groups); and a small p speaks against "nothing changed", not for a cause.

@@ -12,11 +12,10 @@ adds up to 1. The tokens are named by the whole characters that they touch (`cha
 >>> texts = ["She has 3 apples.", "小明有3个苹果。"]                        # doctest: +SKIP
 >>> ln.views.attention(model, texts, 2, labels=["en", "zh"]).save("a.html")   # doctest: +SKIP
 
-CircuitsVis's own display asks a web address first and then loads its code from a server. Here its
-bundle (one file of the installed package, 1.3 MB) is put into the page once, as it is, and its
-component ``AttentionHeads`` draws every text. It writes token names on a canvas, so they are never
-read as HTML. In the script they are JSON without any ``<``, so no text can end it. The drawing has
-dark axes on white, also in a dark notebook. The kind of view is Vig's (2019, arXiv 1906.05714).
+CircuitsVis's own display loads its code from a server. Here its bundle (one file of the installed
+package, 1.3 MB) is put into the page once, and its component ``AttentionHeads`` draws every text.
+It writes token names on a canvas, and in the script they are JSON without any ``<``, so no text
+acts as HTML. The kind of view is Vig's (2019, arXiv 1906.05714).
 
 What this does not show: what the model uses. A large weight on a token is no proof that the token
 matters (Jain and Wallace 2019, arXiv 1902.10186); the first token often gets what a head has left

@@ -12,11 +12,9 @@ tokens that touch it. One scale, centred on zero, serves all texts of a view.
 >>> ln.views.tokens(model, texts, "L3N17", labels=["en", "zh"])           # doctest: +SKIP
 >>> ln.views.tokens(model, texts, neurons["zh"]).save("zh.html")          # doctest: +SKIP
 
-The colours are those of changes in figures: orange above zero, blue below, nothing at zero. They
-lie over the page with an opacity that grows with the magnitude, so the text keeps its own colour
-and its contrast on a light and on a dark ground. A line under the text says the same without
-colour: solid above zero, dotted below, thicker with the magnitude. Colours stand in the style of
-each span, where no notebook's clean-up loses them. There is no JavaScript.
+The colours are those of changes in figures: orange above zero, blue below. Their opacity grows with
+the magnitude, so the text keeps its contrast on a light and on a dark ground. A line under the text
+says the same without colour: solid above zero, dotted below. There is no JavaScript.
 
 What this does not show: why the neuron is active, or what follows from it. The tokens that the
 tokenizer adds (BOS) stand for no character; their values are named below the text and do not set

@@ -46,6 +46,7 @@ from lensneurons.models.forward import (
     to_device,
     watching,
 )
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite
 from lensneurons.shapes import GroupedLayers, GroupWeights, LayerSums
 from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
@@ -168,6 +169,7 @@ class RunFolder:
         return Path(self.folder or ".") / "languages" / f"{language}.safetensors"
 
 
+@runs_model
 def collect(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

@@ -14,6 +14,7 @@ import torch
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.forward import to_device, watching
+from lensneurons.models.running import runs_model
 from lensneurons.shapes import NeuronIndices, RecordedActivation
 from lensneurons.tokens.batches import make_batch
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lensneurons.corpora.corpus import ParallelCorpus
 
 
+@runs_model
 def record_activations(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

@@ -33,6 +33,7 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
 from lensneurons.models.forward import has_hooks, least_logits, to_device
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.shapes import FlatNeurons, LayerSums, Logits, TokenIds
@@ -142,6 +143,7 @@ class Importance(Value):
         return Overview(repr(self), ("language", "largest"), rows)
 
 
+@runs_model
 def importance(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

@@ -39,6 +39,7 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.interventions.editing import ablate
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, flat_index
@@ -341,6 +342,7 @@ def _ends(interval: Ends | None, language: str, form: Callable[[float], str]) ->
     return f"[{', '.join(map(form, interval[language]))}]"
 
 
+@runs_model
 def describe(
     model: Any,
     neurons: LanguageNeurons,
@@ -397,6 +399,7 @@ def describe(
     return card
 
 
+@runs_model
 def describe_all(
     model: Any,
     neurons: LanguageNeurons,

@@ -34,6 +34,7 @@ from jaxtyping import Float, Float64
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError
 from lensneurons.models.forward import to_device
+from lensneurons.models.running import runs_model
 from lensneurons.shapes import AttentionMask, TextNumbers, TokenIds
 from lensneurons.tokens.batches import PaddingSide, make_batch
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
@@ -172,6 +173,7 @@ def _require_same_texts(before: CorpusNLL, after: CorpusNLL) -> None:
         raise ProvenanceError("the two counted other tokens of the same texts")
 
 
+@runs_model
 def nll(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

@@ -81,6 +81,7 @@ from lensneurons.interventions.patching import Put, putting, read_source, residu
 from lensneurons.models.family import context_length
 from lensneurons.models.forward import to_device
 from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.registry import ANSWER_SPANS, load_registered
 from lensneurons.shapes import TokenIds
@@ -463,6 +464,7 @@ class _Row(NamedTuple):
     questions: list[tuple[int, int, int]]
 
 
+@runs_model
 def carry_over(
     model: Any,
     pairs: Sequence[PatchPair],

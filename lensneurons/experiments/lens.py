@@ -62,6 +62,7 @@ from lensneurons.evaluation.likelihood import LOGITS, fitting, require_predicted
 from lensneurons.interventions.patching import residual_name
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import least_logits, to_device
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import probe_tokens
 from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.characters import token_texts
@@ -308,6 +309,7 @@ class LensCurves(Value):
         return Overview(title, ("layer", *self.kinds), rows)
 
 
+@runs_model
 def logit_lens(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

@@ -41,6 +41,7 @@ from jaxtyping import Bool
 from lensneurons.activations.recording import ActivationDraws, record_activations
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, ModelError, choose
+from lensneurons.models.running import reserved
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import Activation, CountedMask, NeuronIndices, NeuronScores
@@ -306,7 +307,7 @@ def changing(
             hooks.append((site.pre[layer].replace("hook_pre", "hook_pre_linear"), hook.keep_linear))
         hooks.append((site.post[layer], hook))
     require_hooks(model, [name for name, _ in hooks])
-    with model.hooks(fwd_hooks=hooks):
+    with reserved(model), model.hooks(fwd_hooks=hooks):
         yield
 
 

@@ -38,6 +38,7 @@ from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.interventions.editing import require_fit, require_hooks
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
+from lensneurons.models.running import reserved
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import AttentionMask, FlatNeurons, TokenIds
@@ -242,5 +243,5 @@ def putting(model: Any, puts: Mapping[str, Put]) -> Iterator[None]:
         ModelError: the model lacks a hook.
     """
     require_hooks(model, list(puts))
-    with model.hooks(fwd_hooks=list(puts.items())):
+    with reserved(model), model.hooks(fwd_hooks=list(puts.items())):
         yield

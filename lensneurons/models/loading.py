@@ -13,6 +13,9 @@ This package is the only one that knows how TransformerLens is built.
 
 from __future__ import annotations
 
+import copy
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +23,7 @@ import torch
 
 from lensneurons.errors import ModelError, choose
 from lensneurons.models.adapters import add_adapter
+from lensneurons.models.identity import remember_tokenizer
 from lensneurons.models.sites import neuron_site
 
 if TYPE_CHECKING:
@@ -28,6 +32,14 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
+# What wrappers put in front of the names of weights, and who does.
+WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "module.": "DataParallel",
+    "_fsdp_wrapped_module.": "FSDP",
+    "base_model.model.": "PEFT",
+    "model._orig_mod.": "torch.compile",
+}
 
 
 def load_model(
@@ -38,6 +50,7 @@ def load_model(
     revision: str | None = None,
     local_files_only: bool = False,
     adapter: str | Path | None = None,
+    adapter_revision: str | None = None,
 ) -> Any:
     """Load a causal language model as a TransformerLens ``TransformerBridge`` with raw weights.
 
@@ -54,11 +67,13 @@ def load_model(
             in it), a name on the hub, or, for ``"demo"``, one that comes with this package:
             ``"zh-de"``, ``"sw-th"`` or ``"all"``, with a step behind it for a checkpoint
             (``"zh-de/100"``). Needs the extra ``align``.
+        adapter_revision: branch, tag or commit of the adapter on the hub.
 
     Raises:
-        ModelError: no such model, folder or adapter, files missing in it, or an architecture
-            without dense MLP neurons (mixture of experts, state-space models).
+        ModelError: no such model, folder, adapter or device; files or weights missing in it; or an
+            architecture without dense MLP neurons (mixture of experts, state-space models).
     """
+    place = _device(device)
     hugging_face, tokenizer, name = read_model(
         name_or_path,
         dtype=_torch_dtype(dtype),
@@ -66,8 +81,9 @@ def load_model(
         local_files_only=local_files_only,
     )
     if adapter is not None:
-        hugging_face = add_adapter(hugging_face, name, adapter, local_files_only)
-    model = _bridge(name, hugging_face, tokenizer, device)
+        hugging_face = add_adapter(hugging_face, name, adapter, local_files_only, adapter_revision)
+    model = _bridge(name, hugging_face, copy.deepcopy(tokenizer), place)
+    remember_tokenizer(model, tokenizer)
     neuron_site(model)
     if adapter is not None:
         model.cfg.model_name = f"{name} + {adapter}"
@@ -84,10 +100,11 @@ def read_model(
     """Read a causal language model as Hugging Face has it, by the rules of `load_model`.
 
     Returns:
-        The model, in evaluation mode; its tokenizer; the name that it goes by.
+        The model, in evaluation mode; its tokenizer; the name that it goes by. Of a model that
+        also reads pictures or sound, the part that reads text.
 
     Raises:
-        ModelError: no such model or folder, or files missing in it.
+        ModelError: no such model or folder, or files or weights missing in it.
     """
     source = _find(name_or_path, local_files_only)
     hugging_face, tokenizer = _read(source, _torch_dtype(dtype), revision, local_files_only)
@@ -120,39 +137,147 @@ def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return getattr(torch, choose(dtype, ("float32", "float16", "bfloat16", "float64"), "dtype"))
 
 
+def _device(device: str | torch.device | None) -> torch.device:
+    """The device that was asked for; raise where there is none such."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(
+            f"device={str(device)!r} cannot be used here: {_first_sentence(error)}; give 'cpu', or "
+            "a device of this machine"
+        ) from error
+    if place.type == "meta":
+        raise ModelError("device='meta' holds no weights, so nothing can be computed on it")
+    return place
+
+
 def _read(
     source: str, dtype: torch.dtype, revision: str | None, local_files_only: bool
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """The Hugging Face model, in evaluation mode, and its tokenizer."""
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    options: dict[str, Any] = {"revision": revision} if revision else {}
+    # False, not the default: the default asks on the terminal whether to run a model's own code.
+    options: dict[str, Any] = {"trust_remote_code": False}
+    options |= {"revision": revision} if revision else {}
     options["local_files_only"] = local_files_only or Path(source).is_dir()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused below
+            **options,
+        )
+    except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers
         where = "the folder" if Path(source).is_dir() else "the hub or its local cache"
         raise ModelError(
             f"{source!r} could not be loaded from {where}: {_first_sentence(error)}. "
             "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
         ) from error
-    return model.eval(), tokenizer
+    _require_complete(source, model, report)
+    return _text_model(model).eval(), tokenizer
+
+
+def _require_complete(source: str, model: Any, report: Mapping[str, Any]) -> None:
+    """Raise unless every weight came from the file, and every weight of its blocks was used.
+
+    Hugging Face fills missing weights with random numbers. It leaves out weights that the model has
+    no place for: those of another head change nothing, but a bias or an adapter within the blocks
+    does.
+    """
+    missing, unread = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if report["mismatched_keys"]:
+        name, given, wanted = min(report["mismatched_keys"])
+        raise ModelError(
+            f"{source!r} holds {name} as {list(given)}, but by its config.json it is "
+            f"{list(wanted)}: the two are not of one model"
+        )
+    if missing:
+        prefix = next((p for p in WRAPPERS if unread and unread[0].startswith(p)), None)
+        advice = (
+            f"the names in the file begin with {prefix!r}, the mark of {WRAPPERS[prefix]}: save "
+            "the model that is wrapped, not its wrapper"
+            if prefix
+            else "without them Hugging Face fills in random numbers: save the whole model again "
+            "(save_pretrained)"
+        )
+        raise ModelError(f"{source!r} lacks {_some(missing)} of the model's weights; {advice}")
+    blocks = {_block(name) for name, _ in model.named_parameters()} - {""}
+    own = {_in_block(name) for name, _ in model.named_parameters()}
+    further = {_block(key) for key in unread} - blocks
+    # Blocks of another make predict several tokens and may go; blocks like ours are lost layers.
+    alike = {b for b in further if {_in_block(k) for k in unread if _block(k) == b} <= own}
+    if lost := [key for key in unread if _block(key) in blocks | (alike - {""})]:
+        raise ModelError(
+            f"{source!r} holds {_some(lost)} for which {type(model).__name__} has no place: the "
+            "numbers would be those of another model. Correct config.json; merge an adapter "
+            "(merge_and_unload) before save_pretrained"
+        )
+
+
+def _block(key: str) -> str:
+    """The block that a weight stands in: ``model.layers.3`` of ``model.layers.3.mlp.x.weight``."""
+    found = re.match(r"(.*?\.\d+)\.", key)
+    return found[1] if found else ""
+
+
+def _in_block(key: str) -> str:
+    """The rest of the name: ``mlp.x.weight``."""
+    return key.removeprefix(f"{_block(key)}.")
+
+
+def _some(names: list[str]) -> str:
+    """The first three of some names and how many they are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _text_model(model: Any) -> Any:
+    """The part of a model that reads and writes text, on the same weights.
+
+    TransformerLens takes a model with a vision tower for one that needs an image processor, and
+    installs packages to read it.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = model.config.get_text_config(decoder=True)
+    if config is model.config:
+        return model
+    try:
+        with torch.device("meta"):
+            text = AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise ModelError(
+            f"{type(model).__name__} has no language model of its own that transformers knows: "
+            f"{_first_sentence(error)}"
+        ) from error
+    text.config.architectures = [type(text).__name__]
+    setattr(text, text.base_model_prefix, model.get_decoder())
+    text.set_output_embeddings(model.get_output_embeddings())
+    text.generation_config = model.generation_config
+    if left := [name for name, weight in text.named_parameters() if weight.is_meta]:
+        raise ModelError(
+            f"{type(model).__name__} keeps {_some(left)} elsewhere than {type(text).__name__}, so "
+            "its language model cannot be taken out of it"
+        )
+    return text
 
 
 def _first_sentence(error: BaseException) -> str:
     """What went wrong, without the advice that follows it."""
-    return " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+    text = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
-def _bridge(
-    source: str, hugging_face: Any, tokenizer: Any, device: str | torch.device | None
-) -> Any:
+def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device) -> Any:
     """The bridge over a loaded model, on its device."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     hugging_face = hugging_face.to(place)
     try:
         return TransformerBridge.boot_transformers(
@@ -162,7 +287,7 @@ def _bridge(
             device=place,
             dtype=next(hugging_face.parameters()).dtype,
         )
-    except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # what it cannot bridge ends anywhere in its adapters
         raise ModelError(
             f"TransformerLens cannot bridge {source!r} ({type(hugging_face).__name__}): "
             f"{_first_sentence(error)}. Supported are its dense causal language models: Llama, "

@@ -35,7 +35,7 @@ import torch
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.family import context_length, input_device, model_family
 from lensneurons.models.identity import original_tokenizer
-from lensneurons.models.running import runs_model
+from lensneurons.models.running import require_finite, runs_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -259,13 +259,14 @@ def write_batch(
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
     noise = [_Noise(seeds, decoding.temperature)] if decoding.temperature else []
+    processors: list[Any] = [_finite, *noise]
     with _plain_decoding(model.original_model):
         written = model.original_model.generate(
             tokens.to(input_device(model)),
             attention_mask=mask.to(input_device(model)),
             max_new_tokens=new_tokens,
             do_sample=False,
-            logits_processor=noise,
+            logits_processor=processors,
             eos_token_id=ends or None,
             pad_token_id=pad,
         )
@@ -288,6 +289,12 @@ def _plain_decoding(hugging_face: Any) -> Iterator[None]:
         yield
     finally:
         hugging_face.generation_config = saved
+
+
+def _finite(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """The logits as they are; raise where the model computed none (their argmax would be id 0)."""
+    require_finite(scores, "the logits")
+    return scores
 
 
 class _Noise:

@@ -34,7 +34,7 @@ from jaxtyping import Float, Float64
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError
 from lensneurons.models.forward import to_device
-from lensneurons.models.running import runs_model
+from lensneurons.models.running import require_finite, runs_model
 from lensneurons.shapes import AttentionMask, TextNumbers, TokenIds
 from lensneurons.tokens.batches import PaddingSide, make_batch
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
@@ -264,6 +264,7 @@ def text_scorer(
         mask = batch.attention_mask if padding_side == "left" else None
         losses = token_nll(model, batch.tokens, mask).cpu().double()
         losses = losses.masked_fill(~batch.predicted, 0.0)
+        require_finite(losses, "the log-probabilities")
         return losses.sum(1).numpy(), batch.predicted.sum(1).numpy()
 
     return score

@@ -81,7 +81,7 @@ from lensneurons.interventions.patching import Put, putting, read_source, residu
 from lensneurons.models.family import context_length
 from lensneurons.models.forward import to_device
 from lensneurons.models.identity import original_tokenizer
-from lensneurons.models.running import runs_model
+from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.registry import ANSWER_SPANS, load_registered
 from lensneurons.shapes import TokenIds
@@ -588,4 +588,5 @@ def _log_probabilities(model: Any, ids: TokenIds, batch: list[_Row]) -> np.ndarr
     rows, places, tokens = torch.tensor(asked).T.to(logits.device)
     chosen = logits[rows, places].double()
     said = chosen.gather(-1, tokens[:, None])[:, 0] - chosen.logsumexp(-1)
+    require_finite(said, "the log-probabilities")
     return said.cpu().numpy()

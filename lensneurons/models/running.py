@@ -3,11 +3,13 @@
 In training mode dropout makes every number a draw; within an autocast region the numbers are those
 of another dtype than the provenance says; and another thread's hooks act on whoever runs the model.
 `runs_model` keeps the three away from every function that runs one, and `reserved` keeps a model
-for the thread that has edits on it.
+for the thread that has edits on it. `require_finite` refuses what half precision overflows into:
+NaN is not above 0, so an overflowing neuron would count as silent.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +43,30 @@ def runs_model(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return run
+
+
+def require_finite(values: torch.Tensor, what: str) -> None:
+    """Raise if numbers that a model computed are not finite.
+
+    Args:
+        values: any shape. One sum is made first, so that the check costs one pass.
+        what: names them in the message.
+
+    Raises:
+        ModelError: there are infinite values or NaN; says how many, and what to do.
+    """
+    if math.isfinite(float(values.detach().sum(dtype=torch.float64))):
+        return
+    finite = torch.isfinite(values)
+    if finite.all():
+        return
+    share = 1 - float(finite.double().mean())
+    dtype = str(values.dtype).removeprefix("torch.")
+    raise ModelError(
+        f"{share:.2%} of {what} are infinite or not a number ({dtype}), and would count as silent: "
+        "half precision overflows, so load the model with dtype='bfloat16' or 'float32'; in "
+        "float32 its weights are damaged"
+    )
 
 
 @contextmanager

@@ -62,7 +62,8 @@ def add_adapter(
     options |= {"revision": revision} if revision else {}
     refusal = f"adapter {str(adapter)!r} does not fit {name!r} or could not be read"
     try:
-        with quiet():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PEFT warns of is refused below
             adapted = PeftModel.from_pretrained(hugging_face, source, **options).eval()
             _require_all_used(adapted, source, options)
             wanted = _probe_logits(adapted)

@@ -61,11 +61,9 @@ def require_finite(values: torch.Tensor, what: str) -> None:
     if finite.all():
         return
     share = 1 - float(finite.double().mean())
-    dtype = str(values.dtype).removeprefix("torch.")
     raise ModelError(
-        f"{share:.2%} of {what} are infinite or not a number ({dtype}), and would count as silent: "
-        "half precision overflows, so load the model with dtype='bfloat16' or 'float32'; in "
-        "float32 its weights are damaged"
+        f"{share:.2%} of {what} are infinite or not a number: half precision overflows, so load "
+        "the model with dtype='bfloat16' or 'float32'; in float32 its weights are damaged"
     )
 
 

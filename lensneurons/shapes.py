@@ -18,17 +18,11 @@ Array = np.ndarray
 Tensor = torch.Tensor
 
 # Statistics of a model over a corpus
-GroupedCounts = Int64[Array, "group layer neuron language"]
-GroupedTokens = Int64[Array, "group language"]
 Counts = Int64[Array, "layer neuron language"]
 Sums = Float64[Array, "layer neuron language"]
 Tokens = Int64[Array, "language"]
 GroupWeights = Int64[Array, "group"]
 Probabilities = Float64[Array, "layer neuron language"]
-LanguageRows = Float64[Array, "language layer neuron"]
-
-# Running totals of one language
-GroupedLayers = Int64[Array, "group layer neuron"]
 LayerSums = Float64[Array, "layer neuron"]
 
 # One value a neuron
@@ -36,21 +30,11 @@ NeuronScores = Float64[Array, "layer neuron"]
 NeuronNumbers = Int64[Array, "layer neuron"]
 NeuronMask = Bool[Array, "layer neuron"]
 FlatNeurons = Int64[Array, "neurons"]
-
 Memberships = Bool[Array, "layer neuron language"]
 
-# One value a pair of languages
-LanguageCounts = Int64[Array, "row column"]
+# One value a pair of languages; class counts of a layer
 LanguageMatrix = Float64[Array, "row column"]
-
-
-# One value a layer
-LayerCounts = Int64[Array, "layer"]
 LayerProfile = Int64[Array, "layer kind"]
-LayerFeatures = Float64[Array, "layer feature"]
-SegmentCosts = Float64[Array, "first stop"]
-BoundaryDraws = Int64[Array, "draw 3"]
-Histogram = Int64[Array, "languages_above"]
 
 # Tokens and activations of one batch
 TokenIds = Int64[Tensor, "batch pos"]
@@ -61,11 +45,6 @@ Logits = Float[Tensor, "batch pos vocabulary"]
 
 # Chosen neurons of one layer
 NeuronIndices = Int64[Tensor, "neurons"]
-RecordedActivation = Float[Tensor, "token neurons"]
-
-# One layer of one batch, reduced over tokens
-RowCounts = Int64[Array, "batch d_mlp"]
-NeuronSums = Float64[Array, "d_mlp"]
 
 # An encoded corpus, flat
 TextNumbers = Int[Array, "texts"]

@@ -50,3 +50,11 @@ def bridge(model_folder: Callable[..., Path]) -> Callable[..., Any]:
     from lensneurons.models.loading import load_model
 
     return lru_cache(lambda architecture: load_model(model_folder(architecture), device="cpu"))
+
+
+@pytest.fixture
+def own(model_folder: Callable[..., Path]) -> Any:
+    """A Llama of the test's own, to be changed."""
+    from lensneurons.models.loading import load_model
+
+    return load_model(model_folder("Llama"), device="cpu")

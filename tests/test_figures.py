@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from html import unescape
+from importlib.resources import files
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 import pytest
 from before_after import PARTS
 from figure_values import (
@@ -41,8 +42,10 @@ from figure_values import (
 from lensneurons import plots
 from lensneurons.comparison.paper_claims import NAN, Claims, claims
 from lensneurons.comparison.series import ComparisonSeries
+from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.parts import LayerParts, divide_layers
 from lensneurons.values.provenance import Provenance
 
 OF_NEURONS: dict[str, Callable[[LanguageNeurons], go.Figure]] = {
@@ -139,16 +142,43 @@ def test_themes_keep_the_data_and_nothing_shares_state(name: str) -> None:
     before = json.loads(light.to_json())
     assert json.loads(dark.to_json())["data"] == before["data"]
     light.update_layout(title_text="changed", template_layout_font_size=40)
-    assert json.loads(ORDINARY[name]().to_json()) == before
-    assert plots.in_theme(ORDINARY[name](), "dark").to_json() == dark.to_json()
+    again = ORDINARY[name]()
+    assert json.loads(again.to_json()) == before
+    assert plots.in_theme(again, "dark").to_json() == dark.to_json()
 
 
-def test_importing_the_figures_changes_nothing_in_plotly() -> None:
-    code = (
-        "import plotly.io as io; before = [*io.templates], io.templates.default; "
-        "import lensneurons.plots; assert before == ([*io.templates], io.templates.default)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_the_templates_of_plotly_stay_as_plotly_ships_them() -> None:
+    shipped = {path.stem for path in files("plotly").joinpath("package_data/templates").iterdir()}
+    assert {*pio.templates} - {"none"} == shipped
+    assert pio.templates.default == "plotly"
+
+
+SHADED: dict[str, Callable[[LayerParts, int], go.Figure]] = {
+    "neurons": lambda parts, layers: plots.layer_profile(with_parts()[0], parts),
+    "comparison": lambda parts, layers: plots.class_changes(wobbly(TEN, layers), parts),
+    "curves": lambda parts, layers: plots.lens_curves(make_lens(layers=layers), parts=parts),
+    "result": lambda parts, layers: plots.carry_over(
+        make_carry(turning()[np.arange(layers) % 12]), parts
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHADED)
+def test_parts_are_shaded_where_found_and_refused_where_they_do_not_fit(name: str) -> None:
+    _, parts = with_parts()
+    found = SHADED[name](parts, 14)
+    spans = {(shape.x0 + 0.5, shape.x1 - 0.5) for shape in found.layout.shapes if shape.fillcolor}
+    assert spans == set(parts.boundaries)
+    second = found.layout.meta["findings"][1]
+    assert re.match("2  shared semantic space reasoning[:,] layers 3–7", second)
+    lost = SHADED[name](replace(parts, found=False), 14)
+    assert not [shape for shape in lost.layout.shapes if shape.fillcolor]
+    assert "criteria fail" in subtitle(lost)
+    other = f"of a model of 14 layers, the {name} of one of 3"
+    if name == "neurons":
+        parts, other = divide_layers(small(), shuffles=50), "these parts are of another profile"
+    with pytest.raises(LensNeuronsError, match=other):
+        SHADED[name](parts, 3)
 
 
 @pytest.mark.parametrize("name", OF_NEURONS)

@@ -18,6 +18,7 @@ import pages
 import pytest
 from bs4 import BeautifulSoup
 from IPython.core.interactiveshell import InteractiveShell
+from nbclient.exceptions import CellExecutionError
 from notebook_tools import Page
 from tiny import tiny_corpus
 
@@ -319,18 +320,16 @@ def test_the_page_reader_sees_what_a_page_would_load() -> None:
     assert hosts == ["a.example", "b.example", "c.example", "d.e", "f.example"]
 
 
-def test_an_exception_in_a_cell_is_an_error(tmp_path: Path) -> None:
-    from nbclient.exceptions import CellExecutionError
-
-    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
-    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
-        tools.execute(broken, tmp_path)
-
-
-def test_the_kernel_reaches_no_network(tmp_path: Path) -> None:
-    from nbclient.exceptions import CellExecutionError
-
-    code = "import urllib.request\n\nurllib.request.urlopen('http://127.0.0.1:9')"
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("from urllib.request import *\n\nurlopen('http://127.0.0.1:9')", "SocketBlockedError"),
+    ],
+)
+def test_an_exception_and_a_request_in_a_cell_are_errors(
+    code: str, error: str, tmp_path: Path
+) -> None:
     cells = [nbformat.v4.new_code_cell(source) for source in (tools.NO_NETWORK, code)]
-    with pytest.raises(CellExecutionError, match="SocketBlockedError"):
+    with pytest.raises(CellExecutionError, match=error):
         tools.execute(nbformat.v4.new_notebook(cells=cells), tmp_path)

@@ -1,23 +1,38 @@
-"""Every value of the experiments and the cards: saved, loaded, frozen, shown, and as an xarray."""
+"""Every value of the package: saved, loaded, frozen, shown, and as an xarray."""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import method_oracle
 import numpy as np
 import pages
 import pytest
+from corpus_data import ROWS, words
 
 from lensneurons.cards.attribution import Importance
 from lensneurons.cards.contexts import Contexts
+from lensneurons.comparison.overlap import stability
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import StorageError
+from lensneurons.evaluation.likelihood import CorpusNLL
+from lensneurons.neurons.identification import identify
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.tokens.encoding import encode
 from lensneurons.values.provenance import Provenance
 
 FOUND = pages.neurons()
 CARD = pages.card(FOUND, pages.best(FOUND, 1)[0], pages.TEXTS)
 SET = NeuronSet(np.array([3, 8]), 4, 5, "two")
+ENCODED = encode(build_corpus(ROWS), words())
+COUNTS = method_oracle.statistics_of([[[5, 0], [0, 9], [0, 0]]], [10, 20], ["zh", "en"])
 VALUES = {
+    "counts": COUNTS,
+    "statistics": replace(COUNTS, sums=COUNTS.counts / 3, squares=COUNTS.counts / 7),
+    "neurons": FOUND,
+    "lape": identify(COUNTS, score="lape", tau=0.3, top_rate=0.4),  # scores inf, lambda None
+    "encoded corpus": ENCODED,
+    "encoding report": ENCODED.report,
     "matrix": pages.matrix(),
     "curve": replace(pages.everything()["steering"], ablated="en (3 neurons)"),
     "curve without ablation": pages.everything()["steering"],
@@ -27,7 +42,12 @@ VALUES = {
     "importance": Importance(("<b>", "en"), np.arange(12.0).reshape(2, 3, 2), "plnd"),
     "contexts": Contexts(CARD.contexts, SET, pages.LANGUAGES, 2, Provenance(model="m")),
     "no contexts": Contexts((), SET, ("en",), 1),
+    "accuracy": pages.accuracy(),
+    "likelihood": CorpusNLL(
+        ("<th>",), np.ones(2), np.array([3, 9]), np.zeros(2, int), ("a", "b"), Provenance()
+    ),
     "card": CARD,
+    "stability": stability(FOUND, replace(FOUND, provenance=Provenance(model="<th>"))),
     "little card": replace(CARD, importance={}, effect=None, effect_interval=None, contexts=()),
 }
 
@@ -67,7 +87,10 @@ def test_it_shows_itself_without_tags_of_others(value):
     assert "<th>" not in value._repr_html_().partition("<tbody>")[2]
 
 
-@pytest.mark.parametrize("name", ["matrix", "curve", "carried", "lens", "importance"])
+AXES = ["statistics", "neurons", "matrix", "curve", "carried", "lens", "importance", "stability"]
+
+
+@pytest.mark.parametrize("name", AXES)
 def test_its_axes_are_named(name):
     value = VALUES[name]
     data = value.to_xarray()

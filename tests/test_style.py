@@ -67,18 +67,11 @@ def test_no_print_no_assert_no_bare_except() -> None:
     found = []
     for path in FILES:
         for node in ast.walk(tree(path)):
-            bad = (
-                (isinstance(node, ast.Assert) and "assert")
-                or (isinstance(node, ast.ExceptHandler) and node.type is None and "bare except")
-                or (
-                    isinstance(node, ast.Call)
-                    and isinstance(node.func, ast.Name)
-                    and node.func.id in ("print", "breakpoint", "eval", "exec")
-                    and node.func.id
-                )
-            )
-            if bad:
-                found.append(f"{path.name}:{node.lineno} {bad}")
+            match node:
+                case ast.Assert() | ast.ExceptHandler(type=None):
+                    found.append(f"{path.name}:{node.lineno} {type(node).__name__}")
+                case ast.Call(func=ast.Name(id="print" | "breakpoint" | "eval" | "exec" as name)):
+                    found.append(f"{path.name}:{node.lineno} {name}")
     assert found == []
 
 

@@ -8,7 +8,7 @@ be subtracted (which, in the published code, leaks at the seam and gives probabi
 token) and one layer of one batch.
 
 Counts are integers and do not depend on batch size, padding or order; the float64 sums beside them
-are added up in the order of the plan, so the same call gives the same bits, interrupted or not.
+are added up in the order of the plan, so the same call gives the same bytes, interrupted or not.
 
 >>> statistics = ln.collect(model, corpus, run_dir="runs/base")          # doctest: +SKIP
 
@@ -19,8 +19,7 @@ A run folder holds what was asked, what is done, and the result, and survives ``
       languages/zh.safetensors    totals of one language so far, replaced as a whole
       statistics.safetensors      the result, written last; ``languages/`` is removed then
 
-A language file says how many batches it holds. A run that was killed goes on after those, adds the
-same floats in the same order, and so ends with the same bytes.
+A language file says how many batches it holds; a run that was killed goes on after those.
 """
 
 from __future__ import annotations
@@ -34,21 +33,16 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 
 from lensneurons.activations.reduction import Reduced, reduce_batch
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
-from lensneurons.models.forward import (
-    Forward,
-    has_hooks,
-    prove_neurons,
-    to_device,
-    watching,
-)
+from lensneurons.models.forward import Forward, has_hooks, prove_neurons, to_device, watching
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite
-from lensneurons.shapes import GroupedLayers, GroupWeights, LayerSums
+from lensneurons.shapes import GroupWeights, LayerSums
 from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
 from lensneurons.tokens.encoding import Overlong, Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
@@ -60,8 +54,8 @@ from lensneurons.values.run_folders import open_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
 KIND = "totals of one language"
+ARRAYS = ("counts", "tokens", "sums", "squares")
 
 
 @dataclass
@@ -78,7 +72,7 @@ class LanguageTotals:
     """
 
     language: str
-    counts: GroupedLayers
+    counts: Int64[np.ndarray, "group layer neuron"]
     tokens: GroupWeights
     sums: LayerSums
     squares: LayerSums
@@ -129,16 +123,12 @@ class RunFolder:
             raise StorageError(f"{error}; delete it to count {language} again") from None
         return LanguageTotals(language, **arrays, batches_done=details["batches_done"])
 
-    def checkpoint(self, totals: LanguageTotals) -> None:
-        """Save the totals of a language where enough time has passed."""
-        if time.monotonic() - self.last_checkpoint >= self.checkpoint_seconds:
-            self.save(totals)
-
-    def save(self, totals: LanguageTotals) -> None:
-        """Save the totals of a language now."""
-        if self.folder is None:
+    def save(self, totals: LanguageTotals, *, now: bool = True) -> None:
+        """Save the totals of a language: now, or only where enough time has passed."""
+        waiting = time.monotonic() - self.last_checkpoint < self.checkpoint_seconds
+        if self.folder is None or (waiting and not now):
             return
-        arrays = {name: getattr(totals, name) for name in ("counts", "tokens", "sums", "squares")}
+        arrays = {name: getattr(totals, name) for name in ARRAYS}
         details = {"language": totals.language, "batches_done": totals.batches_done}
         save_arrays(self._file(totals.language), KIND, arrays, details)
         self.last_checkpoint = time.monotonic()
@@ -148,18 +138,11 @@ class RunFolder:
     ) -> ActivationStatistics:
         """Stack the totals of all languages into the result; write it where there is a folder."""
         totals = list(languages)
-
-        def stack(name: str) -> np.ndarray:
-            return read_only(np.stack([getattr(total, name) for total in totals], axis=-1))
-
-        statistics = ActivationStatistics(
-            languages=tuple(total.language for total in totals),
-            grouped_counts=stack("counts"),
-            grouped_tokens=stack("tokens"),
-            sums=stack("sums"),
-            squares=stack("squares"),
-            provenance=provenance,
+        names = tuple(one.language for one in totals)
+        counts, tokens, sums, squares = (
+            read_only(np.stack([getattr(one, name) for one in totals], axis=-1)) for name in ARRAYS
         )
+        statistics = ActivationStatistics(names, counts, tokens, sums, squares, provenance)
         if self.folder is not None:
             statistics.save(self.folder / "statistics.safetensors")
             shutil.rmtree(self.folder / "languages", ignore_errors=True)
@@ -260,13 +243,9 @@ def _collect_languages(
     encoded, site = prepared.encoded, prepared.site
     group_of = item_groups(encoded.item_ids, groups)
     layers = _Layers(site)
-    counted = encoded.report.total.counted
-    with (
-        tqdm(
-            total=counted, unit="token", unit_scale=True, desc="collect", disable=not progress
-        ) as bar,
-        watching(prepared.model, site, layers.watch) as forward,
-    ):
+    total = encoded.report.total.counted
+    bar = tqdm(total=total, unit="token", unit_scale=True, desc="collect", disable=not progress)
+    with bar, watching(prepared.model, site, layers.watch) as forward:
         for k, language in enumerate(encoded.languages):
             bar.set_postfix_str(language)
             totals = run.load(language) or LanguageTotals.zeros(
@@ -279,7 +258,7 @@ def _collect_languages(
                 if number >= done:
                     layers.run(forward, prepared.model, batch)
                     totals.add(layers.reduced, group_of[rows], batch.counted.sum(1).numpy())
-                    run.checkpoint(totals)
+                    run.save(totals, now=False)
                 bar.update(batch.n_counted)
             if totals.batches_done > done:
                 run.save(totals)

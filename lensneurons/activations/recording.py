@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.forward import to_device, watching
 from lensneurons.models.running import runs_model
-from lensneurons.shapes import NeuronIndices, RecordedActivation
+from lensneurons.shapes import NeuronIndices
 from lensneurons.tokens.batches import make_batch
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from lensneurons.corpora.corpus import ParallelCorpus
+
+Recorded = Float[torch.Tensor, "token neurons"]
 
 
 @runs_model
@@ -33,7 +36,7 @@ def record_activations(
     *,
     batch_tokens: int = 4096,
     tokenizer: PreTrainedTokenizerBase | None = None,
-) -> dict[int, RecordedActivation]:
+) -> dict[int, Recorded]:
     """Run a corpus and keep ``act_fn(hook_pre)`` of some neurons on its response tokens.
 
     Args:
@@ -77,7 +80,7 @@ class ActivationDraws:
         seed: the same seed and the same passes give the same draws.
     """
 
-    def __init__(self, recorded: Mapping[int, RecordedActivation], seed: int) -> None:
+    def __init__(self, recorded: Mapping[int, Recorded], seed: int) -> None:
         self.recorded = dict(recorded)
         self.random = torch.Generator().manual_seed(seed)
         self.first = min(self.recorded, default=0)

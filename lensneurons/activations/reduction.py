@@ -8,18 +8,15 @@ works through blocks of 64 tokens that stay in the cache (one layer of 1024 toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int64
 
-from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
-from lensneurons.models.sites import neuron_site
-from lensneurons.shapes import Activation, Cache, CountedMask, NeuronSums, RowCounts
-from lensneurons.values.provenance import Provenance
+from lensneurons.shapes import Activation, CountedMask
 
 ActivationFunction = Callable[[torch.Tensor], torch.Tensor]
 EXACT_FLOAT32 = 2**24
@@ -36,9 +33,9 @@ class Reduced:
         squares: float64 [d_mlp], sum of its square.
     """
 
-    counts: RowCounts
-    sums: NeuronSums
-    squares: NeuronSums
+    counts: Int64[np.ndarray, "row d_mlp"]
+    sums: Float64[np.ndarray, " d_mlp"]
+    squares: Float64[np.ndarray, " d_mlp"]
 
 
 def reduce_batch(pre: Activation, counted: CountedMask, activation: ActivationFunction) -> Reduced:
@@ -67,22 +64,16 @@ def _reduce_on_cpu(
     counts = np.zeros((pre.shape[0], pre.shape[2]), np.int64)
     sums, squares = np.zeros(pre.shape[2]), np.zeros(pre.shape[2])
     for row, places in enumerate(counted.numpy()):
-        for arguments in pre[row, _as_slice(places)].split(BLOCK):
+        (where,) = np.nonzero(places)
+        contiguous = len(where) > 0 and where[-1] - where[0] + 1 == len(where)
+        chosen = slice(where[0], where[-1] + 1) if contiguous else where  # a slice is no copy
+        for arguments in pre[row, chosen].split(BLOCK):
             active = (arguments.numpy() > 0).view(np.uint8)
             counts[row] += np.add.reduce(active, axis=0, dtype=np.uint8)
             values = activation(arguments).numpy()
             sums += values.sum(axis=0)
             squares += np.einsum("tj,tj->j", values, values)
     return Reduced(counts, sums, squares)
-
-
-def _as_slice(places: np.ndarray) -> slice | np.ndarray:
-    """A slice (a view, no copy) where the counted tokens are contiguous, else their indices."""
-    (indices,) = np.nonzero(places)
-    if len(indices) == 0:
-        return slice(0, 0)
-    first, last = int(indices[0]), int(indices[-1])
-    return slice(first, last + 1) if last - first + 1 == len(indices) else indices
 
 
 def reduce_on_device(
@@ -107,40 +98,3 @@ def reduce_on_device(
         values.sum(dim=(0, 1), dtype=torch.float64).cpu().numpy(),
         values.square().sum(dim=(0, 1), dtype=torch.float64).cpu().numpy(),
     )
-
-
-def statistics_from_cache(
-    cache: Cache, model: Any, *, languages: Sequence[str], counted: CountedMask
-) -> ActivationStatistics:
-    """Statistics of one batch in a TransformerLens cache; see `ActivationStatistics.from_cache`."""
-    site = neuron_site(model)
-    if missing := [name for name in site.pre if name not in cache]:
-        raise LensNeuronsError(
-            f"the cache lacks {missing[0]} and {len(missing) - 1} more: run model.run_with_cache("
-            "tokens, names_filter=lambda name: name.endswith('mlp.hook_pre'))"
-        )
-    _check_rows(cache[site.pre[0]], languages, counted)
-    names = tuple(dict.fromkeys(languages))
-    column = [names.index(language) for language in languages]
-    shape = (site.n_layers, site.d_mlp, len(names))
-    counts, sums, squares = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
-    for layer, name in enumerate(site.pre):
-        for row, k in enumerate(column):
-            reduced = reduce_batch(
-                cache[name][row : row + 1], counted[row : row + 1].cpu(), site.activation
-            )
-            counts[layer, :, k] += reduced.counts[0]
-            sums[layer, :, k] += reduced.sums
-            squares[layer, :, k] += reduced.squares
-    tokens = np.zeros((1, len(names)), np.int64)
-    np.add.at(tokens[0], column, counted.sum(dim=1).cpu().numpy())
-    provenance = Provenance(hook="hook_pre", activation=site.activation_name)
-    return ActivationStatistics(names, counts[None], tokens, sums, squares, provenance)
-
-
-def _check_rows(pre: torch.Tensor, languages: Sequence[str], counted: torch.Tensor) -> None:
-    if counted.shape != pre.shape[:2] or len(languages) != len(pre):
-        raise LensNeuronsError(
-            f"{len(languages)} languages and counted {list(counted.shape)} do not fit the cached "
-            f"batch {list(pre.shape[:2])}: give one language a row and a mask [batch, pos]"
-        )

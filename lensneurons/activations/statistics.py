@@ -26,24 +26,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from jaxtyping import Int64
 
+from lensneurons.activations.reduction import reduce_batch
 from lensneurons.errors import LensNeuronsError, ProvenanceError, choose
-from lensneurons.shapes import (
-    Cache,
-    CountedMask,
-    Counts,
-    GroupedCounts,
-    GroupedTokens,
-    GroupWeights,
-    Probabilities,
-    Sums,
-    Tokens,
-)
+from lensneurons.models.sites import neuron_site
+from lensneurons.shapes import Cache, CountedMask, Counts, GroupWeights, Probabilities, Sums, Tokens
 from lensneurons.values.base import Overview, Value, read_only
 from lensneurons.values.provenance import Provenance, require_same
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ARRAYS = ("grouped_counts", "grouped_tokens", "sums", "squares")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,8 +71,8 @@ class ActivationStatistics(Value):
     COORDINATES: ClassVar = {"language": "languages"}
 
     languages: tuple[str, ...]
-    grouped_counts: GroupedCounts
-    grouped_tokens: GroupedTokens
+    grouped_counts: Int64[np.ndarray, "group layer neuron language"]
+    grouped_tokens: Int64[np.ndarray, "group language"]
     sums: Sums | None = None
     squares: Sums | None = None
     provenance: Provenance = field(default_factory=Provenance)
@@ -140,12 +135,7 @@ class ActivationStatistics(Value):
         return moment
 
     def update(
-        self,
-        cache: Cache,
-        model: Any,
-        *,
-        languages: Sequence[str],
-        counted: CountedMask,
+        self, cache: Cache, model: Any, *, languages: Sequence[str], counted: CountedMask
     ) -> ActivationStatistics:
         """These statistics with one more batch of a TransformerLens cache added (group 0).
 
@@ -157,12 +147,7 @@ class ActivationStatistics(Value):
 
     @classmethod
     def from_cache(
-        cls,
-        cache: Cache,
-        model: Any,
-        *,
-        languages: Sequence[str],
-        counted: CountedMask,
+        cls, cache: Cache, model: Any, *, languages: Sequence[str], counted: CountedMask
     ) -> ActivationStatistics:
         """Statistics of one batch that was run with ``model.run_with_cache``.
 
@@ -176,9 +161,35 @@ class ActivationStatistics(Value):
         Raises:
             LensNeuronsError: a layer is missing in the cache, or shapes do not fit.
         """
-        from lensneurons.activations.reduction import statistics_from_cache
-
-        return statistics_from_cache(cache, model, languages=languages, counted=counted)
+        site = neuron_site(model)
+        if missing := [name for name in site.pre if name not in cache]:
+            raise LensNeuronsError(
+                f"the cache lacks {missing[0]} and {len(missing) - 1} more: run "
+                "model.run_with_cache(tokens, names_filter=lambda name: "
+                "name.endswith('mlp.hook_pre'))"
+            )
+        batch = cache[site.pre[0]].shape[:2]
+        if counted.shape != batch or len(languages) != len(counted):
+            raise LensNeuronsError(
+                f"{len(languages)} languages and counted {list(counted.shape)} do not fit the "
+                f"cached batch {list(batch)}: give one language a row and a mask [batch, pos]"
+            )
+        names = tuple(dict.fromkeys(languages))
+        column = [names.index(language) for language in languages]
+        shape = (site.n_layers, site.d_mlp, len(names))
+        counts, sums, squares = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
+        counted = counted.cpu()
+        for layer, name in enumerate(site.pre):
+            for row, k in enumerate(column):
+                one = slice(row, row + 1)
+                reduced = reduce_batch(cache[name][one], counted[one], site.activation)
+                counts[layer, :, k] += reduced.counts[0]
+                sums[layer, :, k] += reduced.sums
+                squares[layer, :, k] += reduced.squares
+        tokens = np.zeros((1, len(names)), np.int64)
+        np.add.at(tokens[0], column, counted.sum(dim=1).numpy())
+        provenance = Provenance(hook="hook_pre", activation=site.activation_name)
+        return cls(names, counts[None], tokens, sums, squares, provenance)
 
     def merge(self, other: ActivationStatistics) -> ActivationStatistics:
         """The statistics of both corpora together; languages are matched by name.
@@ -197,13 +208,18 @@ class ActivationStatistics(Value):
             LensNeuronsError: a language is not there; the message lists those that are.
         """
         places = [self.languages.index(choose(k, self.languages, "language")) for k in languages]
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        chosen = {name: a[..., places] for name, a in arrays.items() if a is not None}
+        return replace(self, languages=tuple(languages), **chosen)
+
+    def of_neuron(self, layer: int, neuron: int) -> ActivationStatistics:
+        """The statistics of one neuron; a jackknife over them costs nothing."""
+        at = np.s_[..., layer : layer + 1, neuron : neuron + 1, :]
         return replace(
             self,
-            languages=tuple(languages),
-            grouped_counts=self.grouped_counts[..., places],
-            grouped_tokens=self.grouped_tokens[..., places],
-            sums=None if self.sums is None else self.sums[..., places],
-            squares=None if self.squares is None else self.squares[..., places],
+            grouped_counts=self.grouped_counts[at],
+            sums=None if self.sums is None else self.sums[at],
+            squares=None if self.squares is None else self.squares[at],
         )
 
     def resample(self, weights: GroupWeights) -> ActivationStatistics:
@@ -292,14 +308,8 @@ def _add(
             total[..., [languages.index(k) for k in names]] += array
         return read_only(total)
 
-    return ActivationStatistics(
-        languages=languages,
-        grouped_counts=add("grouped_counts"),
-        grouped_tokens=add("grouped_tokens"),
-        sums=add("sums"),
-        squares=add("squares"),
-        provenance=provenance,
-    )
+    arrays = {name: add(name) for name in ARRAYS}
+    return ActivationStatistics(languages=languages, provenance=provenance, **arrays)
 
 
 def require_comparable(before: ActivationStatistics, after: ActivationStatistics) -> None:

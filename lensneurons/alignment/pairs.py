@@ -163,7 +163,7 @@ def preference_pairs(
         for item in dict.fromkeys(row.id for row in own):
             found = _pairs_of([row for row in own if row.id == item], minimum_gap)
             items.append([found[place] for place in random.permutation(len(found))][:per_item])
-        items = [found for found in items if found]
+        items = list(filter(None, items))
         order = [items[place] for place in random.permutation(len(items))]
         turns = range(max(map(len, order), default=0))
         in_turn = [found[turn] for turn in turns for found in order if turn < len(found)]
@@ -180,10 +180,10 @@ def _pairs_of(answers: Sequence[ScoredResponse], minimum_gap: float) -> list[Pre
     """Every pair of the answers to one problem in one language."""
     finished = {row.text: row for row in reversed(answers) if row.finished}  # the first of each
     texts = list(finished.values())[::-1]
-    better = [row for row in texts if row.right_answer and row.right_language]
     return [
         PreferencePair(b.id, b.language, b.prompt, b.text, w.text, b.score, w.score)
-        for b in better
+        for b in texts
+        if b.right_answer and b.right_language
         for w in texts
         if b.score - w.score > minimum_gap
     ]

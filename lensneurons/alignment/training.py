@@ -42,7 +42,6 @@ from lensneurons.values.run_folders import open_folder
 
 if TYPE_CHECKING:
     import pandas as pd
-    from datasets import Dataset
 
 # What TRL logs, and its column in the log of an alignment.
 LOGGED = {
@@ -270,14 +269,12 @@ def align(
         StorageError: the folder holds something else, or another process works in it.
         ProvenanceError: the folder was begun with another model, other pairs or settings.
     """
-    from transformers import PrinterCallback, ProgressCallback
-
     settings = DPOSettings(**options)
     require_extra()
     hugging_face, tokenizer, name = read_model(
         model, dtype=dtype, revision=revision, local_files_only=local_files_only
     )
-    target = target_modules(hugging_face, settings.modules)
+    settings = replace(settings, modules=target_modules(hugging_face, settings.modules))
     _check_lengths(pairs, tokenizer, hugging_face.config)
     trained, held_out = split_pairs(pairs, settings.held_out, settings.seed)
     provenance = Provenance(
@@ -288,22 +285,19 @@ def align(
         corpora=(pairs.fingerprint,),
         versions=library_versions(),
     )
-    plan = {**asdict(settings), "modules": target}
-    with open_folder(run_dir, provenance, plan) as opened:
+    with open_folder(run_dir, provenance, asdict(settings)) as opened:
         folder = Path(opened or run_dir)
         if (folder / Alignment.RUN_FILE).is_file():
             return Alignment.load(folder)
         with quiet(), _progress(settings.steps, progress) as callback:
             trainer = _make_trainer(
-                hugging_face, tokenizer, trained, held_out, folder, settings, target, device
+                hugging_face, tokenizer, (trained, held_out), folder, settings, device
             )
-            trainer.remove_callback(PrinterCallback)
-            trainer.remove_callback(ProgressCallback)
             trainer.add_callback(callback)
             trainer.train(resume_from_checkpoint=_last_whole(folder))
             trainer.save_model(str(folder))
         log = tuple(_log_rows(trainer.state.log_history))
-        done = Alignment(folder, replace(settings, modules=target), len(trained), log, provenance)
+        done = Alignment(folder, settings, len(trained), log, provenance)
         done.save()
     return done
 
@@ -399,19 +393,24 @@ def _check_lengths(pairs: PreferencePairs, tokenizer: Any, config: Any) -> None:
 def _make_trainer(
     hugging_face: Any,
     tokenizer: Any,
-    trained: list[PreferencePair],
-    held_out: list[PreferencePair],
+    pairs: tuple[list[PreferencePair], list[PreferencePair]],
     folder: Path,
     settings: DPOSettings,
-    target: str,
     device: str | None,
 ) -> Any:
-    """TRL's trainer with a LoRA of PEFT."""
+    """TRL's trainer with a LoRA of PEFT, for pairs to train on and pairs held out."""
+    from datasets import Dataset
     from peft import LoraConfig
+    from transformers import PrinterCallback, ProgressCallback
     from transformers.pytorch_utils import Conv1D
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
+    names = ("prompt", "chosen", "rejected")
+    trained, held_out = (
+        Dataset.from_dict({name: [getattr(pair, name) for pair in side] for name in names})
+        for side in pairs
+    )
     every = min(settings.checkpoint_every, settings.steps)
     arguments = DPOConfig(
         output_dir=str(folder),
@@ -427,7 +426,7 @@ def _make_trainer(
         loss_weights=[1.0, settings.nll_weight] if settings.nll_weight else None,
         max_length=None,
         save_steps=every,
-        eval_strategy="steps" if held_out else "no",
+        eval_strategy="steps" if pairs[1] else "no",
         eval_steps=every,
         logging_steps=max(1, min(10, every)),
         gradient_checkpointing=settings.gradient_checkpointing,
@@ -438,6 +437,7 @@ def _make_trainer(
         report_to="none",
         dataloader_pin_memory=False,
     )
+    target = str(settings.modules)
     matched = (m for name, m in hugging_face.named_modules() if re.fullmatch(target, name))
     lora = LoraConfig(
         r=settings.rank,
@@ -448,21 +448,17 @@ def _make_trainer(
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in matched),
         task_type="CAUSAL_LM",
     )
-    return DPOTrainer(
+    trainer = DPOTrainer(
         model=hugging_face,
         args=arguments,
         processing_class=tokenizer,
-        train_dataset=_dataset(trained),
-        eval_dataset=_dataset(held_out) if held_out else None,
+        train_dataset=trained,
+        eval_dataset=held_out if pairs[1] else None,
         peft_config=lora,
     )
-
-
-def _dataset(pairs: list[PreferencePair]) -> Dataset:
-    from datasets import Dataset
-
-    names = ("prompt", "chosen", "rejected")
-    return Dataset.from_dict({name: [getattr(pair, name) for pair in pairs] for name in names})
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    return trainer
 
 
 @contextmanager
@@ -471,11 +467,7 @@ def _progress(steps: int, shown: bool) -> Iterator[Any]:
 
     The bar shows the last loss, margin and accuracy. Yields the callback that moves it.
     """
-    from datasets.utils.logging import (
-        disable_progress_bar,
-        enable_progress_bar,
-        is_progress_bar_enabled,
-    )
+    from datasets.utils import logging
     from tqdm.auto import tqdm
     from transformers import TrainerCallback
 
@@ -488,14 +480,14 @@ def _progress(steps: int, shown: bool) -> Iterator[Any]:
             found = {ours: f"{logs[name]:.3f}" for name, ours in names.items() if name in logs}
             bar.set_postfix(found)
 
-    before = is_progress_bar_enabled()
-    disable_progress_bar()
+    before = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         with tqdm(total=steps, desc="align", unit="step", disable=not shown) as bar:
             yield Bar()
     finally:
         if before:
-            enable_progress_bar()
+            logging.enable_progress_bar()
 
 
 def _last_whole(folder: Path) -> str | None:
@@ -514,8 +506,7 @@ def _last_whole(folder: Path) -> str | None:
 def _log_rows(history: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """One row a logged step, on the pairs trained on and on those held out."""
     for entry in history:
-        held_out = "eval_loss" in entry
-        prefix = "eval_" if held_out else ""
+        pairs, prefix = ("held out", "eval_") if "eval_loss" in entry else ("trained", "")
         row = {ours: entry.get(prefix + theirs) for theirs, ours in LOGGED.items()}
         if row["loss"] is not None:
-            yield {"step": entry["step"], "pairs": "held out" if held_out else "trained", **row}
+            yield {"step": entry["step"], "pairs": pairs, **row}

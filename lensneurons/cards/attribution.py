@@ -129,10 +129,8 @@ class Importance(Value):
 
     def _brief(self) -> str:
         layers, width, _ = self.value.shape
-        return (
-            f"{self.method}: {layers} layers x {width} neurons in {' '.join(self.languages)}; "
-            f"{UNITS[self.method]}"
-        )
+        size = f"{layers} layers x {width} neurons"
+        return f"{self.method}: {size} in {' '.join(self.languages)}; {UNITS[self.method]}"
 
     def _overview(self) -> Overview:
         rows = []
@@ -252,11 +250,10 @@ def _summed_nll(
 
 def _on_post(site: NeuronSite, act: Callable[[int, torch.Tensor], Any]) -> list[tuple[str, Any]]:
     """Hooks that call ``act(layer, post)``; what it returns takes the place of hook_post."""
-
-    def hook(layer: int) -> Callable[..., Any]:
-        return lambda tensor, hook: act(layer, tensor)
-
-    return [(name, hook(layer)) for layer, name in enumerate(site.post)]
+    return [
+        (name, lambda tensor, hook, layer=layer: act(layer, tensor))
+        for layer, name in enumerate(site.post)
+    ]
 
 
 def _sum_counted(values: torch.Tensor, batch: Batch) -> np.ndarray:

@@ -8,7 +8,7 @@
     difference of the mean NLL without it       `interventions.ablate` and `evaluation.nll`
 
 `neuron_facts` gives the first two lines and needs no model; `describe` gives all of them, and
-`describe_all` measures them for many neurons in as few passes as possible.
+`describe_all` the cards of many neurons in as few passes as possible.
 
 >>> describe(model, neurons, "L12N345", corpus=corpus)                    # doctest: +SKIP
 >>> describe_all(model, neurons, neurons.specific["zh"], corpus=corpus)   # doctest: +SKIP
@@ -27,7 +27,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
 
 import numpy as np
 
@@ -50,6 +50,7 @@ from lensneurons.values.base import Overview, Shown, Value
 from lensneurons.values.files import load_rows, save_rows
 from lensneurons.values.progress import with_bar
 from lensneurons.values.provenance import require_same
+from lensneurons.values.tables import html_templates
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -147,13 +148,7 @@ def neuron_facts(
             f"the statistics (languages, layers, width: {theirs}) are not those that the neurons "
             f"were identified from ({ours})"
         )
-    at = (slice(layer, layer + 1), slice(neuron, neuron + 1))
-    alone = replace(  # a jackknife over one neuron costs nothing
-        statistics,
-        grouped_counts=statistics.grouped_counts[(slice(None), *at)],
-        sums=None if statistics.sums is None else statistics.sums[at],
-        squares=None if statistics.squares is None else statistics.squares[at],
-    )
+    alone = statistics.of_neuron(layer, neuron)
     mean = None if alone.sums is None else _by_language(alone.languages, alone.mean[0, 0])
     try:
         found = jackknife(alone, lambda drawn: drawn.probability[0, 0])
@@ -207,11 +202,9 @@ class NeuronCard(Value):
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages of the identification, then any others of the corpus."""
-        measured = [*self.importance.values(), self.effect or {}]
         own = [context.language for context in self.contexts]
-        return tuple(
-            dict.fromkeys([*self.facts.probability, *own, *(k for d in measured for k in d)])
-        )
+        measured = [k for found in (*self.importance.values(), self.effect or {}) for k in found]
+        return tuple(dict.fromkeys([*self.facts.probability, *own, *measured]))
 
     def to_dict(self) -> dict[str, Any]:
         """The card as JSON values; an infinite score is null."""
@@ -252,10 +245,7 @@ class NeuronCard(Value):
         return card_html(self)
 
 
-_HEADS = {
-    "plnd": "length written (rank)",
-    "activation_gradient": "activation x gradient (rank)",
-}
+METHODS = {"plnd": "length written", "activation_gradient": "activation x gradient"}
 _MINUS = "\N{MINUS SIGN}"
 _VISIBLE = str.maketrans({"\n": "\N{RETURN SYMBOL}", "\t": "\N{RIGHTWARDS ARROW TO BAR}"})
 _BAR = 5.0  # width of a bar for p = 1, in em
@@ -263,17 +253,7 @@ _BAR = 5.0  # width of a bar for p = 1, in em
 
 def card_html(card: NeuronCard) -> str:
     """The card as an HTML fragment."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("lensneurons.cards"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["visible"] = lambda text: text.translate(_VISIBLE)
     facts, effect, columns = card.facts, card.vocabulary, _columns(card)
-    tokens = {"promotes": effect.promoted, "suppresses": effect.suppressed, "hears": effect.heard}
     rows = [
         {
             "language": language,
@@ -294,15 +274,20 @@ def card_html(card: NeuronCard) -> str:
         notes.append(
             "NLL without it: change of the mean in nats a token, 95 % interval over items."
         )
-    return environment.get_template("card.html.jinja").render(
-        facts=facts,
-        heads=list(columns),
-        rows=rows,
-        bar=lambda share: _BAR * share,
-        tau=min(facts.tau, 1.0),
-        vocabulary=[(f"{name}, {ts[0].deviation:+.1f}", ts) for name, ts in tokens.items() if ts],
-        contexts=[(k, [c for c in card.contexts if c.language == k]) for k in card.languages],
-        notes=notes,
+    return (
+        html_templates("lensneurons.cards")
+        .get_template("card.html.jinja")
+        .render(
+            facts=facts,
+            heads=list(columns),
+            rows=rows,
+            bar=lambda share: _BAR * share,
+            tau=min(facts.tau, 1.0),
+            vocabulary=[(f"{name}, {ts[0].deviation:+.1f}", ts) for name, ts in effect.lists],
+            contexts=[(k, [c for c in card.contexts if c.language == k]) for k in card.languages],
+            notes=notes,
+            visible=lambda text: text.translate(_VISIBLE),
+        )
     )
 
 
@@ -318,7 +303,7 @@ def _columns(card: NeuronCard) -> dict[str, dict[str, tuple[str, str]]]:
     if facts.mean:
         columns["mean activation"] = {k: (f"{mean:.3f}", "") for k, mean in facts.mean.items()}
     for method, weights in card.importance.items():
-        columns[_HEADS[method]] = {
+        columns[f"{METHODS[method]} (rank)"] = {
             k: (f"{one.value:.2g}", f"({one.rank:,})") for k, one in weights.items()
         }
     if card.effect is not None:
@@ -342,6 +327,19 @@ def _ends(interval: Ends | None, language: str, form: Callable[[float], str]) ->
     return f"[{', '.join(map(form, interval[language]))}]"
 
 
+class CardOptions(TypedDict, total=False):
+    """The options of `describe_all` that `describe` takes as well, as keyword arguments."""
+
+    statistics: ActivationStatistics | None
+    importances: Sequence[Importance] | None
+    effect: bool
+    scope: Scope | None
+    k: int
+    tokens: int
+    window: int
+    tokenizer: PreTrainedTokenizerBase | None
+
+
 @runs_model
 def describe(
     model: Any,
@@ -349,54 +347,13 @@ def describe(
     name: str,
     *,
     corpus: ParallelCorpus | PreparedCorpus,
-    statistics: ActivationStatistics | None = None,
-    importances: Sequence[Importance] | None = None,
-    effect: bool = True,
-    scope: Scope | None = None,
-    k: int = 3,
-    tokens: int = 10,
-    window: int = 40,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    **options: Unpack[CardOptions],
 ) -> NeuronCard:
-    """Put together all that can be said about one neuron.
+    """Put together all that can be said about one neuron, such as ``"L12N345"``.
 
-    Args:
-        model: the TransformerLens model that the neurons are of; it stays as it is.
-        neurons: what `identify` gives.
-        name: such as ``"L12N345"``.
-        corpus: texts for the contexts, the importances and the effect; 20 items a language take
-            seconds on a small model.
-        statistics: what the neurons were identified from, for mean activations and intervals.
-        importances: what `importance` gave, over any corpus; None measures both methods on `corpus`
-            (a pass each), an empty list leaves them out.
-        effect: whether to ablate the neuron (two passes).
-        scope: which tokens count.
-        k: most contexts a language.
-        tokens: how many tokens of the vocabulary in each list.
-        window: most characters on each side of a context.
-        tokenizer: encodes the corpus and names the tokens; None for the model's own, as it was
-            saved.
-
-    Raises:
-        LensNeuronsError: the neuron, the statistics or an importance is of another model.
-        ModelError: the model has no dense MLP neurons, or no tokenizer.
-        CorpusError: a text has no counted token, or is too long.
+    Arguments, options and errors are those of `describe_all`, which is faster for many neurons.
     """
-    [card] = describe_all(
-        model,
-        neurons,
-        [name],
-        corpus=corpus,
-        statistics=statistics,
-        importances=importances,
-        effect=effect,
-        scope=scope,
-        k=k,
-        tokens=tokens,
-        window=window,
-        tokenizer=tokenizer,
-    )
-    return card
+    return describe_all(model, neurons, [name], corpus=corpus, **options)[0]
 
 
 @runs_model
@@ -416,30 +373,45 @@ def describe_all(
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = False,
 ) -> tuple[NeuronCard, ...]:
-    """The cards of several neurons, each what `describe` gives.
+    """Put together all that can be said about some neurons.
 
     Contexts, importances and the NLL of the whole model are measured once for all of them; only
-    the effect costs a pass a neuron. `names` are such as ``["L12N345", "L3N7"]``, or a
-    `NeuronSet`; `progress` shows a bar over the effects. All other options are those of `describe`.
+    the effect costs a pass a neuron.
+
+    Args:
+        model: the TransformerLens model that the neurons are of; it stays as it is.
+        neurons: what `identify` gives.
+        names: such as ``["L12N345", "L3N7"]``, or a `NeuronSet`.
+        corpus: texts for the contexts, the importances and the effects; 20 items a language take
+            seconds on a small model.
+        statistics: what the neurons were identified from, for mean activations and intervals.
+        importances: what `importance` gave, over any corpus; None measures both methods on `corpus`
+            (a pass each), an empty list leaves them out.
+        effect: whether to ablate each neuron alone (one pass, and one a neuron).
+        scope: which tokens count.
+        k: most contexts of a neuron and language.
+        tokens: how many tokens of the vocabulary in each list.
+        window: most characters on each side of a context.
+        tokenizer: encodes the corpus and names the tokens; None for the model's own, as it was
+            saved.
+        progress: show a progress bar over the effects.
 
     Returns:
         A card a neuron, in the order of `names`.
 
     Raises:
-        LensNeuronsError: a neuron is named twice, or as `describe`.
-        ModelError: as `describe`.
-        CorpusError: as `describe`.
+        LensNeuronsError: a neuron is named twice, or the neurons, the statistics or an importance
+            are of another model.
+        ModelError: the model has no dense MLP neurons, or no tokenizer.
+        CorpusError: a text has no counted token, or is too long.
     """
     facts = [neuron_facts(neurons, name, statistics=statistics) for name in names]
     found = [one.name for one in facts]
     if len(set(found)) < len(found):
         raise LensNeuronsError(f"{found} names a neuron twice: a card is made once")
     site = neuron_site(model)
-    shapes = [
-        (neurons.n_layers, neurons.d_mlp),
-        *(one.value.shape[:2] for one in importances or ()),
-    ]
-    for shape in shapes:
+    shapes = (one.value.shape[:2] for one in importances or ())
+    for shape in ((neurons.n_layers, neurons.d_mlp), *shapes):
         if shape != (site.n_layers, site.d_mlp):
             raise LensNeuronsError(
                 f"neurons or importances of {shape[0]} layers x {shape[1]} neurons do not belong "
@@ -457,8 +429,8 @@ def describe_all(
     plain = nll(model, prepared) if effect else None
     texts, cards = prepared.corpus, []
     steps = zip(facts, words, strict=True)
-    bar = with_bar(steps, "describe", "neuron", shown=progress and effect, total=len(found))
-    for one, vocabulary in bar:
+    shown = progress and effect
+    for one, vocabulary in with_bar(steps, "describe", "neuron", shown=shown, total=len(found)):
         added, ends = (None, None) if plain is None else _effect(prepared, one.name, plain)
         cards.append(
             NeuronCard(

@@ -20,7 +20,7 @@ al. 2021, arXiv 2104.07143). And only what the corpus says can be found.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -120,8 +120,7 @@ class Contexts(Value):
         """One row a context, with the columns of `Context`."""
         import pandas as pd
 
-        rows = [[getattr(row, name) for name in COLUMNS] for row in self.rows]
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+        return pd.DataFrame(list(map(asdict, self.rows)), columns=list(COLUMNS))
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Numbers as arrays, texts column by column."""

@@ -91,6 +91,12 @@ class VocabularyEffect(Shown):
         """``sqrt(2 ln n_tokens)``: about the largest deviation that a random row has."""
         return float(np.sqrt(2 * np.log(max(self.n_tokens, 1))))
 
+    @property
+    def lists(self) -> list[tuple[str, tuple[TokenValue, ...]]]:
+        """What the neuron does (promotes, suppresses, hears), and its tokens where it has some."""
+        names = {"promotes": self.promoted, "suppresses": self.suppressed, "hears": self.heard}
+        return [(name, tokens) for name, tokens in names.items() if tokens]
+
     def to_pandas(self) -> pd.DataFrame:
         """One row a token: direction, rank, id, text, value, deviation.
 
@@ -121,11 +127,7 @@ class VocabularyEffect(Shown):
 
 
 def promoted_tokens(
-    model: Any,
-    neuron: str,
-    *,
-    k: int = 10,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    model: Any, neuron: str, *, k: int = 10, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> VocabularyEffect:
     """Read the output row of a neuron, and its input column, in the words of the vocabulary.
 
@@ -231,12 +233,7 @@ def _dot(rows: torch.Tensor, direction: torch.Tensor, norm: Any = None) -> Vocab
 
 
 def _strongest(
-    scores: VocabularyScores,
-    ids: np.ndarray,
-    k: int,
-    backend: tokenizers.Tokenizer,
-    *,
-    sign: int = 1,
+    scores: VocabularyScores, ids: np.ndarray, k: int, backend: tokenizers.Tokenizer, sign: int = 1
 ) -> tuple[TokenValue, ...]:
     """The k tokens with the largest (sign 1) or smallest (-1) scores; equal ones by id."""
     values = scores[ids]

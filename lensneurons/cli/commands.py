@@ -15,7 +15,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
@@ -45,6 +45,9 @@ from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.published import holds_published_counts, read_published_counts
 from lensneurons.values.files import read_kind, replacing
 from lensneurons.values.provenance import UNKNOWN
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MATRIX = "ablation.safetensors"
 CARDS = "L*N*.jsonl"
@@ -85,36 +88,24 @@ def do_collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
     require_writable(options.out)
     corpus = open_corpus(options, options.languages)
-    statistics = collect(
-        open_model(options, options.dtype),
-        corpus,
-        scope=options.scope,
-        run_dir=options.out,
-        groups=options.groups,
-        batch_tokens=options.batch_tokens,
-        max_length=options.max_length,
-        overlong=options.overlong,
-    )
-    say(repr(statistics))
+    counting = pick(options, "scope", "groups", "batch_tokens", "max_length", "overlong")
+    model = open_model(options, options.dtype)
+    say(repr(collect(model, corpus, run_dir=options.out, **counting)))
 
 
 def do_identify(options: Namespace) -> None:
     """Classify the neurons of a run folder or of published counts; write them if asked."""
-    if options.out is not None:
-        require_writable(options.out)
+    require_writable(options.out)
     neurons = find_neurons(options, read_statistics(options))
     parts = divide_layers(neurons) if neurons.n_layers >= FEWEST_LAYERS else None
     if options.out is not None:
         from lensneurons.reports import report
 
         neurons.save(options.out / "neurons.safetensors")
-        with replacing(options.out / "neurons.csv") as path:
-            neurons.to_pandas().to_csv(path, index=False)
+        write_table(neurons.to_pandas(), options.out / "neurons.csv")
         report(options.out / "neurons.html", neurons, parts=parts)
-    if options.json:
-        say_json(summaries.summarise_neurons(neurons, parts))
-    else:
-        say(summaries.describe_neurons(neurons, parts))
+    text = summaries.describe_neurons(neurons, parts)
+    tell(options, summaries.summarise_neurons(neurons, parts), text)
 
 
 def do_parts(options: Namespace) -> None:
@@ -122,10 +113,7 @@ def do_parts(options: Namespace) -> None:
     statistics = read_statistics(options)
     grouped = statistics if statistics.n_groups > 1 else None
     parts = divide_layers(find_neurons(options, statistics), grouped, draws=options.draws)
-    if options.json:
-        say_json(summaries.summarise_parts(parts))
-    else:
-        say(summaries.describe_parts(parts))
+    tell(options, summaries.summarise_parts(parts), summaries.describe_parts(parts))
 
 
 # Testing neurons on their model
@@ -155,25 +143,21 @@ def do_ablate(options: Namespace) -> None:
     model = open_same_model(options, statistics)
     if "accuracy" in options.metric:  # refuse its texts before the NLL runs for hours
         answer_scorer(model, corpus, max_new_tokens=options.max_new_tokens)
+    testing = pick(options, "classes", "controls", "scope", "batch_tokens", "seed")
     matrices = {}
     for metric in options.metric:
         matrices[metric] = matrix = ablation_matrix(
             model,
             corpus,
             neurons,
-            classes=options.classes,
             languages=rows,
             metric=metric,
-            controls=options.controls,
             max_new_tokens=options.max_new_tokens if metric == "accuracy" else None,
-            scope=options.scope,
             run_dir=options.out / metric,
-            batch_tokens=options.batch_tokens,
-            seed=options.seed,
+            **testing,
         )
         table = options.out / f"{metric}.csv"
-        with replacing(table) as path:
-            matrix.to_pandas().to_csv(path, index=False)
+        write_table(matrix.to_pandas(), table)
         if not options.json:
             say(summaries.describe_matrix(matrix, table))
     if options.json:
@@ -183,8 +167,7 @@ def do_ablate(options: Namespace) -> None:
 def do_describe(options: Namespace) -> None:
     """Print the cards of some neurons; write them as a page, and as files, if asked."""
     for folder in (options.out and options.out.parent, options.save):
-        if folder is not None:
-            require_writable(folder)
+        require_writable(folder)
     statistics = ActivationStatistics.load(options.folder)
     neurons = find_neurons(options, statistics)
     names = list(dict.fromkeys(neuron_facts(neurons, name).name for name in options.neurons))
@@ -207,10 +190,7 @@ def do_describe(options: Namespace) -> None:
     for name, found in zip(names, cards, strict=True):
         if options.save is not None:
             found.save(options.save / f"{name}.jsonl")
-        if options.json:
-            say_json(found.to_dict())
-        else:
-            say(repr(found))
+        tell(options, found.to_dict(), repr(found))
 
 
 # Aligning a model, and comparing it with what it was
@@ -220,7 +200,7 @@ def do_align(options: Namespace) -> None:
     """Sample, score, pair and train, each step in a folder of its own under ``--out``."""
     require_extra()
     require_writable(options.out)
-    settings: Any = {name: getattr(options, name) for name in DPO_SETTINGS}
+    settings = pick(options, *DPO_SETTINGS)
     DPOSettings(**settings)
     pivot = language_code(options.pivot)
     corpus = open_corpus(options, list(dict.fromkeys([*options.languages, pivot])))
@@ -231,24 +211,16 @@ def do_align(options: Namespace) -> None:
     responses = respond(
         open_model(options, options.dtype),
         corpus.select(options.languages),
-        samples=options.samples,
-        temperature=options.temperature,
-        max_new_tokens=options.max_new_tokens,
-        seed=options.seed,
         run_dir=options.out / "responses",
+        **pick(options, "samples", "temperature", "max_new_tokens", "seed"),
     )
     say(repr(responses))
     scored = score_responses(
         responses, corpus, pivot=pivot, scorer=scorer, run_dir=options.out / "scores"
     )
     say(repr(scored))
-    pairs = preference_pairs(
-        scored,
-        languages=options.languages,
-        per_item=options.per_item,
-        per_language=options.per_language,
-        seed=options.seed,
-    )
+    chosen = pick(options, "languages", "per_item", "per_language", "seed")
+    pairs = preference_pairs(scored, **chosen)
     pairs = pairs.shuffled(seed=options.seed) if options.shuffled else pairs
     pairs.save(options.out / "pairs.jsonl")
     say(repr(pairs))
@@ -256,10 +228,8 @@ def do_align(options: Namespace) -> None:
         options.model,
         pairs,
         options.out / "adapter",
-        dtype=options.dtype,
-        device=options.device,
-        revision=options.revision,
         local_files_only=options.offline,
+        **pick(options, "dtype", "device", "revision"),
         **settings,
     )
     say(f"{run!r}\nadapter: {run.folder}")
@@ -267,18 +237,10 @@ def do_align(options: Namespace) -> None:
 
 def do_compare(options: Namespace) -> None:
     """Print what changed between two runs, and every claim of the paper with its verdict."""
-    if options.out is not None:
-        require_writable(options.out)
+    require_writable(options.out)
     before, after = (ActivationStatistics.load(run) for run in (options.before, options.after))
     tau: Any = options.tau if options.tau is not None else "before"
-    found = compare(
-        before,
-        after,
-        tau=tau,
-        percentile=options.percentile,
-        trained=options.trained,
-        pivot=options.pivot,
-    )
+    found = compare(before, after, tau=tau, **pick(options, "percentile", "trained", "pivot"))
     neurons = identify(before, tau=options.tau, percentile=options.percentile)
     parts = divide_layers(neurons, before if before.n_groups > 1 else None)
     judged = claims(found, parts=parts if parts.found else None)
@@ -286,15 +248,12 @@ def do_compare(options: Namespace) -> None:
         found.save(options.out / "comparison.safetensors")
         judged.save(options.out / "claims.json")
         for table in TABLES:
-            with replacing(options.out / f"{table}.csv") as path:
-                found.to_pandas(table).to_csv(path, index=False)
+            write_table(found.to_pandas(table), options.out / f"{table}.csv")
     verdicts = judged.to_pandas()
-    if options.json:
-        say_json({"comparison": found.description, "claims": verdicts.to_dict("records")})
-    else:
-        columns = ["claim", "expected", "measured", "low", "high", "p", "verdict"]
-        rows = verdicts[columns].round(4).to_string(index=False, na_rep="")
-        say(f"{found!r}\n\n{judged!r}\n\n{rows}")
+    told = {"comparison": found.description, "claims": verdicts.to_dict("records")}
+    columns = ["claim", "expected", "measured", "low", "high", "p", "verdict"]
+    rows = verdicts[columns].round(4).to_string(index=False, na_rep="")
+    tell(options, told, f"{found!r}\n\n{judged!r}\n\n{rows}")
 
 
 # Reporting what the other commands left
@@ -326,10 +285,7 @@ def do_report(options: Namespace) -> None:
         runs = {str(path): run for path, run in {first: statistics, **later}.items()}
         found["series"] = compare_series(runs, trained=options.trained)
     page = report(options.out, neurons, parts=parts, title=options.title, **found)
-    if options.json:
-        say_json({"page": str(page)})
-    else:
-        say(f"page: {page}")
+    tell(options, {"page": str(page)}, f"page: {page}")
 
 
 def _gather(paths: Sequence[Path]) -> dict[str, Any]:
@@ -385,6 +341,19 @@ def _value(path: Path) -> tuple[str, Any]:
 # What commands share
 
 
+def pick(options: Namespace, *names: str) -> dict[str, Any]:
+    """Options by the names of the arguments that take them, which are their own names."""
+    return {name: getattr(options, name) for name in names}
+
+
+def tell(options: Namespace, value: Any, text: str) -> None:
+    """Print a result: as one JSON object if the options say so, else as text."""
+    if options.json:
+        say_json(value)
+    else:
+        say(text)
+
+
 def say(text: str) -> None:
     """Write a line to stdout."""
     sys.stdout.write(text + "\n")
@@ -403,12 +372,20 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def require_writable(folder: Path) -> None:
+def write_table(table: pd.DataFrame, target: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with replacing(target) as path:
+        table.to_csv(path, index=False)
+
+
+def require_writable(folder: Path | None) -> None:
     """Raise if a folder cannot be written to, or made, before any work is done for nothing.
 
     Raises:
         StorageError: names the file or folder in the way.
     """
+    if folder is None:  # nothing is to be written
+        return
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not there.is_dir():
         raise StorageError(f"{there} is a file: nothing can be written into {folder}")
@@ -418,20 +395,17 @@ def require_writable(folder: Path) -> None:
 
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
     """Read the corpus that the options name, in some languages or in all."""
-    return load_corpus(
-        options.corpus, languages=languages, split=options.split, limit=options.limit
-    )
+    return load_corpus(options.corpus, languages=languages, **pick(options, "split", "limit"))
 
 
 def open_model(options: Namespace, dtype: Any) -> Any:
     """Load the model that the options name."""
     return load_model(
         options.model,
-        device=options.device,
         dtype=dtype,
-        revision=options.revision,
         local_files_only=options.offline,
         adapter=getattr(options, "adapter", None),  # align has none
+        **pick(options, "device", "revision"),
     )
 
 
@@ -464,11 +438,5 @@ def read_statistics(options: Namespace) -> ActivationStatistics:
 
 def find_neurons(options: Namespace, statistics: ActivationStatistics) -> LanguageNeurons:
     """Identify the neurons of some statistics as the options say."""
-    return identify(
-        statistics,
-        score=options.score,
-        top_rate=options.top_rate,
-        percentile=options.percentile,
-        lambda_=options.lambda_,
-        tau=options.tau,
-    )
+    chosen = pick(options, "score", "top_rate", "percentile", "lambda_", "tau")
+    return identify(statistics, **chosen)

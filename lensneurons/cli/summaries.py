@@ -23,11 +23,8 @@ def summarise_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> dic
         "histogram": neurons.histogram("selected").tolist(),
         "histogram_all": neurons.histogram("all").tolist(),
         "per_language": {
-            language: {
-                "specific": len(neurons.specific[language]),
-                "related": len(neurons.related[language]),
-            }
-            for language in neurons.languages
+            k: {"specific": len(neurons.specific[k]), "related": len(neurons.related[k])}
+            for k in neurons.languages
         },
         "layers": neurons.layer_profile("all").tolist(),
         "parts": parts and parts.boundaries and [list(span) for span in parts.boundaries],

@@ -25,7 +25,7 @@ are not corrected for their number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,7 +42,7 @@ from lensneurons.comparison.class_counts import (
     count_classes,
     of_class,
     pair_counts,
-    stack_tables,
+    ratio,
 )
 from lensneurons.comparison.sharing import Sharing, measure_sharing
 from lensneurons.errors import IdentificationError, LensNeuronsError, ProvenanceError, choose
@@ -51,7 +51,7 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.neurons.scores import percentile_bar
 from lensneurons.shapes import FlatNeurons, ModelMemberships, NeuronMask, NeuronNumbers, RowMask
-from lensneurons.uncertainty.groups import jackknife_interval
+from lensneurons.uncertainty.groups import jackknife_interval, require_spread
 from lensneurons.uncertainty.swaps import swap_p
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance, require_same
@@ -66,6 +66,10 @@ ClassMeasure = Callable[[ClassTables], np.ndarray]
 Boundaries = Sequence[tuple[int, int]]
 # What a model is known by: its counts (with groups: intervals and p-values), or its neurons.
 Counted = ActivationStatistics | LanguageNeurons
+REMEDY = (
+    "count more items, collect with other groups, or compare both models as "
+    "statistics.resample(np.ones(n_groups, int)), without intervals"
+)
 MAY_CHANGE = ("model", "revision", "weights", "config", "interventions")
 
 
@@ -89,10 +93,8 @@ class Change:
 
     def __getitem__(self, chosen: Any) -> Change:
         """Some of the changes, by an index or a mask of NumPy."""
-        estimate, low, high, p = (
-            np.asarray(one[chosen]) for one in (self.estimate, self.low, self.high, self.p)
-        )
-        return Change(estimate, low, high, p, self.level)
+        arrays = (self.estimate, self.low, self.high, self.p)
+        return Change(*(np.asarray(one[chosen]) for one in arrays), level=self.level)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,23 +161,19 @@ class Comparison(Value):
         choose(language, self.languages, "language")
         if not self.trained:
             return ""
-        other = "pivot" if language == self.pivot else "untouched"
-        return "trained" if language in self.trained else other
+        if language in self.trained:
+            return "trained"
+        return "pivot" if language == self.pivot else "untouched"
 
     @cached_property
     def tables(self) -> ClassTables:
         """Counts of classes over all items: one draw."""
-        return self.count(self.above)
+        return self.count([self.above])
 
-    def count(self, above: ModelMemberships) -> ClassTables:
-        """Counts of classes for memberships [model, language, neuron] of the neurons in `flat`."""
-        return count_classes(
-            above,
-            self.flat // self.d_mlp,
-            selected=self.selected,
-            n_layers=self.n_layers,
-            d_mlp=self.d_mlp,
-        )
+    def count(self, draws: Iterable[ModelMemberships]) -> ClassTables:
+        """Counts of classes for draws of memberships of the neurons in `flat`."""
+        shape = {"n_layers": self.n_layers, "d_mlp": self.d_mlp}
+        return count_classes(draws, self.flat // self.d_mlp, selected=self.selected, **shape)
 
     @cached_property
     def n_before(self) -> NeuronNumbers:
@@ -188,9 +186,9 @@ class Comparison(Value):
         return self._n_above(1)
 
     def _n_above(self, model: int) -> NeuronNumbers:
-        numbers = np.zeros(self.n_layers * self.d_mlp, np.int64)
-        numbers[self.flat] = self.above[model].sum(axis=0)
-        return numbers.reshape(self.n_layers, self.d_mlp)
+        numbers = np.zeros((self.n_layers, self.d_mlp), np.int64)
+        numbers.flat[self.flat] = self.above[model].sum(axis=0)
+        return numbers
 
     @property
     def transitions(self) -> Int64[np.ndarray, "n_before n_after"]:
@@ -209,11 +207,16 @@ class Comparison(Value):
             LensNeuronsError: a level outside (0, 1).
         """
         estimate = np.asarray(measure(self.tables)[0], float)
-        if self.left_out is None or self.alone is None:
-            unknown = np.full(estimate.shape, np.nan)
-            return Change(estimate, unknown, unknown, unknown, level)
+        low, high = self._ends(estimate, measure, level)
+        p = np.full(low.shape, np.nan) if self.alone is None else swap_p(measure(self.alone))
+        return Change(estimate, low, high, p, level)
+
+    def _ends(self, estimate: np.ndarray, measure: ClassMeasure, level: float) -> list[np.ndarray]:
+        """Low and high ends of the jackknife interval; NaN without groups."""
+        if self.left_out is None:
+            return [np.full(estimate.shape, np.nan)] * 2
         ends = jackknife_interval(estimate, measure(self.left_out), level=level)
-        return Change(estimate, ends.low, ends.high, swap_p(measure(self.alone)), level)
+        return [ends.low, ends.high]
 
     def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
         """One of the tables of the comparison.
@@ -232,7 +235,25 @@ class Comparison(Value):
             LensNeuronsError: no such table, or a level outside (0, 1).
         """
         choose(table, TABLES, "table")
-        return getattr(self, f"_{table}_table")(level)
+        if table == "transitions":
+            return self._transitions_table(level)
+        if table == "overlap":
+            return self._overlap_table(level)
+        whole, k, names = self.tables, len(self.languages), list(CLASSES)
+        if table == "histogram":
+            keys: dict[str, Any] = {"n": list(range(k + 1)), "class": class_names(k)}
+            counts, measure = whole.layers[0].sum(axis=1), ClassTables.histogram_change
+        elif table == "layers":
+            layers = np.repeat(np.arange(self.n_layers), len(names))
+            keys = {"layer": layers, "class": names * self.n_layers}
+            counts, measure = by_class(whole.layers[0]), ClassTables.class_change_by_layer
+        else:
+            each = [language for language in self.languages for _ in names[:2]]
+            roles = [self.role_of(language) for language in each]
+            keys = {"language": each, "role": roles, "class": names[:2] * k}
+            counts = by_class(whole.members[0], names[:2])
+            measure = ClassTables.class_change_by_language
+        return _change_table(keys, counts, self.change(measure, level=level))
 
     def part_changes(self, parts: LayerParts | Boundaries, *, level: float = 0.95) -> pd.DataFrame:
         """One row a part and class: part, first, last, class, before, after, change, low, high, p.
@@ -257,25 +278,6 @@ class Comparison(Value):
         counts = by_part(self.tables.layers[0])
         return _change_table({**keys, "class": list(CLASSES) * len(spans)}, counts, change)
 
-    def _histogram_table(self, level: float) -> pd.DataFrame:
-        names = class_names(len(self.languages))
-        keys = {"n": list(range(len(names))), "class": names}
-        change = self.change(ClassTables.histogram_change, level=level)
-        return _change_table(keys, self.tables.layers[0].sum(axis=1), change)
-
-    def _layers_table(self, level: float) -> pd.DataFrame:
-        layers = np.repeat(np.arange(self.n_layers), len(CLASSES))
-        keys = {"layer": layers, "class": list(CLASSES) * self.n_layers}
-        change = self.change(ClassTables.class_change_by_layer, level=level)
-        return _change_table(keys, by_class(self.tables.layers[0]), change)
-
-    def _languages_table(self, level: float) -> pd.DataFrame:
-        names, each = CLASSES[:2], [language for language in self.languages for _ in range(2)]
-        keys = {"language": each, "role": [self.role_of(language) for language in each]}
-        keys["class"] = [*names] * len(self.languages)
-        change = self.change(ClassTables.class_change_by_language, level=level)
-        return _change_table(keys, by_class(self.tables.members[0], names), change)
-
     def _transitions_table(self, level: float) -> pd.DataFrame:
         import pandas as pd
 
@@ -283,29 +285,31 @@ class Comparison(Value):
         # of the net flow.
         net = self.change(lambda t: t.transitions - t.transitions.swapaxes(1, 2), level=level)
         found = self.transitions.astype(float)
-        low = high = np.full(found.shape, np.nan)
-        if self.left_out is not None:
-            ends = jackknife_interval(found, self.left_out.transitions, level=level)
-            low, high = np.maximum(ends.low, 0.0), ends.high
+        low, high = self._ends(found, lambda t: t.transitions, level)
         before, after = np.indices(found.shape)
         columns = {"n_before": before, "n_after": after, "neurons": self.transitions}
-        columns |= {"low": low, "high": high, "net": net.estimate.astype(np.int64), "p": net.p}
+        columns |= {
+            "low": np.maximum(low, 0.0),
+            "high": high,
+            "net": net.estimate.astype(np.int64),
+            "p": net.p,
+        }
         return pd.DataFrame({name: column.ravel() for name, column in columns.items()})
 
     def _overlap_table(self, level: float) -> pd.DataFrame:
         import pandas as pd
 
+        def jaccard_of(tables: ClassTables) -> np.ndarray:
+            before, after, both = _overlaps(tables)
+            return ratio(both, before + after - both)
+
         before, after, both = _overlaps(self.tables)[:, 0]
-        jaccard = _ratio(both, before + after - both)
-        low = high = np.full(len(both), np.nan)
-        if self.left_out is not None:
-            ours, theirs, shared = _overlaps(self.left_out)
-            ends = jackknife_interval(jaccard, _ratio(shared, ours + theirs - shared), level=level)
-            low, high = np.clip(ends.low, 0, 1), np.clip(ends.high, 0, 1)
+        jaccard = jaccard_of(self.tables)[0]
+        low, high = np.clip(self._ends(jaccard, jaccard_of, level), 0, 1)
         columns = {"language": list(self.languages), "before": before, "after": after}
         columns |= {"both": both, "expected": self._expected_overlap()}
         columns |= {"jaccard": jaccard, "jaccard_low": low, "jaccard_high": high}
-        columns |= {"dice": _ratio(2 * both, before + after), "containment": _ratio(both, before)}
+        columns |= {"dice": ratio(2 * both, before + after), "containment": ratio(both, before)}
         return pd.DataFrame(columns)
 
     def _expected_overlap(self) -> np.ndarray:
@@ -344,12 +348,10 @@ class Comparison(Value):
     @property
     def description(self) -> str:
         """Population, bar, items and training in one line, for the subtitle of every figure."""
+        bar = f"tau {self.tau:.4f} ({self.tau_origin})"
         groups = f"{self.n_groups} groups of items" if self.n_groups > 1 else "no intervals"
         training = f"; trained {' '.join(self.trained)}" if self.trained else ""
-        neurons = self.n_layers * self.d_mlp
-        return (
-            f"all {neurons:,} neurons; tau {self.tau:.4f} ({self.tau_origin}); {groups}{training}"
-        )
+        return f"all {self.n_layers * self.d_mlp:,} neurons; {bar}; {groups}{training}"
 
     def _brief(self) -> str:
         moved = self.tables.histogram_change()[0]
@@ -357,21 +359,12 @@ class Comparison(Value):
         return f"{self.description}; neurons by N {told}"
 
     def _overview(self) -> Overview:
-        def change_text(row: dict) -> str:
-            ends = "" if np.isnan(row["low"]) else f" ({row['low']:+.1f} to {row['high']:+.1f})"
-            return f"{row['change']:+g}{ends}"
-
-        rows = [
-            (
-                row["n"],
-                row["class"],
-                row["before"],
-                row["after"],
-                change_text(row),
-                p_text(row["p"]),
-            )
-            for row in self.to_pandas().to_dict("records")
-        ]
+        rows = []
+        for n, name, before, after, change, low, high, p in self.to_pandas().itertuples(
+            index=False
+        ):
+            ends = "" if np.isnan(low) else f" ({low:+.1f} to {high:+.1f})"
+            rows.append((n, name, before, after, f"{change:+g}{ends}", p_text(p)))
         head = ("N", "class", "before", "after", "change", "p")
         return Overview(f"Comparison: {self.description}", head, rows)
 
@@ -392,14 +385,13 @@ def boundaries_of(parts: LayerParts | Boundaries, n_layers: int) -> list[tuple[i
     Raises:
         LensNeuronsError: no four parts were found, or layers that overlap or are not there.
     """
-    if isinstance(parts, LayerParts):
-        if parts.boundaries is None:
-            raise LensNeuronsError(
-                f"four parts were not found: {parts!r}. Give first and last layers yourself, such "
-                "as [(0, 4), (5, 19), (20, 30), (31, 31)]"
-            )
-        parts = parts.boundaries
-    spans = [(int(first), int(last)) for first, last in parts]
+    given = parts.boundaries if isinstance(parts, LayerParts) else parts
+    if given is None:
+        raise LensNeuronsError(
+            f"four parts were not found: {parts!r}. Give first and last layers yourself, such "
+            "as [(0, 4), (5, 19), (20, 30), (31, 31)]"
+        )
+    spans = [(int(first), int(last)) for first, last in given]
     edges = [edge for first, last in spans for edge in (first, last + 1)]
     if not spans or edges != sorted(edges) or edges[0] < 0 or edges[-1] > n_layers:
         raise LensNeuronsError(
@@ -422,10 +414,6 @@ def _overlaps(tables: ClassTables) -> np.ndarray:
     """int64 [before, after and both; draw; language]: specific and related neurons."""
     sizes = of_class(tables.members, "specific + related")
     return np.stack([sizes[:, 0], sizes[:, 1], tables.stayed])
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
 def compare(
@@ -489,24 +477,22 @@ def compare(
         pivot=pivot if pivot in before.languages else None,
         provenance=(before.provenance, after.provenance),
     )
-    groups = range(pair.n_groups if pair is not None and pair.n_groups > 1 else 0)
+    groups = range(len(pair.counts) if pair is not None and len(pair.counts) > 1 else 0)
     if pair is not None and groups:
-        pair.require_spread(found.languages)
-        found = replace(
-            found,
-            left_out=stack_tables([found.count(pair.left_out(g) > bar) for g in groups]),
-            alone=stack_tables([found.count(pair.alone(g) > bar) for g in groups]),
+        require_spread(pair.tokens, found.languages, REMEDY)
+        left_out, alone = (
+            found.count(of(group) > bar for group in groups) for of in (pair.left_out, pair.alone)
         )
+        found = replace(found, left_out=left_out, alone=alone)
     if not found.trained or not found.untouched:
         return found
-    places = {language: i for i, language in enumerate(found.languages)}
     sharing = measure_sharing(
         rates,
         flat // found.d_mlp,
-        (pair.left_out(g) for g in groups if pair is not None),
+        (pair.left_out(group) for group in groups if pair is not None),
         tau=bar,
-        candidates=[places[k] for k in found.languages if k != found.pivot],
-        trained=[places[k] for k in found.trained],
+        candidates=[i for i, k in enumerate(found.languages) if k != found.pivot],
+        trained=[found.languages.index(k) for k in found.trained],
         flips=flips,
         seed=seed,
     )
@@ -514,11 +500,7 @@ def compare(
 
 
 def _matched(before: Counted, after: Counted) -> Counted:
-    """`after` with its languages in the order of `before`.
-
-    Raises:
-        ProvenanceError: the two cannot be compared.
-    """
+    """`after`, checked against `before`; statistics come with their languages in its order."""
     if isinstance(after, ActivationStatistics) and set(after.languages) == set(before.languages):
         after = after if after.languages == before.languages else after.select(before.languages)
     if isinstance(before, ActivationStatistics) and isinstance(after, ActivationStatistics):

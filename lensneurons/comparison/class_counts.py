@@ -9,9 +9,8 @@ Five tables hold all that changes of the classes need (`ClassTables`). Their fir
 of the items: all of them (one draw), or, for each group of items, all others or that group alone.
 
 Two models, each with all its groups, are many numbers, so `pair_counts` keeps only the neurons that
-can exceed the bar. An activation probability over any choice of groups is a weighted mean of the
-rates of the groups, so it never exceeds the largest of them. A neuron whose largest rate, over
-groups, languages and both models, is at most tau has N = 0 in both models and in every draw.
+can exceed the bar. A probability over any groups is a weighted mean of their rates, so a neuron
+whose largest rate, over groups, languages and models, is at most tau has N = 0 in every draw.
 
 >>> pair = pair_counts(before, after, tau)                                   # doctest: +SKIP
 >>> pair.whole(), pair.left_out(3), pair.alone(3)                            # doctest: +SKIP
@@ -21,15 +20,16 @@ What this does not show: a neuron whose N stays may have changed its languages; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int64
 
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.errors import choose
 from lensneurons.shapes import FlatNeurons, ModelMemberships, PairedRates, RowMask
 from lensneurons.values.base import Value
 
@@ -51,11 +51,6 @@ class PairedCounts:
     tokens: Int64[np.ndarray, "group 2 language"]
     flat: FlatNeurons
 
-    @property
-    def n_groups(self) -> int:
-        """Number of groups of items."""
-        return len(self.counts)
-
     def whole(self) -> PairedRates:
         """float64 [model, language, neuron]: activation probability over all items."""
         return _rates(*self._totals)
@@ -73,20 +68,6 @@ class PairedCounts:
     def _totals(self) -> tuple[np.ndarray, np.ndarray]:
         return self.counts.sum(axis=0), self.tokens.sum(axis=0)
 
-    def require_spread(self, languages: tuple[str, ...]) -> None:
-        """Raise where leaving a group out leaves a language without tokens.
-
-        Raises:
-            LensNeuronsError: names the languages, and says what to do.
-        """
-        alone = (self.tokens == self.tokens.sum(axis=0)).any(axis=(0, 1))
-        if lonely := [k for k, one in zip(languages, alone, strict=True) if one]:
-            raise LensNeuronsError(
-                f"all items of {lonely} fell into one group, so leaving it out leaves nothing: "
-                "count more items, collect with other groups, or compare both models as "
-                "statistics.resample(np.ones(n_groups, int)), without intervals"
-            )
-
 
 def _rates(counts: np.ndarray, tokens: np.ndarray) -> PairedRates:
     """The division that `identify` makes, so that a neuron at the bar falls on the same side."""
@@ -97,13 +78,7 @@ def _rates(counts: np.ndarray, tokens: np.ndarray) -> PairedRates:
 def pair_counts(
     before: ActivationStatistics, after: ActivationStatistics, tau: float
 ) -> PairedCounts:
-    """The counts of two models over the same texts, for the neurons that can exceed a bar.
-
-    Args:
-        before: counts of the first model.
-        after: counts of the second model, of the same shape.
-        tau: the bar.
-    """
+    """The counts of two models of one shape, for the neurons that can exceed the bar tau."""
     models = (before, after)
     can_exceed = np.zeros(before.grouped_counts.shape[1:], bool)
     for one in models:
@@ -121,7 +96,7 @@ def pair_counts(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassTables(Value):
-    """Counts of classes in some draws of the items; immutable.
+    """Counts of classes in some draws of the items.
 
     Attributes:
         layers: int64 [draw, model, layer, N], neurons; model 0 is before, 1 after.
@@ -180,48 +155,47 @@ class ClassTables(Value):
 
 
 def count_classes(
-    above: ModelMemberships, layer: FlatNeurons, *, selected: RowMask, n_layers: int, d_mlp: int
+    draws: Iterable[ModelMemberships],
+    layer: FlatNeurons,
+    *,
+    selected: RowMask,
+    n_layers: int,
+    d_mlp: int,
 ) -> ClassTables:
-    """The tables of one draw.
+    """The tables of some draws; only one draw is in memory at a time.
 
     Args:
-        above: bool [model, language, neuron], where p > tau, of the neurons that exceed the bar in
+        draws: bool [model, language, neuron], where p > tau, of the neurons that exceed the bar in
             any language of either model; the others have N = 0 before and after.
         layer: int64 [neuron], their layers.
         selected: bool [neuron], which were selected before.
         n_layers: layers of the model.
         d_mlp: neurons a layer.
     """
-    width = above.shape[1] + 1
-    number = above.sum(axis=1, dtype=np.int64)
     elsewhere = d_mlp - np.bincount(layer, minlength=n_layers)
-    layers = np.stack([_counts(layer * width + n, (n_layers, width)) for n in number])
-    layers[:, :, 0] += elsewhere
-    members = [
-        [np.bincount(n[mask], minlength=width) for mask in masks]
-        for masks, n in zip(above, number, strict=True)
-    ]
-    transitions = _counts(number[0] * width + number[1], (width, width))
-    transitions[0, 0] += elsewhere.sum()
-    own = above & ((number > 0) & (number < width - 1))[:, None]
-    return ClassTables(
-        layers[None],
-        np.array([members], np.int64),
-        transitions[None],
-        np.count_nonzero(own[0] & own[1], axis=1)[None].astype(np.int64),
-        np.stack([np.bincount(number[0, m & selected], minlength=width) for m in above[0]])[None],
-    )
+    tables = []
+    for above in draws:
+        k, width = above.shape[1], above.shape[1] + 1
+        number = above.sum(axis=1, dtype=np.int64)
+        layers = np.stack([_counts((n_layers, width), layer, n) for n in number])
+        layers[:, :, 0] += elsewhere
+        model, language, neuron = above.nonzero()
+        n = number[model, neuron]
+        members = _counts((2, k, width), model, language, n)
+        transitions = _counts((width, width), *number)
+        transitions[0, 0] += elsewhere.sum()
+        own = above & ((number > 0) & (number < k))[:, None]
+        stayed = (own[0] & own[1]).sum(axis=1, dtype=np.int64)
+        first = (model == 0) & selected[neuron]
+        lowest = _counts((k, width), language[first], n[first])
+        tables.append((layers, members, transitions, stayed, lowest))
+    return ClassTables(*map(np.stack, zip(*tables, strict=True)))
 
 
-def _counts(places: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """How often each place of a table occurs."""
-    return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
-
-
-def stack_tables(tables: Sequence[ClassTables]) -> ClassTables:
-    """The tables of several draws as one value."""
-    names = [entry.name for entry in fields(ClassTables)]
-    return ClassTables(*(np.concatenate([getattr(t, n) for t in tables]) for n in names))
+def _counts(shape: tuple[int, ...], *places: np.ndarray) -> np.ndarray:
+    """How often each place of a table occurs; one array of indices an axis."""
+    flat = np.ravel_multi_index(places, shape)
+    return np.bincount(flat, minlength=math.prod(shape)).reshape(shape)
 
 
 def of_class(counts: np.ndarray, name: str) -> np.ndarray:
@@ -230,15 +204,16 @@ def of_class(counts: np.ndarray, name: str) -> np.ndarray:
     Raises:
         LensNeuronsError: no such class; the message lists them.
     """
-    choose(name, (*CLASSES, "specific + related"), "class")
     last = counts.shape[-1] - 1
-    first, stop = {
-        "specific": (1, 2),
-        "related": (2, last),
-        "agnostic": (last, last + 1),
-        "specific + related": (1, last),
-    }[name]
+    spans = {"specific": (1, 2), "related": (2, last), "agnostic": (last, last + 1)}
+    spans["specific + related"] = (1, last)
+    first, stop = spans[choose(name, spans, "class")]
     return counts[..., first:stop].sum(axis=-1)
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Shares of one shape; NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
 def by_class(counts: np.ndarray, names: Sequence[str] = CLASSES) -> np.ndarray:

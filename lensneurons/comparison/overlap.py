@@ -10,9 +10,9 @@ For the neurons A and B of two identifications, on models of one shape, language
 of sets are compared: the neurons of each language (specific and related), those of any language,
 and the pairs (neuron, language), which a neuron that changes its languages does not share.
 
-An overlap means little until one knows what chance gives. Language neurons crowd in some layers, so
-chance has to know the layers: deal the second neurons anew within each layer, each keeping its
-languages. With A_l and B_l, the sets (or pairs) of layer l, and d_mlp neurons a layer,
+Language neurons crowd in some layers, so chance has to know the layers: deal the second neurons
+anew within each layer, each keeping its languages. With A_l and B_l, the sets (or pairs) of layer
+l, and d_mlp neurons a layer,
 
     expected |A & B|  =  sum_l |A_l| |B_l| / d_mlp                  the hypergeometric mean
 
@@ -31,13 +31,14 @@ halves of a corpus hold half of its tokens each, so they agree less than two who
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.comparison.class_counts import ratio
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons, Population
@@ -81,9 +82,7 @@ class Stability(Value):
     expected: Float64[np.ndarray, " rows"]
     deviation: Float64[np.ndarray, " rows"]
     population: Population
-    provenances: tuple[Provenance, Provenance] = field(
-        default_factory=lambda: (Provenance(), Provenance())
-    )
+    provenances: tuple[Provenance, Provenance] = (Provenance(), Provenance())
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -111,7 +110,7 @@ class Stability(Value):
             "jaccard": (shared, self.first + self.second - shared),
             "dice": (2 * shared, self.first + self.second),
         }[measure]
-        return np.divide(part, whole, out=np.full(len(shared), np.nan), where=whole > 0)
+        return ratio(part, whole)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a language, then any language and pairs: counts, chance, and every measure.
@@ -122,18 +121,15 @@ class Stability(Value):
         import pandas as pd
 
         table = {name: getattr(self, name) for name in self.AXES}
-        z, away = np.full(len(self.rows), np.nan), self.shared - self.expected
-        table["z"] = np.divide(away, self.deviation, out=z, where=self.deviation > 0)
+        table["z"] = ratio(self.shared - self.expected, self.deviation)
         for measure in get_args(OverlapMeasure):
             table[measure] = self.overlap(measure)
             table[f"{measure}_chance"] = self.by_chance(measure)
         return pd.DataFrame(table, index=pd.Index(self.rows, name="neurons of", dtype=object))
 
     def _brief(self) -> str:
-        told = ", ".join(
-            f"{row} {value:.3f} ({chance:.3f})"
-            for row, value, chance in zip(self.rows, self.overlap(), self.by_chance(), strict=True)
-        )
+        entries = zip(self.rows, self.overlap(), self.by_chance(), strict=True)
+        told = ", ".join(f"{row} {value:.3f} ({chance:.3f})" for row, value, chance in entries)
         return f"{self.population} neurons; Jaccard (by chance): {told}"
 
     def _overview(self) -> Overview:
@@ -151,13 +147,8 @@ class Stability(Value):
 def stability(a: LanguageNeurons, b: LanguageNeurons) -> Stability:
     """Compare the neurons that were identified twice.
 
-    Args:
-        a: neurons of a model.
-        b: neurons found on other texts, in another state of the model, or with another seed.
-
-    Returns:
-        Sizes, shared neurons and what chance would give, for the languages that both have, matched
-        by name. "Any language" is any of those.
+    The second were found on other texts, in another state of the model, or with another seed. The
+    languages that both have are compared, matched by name; "any language" is any of those.
 
     Raises:
         LensNeuronsError: models of another shape, no common language, or another population.
@@ -174,17 +165,15 @@ def stability(a: LanguageNeurons, b: LanguageNeurons) -> Stability:
         )
     common = tuple(language for language in a.languages if language in b.languages)
     if not common:
-        raise LensNeuronsError(
-            f"no language in common: {list(a.languages)} and {list(b.languages)}"
-        )
+        both = f"{list(a.languages)} and {list(b.languages)}"
+        raise LensNeuronsError(f"no language in common: {both}")
     first, second = _members(a, common), _members(b, common)
-    in_first, in_second = (np.asarray(members.any(axis=-1)) for members in (first, second))
     expected, variance = _by_chance(first, second)
     return Stability(
         languages=common,
-        first=_sizes(first, in_first),
-        second=_sizes(second, in_second),
-        shared=_sizes(first & second, in_first & in_second),
+        first=_shared(first, first),
+        second=_shared(second, second),
+        shared=_shared(first, second),
         expected=expected,
         deviation=np.sqrt(variance),
         population=a.population,
@@ -199,10 +188,11 @@ def _members(neurons: LanguageNeurons, languages: tuple[str, ...]) -> Membership
     return neurons.above[..., places] & own[..., None]
 
 
-def _sizes(members: Memberships, in_any: np.ndarray) -> np.ndarray:
-    """Members of each language, of any, and pairs: int64 [row]."""
-    by_language = members.sum((0, 1))
-    return np.array([*by_language, in_any.sum(), by_language.sum()], np.int64)
+def _shared(first: Memberships, second: Memberships) -> np.ndarray:
+    """Common members of each language, of any, and pairs: int64 [row]."""
+    by_language = (first & second).sum((0, 1))
+    of_any = first.any(-1) & second.any(-1)
+    return np.array([*by_language, of_any.sum(), by_language.sum()], np.int64)
 
 
 def _by_chance(first: Memberships, second: Memberships) -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,7 @@ groups of parallel items (`lensneurons.uncertainty.swaps`); for sharing, which o
 are the new ones, or which languages are called trained; for English, nothing: a rank among K
 languages is no change, and the interval decides. "More than every other" is tested against each of
 the others at the full level, and holds where all those tests do. An interval of no width says
-little by itself: where three neurons are agnostic, leaving a group out may change nothing although
-their number is uncertain.
+little: where three neurons are agnostic, leaving a group out may change nothing.
 
 English is judged on the selected neurons of the model before, as in the paper: on the published
 Mistral-7B counts it has 12 specific ones, the next language 48. Among *all* neurons it has 2,450,
@@ -45,6 +44,7 @@ holds; count them. And a claim that does not hold here is one about this model a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -60,7 +60,7 @@ from lensneurons.comparison.before_after import (
     boundaries_of,
     p_text,
 )
-from lensneurons.comparison.class_counts import ClassTables, of_class
+from lensneurons.comparison.class_counts import ClassTables, of_class, ratio
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.uncertainty.groups import require_level
@@ -118,11 +118,7 @@ class Claims(Table[Claim]):
     description: str
 
     def __getitem__(self, claim: str) -> Claim:
-        """The row of a claim.
-
-        Raises:
-            LensNeuronsError: no such claim; the message lists them.
-        """
+        """The row of a claim; without one, a `LensNeuronsError` lists them."""
         names = [row.claim for row in self.rows]
         return self.rows[names.index(choose(claim, names, "claim"))]
 
@@ -149,8 +145,7 @@ class Claims(Table[Claim]):
         return cls(tuple(Claim(**row) for row in rows), found["level"], found["about"])
 
     def _brief(self) -> str:
-        verdicts = [row.verdict for row in self.rows]
-        counts = {name: verdicts.count(name) for name in dict.fromkeys(verdicts)}
+        counts = Counter(row.verdict for row in self.rows)
         told = ", ".join(f"{number} {name}" for name, number in counts.items())
         return f"{len(self.rows)}: {told}; {self.description}"
 
@@ -201,8 +196,13 @@ def claims(
         LensNeuronsError: a level outside (0, 1), or boundaries that are not four parts.
     """
     require_level(level)
+    spans = None
+    if parts is not None and not (isinstance(parts, LayerParts) and parts.boundaries is None):
+        spans = boundaries_of(parts, comparison.n_layers)
+        if len(spans) != 4:
+            raise LensNeuronsError(f"{len(spans)} parts were given: the claims are about four")
     rows = []
-    for claim, expected, measure in _claimed_changes(comparison, _four_parts(comparison, parts)):
+    for claim, expected, measure in _claimed_changes(comparison, spans):
         if isinstance(measure, str):
             rows.append(undecided(claim, expected, SWAPS, measure))
         else:
@@ -211,52 +211,37 @@ def claims(
     return Claims(tuple(rows), level, comparison.description)
 
 
-def _four_parts(
-    comparison: Comparison, parts: LayerParts | Boundaries | None
-) -> list[tuple[int, int]] | None:
-    """First and last layers of the four parts; None where none were given or found."""
-    if parts is None or (isinstance(parts, LayerParts) and parts.boundaries is None):
-        return None
-    spans = boundaries_of(parts, comparison.n_layers)
-    if len(spans) != 4:
-        raise LensNeuronsError(f"{len(spans)} parts were given: the claims are about four")
-    return spans
-
-
 def _claimed_changes(
     comparison: Comparison, spans: list[tuple[int, int]] | None
 ) -> Iterator[tuple[str, Sign, ClassMeasure | str]]:
     """Every claim about changes: its text, its sign, and the changes [draw, number] that should all
     have the sign, or why there are none.
     """
+
+    def part_change(first: int, end: int, name: str, tables: ClassTables) -> np.ndarray:
+        return of_class(tables.layer_change()[:, first : end + 1].sum(axis=1), name)[:, None]
+
+    def number_change(n: int, tables: ClassTables) -> np.ndarray:
+        return tables.histogram_change()[:, n : n + 1]
+
+    def mean_change(places: Sequence[int], name: str, tables: ClassTables) -> np.ndarray:
+        return tables.mean_change(places, name)[:, None]
+
     for number, name, sign in PART_SIGNS:
-        measure = "no parts" if spans is None else partial(_part_change, spans[number - 1], name)
+        measure = partial(part_change, *spans[number - 1], name) if spans else "no parts"
         yield f"part {number}: {name} neurons", sign, measure
     last = len(comparison.languages)
     for n in range(1, last + 1):
         sign = "falls" if n <= 2 and n < last else "rises"
-        yield f"neurons with N = {n}", sign, partial(_number_change, n)
+        yield f"neurons with N = {n}", sign, partial(number_change, n)
     claim = f"neurons with N = {last} rise more than those with any other N > 0"
-    yield claim, "positive", lambda t: _number_change(last, t) - t.histogram_change()[:, 1:-1]
+    yield claim, "positive", lambda t: number_change(last, t) - t.histogram_change()[:, 1:-1]
     untouched = comparison.untouched if comparison.trained else ()
     for role, languages in {"trained": comparison.trained, "untouched": untouched}.items():
         places = [comparison.languages.index(language) for language in languages]
         for name, sign in MEAN_SIGNS:
-            measure = partial(_mean_change, places, name) if places else _missing(comparison)
+            measure = partial(mean_change, places, name) if places else _missing(comparison)
             yield f"{name} neurons of a language, mean over {role} ones", sign, measure
-
-
-def _part_change(span: tuple[int, int], name: str, tables: ClassTables) -> np.ndarray:
-    layers = tables.layer_change()[:, span[0] : span[1] + 1]
-    return of_class(layers.sum(axis=1), name)[:, None]
-
-
-def _number_change(n: int, tables: ClassTables) -> np.ndarray:
-    return tables.histogram_change()[:, n : n + 1]
-
-
-def _mean_change(places: Sequence[int], name: str, tables: ClassTables) -> np.ndarray:
-    return tables.mean_change(places, name)[:, None]
 
 
 def _missing(comparison: Comparison) -> str:
@@ -290,7 +275,7 @@ def _about_sharing(comparison: Comparison, level: float) -> Iterator[Claim]:
     values = np.array([sharing.excess, sharing.contrast])
     p = (sharing.flipped_p, sharing.others_p)
     for i, (name, permuted) in enumerate(names.items()):
-        ends = _least(values[i : i + 1], sharing.left_out[:, i : i + 1], level)
+        ends = _least(values[[i]], sharing.left_out[:, [i]], level)
         yield judged(name, "positive", ends, p=p[i], permuted=permuted, level=level)
 
 
@@ -304,20 +289,19 @@ def _about_english(comparison: Comparison, level: float) -> Iterator[Claim]:
         return
     place = comparison.languages.index("en")
 
-    def fewer(tables: ClassTables) -> np.ndarray:
-        """By how much each other language exceeds English: [draw, other language]."""
-        specific = of_class(tables.selected, "specific")
-        return np.delete(specific, place, axis=1) - specific[:, place : place + 1]
+    def lead(by_language: np.ndarray) -> np.ndarray:
+        """By how much English exceeds each other language: [draw, other language]."""
+        return by_language[:, place : place + 1] - np.delete(by_language, place, axis=1)
 
-    def wider(tables: ClassTables) -> np.ndarray:
-        """By how much English exceeds each other language in mean N: [draw, other language]."""
+    def mean_number(tables: ClassTables) -> np.ndarray:
+        """Mean N of the selected related neurons: [draw, language]."""
         related = tables.selected[:, :, 2:-1]
-        neurons = related.sum(axis=-1)
-        total = related @ np.arange(2, 2 + related.shape[-1])
-        mean = np.divide(total, neurons, out=np.full(neurons.shape, np.nan), where=neurons > 0)
-        return mean[:, place : place + 1] - np.delete(mean, place, axis=1)
+        return ratio(related @ np.arange(2, 2 + related.shape[-1]), related.sum(axis=-1))
 
-    for claim, measure in ((few, fewer), (wide, wider)):
+    for claim, measure in (
+        (few, lambda tables: -lead(of_class(tables.selected, "specific"))),
+        (wide, lambda tables: lead(mean_number(tables))),
+    ):
         ends = _ends(comparison, measure, level)
         yield judged(claim, "positive", ends, p=None, permuted=RANK, level=level)
 
@@ -348,13 +332,13 @@ def judged(
     """The row of a claim, with its verdict.
 
     Args:
-        claim: what should hold.
-        expected: its sign.
+        claim: as for `Claim`.
+        expected: as for `Claim`.
         ends: the number and the ends of its interval, turned so that the expected sign is positive;
             the row turns them back.
         p: one-sided p-values toward the expected sign and toward the contrary; None where nothing
             is permuted and the interval decides.
-        permuted: what the null permutes.
+        permuted: as for `Claim`.
         level: coverage of the interval.
         still: whether nothing changed in any group of items.
     """

@@ -53,11 +53,7 @@ class ComparisonSeries(Value):
     comparisons: tuple[Comparison, ...]
 
     def __getitem__(self, name: str) -> Comparison:
-        """The comparison of a checkpoint with the first one.
-
-        Raises:
-            LensNeuronsError: no such checkpoint; the message lists them.
-        """
+        """Of a checkpoint with the first; without one, a `LensNeuronsError` lists them."""
         return self.comparisons[self.names.index(choose(name, self.names, "checkpoint"))]
 
     def __iter__(self) -> Iterator[str]:
@@ -69,28 +65,17 @@ class ComparisonSeries(Value):
     def change(self, measure: ClassMeasure, *, level: float = 0.95) -> Change:
         """Changes [checkpoint, ...] since the first checkpoint, whose own change of 0 comes first.
 
-        Args:
-            measure: as for `Comparison.change`.
-            level: coverage.
-
-        Raises:
-            LensNeuronsError: a level outside (0, 1).
+        The arguments and errors are those of `Comparison.change`.
         """
         found = [one.change(measure, level=level) for one in self.comparisons]
         none = np.asarray(np.abs(0.0 * found[0].low))  # NaN without groups; never -0.0
         start = Change(np.zeros_like(none), none, none, np.full_like(none, np.nan), level)
-        estimate, low, high, p = (
-            np.stack([getattr(one, name) for one in (start, *found)])
-            for name in ("estimate", "low", "high", "p")
-        )
-        return Change(estimate, low, high, p, level)
+        names = ("estimate", "low", "high", "p")
+        stacked = (np.stack([getattr(one, name) for one in (start, *found)]) for name in names)
+        return Change(*stacked, level=level)
 
     def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
-        """The tables of `Comparison.to_pandas` below each other; first column: checkpoint.
-
-        Raises:
-            LensNeuronsError: no such table, or a level outside (0, 1).
-        """
+        """The tables of `Comparison.to_pandas` below each other; first column: checkpoint."""
         import pandas as pd
 
         tables = [one.to_pandas(table, level=level) for one in self.comparisons]
@@ -143,15 +128,9 @@ def compare_series(
 ) -> ComparisonSeries:
     """Compare every checkpoint with the first one, at one bar.
 
-    Args:
-        checkpoints: statistics or neurons by name, in order; pairs of both may come from a
-            generator, so that only two are in memory at a time.
-        tau: the bar, or ``"first"``: that of the first checkpoint.
-        percentile: as for `compare`.
-        trained: as for `compare`.
-        pivot: as for `compare`.
-        flips: as for `compare`.
-        seed: as for `compare`.
+    The checkpoints are statistics or neurons by name, in order; pairs of both may come from a
+    generator, so that only two are in memory at a time. The options are those of `compare`, and
+    ``tau="first"`` is the bar of the first checkpoint.
 
     Raises:
         LensNeuronsError: fewer than two checkpoints, one named twice, or anything that `compare`

@@ -7,25 +7,24 @@ than others that it could have joined as well.
 A *pair* (u, j) is an untouched language and a neuron whose p in u was at most tau before and which
 exceeds tau, after, in M of the other languages, 1 <= M <= K - 2: if u joins, the neuron is newly
 related to it. The pair is *new* if p in u exceeds tau after. Neuron j is *shared* if p exceeds tau
-after in a trained language. Pairs are matched in strata s = (u, layer of j, M, p of j in u before).
-The latter has twenty bins, with as many new pairs each. With m_s pairs, w_s of them new:
+after in a trained language. Pairs are matched in strata s = (u, layer of j, M, p of j in u before),
+the last in twenty bins with as many new pairs each. With m_s pairs, w_s of them new:
 
     newness   a_uj = 1[new] - w_s / m_s
     excess         = sum over pairs with a shared neuron of a_uj  /  number of new pairs
                    = share of new pairs that are shared, less the mean of that share when "new" is
                      permuted within every stratum
 
-The matching gives the number its meaning. Neurons of many languages are shared by definition (M).
-A language joins what it is close to (p before), and it is closer to the neurons of its kin.
-Independent noise in every p of the published Mistral-7B counts has an excess of -0.010, four
-standard errors, where pairs are matched by N alone, and -0.003 to 0.000 +- 0.002 here.
+Neurons of many languages are shared by definition, hence M. A language joins what it is close to,
+such as the neurons of its kin, hence p before. Independent noise in every p of the published
+Mistral-7B counts has an excess of -0.010, four standard errors, where pairs are matched by N alone,
+and -0.003 to 0.000 +- 0.002 here.
 
 Two nulls, for two questions:
 
 * *More often than other neurons within reach?* What is permuted: which pairs of a stratum are new.
-  Its mean is the baseline above. Pairs of one neuron go together, so the p-value turns the *sign of
-  each neuron's whole contribution* at random. That gives their sum the variance of the permutation
-  and keeps what the pairs of one neuron have in common.
+  Pairs of one neuron go together, so the p-value turns the *sign of each neuron's whole
+  contribution* at random, which gives their sum the variance of the permutation.
 * *More with the trained languages than with any others?* What is permuted: which languages are
   called trained, among all but the pivot. Exact where the languages that were trained are like any
   others; with C choices no p-value is below ``1 / C`` (36 for two of nine languages).
@@ -49,6 +48,7 @@ from math import comb
 import numpy as np
 from jaxtyping import Float64
 
+from lensneurons.comparison.class_counts import ratio
 from lensneurons.shapes import FlatNeurons, PairedRates, RowMask
 from lensneurons.values.base import Value
 
@@ -102,9 +102,9 @@ class Sharing(Value):
         known = null[~np.isnan(null)]
         if np.isnan(self.excess) or len(known) == 0:
             return NAN, NAN
-        large = int(np.sum(known >= self.excess - 1e-12))
-        small = int(np.sum(known <= self.excess + 1e-12))
-        return (1 + large) / (1 + len(known)), (1 + small) / (1 + len(known))
+        large, small = known >= self.excess - 1e-12, known <= self.excess + 1e-12
+        n = 1 + len(known)
+        return (1 + int(large.sum())) / n, (1 + int(small.sum())) / n
 
 
 def measure_sharing(
@@ -133,11 +133,11 @@ def measure_sharing(
     random = np.random.default_rng(seed)
     size, real = len(trained), tuple(sorted(trained))
     if comb(len(candidates), size) <= MOST_CHOICES:
-        others = [choice for choice in combinations(sorted(candidates), size) if choice != real]
+        choices = combinations(sorted(candidates), size)
     else:
-        drawn = {tuple(sorted(random.choice(candidates, size, False))) for _ in range(MOST_CHOICES)}
-        others = sorted(tuple(int(k) for k in choice) for choice in drawn if choice != real)
-    choices = [real, *others]
+        drawn = (random.choice(candidates, size, False).tolist() for _ in range(MOST_CHOICES))
+        choices = sorted({tuple(sorted(choice)) for choice in drawn})
+    choices = [real, *(choice for choice in choices if choice != real)]
     pairs = _Pairs(rates, layer, tau, candidates)
     excess = pairs.excess(choices)
     without = [_Pairs(one, layer, tau, candidates).excess(choices) for one in left_out]
@@ -157,8 +157,7 @@ def _contrast(excess: np.ndarray) -> np.ndarray:
     """Excess [..., 0] of the real choice less the mean of the others; NaN without others."""
     others = excess[:, 1:]
     number = (~np.isnan(others)).sum(axis=1)
-    mean = np.nansum(others, axis=1) / np.where(number > 0, number, np.nan)
-    return excess[:, 0] - mean
+    return excess[:, 0] - ratio(np.nansum(others, axis=1), number)
 
 
 class _Pairs:
@@ -209,17 +208,15 @@ class _Pairs:
     def share(self, choice: Sequence[int]) -> float:
         """Share of the new pairs whose neuron is one of the choice's; NaN without new pairs."""
         found = self.new[self._untouched(choice)][:, self._shared(choice)].sum()
-        return _ratio(float(found), self.count(choice))
+        return float(found) / (self.count(choice) or NAN)
 
     def excess(self, choices: Sequence[Sequence[int]]) -> Float64[np.ndarray, " choices"]:
         """float64 [choice]: the excess of each choice of trained languages."""
         shared = np.stack([self._shared(choice) for choice in choices])
         sums = shared.astype(float) @ self.newness.T
-        found = [
-            _ratio(float(row[self._untouched(choice)].sum()), self.count(choice))
-            for row, choice in zip(sums, choices, strict=True)
-        ]
-        return np.array(found, float)
+        found = zip(sums, choices, strict=True)
+        sums = [row[self._untouched(choice)].sum() for row, choice in found]
+        return ratio(np.array(sums), np.array([self.count(choice) for choice in choices]))
 
     def flipped(
         self, choice: Sequence[int], flips: int, random: np.random.Generator
@@ -239,14 +236,10 @@ class _Pairs:
             shape = (min(FLIPS_AT_ONCE, flips - start), len(whole))
             signs = 2 * random.integers(0, 2, shape, np.int8) - 1
             sums += (signs.astype(np.float32) @ whole).tolist()
-        return np.array([_ratio(one, self.count(choice)) for one in sums], float)
+        return np.array(sums, float) / (self.count(choice) or NAN)
 
 
 def _residual(values: np.ndarray, stratum: np.ndarray) -> np.ndarray:
     """float64 [pair]: values less the mean of their stratum."""
     pairs = np.bincount(stratum)
     return values - (np.bincount(stratum, weights=values) / np.maximum(pairs, 1))[stratum]
-
-
-def _ratio(part: float, whole: int) -> float:
-    return part / whole if whole else NAN

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lensneurons.corpora.items import Item, Record
-from lensneurons.errors import CorpusError
+from lensneurons.errors import CorpusError, Explained
 from lensneurons.languages.codes import foreign_share, language_code, scripts
 
 COLUMNS = ("id", "language", "prompt", "response")
@@ -30,7 +30,7 @@ _FOREIGN_TO_LATIN = 0.5
 _FOREIGN_TO_OTHERS = 0.9
 
 
-class CorpusWarning(UserWarning):
+class CorpusWarning(Explained, UserWarning):
     """A corpus whose languages may not be comparable; the counts themselves are right."""
 
 
@@ -104,11 +104,8 @@ def _item(record: Record, add: Add) -> Item | None:
     known = ", ".join(repr(column) for column in COLUMNS)
     unknown = [column for column in columns if column not in COLUMNS]
     for column in unknown:
-        message = (
-            f"column {column!r} is not understood; the columns are {known}: rename or drop it, or"
-            f" say columns={{'prompt': {column!r}}}"
-        )
-        add(message, where)
+        remedy = f"rename or drop it, or say columns={{'prompt': {column!r}}}"
+        add(f"column {column!r} is not understood; the columns are {known}: {remedy}", where)
     missing = [column for column in ("id", "language") if columns.get(column) is None]
     missing += [] if "prompt" in columns or "response" in columns else ["response"]
     for column in missing:
@@ -166,8 +163,7 @@ def find_doubts(items: Sequence[Item]) -> tuple[CorpusProblem, ...]:
             unequal.append(CorpusProblem("unequal items", message, language))
         limit = _FOREIGN_TO_LATIN if "Latn" in scripts(language) else _FOREIGN_TO_OTHERS
         if odd := [item.id for item in own if foreign_share(item.text, language) > limit]:
-            share = f"{len(odd)} of {len(own)} texts are in another script"
-            message = f"{share}, ids {_examples(odd)}"
+            message = f"{len(odd)} of {len(own)} texts are in another script, ids {_examples(odd)}"
             foreign.append(CorpusProblem("foreign script", message, language))
     return (*unequal, *foreign)
 
@@ -176,12 +172,12 @@ def _examples(ids: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in ids[:3]) + (", ..." if len(ids) > 3 else "")
 
 
-def announce(name: str, problems: Sequence[CorpusProblem], *, stacklevel: int = 3) -> None:
-    """Warn once about all problems of a corpus; `stacklevel` as for ``warnings.warn``."""
+def announce(name: str, problems: Sequence[CorpusProblem]) -> None:
+    """Warn once about all problems of a corpus, where the caller of this function was called."""
     if problems:
         listed = "; ".join(str(problem) for problem in problems[:SHOWN])
         message = f"corpus {name!r}: {listed}{and_more(problems)}. See .problems of the corpus."
-        warnings.warn(message, CorpusWarning, stacklevel=stacklevel)
+        warnings.warn(message, CorpusWarning, stacklevel=3)
 
 
 def and_more(things: Sequence[object]) -> str:

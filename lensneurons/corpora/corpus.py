@@ -24,14 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensneurons.corpora.checks import (
-    COLUMNS,
-    CorpusProblem,
-    CorpusWarning,
-    announce,
-    check_records,
-    find_doubts,
-)
+from lensneurons.corpora.checks import COLUMNS, CorpusProblem, announce, check_records, find_doubts
 from lensneurons.corpora.items import Item, Record
 from lensneurons.corpora.readers import rename_columns
 from lensneurons.corpora.sources import open_source, take_items
@@ -44,15 +37,6 @@ if TYPE_CHECKING:
     import os
 
     import pandas as pd
-
-__all__ = [
-    "CorpusProblem",
-    "CorpusWarning",
-    "Item",
-    "ParallelCorpus",
-    "build_corpus",
-    "load_corpus",
-]
 
 
 @dataclass(frozen=True)
@@ -103,9 +87,7 @@ class ParallelCorpus:
         return iter(self.items)
 
     def select(
-        self,
-        languages: Sequence[str] | None = None,
-        ids: Iterable[str] | None = None,
+        self, languages: Sequence[str] | None = None, ids: Iterable[str] | None = None
     ) -> ParallelCorpus:
         """The corpus of some languages and some items.
 
@@ -149,19 +131,13 @@ class ParallelCorpus:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the corpus as JSON lines, whole or not at all, and return the path.
 
-        Args:
-            path: a file that ends in ``.jsonl``; what is there is replaced.
-
         Raises:
-            CorpusError: the path ends in something else.
+            CorpusError: the path does not end in ``.jsonl``.
         """
         target = Path(path)
         if target.suffix != ".jsonl":
             raise CorpusError(f"cannot write a corpus to {target}; give a name that ends in .jsonl")
-        with (
-            replacing(target) as temporary,
-            temporary.open("w", encoding="utf-8", newline="\n") as lines,
-        ):
+        with replacing(target) as path, path.open("w", encoding="utf-8", newline="\n") as lines:
             for item in self.items:
                 lines.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
         return target
@@ -264,10 +240,7 @@ def load_corpus(
 
 
 def wanted_languages(languages: Sequence[str]) -> tuple[str, ...]:
-    """The canonical tags a user asked for, each once and in the given order; "zh" alone is one.
-
-    Args:
-        languages: tags in any spelling.
+    """The canonical tags of languages in any spelling, each once, in order; "zh" alone is one.
 
     Raises:
         CorpusError: one of them is no language, or there are none.
@@ -279,10 +252,8 @@ def wanted_languages(languages: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check(records: Iterable[Record | Mapping[str, object]], name: str) -> ParallelCorpus:
-    placed = (
-        record if isinstance(record, Record) else Record(f"record {number}", record)
-        for number, record in enumerate(records, start=1)
-    )
+    numbered = enumerate(records, start=1)
+    placed = (r if isinstance(r, Record) else Record(f"record {n}", r) for n, r in numbered)
     return _arrange(name, check_records(placed))
 
 

@@ -15,14 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lensneurons.corpora.items import Record
 from lensneurons.errors import CorpusError
 from lensneurons.languages.codes import language_code, language_of_name
-
-if TYPE_CHECKING:
-    import datasets
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -38,10 +35,9 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
                 try:
                     text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
                 except UnicodeDecodeError as cause:
-                    raise CorpusError(
-                        f"{where}: byte 0x{line[cause.start]:02X} at position {cause.start} is not"
-                        " UTF-8; save the file as UTF-8"
-                    ) from cause
+                    byte = f"byte 0x{line[cause.start]:02X} at position {cause.start}"
+                    told = f"{where}: {byte} is not UTF-8; save the file as UTF-8"
+                    raise CorpusError(told) from cause
                 yield where, text.removeprefix("\ufeff") if number == 1 else text
     except OSError as cause:
         raise CorpusError(f"{path} cannot be read: {cause.strerror or cause}") from cause
@@ -85,11 +81,9 @@ def read_parquet(path: Path) -> Iterator[Record]:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Record(f"{path.name}:{number}", row)
+            batches = table.iter_batches(batch_size=1024)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            yield from read_dataset(rows, where=path.name)
     except (pyarrow.ArrowException, OSError) as cause:
         raise CorpusError(f"{path} cannot be read as Parquet: {cause}") from cause
 
@@ -110,10 +104,8 @@ def read_mgsm(paths: Sequence[Path], separator: str) -> Iterator[Record]:
         for where, line in read_lines(path):
             fields = line.split("\t")
             if len(fields) != 2:
-                raise CorpusError(
-                    f"{where}: {len(fields)} fields separated by tabs; a line of MGSM has two,"
-                    " question and answer"
-                )
+                told = f"{where}: {len(fields)} fields separated by tabs"
+                raise CorpusError(f"{told}; a line of MGSM has two, question and answer")
             yield _numbered(where, language, fields[0] + separator, fields[1])
 
 
@@ -173,8 +165,7 @@ def read_sib200(paths: Sequence[Path], separator: str) -> Iterator[Record]:
                     " are wanted, under the header index_id, category, text"
                 )
             if number:
-                columns = {"id": fields[0], "language": language, "response": fields[2]}
-                yield Record(where, columns)
+                yield Record(where, {"id": fields[0], "language": language, "response": fields[2]})
 
 
 def _numbered(where: str, language: str, prompt: str, response: str) -> Record:
@@ -224,17 +215,13 @@ def read_dict(texts: Mapping[str, object]) -> Iterator[Record]:
         for number, entry in enumerate(entries, start=1):
             pair = ("", entry) if isinstance(entry, str) else entry
             if not isinstance(pair, (tuple, list)) or [type(part) for part in pair] != [str, str]:
-                raise CorpusError(
-                    f"{language}[{number}] is {entry!r:.60}; give a text or a (prompt, response)"
-                    " pair"
-                )
+                told = f"{language}[{number}] is {entry!r:.60}"
+                raise CorpusError(f"{told}; give a text or a (prompt, response) pair")
             yield _numbered(f"{language}:{number}", language, *pair)
 
 
-def read_dataset(
-    dataset: datasets.Dataset | datasets.IterableDataset, *, where: str = "dataset"
-) -> Iterator[Record]:
-    """Yield the rows of a Hugging Face data set called `where`; an ``IterableDataset`` streams."""
+def read_dataset(dataset: Iterable[Any], *, where: str = "dataset") -> Iterator[Record]:
+    """Yield the rows of a Hugging Face data set, streamed or not, or of a table called `where`."""
     for number, row in enumerate(dataset, start=1):
         yield Record(f"{where}:{number}", row)
 

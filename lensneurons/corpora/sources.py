@@ -60,12 +60,12 @@ def open_source(
             raise CorpusError(f"the data set has the splits {list(source)}; choose one with split=")
         source, split = source[next(iter(source)) if split is None else split], None
     if _is_dataset(source, "Dataset", "IterableDataset"):
-        _refuse_split(split, "a single data set")
+        _check_split("a single data set", (), split)
         name = (source.info.dataset_name if source.info else None) or "dataset"
         streamed = _is_dataset(source, "IterableDataset")
         return Source(name, read_dataset(source, where=name), streamed)
     if isinstance(source, Mapping):
-        _refuse_split(split, "a dictionary")
+        _check_split("a dictionary", (), split)
         return Source("dictionary", read_dict(source))
     raise CorpusError(f"{type(source).__name__} is no source of a corpus; {UNDERSTOOD}")
 
@@ -77,13 +77,10 @@ def _is_dataset(source: object, *names: str) -> bool:
 
 
 def _check_split(source: object, parts: Sequence[str], split: str | None) -> None:
+    if split is not None and not parts:
+        raise CorpusError(f"split={split!r} was given, but {source} has no splits; leave it out")
     if split is not None and split not in parts:
         raise CorpusError(f"split={split!r} is not in {source}; it has {list(parts)}")
-
-
-def _refuse_split(split: str | None, what: str) -> None:
-    if split is not None:
-        raise CorpusError(f"split={split!r} was given, but {what} has no splits; leave it out")
 
 
 def _open_path(path: Path, split: str | None, separator: str) -> Source:
@@ -98,7 +95,7 @@ def _open_path(path: Path, split: str | None, separator: str) -> Source:
         _check_split(path, sorted(set(part_of.values())), split)
         files = [file for file in files if split is None or part_of[file] == split]
     else:
-        _refuse_split(split, f"{path} ({format_})")
+        _check_split(f"{path} ({format_})", (), split)
     name = path.stem if path.is_file() else path.resolve().name
     return Source(name, FORMATS[format_][1](files, separator))
 
@@ -151,7 +148,7 @@ def take_items(
     Raises:
         CorpusError: the stream ended without one of the languages.
     """
-    ids: dict[object, None] = {}
+    ids: set[object] = set()
     kept: Counter[str | None] = Counter()
     seen: set[str | None] = set()
     for record in records:
@@ -161,7 +158,7 @@ def take_items(
             continue
         if limit is not None and item not in ids and len(ids) >= limit:
             continue
-        ids[item] = None
+        ids.add(item)
         kept[language] += 1
         yield record
         if limit is not None and languages and all(kept[tag] >= limit for tag in languages):

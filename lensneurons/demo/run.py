@@ -9,17 +9,16 @@ slow and use few, so the whole takes about a minute. Every figure says how many 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lensneurons.activations.collection import collect
 from lensneurons.cards.card import describe_all
 from lensneurons.corpora.corpus import load_corpus
-from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix
+from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import Score, identify
-from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.neurons.parts import LayerParts, divide_layers
+from lensneurons.neurons.parts import divide_layers
 from lensneurons.reports import report
 
 SCORE: Score = "lape"
@@ -41,16 +40,13 @@ def run_demo(
     items: int = 100,
     say: Callable[[str], None],
 ) -> Path:
-    """Run the main job from the model to the report, and tell what happens.
+    """Run the main job from the model to the report, and return the report's path.
 
     Args:
         out: the report to write.
         languages: which of the ten languages to compare; all by default.
         items: held-out problems in each language.
         say: called with each line of the summary.
-
-    Returns:
-        The path of the report.
 
     Raises:
         LensNeuronsError: an unknown language, or fewer than two.
@@ -91,18 +87,10 @@ def run_demo(
     page = report(
         out, neurons, parts=parts, cards=cards, effects=effects, title=title, notes=[note]
     )
-    for line in _summary(neurons, parts, effects):
-        say(line)
+    say(f"\n{neurons.description}\n\n{neurons.per_language().to_string()}")
+    say("\nneurons by the number of languages they are active in, N = 0, 1, ...:")
+    say("  " + "  ".join(f"{count}" for count in neurons.histogram("all")))
+    for found in (parts, *effects):
+        say(f"\n{found!r}")
     say(f"\n{note}\n\npage: {page} ({time.perf_counter() - start:.0f} s)")
     return page
-
-
-def _summary(
-    neurons: LanguageNeurons, parts: LayerParts, effects: Sequence[AblationMatrix]
-) -> Iterator[str]:
-    yield f"\n{neurons.description}\n"
-    yield neurons.per_language().to_string()
-    yield "\nneurons by the number of languages they are active in, N = 0, 1, ...:"
-    yield "  " + "  ".join(f"{count}" for count in neurons.histogram("all"))
-    yield f"\n{parts!r}"
-    yield from (f"\n{matrix!r}" for matrix in effects)

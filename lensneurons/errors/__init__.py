@@ -17,16 +17,17 @@ from difflib import get_close_matches
 from pathlib import Path
 
 
-class LensNeuronsError(ValueError):
-    """Bad input to lensneurons, found before any forward pass wherever that is possible.
-
-    `page` is the path of a text that explains the error; it comes with the package.
-    """
+class Explained:
+    """An error or a warning that has a page in this folder."""
 
     @property
     def page(self) -> Path:
         """Path of the page of this class: its usual messages, their causes and their fixes."""
         return Path(__file__).parent / f"{type(self).__name__}.md"
+
+
+class LensNeuronsError(Explained, ValueError):
+    """Bad input to lensneurons, found before any forward pass wherever that is possible."""
 
 
 class ModelError(LensNeuronsError):

@@ -30,6 +30,7 @@ there (`Answer.finished`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -195,11 +196,10 @@ class Accuracy(Value):
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The columns; verdicts are written too, for readers in other programs."""
-        columns = self._columns()
-        arrays = {name: one for name, one in columns.items() if isinstance(one, np.ndarray)}
-        details = {name: one for name, one in columns.items() if name not in arrays}
         run = {"decoding": asdict(self.decoding), "provenance": self.provenance.to_dict()}
-        return arrays, {**details, **run}
+        columns = {**self._columns(), **run}
+        arrays = {name: one for name, one in columns.items() if isinstance(one, np.ndarray)}
+        return arrays, {name: one for name, one in columns.items() if name not in arrays}
 
     @classmethod
     def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Accuracy:
@@ -208,9 +208,8 @@ class Accuracy(Value):
         numbers = [None if np.isnan(number) else number for number in columns["number"]]
         texts = (columns[name] for name in ("id", "language", "text", "expected"))
         rows = zip(*texts, numbers, guesses, columns["finished"], strict=True)
-        answers = tuple(Answer(*row) for row in rows)
-        provenance = Provenance.from_dict(details["provenance"])
-        return cls(answers, Decoding(**details["decoding"]), provenance)
+        decoding, provenance = Decoding(**details["decoding"]), details["provenance"]
+        return cls(tuple(Answer(*row) for row in rows), decoding, Provenance.from_dict(provenance))
 
     def _brief(self) -> str:
         shares = {name: sum(getattr(answer, name) for answer in self) for name in VERDICTS}
@@ -295,11 +294,8 @@ def answer_scorer(
 ) -> Callable[[Sequence[int]], list[bool]]:
     """Make the function that lets a model answer some items, greedily, one batch a call.
 
-    Args:
-        model: a ``TransformerBridge``; hooks that are on it when the function is called act.
-        corpus: as for `accuracy`, and so are the other options.
-        max_new_tokens: most tokens of a text.
-        tokenizer: encodes the prompts.
+    Arguments are those of `accuracy`. The model is a ``TransformerBridge``; hooks that are on it
+    when the function is called act.
 
     Returns:
         ``score(rows)``: whether each answer is right and in the right language. An item may be
@@ -357,10 +353,8 @@ def _asks(corpus: ParallelCorpus, ignore: Sequence[str], confidence: float) -> l
 
 
 def _judge(item: Item, expected: float, response: Response, identify: Identify) -> Answer:
-    """What a text is worth."""
-    number, guess = last_number(response.text), identify(response.text)
-    told = (response.text, expected, number, guess, response.finished)
-    return Answer(item.id, item.language, *told)
+    told = last_number(response.text), identify(response.text), response.finished
+    return Answer(item.id, item.language, response.text, expected, *told)
 
 
 def expected_number(item: Item) -> float:
@@ -371,7 +365,7 @@ def expected_number(item: Item) -> float:
     """
     number = last_number(item.response)
     if number is None or not item.prompt:
-        lack = "prompt" if not item.prompt else "number in its response"
+        lack = "number in its response" if item.prompt else "prompt"
         raise CorpusError(
             f"{item.id!r} ({item.language}) has no {lack}: accuracy needs problems with a prompt "
             "and a response that ends with the number that answers them"
@@ -452,13 +446,12 @@ def mean_difference(
         raise CorpusError(f"no item was asked in {missing} before and after")
     kept = {key: pair for key, pair in found.items() if key[0] in wanted}
     # Each language weighs the same, however many items it has.
-    sizes = {tag: sum(key[0] == tag for key in kept) for tag in wanted}
+    sizes = Counter(tag for tag, _ in kept)
     weight = 1 / np.array([sizes[tag] for tag, _ in kept])
     change = np.array([float(after) - float(before) for before, after in kept.values()])
     items, one_row = tuple(item for _, item in kept), np.zeros(len(kept), np.int64)
     drawn = item_bootstrap(items, one_row, change * weight, weight, level=level, seed=seed)
-    middle, low, high = (np.asarray(value[0]) for value in (drawn.estimate, drawn.low, drawn.high))
-    return Interval(middle, low, high, level, drawn.method)
+    return Interval.of(drawn.estimate[0], drawn.low[0], drawn.high[0], level, drawn.method)
 
 
 def _paired(
@@ -477,16 +470,7 @@ def _paired(
 
 
 def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share.
-
-    Args:
-        right: how many of them.
-        n: of how many, at least 1.
-        level: coverage, between 0 and 1.
-
-    Returns:
-        Lower and upper end, 0 to 1.
-    """
+    """Wilson's score interval of the share `right` / `n`: lower and upper end, 0 to 1."""
     from scipy.stats import binomtest
 
     found = binomtest(int(right), n).proportion_ci(level, method="wilson")
@@ -496,25 +480,20 @@ def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, 
 def paired_interval(
     before: np.ndarray, after: np.ndarray, *, level: float = 0.95
 ) -> tuple[float, float]:
-    """Newcombe's interval of the difference of two paired shares (method 10).
+    """Newcombe's interval (method 10) of the share after less the share before.
 
-    Args:
-        before: bool [item].
-        after: bool [item], of the same items.
-        level: coverage, between 0 and 1.
-
-    Returns:
-        Lower and upper end of the share after less the share before.
+    `before` and `after` are bool [item], of the same items.
     """
     n, one, two = len(before), float(after.mean()), float(before.mean())
     low_one, high_one = wilson_interval(int(after.sum()), n, level=level)
     low_two, high_two = wilson_interval(int(before.sum()), n, level=level)
     phi = _correlation(before, after)
-    below, above = one - low_one, high_two - two
-    down = np.sqrt(below**2 - 2 * phi * below * above + above**2)
-    below, above = high_one - one, two - low_two
-    up = np.sqrt(below**2 - 2 * phi * below * above + above**2)
-    return float(one - two - down), float(one - two + up)
+
+    def reach(own: float, other: float) -> float:
+        return float(np.sqrt(own**2 - 2 * phi * own * other + other**2))
+
+    down, up = reach(one - low_one, high_two - two), reach(high_one - one, two - low_two)
+    return one - two - down, one - two + up
 
 
 def _correlation(before: np.ndarray, after: np.ndarray) -> float:

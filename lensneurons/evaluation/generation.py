@@ -24,8 +24,7 @@ precision), which can turn a nearly even choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +106,7 @@ def generate(
         max_new_tokens: most tokens of a text; None for 512, or less where the context has less.
         temperature: 0 always takes the likeliest token; else tokens are drawn.
         seed: of the drawing; the same call writes the same texts.
-        batch_tokens: largest rectangle, prompts times (longest prompt + new tokens); decides
-            memory and speed.
+        batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         progress: show one progress bar, in prompts.
 
@@ -212,22 +210,17 @@ def write_rows(
     rows: Sequence[int],
     decoding: Decoding,
 ) -> list[Response]:
-    """Write one batch of encoded prompts.
+    """Write one batch of encoded prompts; hooks act, and each row may have its own.
 
-    Args:
-        model: a TransformerLens model. Hooks on it act; each row may have its own.
-        tokenizer: reads what was written.
-        ids: token ids of each prompt, as `encode_prompts` gives them.
-        rows: the place of each prompt in the list of all prompts, which gives its noise.
-        decoding: how to write; `max_new_tokens` as `fit_context` gives it.
+    `rows` are the places of the prompts in the list of all prompts, which give their noise;
+    ``decoding.max_new_tokens`` is what `fit_context` gives.
     """
     config = getattr(getattr(model, "original_model", None), "generation_config", None)
     own = getattr(config, "eos_token_id", None)
     given: list[Any] = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
     ends = sorted({end for end in given if end is not None})
-    new_tokens = fit_context(model, [len(row) for row in ids], decoding.max_new_tokens)
     responses = []
-    for new in write_batch(model, ids, rows, new_tokens=new_tokens, decoding=decoding, ends=ends):
+    for new in write_batch(model, ids, rows, decoding, ends):
         stop = next((place for place, token in enumerate(new) if token in ends), None)
         text = tokenizer.decode(
             new[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -241,54 +234,40 @@ def write_batch(
     model: Any,
     ids: Sequence[list[int]],
     rows: Sequence[int],
-    *,
-    new_tokens: int,
     decoding: Decoding,
     ends: list[int],
 ) -> list[list[int]]:
     """The new token ids of one batch; what follows one of the `ends` in a row has no meaning.
 
-    A bridge writes by Hugging Face's `generate`, whose modules are the bridge's components, so
-    hooks fire.
+    A bridge writes by Hugging Face's `generate`, whose modules are its components, so hooks fire.
     """
-    seeds = [_prompt_seed(decoding.seed, row) for row in rows]
+    from transformers import GenerationConfig
+
+    states = [np.random.SeedSequence([decoding.seed, row]) for row in rows]
+    seeds = [int(state.generate_state(1, np.uint64)[0] >> 1) for state in states]
     if model_family(model) == "hooked":
-        return _write_hooked(model, ids, seeds[0], new_tokens, decoding.temperature, ends)
+        return _write_hooked(model, ids, seeds[0], decoding, ends)
     pad = ends[0] if ends else 0
     width = max(map(len, ids))
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
     noise = [_Noise(seeds, decoding.temperature)] if decoding.temperature else []
     processors: list[Any] = [_finite, *noise]
-    with _plain_decoding(model.original_model):
-        written = model.original_model.generate(
+    hugging_face = model.original_model
+    own, hugging_face.generation_config = hugging_face.generation_config, GenerationConfig()
+    try:
+        written = hugging_face.generate(
             tokens.to(input_device(model)),
             attention_mask=mask.to(input_device(model)),
-            max_new_tokens=new_tokens,
+            max_new_tokens=decoding.max_new_tokens,
             do_sample=False,
             logits_processor=processors,
             eos_token_id=ends or None,
             pad_token_id=pad,
         )
-    return written[:, width:].tolist()
-
-
-def _prompt_seed(seed: int, row: int) -> int:
-    """An independent seed for each prompt."""
-    return int(np.random.SeedSequence([seed, row]).generate_state(1, np.uint64)[0] >> 1)
-
-
-@contextmanager
-def _plain_decoding(hugging_face: Any) -> Iterator[None]:
-    """Put the model's own ``generation_config`` aside for as long as the block runs."""
-    from transformers import GenerationConfig
-
-    saved = hugging_face.generation_config
-    hugging_face.generation_config = GenerationConfig()
-    try:
-        yield
     finally:
-        hugging_face.generation_config = saved
+        hugging_face.generation_config = own
+    return written[:, width:].tolist()
 
 
 def _finite(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -313,23 +292,18 @@ class _Noise:
 
 
 def _write_hooked(
-    model: Any,
-    ids: Sequence[list[int]],
-    seed: int,
-    new_tokens: int,
-    temperature: float,
-    ends: list[int],
+    model: Any, ids: Sequence[list[int]], seed: int, decoding: Decoding, ends: list[int]
 ) -> list[list[int]]:
     """Write by the own `generate` of a `HookedTransformer`, which pads and draws in its own way."""
     device = input_device(model)
     tokens = torch.tensor(ids, device=device)
     bos = getattr(model.tokenizer, "bos_token_id", None)
-    sampling = {"temperature": temperature} if temperature else {}
+    sampling = {"temperature": decoding.temperature} if decoding.temperature else {}
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode():
         torch.manual_seed(seed)
         written = model.generate(
             tokens,
-            max_new_tokens=new_tokens,
+            max_new_tokens=decoding.max_new_tokens,
             stop_at_eos=bool(ends),
             eos_token_id=ends or None,
             do_sample=bool(sampling),

@@ -97,7 +97,9 @@ class CorpusNLL(Value):
         Raises:
             LensNeuronsError: fewer than two items.
         """
-        return self._bootstrap(self.nll, draws, level, seed)
+        return item_bootstrap(
+            self.item_ids, self.language, self.nll, self.tokens, draws=draws, level=level, seed=seed
+        )
 
     def difference(
         self, before: CorpusNLL, *, draws: int = 1000, level: float = 0.95, seed: int = 0
@@ -118,12 +120,8 @@ class CorpusNLL(Value):
             LensNeuronsError: fewer than two items.
         """
         _require_same_texts(before, self)
-        return self._bootstrap(self.nll - before.nll, draws, level, seed)
-
-    def _bootstrap(self, sums: TextValues, draws: int, level: float, seed: int) -> Interval:
-        return item_bootstrap(
-            self.item_ids, self.language, sums, self.tokens, draws=draws, level=level, seed=seed
-        )
+        change = replace(self, nll=self.nll - before.nll)
+        return change.interval(draws=draws, level=level, seed=seed)
 
     def log_perplexity_difference(self, before: CorpusNLL) -> LanguageValues:
         """float64 [language]: ``ln(1 + difference of perplexity)``, the paper's figure.

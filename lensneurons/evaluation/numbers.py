@@ -36,7 +36,6 @@ TOLERANCE = 1e-2
 
 _DIGIT = regex.compile(r"\p{Nd}")
 _WIDE = regex.compile(r"(?<=[０-９])[．，](?=[０-９])")
-_WIDE_MARKS = {"．": ".", "，": ","}
 # For texts whose digits were all turned into ASCII's.
 _NUMBER = regex.compile(
     r"""
@@ -56,27 +55,16 @@ _NUMBER = regex.compile(
 
 
 def last_number(text: str) -> float | None:
-    """The last number of a text, or None if it has no digit.
+    """The last number of a text as written, so 50 for ``"50 %"``; None if the text has no digit.
 
-    Args:
-        text: any text.
-
-    Returns:
-        The number as written, so 50 for ``"50 %"``; infinite beyond the range of a float.
+    It is infinite beyond the range of a float.
     """
     return next(reversed(numbers_in(text)), None)
 
 
 def numbers_in(text: str) -> list[float]:
-    """Every number of a text that is written in digits, from first to last.
-
-    Args:
-        text: any text.
-
-    Returns:
-        The numbers as `last_number` reads them.
-    """
-    text = _WIDE.sub(lambda found: _WIDE_MARKS[found[0]], text)
+    """Every number of a text that is written in digits, from first to last; see `last_number`."""
+    text = _WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     text = _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0], " ")), text)
     numbers = []
     for found in _NUMBER.finditer(text):

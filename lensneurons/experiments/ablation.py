@@ -16,13 +16,12 @@ active about as often (on the mean over the languages), or of any activity. The 
     selectivity    effect on the own language / largest effect on another      for each row
 
 Controls are not matched by the probability in the row's own language. Neurons that are as active
-there belong to that language by definition (p > tau): they are the shared ones that were not
-selected, and removing them harms the language as much. They differ in what they do to the other
-languages, and that is what selectivity measures.
+there belong to that language by definition (p > tau), and removing them harms it as much. They
+differ in what they do to the other languages, and that is what selectivity measures.
 
 Control draws are spread over the items: the first item meets the first draw, the second item the
-second, and so on. So 20 draws cost one pass over the texts instead of 20; the mean is that of all
-draws, and the interval over items includes the spread over draws.
+second, and so on. So 20 draws cost one pass over the texts instead of 20, and the interval over
+items includes the spread over draws.
 
 The batches of a cell depend on that cell alone: a matrix that was interrupted resumes cell by cell
 and ends with the same bits. All effects are kept by text, and one bootstrap over items draws all
@@ -46,7 +45,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float64, Int, Int64
+from jaxtyping import Bool, Float64, Int, Int64
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
@@ -202,7 +201,7 @@ class AblationMatrix(Value):
         from scipy.cluster.hierarchy import leaves_list, linkage
         from scipy.spatial.distance import squareform
 
-        distance = _row_distances(self.cells(setting), self._own)
+        distance = _row_distances(self.cells(setting), self.own_cells)
         if len(self.rows) < 3:
             return self.rows
         tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
@@ -212,21 +211,18 @@ class AblationMatrix(Value):
         """One row a cell: removed, row, column, neurons, effect and control with their ends."""
         import pandas as pd
 
+        pairs = [(row, column) for row in self.rows for column in self.languages]
         parts = []
-        for s, setting in enumerate(self.classes):
-            row, column = np.indices((len(self.rows), len(self.languages))).reshape(2, -1)
-            columns = {
-                "removed": self.name_of(setting),
-                "row": np.array(self.rows)[row],
-                "column": np.array(self.languages)[column],
-                "neurons": self.sizes[s][row],
-            }
+        for setting, sizes in zip(self.classes, self.sizes, strict=True):
+            table = pd.DataFrame(pairs, columns=["row", "column"])
+            table.insert(0, "removed", self.name_of(setting))
+            table["neurons"] = np.repeat(sizes, len(self.languages))
             for name, ask in (("effect", self.interval), ("control", self.control_interval)):
                 found = ask(setting, level=level)
-                columns[name] = found.estimate.ravel()
-                columns[f"{name}_low"] = found.low.ravel()
-                columns[f"{name}_high"] = found.high.ravel()
-            parts.append(pd.DataFrame(columns))
+                table[name] = found.estimate.ravel()
+                table[f"{name}_low"] = found.low.ravel()
+                table[f"{name}_high"] = found.high.ravel()
+            parts.append(table)
         return pd.concat(parts, ignore_index=True)
 
     def _place(self, setting: str | None) -> int:
@@ -234,8 +230,8 @@ class AblationMatrix(Value):
         return self.classes.index(choose(setting, self.classes, "setting"))
 
     @cached_property
-    def _own(self) -> np.ndarray:
-        """Bool [row, column]: the cell of a language on itself."""
+    def own_cells(self) -> Bool[np.ndarray, "row column"]:
+        """Bool [row, column]: the cells of a language on itself."""
         return np.array(self.rows)[:, None] == np.array(self.languages)[None, :]
 
     def _means(self, values: TextEffects) -> Float64[np.ndarray, "setting row language"]:
@@ -267,14 +263,14 @@ class AblationMatrix(Value):
 
     def _selectivity(self, cells: np.ndarray) -> np.ndarray:
         """Selectivity [..., row] from cells [..., row, column]."""
-        own = np.where(self._own, cells, 0.0).sum(-1)
-        other = np.where(self._own, -np.inf, cells).max(-1)
-        return np.where(self._own.any(-1) & np.isfinite(other), _ratio(own, other), np.nan)
+        own = np.where(self.own_cells, cells, 0.0).sum(-1)
+        other = np.where(self.own_cells, -np.inf, cells).max(-1)
+        return np.where(self.own_cells.any(-1) & np.isfinite(other), _ratio(own, other), np.nan)
 
     def _figures(self, cells: np.ndarray, control: np.ndarray) -> dict[str, np.ndarray]:
         """The figures of `summary` [...] from cells and control cells [..., row, column]."""
-        diagonal, elsewhere = _mean(cells[..., self._own]), _mean(cells[..., ~self._own])
-        chance = _mean(control[..., self._own])
+        diagonal, elsewhere = _mean(cells[..., self.own_cells]), _mean(cells[..., ~self.own_cells])
+        chance = _mean(control[..., self.own_cells])
         figures = {
             "mean diagonal": diagonal,
             "mean off-diagonal": elsewhere,
@@ -394,23 +390,19 @@ def ablation_matrix(
     activity = neurons.probability.mean(axis=-1)
     if match == "layer":
         activity = np.zeros_like(activity)  # equal activities leave nothing to match
-    drawn = {
-        setting: {
-            row: one.random_control(activity, draws=controls, seed=seed)
-            for row, one in rows.items()
-        }
+    conditions = {
+        (setting, row): (one, one.random_control(activity, draws=controls, seed=seed))
         for setting, rows in sets.items()
+        for row, one in rows.items()
     }
-    job = CellJob(prepared, score, fitting(model, batch_tokens), sets, drawn)
+    job = CellJob(prepared, score, fitting(model, batch_tokens), conditions)
     provenance = replace(prepared.provenance(), attention="eager")  # logits need the bridge
     plan = {
         "kind": CELL_KIND,
         "classes": list(classes),
         "rows": list(sets[classes[0]]),
-        "neurons": _digest(one for rows in sets.values() for one in rows.values()),
-        "control_sets": _digest(
-            one for rows in drawn.values() for draws in rows.values() for one in draws
-        ),
+        "neurons": _digest(one for one, _ in conditions.values()),
+        "control_sets": _digest(one for _, draws in conditions.values() for one in draws),
         "metric": metric,
         "max_new_tokens": max_new_tokens,
         "controls": controls,
@@ -472,25 +464,19 @@ CELL_KIND = "cell of an ablation matrix"
 class CellJob:
     """What `ablation_matrix` runs.
 
-    Attributes:
-        prepared: the model and the texts.
-        score: gives sum and weight of some texts, run as one batch.
-        batch_tokens: most tokens in a batch.
-        sets: setting to row to the neurons that are removed.
-        controls: setting to row to the random sets beside them.
+    `score` gives sum and weight of some texts, run as one batch of at most `batch_tokens` tokens.
+    A condition is a setting and a row: the neurons that are removed, and the random sets.
     """
 
     prepared: PreparedCorpus
     score: TextMeasure
     batch_tokens: int
-    sets: dict[str, dict[str, NeuronSet]]
-    controls: dict[str, dict[str, list[NeuronSet]]]
+    conditions: dict[tuple[str, str], tuple[NeuronSet, list[NeuronSet]]]
 
     @property
     def cells(self) -> list[Cell]:
         """Every cell, column by column."""
-        columns = self.prepared.encoded.languages
-        return [(s, row, k) for k in columns for s, rows in self.sets.items() for row in rows]
+        return [(*one, k) for k in self.prepared.encoded.languages for one in self.conditions]
 
     def texts(self, column: str) -> np.ndarray:
         """The texts of a column, the longest first."""
@@ -504,8 +490,7 @@ def _scorer(prepared: PreparedCorpus, metric: Metric, max_new_tokens: int | None
     if metric == "nll":
         require_predicted(prepared.encoded)
         return text_scorer(prepared.model, prepared.encoded)
-    options = {"max_new_tokens": max_new_tokens, "tokenizer": prepared.tokenizer}
-    answer = answer_scorer(prepared.model, prepared.corpus, **options)
+    answer = answer_scorer(prepared.model, prepared, max_new_tokens=max_new_tokens)
 
     def score(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         right = np.array(answer([int(row) for row in rows]), np.float64)
@@ -530,7 +515,8 @@ def _assemble(
     base, weight = np.zeros(len(encoded)), np.zeros(len(encoded))
     for rows in job.prepared.batches(job.batch_tokens):
         base[rows], weight[rows] = job.score(rows)
-    settings, languages = list(job.sets), list(next(iter(job.sets.values())))
+    settings = tuple(dict.fromkeys(setting for setting, _ in job.conditions))
+    languages = tuple(dict.fromkeys(row for _, row in job.conditions))
     effect = np.zeros((len(settings), len(languages), len(base)))
     control = np.zeros_like(effect)
     runs, total = run_cells(job, base, folder), len(job.cells)
@@ -538,10 +524,11 @@ def _assemble(
         setting, row, column = cell
         place = settings.index(setting), languages.index(row), job.texts(column)
         effect[place], control[place] = found
+    removed, draws = zip(*job.conditions.values(), strict=True)
     return AblationMatrix(
-        rows=tuple(languages),
+        rows=languages,
         languages=encoded.languages,
-        classes=tuple(settings),
+        classes=settings,
         metric=metric,
         base=base,
         effect=effect,
@@ -549,8 +536,8 @@ def _assemble(
         weight=weight,
         language=encoded.language,
         item_ids=encoded.item_ids,
-        sizes=np.array([[len(one) for one in rows.values()] for rows in job.sets.values()]),
-        draws=len(job.controls[settings[0]][languages[0]]),
+        sizes=np.array(list(map(len, removed))).reshape(effect.shape[:2]),
+        draws=len(draws[0]),
         provenance=provenance,
     )
 
@@ -579,7 +566,7 @@ def run_cells(
 
 def _run_cell(job: CellJob, base: np.ndarray, setting: str, row: str, column: str) -> np.ndarray:
     """Effect and mean control of every text of a column, float64 [2, text]."""
-    removed, draws, texts = job.sets[setting][row], job.controls[setting][row], job.texts(column)
+    (removed, draws), texts = job.conditions[setting, row], job.texts(column)
     if len(removed) == 0:
         return np.zeros((2, len(texts)))
     encoded = job.prepared.encoded

@@ -22,9 +22,9 @@ With p_o the probability of outcome o,
     covered           sum of p over the outcomes: where it is small, the shares are about little
 
 After the last layer the target says what the source itself would say, by construction; in the first
-layers it says what it would have said anyway. The finding is where each of the two shares turns. An
-answer that is carried in layers where the language is not yet is written in a form that serves both
-languages (Dumas et al. 2024, "Separating Tongue from Thought", arXiv 2411.08745).
+layers, what it would have said anyway. The finding is where each of the two shares turns. An answer
+that is carried in layers where the language is not yet has a form that serves both languages
+(Dumas et al. 2024, "Separating Tongue from Thought", arXiv 2411.08745).
 
 `answer_pairs` makes pairs of a parallel corpus. The cut decides what is measured:
 
@@ -34,9 +34,8 @@ languages (Dumas et al. 2024, "Separating Tongue from Thought", arXiv 2411.08745
     ``"result"``  before those digits: "16 + 26 = |42". The model has to compute the result from
                   the operands; digits have no language.
     ``"word"``    before the number word of the demo's last sentence: "The answer is| forty-two".
-                  The result stands in the text as digits and only has to be said. But the last
-                  position is a word of the source's language, so that word carries the language
-                  from the first layer on.
+                  The result stands in the text as digits. But the last position is a word of the
+                  source's language, which carries the language from the first layer on.
     ``"number"``  before the last number of any corpus's responses, such as MGSM's.
 
 Items without such a place are left out (Swahili ones go on "42, so ..."). Where both languages
@@ -77,7 +76,8 @@ from jaxtyping import Float64, Int
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
-from lensneurons.interventions.patching import Put, putting, read_source, residual_name
+from lensneurons.interventions.editing import hooking
+from lensneurons.interventions.patching import Put, read_source, residual_name
 from lensneurons.models.family import context_length
 from lensneurons.models.forward import to_device
 from lensneurons.models.identity import original_tokenizer
@@ -168,11 +168,9 @@ def answer_pairs(
     registered = load_registered(ANSWER_SPANS, cut)
     for item in wanted:
         match = None if registered else _ANSWERS[cut].match(item.response)
-        span = registered(item) if registered else match and match.span(1)
-        if span:
-            start, stop = span
-            before = item.text[: len(item.prompt) + start]
-            cuts[item.id, item.language] = before, item.response[start:stop]
+        if span := registered(item) if registered else match and match.span(1):
+            before = item.text[: len(item.prompt) + span[0]]
+            cuts[item.id, item.language] = before, item.response[slice(*span)]
     for tag in wanted.languages:
         if not any((name, tag) in cuts for name in wanted.ids):
             raise CorpusError(
@@ -507,10 +505,8 @@ def carry_over(
     outcomes = (*(o for o in OUTCOMES if o in named), *sorted(named - set(OUTCOMES)))
     rows = [row for n, one in enumerate(encoded) for row in _rows(n, one, outcomes, asked)]
     rows.sort(key=lambda row: -len(row.ids))
-    longest, context = (
-        max(len(rows[0].ids), *(len(e.source) for e in encoded)),
-        context_length(model),
-    )
+    context = context_length(model)
+    longest = max(len(rows[0].ids), *(len(one.source) for one in encoded))
     if longest > context:
         raise CorpusError(f"a text of {longest} tokens is beyond the model's context of {context}")
     values = np.full((site.n_layers + 1, len(kept), len(outcomes)), np.nan)
@@ -570,7 +566,7 @@ def _ask(
     streams = read_source(model, _pad(sources), names, last)
     yield _log_probabilities(model, targets, batch)
     for name in names:
-        with putting(model, {name: Put(streams[name], ends, source_length=1)}):
+        with hooking(model, [(name, Put(streams[name], ends, 1, slice(None)))]):
             yield _log_probabilities(model, targets, batch)
 
 

@@ -9,8 +9,8 @@ words). The final norm is applied once: ``hook_resid_post`` lies before it in ev
 one included, where the lens therefore says what the model says. A short probe checks this before
 every run.
 
-Which tokens belong to a language is counted in parallel texts. With ``c_k(v)`` uses of token v
-among the counted tokens of language k,
+Parallel texts tell which tokens belong to a language. With ``c_k(v)`` uses of token v among the
+counted tokens of language k,
 
     r_k(v) = c_k(v) / sum over v' of c_k(v')            relative frequency
     v is rare            if sum over k of c_k(v) < least
@@ -50,7 +50,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -79,9 +79,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LensKind = Literal["own", "pivot", "others", "shared", "rare", "true"]
-KINDS: tuple[LensKind, ...] = ("own", "pivot", "others", "shared", "rare", "true")
-
-Probabilities = Float[torch.Tensor, "token vocabulary"]
+KINDS: tuple[LensKind, ...] = get_args(LensKind)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -182,8 +180,7 @@ class LensCurves(Value):
         Raises:
             LensNeuronsError: no such kind, or fewer than two items.
         """
-        corpora = ItemDraws(self.item_ids, self.language, draws, seed)
-        return self._bootstrap(self._sums(kind), corpora, level, pooled, kind == "pivot")
+        return self._bootstrap(self._sums(kind), pooled, draws, level, seed, kind == "pivot")
 
     def difference(
         self, first: LensKind, second: LensKind, *, pooled: bool = False, draws: int = 1000,
@@ -196,9 +193,8 @@ class LensCurves(Value):
         Raises:
             LensNeuronsError: no such kind, or fewer than two items.
         """
-        corpora = ItemDraws(self.item_ids, self.language, draws, seed)
         values = self._sums(first) - self._sums(second)
-        return self._bootstrap(values, corpora, level, pooled, "pivot" in (first, second))
+        return self._bootstrap(values, pooled, draws, level, seed, "pivot" in (first, second))
 
     def pivot_lead(
         self, *, pooled: bool = False, draws: int = 1000, level: float = 0.95, seed: int = 0
@@ -216,9 +212,8 @@ class LensCurves(Value):
                 f"tokens belong to {list(self.owners)} alone: comparing the pivot with another "
                 "language than the text's own needs three; give reference= more languages"
             )
-        corpora = ItemDraws(self.item_ids, self.language, draws, seed)
         values = self._sums("pivot") - self._sums("others") / others
-        return self._bootstrap(values, corpora, level, pooled, True)
+        return self._bootstrap(values, pooled, draws, level, seed, True)
 
     @property
     def _in_pivot(self) -> np.ndarray:
@@ -237,12 +232,11 @@ class LensCurves(Value):
             return self.true
         if kind in ("shared", "rare"):
             return self.mass[..., self.token_kinds.index(kind)]
-        n = len(self.owners)
-        own = np.array([self.owners.index(language) for language in self.languages])[self.language]
-        is_own = np.arange(n) == own[:, None]
-        is_pivot = (np.array(self.owners) == self.pivot) & ~is_own
+        owners = np.array(self.owners)
+        is_own = owners == np.array(self.languages)[self.language][:, None]
+        is_pivot = (owners == self.pivot) & ~is_own
         chosen = {"own": is_own, "pivot": is_pivot, "others": ~(is_own | is_pivot)}[kind]
-        return (self.mass[..., :n] * chosen).sum(axis=-1)
+        return (self.mass[..., : len(owners)] * chosen).sum(axis=-1)
 
     def _mean(self, sums: np.ndarray) -> np.ndarray:
         """float64 [layer, language] from sums [layer, text]."""
@@ -251,18 +245,17 @@ class LensCurves(Value):
         return by_language / np.bincount(self.language, self.tokens, minlength=n)
 
     def _bootstrap(
-        self, sums: np.ndarray, corpora: ItemDraws, level: float, pooled: bool, no_pivot: bool
+        self, sums: np.ndarray, pooled: bool, draws: int, level: float, seed: int, no_pivot: bool
     ) -> Interval:
+        corpora = ItemDraws(self.item_ids, self.language, draws, seed)
         estimate, drawn = self._mean(sums), corpora.means(sums, self.tokens)
         if pooled:
             kept = self._pooled
             return corpora.interval(estimate[:, kept].mean(-1), drawn[..., kept].mean(-1), level)
         found = corpora.interval(estimate, drawn, level)
-        hidden = self._in_pivot & no_pivot
-        estimate, low, high = (
-            np.where(hidden, np.nan, one) for one in (found.estimate, found.low, found.high)
-        )
-        return replace(found, estimate=estimate, low=low, high=high)
+        ends = np.stack([found.estimate, found.low, found.high])
+        ends[..., self._in_pivot & no_pivot] = np.nan
+        return Interval(ends[0], ends[1], ends[2], found.level, found.method)
 
     def to_pandas(self, *, level: float = 0.95) -> pd.DataFrame:
         """One row a layer, language and kind: probability, low, high (NaN with one item alone).
@@ -279,14 +272,10 @@ class LensCurves(Value):
                 found = self.interval(kind, level=level)
                 ends[..., place] = found.low, found.high
         values = np.concatenate([self.means[None], ends])[..., places]
-        layer, language, kind = (axis.ravel() for axis in np.indices(values.shape[1:]))
-        columns = {
-            "layer": layer,
-            "language": np.array(self.languages)[language],
-            "kind": np.array(self.kinds)[kind],
-        }
-        numbers = zip(("probability", "low", "high"), values, strict=True)
-        return pd.DataFrame({**columns, **{name: one.ravel() for name, one in numbers}})
+        axes = (range(self.n_layers), self.languages, self.kinds)
+        rows = pd.MultiIndex.from_product(axes, names=["layer", "language", "kind"])
+        numbers = values.reshape(3, -1).T
+        return pd.DataFrame(numbers, rows, ["probability", "low", "high"]).reset_index()
 
     @property
     def description(self) -> str:
@@ -481,7 +470,7 @@ def _read(model: Any, batch: Batch, members: torch.Tensor) -> tuple[np.ndarray, 
     return mass, true
 
 
-def read_next(model: Any, vectors: torch.Tensor) -> Probabilities:
+def read_next(model: Any, vectors: torch.Tensor) -> Float[torch.Tensor, "token vocabulary"]:
     """What the model would say next if vectors of the residual stream were its last.
 
     Args:

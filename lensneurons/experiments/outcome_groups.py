@@ -35,8 +35,8 @@ class OutcomeGroup:
     def share(self, *outcomes: str) -> Interval:
         """Share of some outcomes together, [layer], with its interval over pairs of items."""
         found = self.result.interval(*outcomes, pooled=True)
-        estimate, low, high = found.estimate[:, 0], found.low[:, 0], found.high[:, 0]
-        return replace(found, estimate=estimate, low=low, high=high)
+        ends = (found.estimate[:, 0], found.low[:, 0], found.high[:, 0])
+        return Interval(*ends, found.level, found.method)
 
     def unpatched(self, *outcomes: str) -> float:
         """Share of some outcomes together without a patch."""

@@ -1,9 +1,9 @@
 """The means of a deactivation matrix, and whether they differ: what its neurons do to whom.
 
 Three means of every setting: over the cells of a language on itself (own), over all other cells
-(others), and over the cells on itself of the random sets (random). Whether neurons do more than
-random ones, or more to their own language than to others, is read from the interval of the
-difference, drawn over the same items: an interval that holds zero is no finding.
+(others), and over the own cells of the random sets (random). Intervals of their differences, drawn
+over the same items, tell whether neurons do more than random ones, or more to their own language
+than to others: an interval that holds zero is no finding.
 
 >>> setting_means(ln.ablation_matrix(model, corpus, neurons))              # doctest: +SKIP
 
@@ -50,18 +50,13 @@ class SettingMeans:
         return float(np.nan_to_num(np.nanmin(least))) if np.isfinite(least).any() else 0.0
 
 
-def own_cells(matrix: AblationMatrix) -> np.ndarray:
-    """Bool [row, column]: the cells of a language on itself."""
-    return np.array(matrix.rows)[:, None] == np.array(matrix.languages)[None, :]
-
-
 def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
     """The means and differences of every setting, with bootstrap intervals over items.
 
     Raises:
         LensNeuronsError: fewer than two items, which have no interval.
     """
-    corpora, own = ItemDraws(matrix.item_ids, matrix.language), own_cells(matrix)
+    corpora, own = ItemDraws(matrix.item_ids, matrix.language), matrix.own_cells
     there = own if own.any() else np.ones_like(own)
     harm = 1.0 if matrix.metric == "nll" else -1.0
     drawn = [corpora.means(values, matrix.weight) for values in (matrix.effect, matrix.control)]
@@ -73,8 +68,7 @@ def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
     def interval(values: np.ndarray) -> Interval:
         """Of values [1 + draw] whose first one is that of all items."""
         if np.isnan(values).all():
-            nothing = np.asarray(np.nan)
-            return Interval(nothing, nothing, nothing, 0.95, "none")
+            return Interval.of(np.nan, np.nan, np.nan, 0.95, "none")
         return corpora.interval(np.asarray(values[0]), values[1:])
 
     found = []

@@ -16,8 +16,8 @@ unlikely is not steering but damage.
 
 At alpha 0 ``"add"`` and ``"difference"`` leave the model as it is (``"replace"`` ablates the
 neurons). Prompts hold a model in their language, so a switch usually needs the neurons of that
-language ablated at the same time (`also_ablate`). They are ablated first: where the two sets share
-neurons, steering starts from 0 there, and alpha 0 is the model without them.
+language ablated as well (`also_ablate`). They are ablated first: where the two sets share neurons,
+steering starts from 0, and alpha 0 is the model without them.
 
 >>> curve = ln.steering_curve(                                           # doctest: +SKIP
 ...     model, corpus, neurons["zh"], statistics=statistics,
@@ -144,8 +144,7 @@ class SteeringCurve(Value):
         Raises:
             LensNeuronsError: the kind is not known, or fewer than two items.
         """
-        place = KINDS.index(choose(kind, KINDS, "kind"))
-        return self._bootstrap(self.nll[:, place], place, draws, level, seed)
+        return self._bootstrap(self.nll, kind, draws, level, seed)
 
     def nll_difference(
         self, kind: TextKind, *, draws: int = 1000, level: float = 0.95, seed: int = 0
@@ -155,24 +154,22 @@ class SteeringCurve(Value):
         Raises:
             LensNeuronsError: the kind is not known, there is no alpha 0, or fewer than two items.
         """
-        place = KINDS.index(choose(kind, KINDS, "kind"))
         if 0 not in self.alphas:
             raise LensNeuronsError(f"a change needs alpha 0; alphas are {list(self.alphas)}")
-        before = self.nll[self.alphas.index(0), place]
-        return self._bootstrap(self.nll[:, place] - before, place, draws, level, seed)
+        added = self.nll - self.nll[self.alphas.index(0)]
+        return self._bootstrap(added, kind, draws, level, seed)
 
     def _written_in(self, language: str | None) -> np.ndarray:
         """Bool [alpha, item]: the texts in a language."""
         return np.array([[guess == language for guess in row] for row in self.guesses])
 
     def _bootstrap(
-        self, values: np.ndarray, place: int, draws: int, level: float, seed: int
+        self, values: np.ndarray, kind: TextKind, draws: int, level: float, seed: int
     ) -> Interval:
-        """Mean [alpha] of values [alpha, item] over the tokens of one kind of texts."""
-        one = np.zeros(len(self.item_ids), np.int64)
-        found = item_bootstrap(
-            self.item_ids, one, values, self.tokens[place], draws=draws, level=level, seed=seed
-        )
+        """Mean [alpha] of values [alpha, kind, item] over the tokens of one kind of texts."""
+        place, one = KINDS.index(choose(kind, KINDS, "kind")), np.zeros(len(self.item_ids), int)
+        given = self.item_ids, one, values[:, place], self.tokens[place]
+        found = item_bootstrap(*given, draws=draws, level=level, seed=seed)
         ends = (found.estimate[:, 0], found.low[:, 0], found.high[:, 0])
         return Interval(*ends, found.level, found.method)
 
@@ -300,43 +297,38 @@ def steering_curve(
     if toward == prompts_in:
         raise LensNeuronsError(f"toward={toward!r} is the language of the prompts: give another")
     require_identifiable(corpus.languages)
-    kinds = _given_texts(corpus, toward, prompts_in)
-    prepared = [prepare(model, texts, tokenizer=tokenizer) for texts in kinds]
+    given_texts = _given_texts(corpus, toward, prompts_in)
+    prepared = [prepare(model, texts, tokenizer=tokenizer) for texts in given_texts]
     decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
     away_from = prompts_in if method == "difference" else None
+    options: dict[str, Any] = {"toward": toward, "method": method, "away_from": away_from}
     interventions = "hooks" if has_hooks(model) else "none"
-    prompts = [item.prompt for item in kinds[0]]
+    items, own = given_texts[0].items, prepared[0].tokenizer
+    prompts = [item.prompt for item in items]
     written, guesses, right, given = [], [], [], []
     for alpha in with_bar(strengths, "steer", "alpha", shown=progress):
-        options: dict[str, Any] = {"method": method, "alpha": alpha, "away_from": away_from}
         with (
             nullcontext() if also_ablate is None else ablate(model, also_ablate),
-            steer(model, chosen, statistics, toward=toward, **options),
+            steer(model, chosen, statistics, alpha=alpha, **options),
         ):
-            responses = write_responses(
-                model, prompts, decoding, tokenizer=prepared[0].tokenizer, progress=False
-            )
+            said = write_responses(model, prompts, decoding, tokenizer=own, progress=False)
             given.append([nll(model, texts, batch_tokens=batch_tokens) for texts in prepared])
-        answers = [(one.text, item) for one, item in zip(responses, kinds[0], strict=True)]
-        written.append(tuple(text for text, _ in answers))
-        guesses.append(
-            tuple(  # the names of a prompt are no evidence of the language
-                detect_language(
-                    text, languages=corpus.languages, ignore=names_in(item.prompt)
-                ).language
-                for text, item in answers
-            )
-        )
-        right.append(
-            [same_number(last_number(text), last_number(item.response)) for text, item in answers]
-        )
+        written.append(tuple(one.text for one in said))
+        answers = list(zip(written[-1], items, strict=True))
+        guesses.append([
+            detect_language(text, languages=corpus.languages, ignore=names_in(item.prompt)).language
+            for text, item in answers  # the names of a prompt are no evidence of the language
+        ])  # fmt: skip
+        right.append([
+            same_number(last_number(text), last_number(item.response)) for text, item in answers
+        ])  # fmt: skip
     first = given[0][0]
     return SteeringCurve(
         alphas=strengths,
         toward=toward,
         prompts_in=prompts_in,
         texts=tuple(written),
-        guesses=tuple(guesses),
+        guesses=tuple(map(tuple, guesses)),
         right=np.array(right),
         nll=np.array([[_by_item(one.nll, one, first) for one in row] for row in given]),
         tokens=np.array([_by_item(one.tokens, one, first) for one in given[0]]),

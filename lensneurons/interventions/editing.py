@@ -54,9 +54,8 @@ if TYPE_CHECKING:
 
 Neurons = NeuronSet | Sequence[NeuronSet]
 Positions = slice | Sequence[int] | CountedMask
-# New hook_post of some neurons [batch, pos, neurons] from their hook_post and linear branch.
-Edit = Callable[[torch.Tensor, Any], torch.Tensor]
-EditOfLayer = Callable[[int, NeuronIndices], Edit]
+# New values of some neurons: from their hook_post [batch, pos, neurons], layer and indices.
+NewValues = Callable[[torch.Tensor, int, NeuronIndices], torch.Tensor]
 AblationMethod = Literal["zero", "mean", "resample"]
 SteeringMethod = Literal["add", "replace", "difference"]
 
@@ -111,16 +110,17 @@ def ablate(
     site = neuron_site(model)
     require_fit(neurons, site)
     if method == "zero":
-        edit, linear = _same(lambda here, _: torch.zeros_like(here)), False
+        new, linear = (lambda here, *_: torch.zeros_like(here)), False
     elif method == "mean":
-        edit, linear = _put_in(_means(statistics, site, language), add=False), site.gated
+        new, linear = _constant(_means(statistics, site, language)), site.gated
     elif reference is None:
         raise LensNeuronsError("method='resample' needs reference=, a corpus to draw tokens from")
     else:
         layers = {layer: members.indices for layer, members in members_by_layer(neurons).items()}
         recorded = record_activations(model, reference, layers, tokenizer=tokenizer)
-        edit, linear = _draw(ActivationDraws(recorded, seed)), site.gated
-    with changing(model, site, neurons, edit, positions=positions, linear=linear):
+        draws = ActivationDraws(recorded, seed)
+        new, linear = (lambda here, layer, _: draws.like(here, layer)), site.gated
+    with changing(model, site, neurons, new, positions=positions, linear=linear):
         yield model
 
 
@@ -145,8 +145,7 @@ def scale(
     site = neuron_site(model)
     require_fit(neurons, site)
     _require_finite(factor, "factor")
-    edit = _same(lambda here, _: here * factor)
-    with changing(model, site, neurons, edit, positions=positions):
+    with changing(model, site, neurons, lambda here, *_: here * factor, positions=positions):
         yield model
 
 
@@ -197,8 +196,8 @@ def steer(
             raise LensNeuronsError("method='difference' needs statistics of a second language")
         left = statistics.select(others) if away_from is None else statistics
         values = values - alpha * _means(left, site, away_from)
-    edit = _put_in(values, add=method != "replace")
-    with changing(model, site, neurons, edit, positions=positions, linear=site.gated):
+    new, add = _constant(values), method != "replace"
+    with changing(model, site, neurons, new, positions=positions, linear=site.gated, add=add):
         yield model
 
 
@@ -245,40 +244,9 @@ def _means(
     return statistics.mean[..., statistics.languages.index(language)]
 
 
-# The edits
-
-
-def _same(edit: Edit) -> EditOfLayer:
-    return lambda layer, indices: edit
-
-
-def _put_in(values: NeuronScores, *, add: bool) -> EditOfLayer:
-    """Put a value [layer, neuron] in place of the activation, or add it."""
-
-    def of_layer(layer: int, indices: NeuronIndices) -> Edit:
-        chosen = torch.from_numpy(values[layer, indices.numpy()])
-
-        def edit(here: torch.Tensor, linear: Any) -> torch.Tensor:
-            value = _times(chosen.to(here).expand_as(here), linear)
-            return here + value if add else value
-
-        return edit
-
-    return of_layer
-
-
-def _draw(draws: ActivationDraws) -> EditOfLayer:
-    def of_layer(layer: int, indices: NeuronIndices) -> Edit:
-        return lambda here, linear: _times(draws.like(here, layer), linear)
-
-    return of_layer
-
-
-def _times(activation: torch.Tensor, linear: Any) -> torch.Tensor:
-    return activation if linear is None else activation * linear
-
-
-# The hooks
+def _constant(values: NeuronScores) -> NewValues:
+    kept = torch.tensor(values)
+    return lambda here, layer, indices: kept[layer, indices].to(here)
 
 
 @contextmanager
@@ -286,48 +254,48 @@ def changing(
     model: Any,
     site: NeuronSite,
     neurons: Neurons,
-    edit: EditOfLayer,
+    new: NewValues,
     *,
     positions: Positions | None = None,
     linear: bool = False,
+    add: bool = False,
 ) -> Iterator[None]:
     """Edit ``hook_post`` of some neurons for as long as the block runs: what all edits build on.
 
-    `edit` is called once a layer with its number and the int64 indices of the neurons in it. It
-    gives the function that makes new values [batch, pos, neurons] from the old ones and the linear
-    branch, which is None unless `linear` asks for it.
+    `new` gives what stands in for ``hook_post``, or is added to it. With `linear` it gives the
+    activation, and the hook multiplies it by the linear branch.
 
     Raises:
         ModelError: the model lacks a hook that is needed, so nothing would be edited.
     """
     hooks: list[tuple[str, Callable[..., torch.Tensor | None]]] = []
     for layer, members in members_by_layer(neurons).items():
-        hook = LayerHook(members, edit(layer, members.indices), positions, linear)
+        hook = LayerHook(layer, members, new, positions, linear, add)
         if linear:
             hooks.append((site.pre[layer].replace("hook_pre", "hook_pre_linear"), hook.keep_linear))
         hooks.append((site.post[layer], hook))
-    require_hooks(model, [name for name, _ in hooks])
-    with reserved(model), model.hooks(fwd_hooks=hooks):
+    with hooking(model, hooks):
         yield
 
 
-def require_hooks(model: Any, names: Sequence[str]) -> None:
-    """Raise if the model lacks a hook: TransformerLens would silently never call it.
+@contextmanager
+def hooking(model: Any, hooks: Sequence[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+    """Put hooks on a model, by name, for as long as the block runs.
 
     Raises:
-        ModelError: names the first such hook.
+        ModelError: the model lacks one: TransformerLens would silently never call it.
     """
-    if missing := [name for name in names if name not in model.hook_dict]:
+    if missing := [name for name, _ in hooks if name not in model.hook_dict]:
         raise ModelError(f"{type(model).__name__} has no {missing[0]}: the hook would never fire")
+    with reserved(model), model.hooks(fwd_hooks=list(hooks)):
+        yield
 
 
 @dataclass(frozen=True)
 class Members:
     """The neurons of one layer in all sets together, and the rows of a batch they are meant for.
 
-    Attributes:
-        indices: int64 [neurons], within the layer.
-        rows: bool [row, neurons]; one row stands for all.
+    `indices` are int64 [neurons] within the layer; `rows` is bool [row, neurons], one row for all.
     """
 
     indices: NeuronIndices
@@ -346,19 +314,17 @@ def members_by_layer(neurons: Neurons) -> dict[int, Members]:
     return found
 
 
+@dataclass(eq=False, repr=False)
 class LayerHook:
-    """The hook on ``hook_post`` of one layer."""
+    """The hook on ``hook_post`` of one layer; the options are those of `changing`."""
 
-    def __init__(
-        self, members: Members, edit: Edit, positions: Positions | None, linear: bool
-    ) -> None:
-        self.members, self.edit, self.positions, self.needs_linear = (
-            members,
-            edit,
-            positions,
-            linear,
-        )
-        self.linear: torch.Tensor | None = None
+    layer: int
+    members: Members
+    new: NewValues
+    positions: Positions | None
+    needs_linear: bool
+    add: bool
+    linear: torch.Tensor | None = None
 
     def keep_linear(self, tensor: torch.Tensor, hook: Any) -> None:
         """Remember the linear branch, which fires before ``hook_post``."""
@@ -379,7 +345,9 @@ class LayerHook:
         indices = self.members.indices.to(post.device)
         linear, self.linear = self.linear, None
         here = post[..., indices]
-        edited = self.edit(here, None if linear is None else linear[..., indices])
+        edited = self.new(here, self.layer, self.members.indices)
+        edited = edited if linear is None else edited * linear[..., indices]
+        edited = here + edited if self.add else edited
         chosen = rows[:, None, :].to(post.device)
         if self.positions is not None:
             chosen = chosen & chosen_places(self.positions, post).to(post.device)[..., None]

@@ -26,19 +26,19 @@ continued a stream of another text, and later layers still read the target at al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions.editing import require_fit, require_hooks
+from lensneurons.interventions.editing import hooking, require_fit
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
-from lensneurons.models.running import reserved
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import AttentionMask, FlatNeurons, TokenIds
@@ -89,20 +89,20 @@ def patch(
         raise LensNeuronsError(
             "give either layer= (the residual stream after it) or neurons= (their hook_post)"
         )
+    entries: dict[str, Any] = {}  # of the last axis, by the name of the hook
     if neurons is not None:
         require_fit(neurons, site)
-        names = [site.post[number] for number in neurons.by_layer()]
+        entries = {site.post[number]: own for number, own in neurons.by_layer().items()}
     elif layer is None or layer not in range(site.n_layers):
         raise LensNeuronsError(f"layer={layer}: the model has layers 0 to {site.n_layers - 1}")
     else:
-        names = [residual_name(layer)]
+        entries[residual_name(layer)] = slice(None)
     taken = positions if source_positions is None else source_positions
     if (put := _number_of(positions)) != (read := _number_of(taken)):
         raise LensNeuronsError(f"{read} positions of the source cannot go into {put} positions")
-    values = read_source(model, source, names, taken, source_mask)
-    chosen = {} if neurons is None else dict(zip(names, neurons.by_layer().values(), strict=True))
-    puts = {name: Put(values[name], positions, length, chosen.get(name)) for name in names}
-    with putting(model, puts):
+    values = read_source(model, source, list(entries), taken, source_mask)
+    puts = [(name, Put(values[name], positions, length, own)) for name, own in entries.items()]
+    with hooking(model, puts):
         yield model
 
 
@@ -137,8 +137,11 @@ def read_source(
         LensNeuronsError: positions outside the text or on its padding, or a mask of another shape.
     """
     places = place_numbers(positions, source.shape)
-    require_real(places, source, mask)
-    require_hooks(model, names)
+    if mask is not None:
+        if mask.shape != source.shape:
+            raise LensNeuronsError(f"source_mask {list(mask.shape)} is not of {list(source.shape)}")
+        if not mask.gather(1, places.to(mask.device)).all():
+            raise LensNeuronsError("source_positions point at padding of the source")
     kept: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -148,7 +151,7 @@ def read_source(
     ids = to_device(model, source)
     token = _reading.set(True)
     try:
-        with model.hooks(fwd_hooks=[(name, keep(name)) for name in names]):
+        with hooking(model, [(name, keep(name)) for name in names]):
             model(ids, attention_mask=None if mask is None else to_device(model, mask), **options)
     finally:
         _reading.reset(token)
@@ -177,42 +180,24 @@ def place_numbers(positions: Places, shape: Sequence[int]) -> PositionNumbers:
     return (chosen % length).expand(batch, -1)
 
 
-def require_real(places: PositionNumbers, source: TokenIds, mask: AttentionMask | None) -> None:
-    """Raise unless the mask has the shape of the source and all places are outside its padding.
-
-    Raises:
-        LensNeuronsError: they are not.
-    """
-    if mask is None:
-        return
-    if mask.shape != source.shape:
-        raise LensNeuronsError(f"source_mask {list(mask.shape)} is not of {list(source.shape)}")
-    if not mask.gather(1, places.to(mask.device)).all():
-        raise LensNeuronsError("source_positions point at padding of the source")
-
-
 def _at(places: PositionNumbers, tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Index of places [batch, n] in a tensor [batch, pos, ...]."""
     rows = torch.arange(len(places), device=tensor.device)
     return rows[:, None], places.to(tensor.device)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Put:
     """The hook that puts values [batch or 1, positions, width] into the positions of a pass.
 
-    Passes of one position are left alone if the source was longer. Neurons are entries of the last
-    axis; None puts all of them in.
+    Passes of one position are left alone if the source was longer. `entries` of the last axis are
+    put in: some neurons, or all.
     """
 
-    def __init__(
-        self,
-        values: PositionValues,
-        positions: Places,
-        source_length: int,
-        neurons: FlatNeurons | None = None,
-    ) -> None:
-        self.values, self.positions, self.source_length = values, positions, source_length
-        self.neurons = neurons
+    values: PositionValues
+    positions: Places
+    source_length: int
+    entries: FlatNeurons | slice
 
     def __call__(self, tensor: torch.Tensor, hook: Any) -> torch.Tensor | None:
         """The tensor [batch, pos, width] with the values in it; None where it stays as it is."""
@@ -226,22 +211,7 @@ class Put:
         here = _at(place_numbers(self.positions, tensor.shape[:2]), tensor)
         values = self.values.to(tensor).expand(len(tensor), -1, -1)
         result = tensor.clone()
-        if self.neurons is None:
-            result[here] = values
-        else:
-            edited = result[here]
-            edited[..., self.neurons] = values[..., self.neurons]
-            result[here] = edited
+        edited = result[here]
+        edited[..., self.entries] = values[..., self.entries]
+        result[here] = edited
         return result
-
-
-@contextmanager
-def putting(model: Any, puts: Mapping[str, Put]) -> Iterator[None]:
-    """Put values into every pass of the block, by hook name.
-
-    Raises:
-        ModelError: the model lacks a hook.
-    """
-    require_hooks(model, list(puts))
-    with reserved(model), model.hooks(fwd_hooks=list(puts.items())):
-        yield

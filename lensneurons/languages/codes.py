@@ -57,14 +57,9 @@ _REMARK = regex.compile(r"^Modern (?=Greek)|\s*\(.*?\)")
 
 @lru_cache(maxsize=4096)
 def language_code(tag: str) -> str:
-    """The canonical BCP-47 tag of a language.
+    """The canonical BCP-47 tag of a language: ``"zh"`` for ``"ZH"``, ``"en"`` for ``"eng"``.
 
-    Args:
-        tag: a tag in any spelling: ``"ZH"``, ``"eng"``, ``"zh_Hans"``, ``"pt-BR"``.
-
-    Returns:
-        The canonical tag: ``"zh"``, ``"en"``, ``"zh-Hans"``, ``"pt-BR"``. Script and region are
-        kept if given: ``"zh"`` and ``"zh-Hans"`` are two keys.
+    Script and region are kept if given: ``"zh"`` and ``"zh-Hans"`` are two keys.
 
     Raises:
         CorpusError: the tag names no language (a name like ``"Chinese"`` is refused too, with the
@@ -107,13 +102,9 @@ def language_of_name(name: str) -> str:
 def scripts(code: str) -> frozenset[str]:
     """The Unicode scripts that a language is written in, as four-letter ISO 15924 codes.
 
-    Args:
-        code: a tag that `language_code` accepts. A script in the tag decides (``"sr-Latn"``),
-            else CLDR's likely script (``"sr"`` is Cyrillic).
-
-    Returns:
-        Codes as in Unicode's Script property: ``{"Hani", "Hira", "Kana"}`` for Japanese. Empty if
-        nothing is known (private-use tags): then nothing is foreign.
+    A script in the tag decides (``"sr-Latn"``), else CLDR's likely script (``"sr"`` is Cyrillic).
+    Japanese has ``{"Hani", "Hira", "Kana"}``. The set is empty if nothing is known (private-use
+    tags): then nothing is foreign.
 
     Raises:
         CorpusError: the tag names no language.

@@ -146,17 +146,12 @@ def names_in(prompt: str) -> frozenset[str]:
 def leave_out(text: str, ignore: Iterable[str]) -> str:
     """The text without the words in `ignore`: whole words, in any case."""
     words = {word.casefold() for word in ([ignore] if isinstance(ignore, str) else ignore)}
-    if not words:
-        return text
     return _WORD.sub(lambda found: " " if found[0].casefold() in words else found[0], text)
 
 
 @lru_cache(maxsize=64)
 def require_identifiable(languages: tuple[str, ...]) -> tuple[str, ...]:
     """Make sure that each language can be told from all others, and return the canonical tags.
-
-    Args:
-        languages: tags in any spelling.
 
     Raises:
         CorpusError: a tag names no language.

@@ -106,7 +106,12 @@ def watching(
 @contextmanager
 def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forward]:
     """`watching` over the plain Hugging Face view of a bridge."""
-    view, copies = _plain_view(model)
+    copies: dict[int, nn.Module] = {}
+    configs: dict[int, Any] = {}
+    view: Any = _copy_plain(model.original_model, copies, configs)
+    attention = _default_attention(model.original_model)
+    for config in configs.values():
+        config._attn_implementation = attention
     shape: tuple[int, ...] = ()
 
     def hook(layer: int) -> Callable[..., None]:
@@ -123,34 +128,24 @@ def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forwar
     def run(tokens: TokenIds, mask: AttentionMask | None) -> None:
         nonlocal shape
         shape = tokens.shape
+        # As in Hugging Face's generate: positions start at the first real token of each row.
+        places = None if mask is None else (mask.cumsum(-1) - 1).clamp(min=0)
         with torch.inference_mode(), suppress(_AllSeen):
-            view.base_model(
-                tokens, attention_mask=mask, position_ids=_positions(mask), use_cache=False
-            )
+            view.base_model(tokens, attention_mask=mask, position_ids=places, use_cache=False)
 
     yield run
-
-
-def _positions(mask: AttentionMask | None) -> TokenIds | None:
-    """Positions that start at the first real token of each row, as Hugging Face's generate does."""
-    return None if mask is None else (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def _is_plain(model: Any) -> bool:
     """Whether the native view computes what the bridge would: no hooks, raw weights, one device."""
     if getattr(model, "compatibility_mode", False) or has_hooks(model):
         return False
-    if any(_is_altered(module) for module in model.modules()):
-        return False
+    for module in model.modules():
+        # Accelerate and some adapters of TransformerLens replace `forward` on the instance.
+        if "forward" in vars(module) or getattr(module, "_use_processed_weights", False):
+            return False
     native = {id(module) for module in _plain_modules(model.original_model)}
     return all(id(_unwrap(first_projection(block.mlp))) in native for block in model.blocks)
-
-
-def _is_altered(module: nn.Module) -> bool:
-    """Whether a module computes otherwise than its class: accelerate and some adapters of
-    TransformerLens replace `forward` on the instance, and processed weights replace the weights.
-    """
-    return "forward" in vars(module) or bool(getattr(module, "_use_processed_weights", False))
 
 
 def _plain_modules(module: nn.Module) -> Iterator[nn.Module]:
@@ -182,17 +177,6 @@ def _unwrap(module: nn.Module) -> nn.Module:
     while (inner := module.__dict__.get("_modules", {}).get("_original_component")) is not None:
         module = inner
     return module
-
-
-def _plain_view(model: Any) -> tuple[Any, dict[int, nn.Module]]:
-    """The model without bridge components, on the same weights, and each module's copy."""
-    copies: dict[int, nn.Module] = {}
-    configs: dict[int, Any] = {}
-    view = _copy_plain(model.original_model, copies, configs)
-    attention = _default_attention(model.original_model)
-    for config in configs.values():
-        config._attn_implementation = attention
-    return view, copies
 
 
 def _copy_plain(
@@ -269,6 +253,16 @@ def require_same_in_company(model: Any, site: NeuronSite) -> None:
         )
 
 
+def _pre_activations(
+    model: Any, site: NeuronSite, tokens: TokenIds, path: Path
+) -> list[Activation]:
+    """hook_pre of every layer for one batch over one path."""
+    seen: list[Activation] = []
+    with watching(model, site, lambda layer, pre: seen.append(pre), path=path) as run:
+        run(tokens, None)
+    return seen
+
+
 def _worst(ours: list[Activation], theirs: list[Activation]) -> float:
     """Largest difference over all layers, relative to the largest entry."""
     scale = max(float(pre.abs().max()) for pre in theirs)
@@ -296,16 +290,6 @@ def prove_neurons(model: Any) -> None:
 
     weight = next(iter(model.parameters()))
     once(model, "proof of the hooks", (forward_path(model), weight.dtype, weight.device), prove)
-
-
-def _pre_activations(
-    model: Any, site: NeuronSite, tokens: TokenIds, path: Path
-) -> list[Activation]:
-    """hook_pre of every layer for one batch over one path."""
-    seen: list[Activation] = []
-    with watching(model, site, lambda layer, pre: seen.append(pre), path=path) as run:
-        run(tokens, None)
-    return seen
 
 
 def least_logits(model: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ the run.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -87,11 +87,16 @@ def _read_tokenizer(model: Any, source: str) -> PreTrainedTokenizerBase:
             source, local_files_only=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
         raise ModelError(
             f"the tokenizer of the model cannot be read again from {source!r} "
-            f"({reason}): pass tokenizer="
+            f"({first_sentence(error)}): pass tokenizer="
         ) from error
+
+
+def first_sentence(error: BaseException) -> str:
+    """What went wrong, without the advice that follows it."""
+    text = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
 def once(model: Any, what: str, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -139,13 +144,9 @@ def hash_weights(model: Any) -> str:
     none is needed.
     """
     digest = xxhash.xxh3_128()
-    for name, weight in _weights(model):
+    for name, weight in model.named_parameters():
+        if weight.device.type == "meta":  # offloaded to a disk: goes by name alone
+            weight = torch.zeros(2)
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value of each parameter once; weights offloaded to a disk go by name alone."""
-    for name, weight in model.named_parameters():
-        yield name, weight if weight.device.type != "meta" else torch.zeros(2)

@@ -14,17 +14,16 @@ This package is the only one that knows how TransformerLens is built.
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from lensneurons.errors import ModelError, choose
 from lensneurons.models.adapters import add_adapter
-from lensneurons.models.identity import remember_tokenizer
+from lensneurons.models.identity import first_sentence, remember_tokenizer
 from lensneurons.models.sites import neuron_site
+from lensneurons.models.weights import require_complete, text_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,14 +31,6 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
-# What wrappers put in front of the names of weights, and who does.
-WRAPPERS = {
-    "_orig_mod.": "torch.compile",
-    "module.": "DataParallel",
-    "_fsdp_wrapped_module.": "FSDP",
-    "base_model.model.": "PEFT",
-    "model._orig_mod.": "torch.compile",
-}
 
 
 def load_model(
@@ -75,10 +66,7 @@ def load_model(
     """
     place = _device(device)
     hugging_face, tokenizer, name = read_model(
-        name_or_path,
-        dtype=_torch_dtype(dtype),
-        revision=revision,
-        local_files_only=local_files_only,
+        name_or_path, dtype=dtype, revision=revision, local_files_only=local_files_only
     )
     if adapter is not None:
         hugging_face = add_adapter(hugging_face, name, adapter, local_files_only, adapter_revision)
@@ -106,12 +94,37 @@ def read_model(
     Raises:
         ModelError: no such model or folder, or files or weights missing in it.
     """
-    source = _find(name_or_path, local_files_only)
-    hugging_face, tokenizer = _read(source, _torch_dtype(dtype), revision, local_files_only)
-    return hugging_face, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not isinstance(dtype, torch.dtype):
+        dtype = getattr(torch, choose(dtype, get_args(Dtype), "dtype"))
+    source = _find(name_or_path)
+    here = Path(source).is_dir()
+    # False, not the default: the default asks on the terminal whether to run a model's own code.
+    options: dict[str, Any] = {"trust_remote_code": False}
+    options |= {"revision": revision} if revision else {}
+    options["local_files_only"] = local_files_only or here
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused below
+            **options,
+        )
+    except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers
+        raise ModelError(
+            f"{source!r} could not be loaded from "
+            f"{'the folder' if here else 'the hub or its local cache'}: {first_sentence(error)}. "
+            "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
+        ) from error
+    require_complete(source, model, report)
+    model = text_model(model).eval()
+    return model, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
 
 
-def _find(name_or_path: str | Path, local_files_only: bool) -> str:
+def _find(name_or_path: str | Path) -> str:
     """The name or folder to load; raise where it can be neither."""
     if name_or_path == DEMO:
         return str(DEMO_FOLDER)
@@ -131,12 +144,6 @@ def _find(name_or_path: str | Path, local_files_only: bool) -> str:
     return name
 
 
-def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    return getattr(torch, choose(dtype, ("float32", "float16", "bfloat16", "float64"), "dtype"))
-
-
 def _device(device: str | torch.device | None) -> torch.device:
     """The device that was asked for; raise where there is none such."""
     if device is None:
@@ -146,132 +153,12 @@ def _device(device: str | torch.device | None) -> torch.device:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
-            f"device={str(device)!r} cannot be used here: {_first_sentence(error)}; give 'cpu', or "
+            f"device={str(device)!r} cannot be used here: {first_sentence(error)}; give 'cpu', or "
             "a device of this machine"
         ) from error
     if place.type == "meta":
         raise ModelError("device='meta' holds no weights, so nothing can be computed on it")
     return place
-
-
-def _read(
-    source: str, dtype: torch.dtype, revision: str | None, local_files_only: bool
-) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The Hugging Face model, in evaluation mode, and its tokenizer."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    # False, not the default: the default asks on the terminal whether to run a model's own code.
-    options: dict[str, Any] = {"trust_remote_code": False}
-    options |= {"revision": revision} if revision else {}
-    options["local_files_only"] = local_files_only or Path(source).is_dir()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the report, and refused below
-            **options,
-        )
-    except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers
-        where = "the folder" if Path(source).is_dir() else "the hub or its local cache"
-        raise ModelError(
-            f"{source!r} could not be loaded from {where}: {_first_sentence(error)}. "
-            "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
-        ) from error
-    _require_complete(source, model, report)
-    return _text_model(model).eval(), tokenizer
-
-
-def _require_complete(source: str, model: Any, report: Mapping[str, Any]) -> None:
-    """Raise unless every weight came from the file, and every weight of its blocks was used.
-
-    Hugging Face fills missing weights with random numbers. It leaves out weights that the model has
-    no place for: those of another head change nothing, but a bias or an adapter within the blocks
-    does.
-    """
-    missing, unread = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
-    if report["mismatched_keys"]:
-        name, given, wanted = min(report["mismatched_keys"])
-        raise ModelError(
-            f"{source!r} holds {name} as {list(given)}, but by its config.json it is "
-            f"{list(wanted)}: the two are not of one model"
-        )
-    if missing:
-        prefix = next((p for p in WRAPPERS if unread and unread[0].startswith(p)), None)
-        advice = (
-            f"the names in the file begin with {prefix!r}, the mark of {WRAPPERS[prefix]}: save "
-            "the model that is wrapped, not its wrapper"
-            if prefix
-            else "without them Hugging Face fills in random numbers: save the whole model again "
-            "(save_pretrained)"
-        )
-        raise ModelError(f"{source!r} lacks {_some(missing)} of the model's weights; {advice}")
-    blocks = {_block(name) for name, _ in model.named_parameters()} - {""}
-    own = {_in_block(name) for name, _ in model.named_parameters()}
-    further = {_block(key) for key in unread} - blocks
-    # Blocks of another make predict several tokens and may go; blocks like ours are lost layers.
-    alike = {b for b in further if {_in_block(k) for k in unread if _block(k) == b} <= own}
-    if lost := [key for key in unread if _block(key) in blocks | (alike - {""})]:
-        raise ModelError(
-            f"{source!r} holds {_some(lost)} for which {type(model).__name__} has no place: the "
-            "numbers would be those of another model. Correct config.json; merge an adapter "
-            "(merge_and_unload) before save_pretrained"
-        )
-
-
-def _block(key: str) -> str:
-    """The block that a weight stands in: ``model.layers.3`` of ``model.layers.3.mlp.x.weight``."""
-    found = re.match(r"(.*?\.\d+)\.", key)
-    return found[1] if found else ""
-
-
-def _in_block(key: str) -> str:
-    """The rest of the name: ``mlp.x.weight``."""
-    return key.removeprefix(f"{_block(key)}.")
-
-
-def _some(names: list[str]) -> str:
-    """The first three of some names and how many they are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
-def _text_model(model: Any) -> Any:
-    """The part of a model that reads and writes text, on the same weights.
-
-    TransformerLens takes a model with a vision tower for one that needs an image processor, and
-    installs packages to read it.
-    """
-    from transformers import AutoModelForCausalLM
-
-    config = model.config.get_text_config(decoder=True)
-    if config is model.config:
-        return model
-    try:
-        with torch.device("meta"):
-            text = AutoModelForCausalLM.from_config(config)
-    except ValueError as error:
-        raise ModelError(
-            f"{type(model).__name__} has no language model of its own that transformers knows: "
-            f"{_first_sentence(error)}"
-        ) from error
-    text.config.architectures = [type(text).__name__]
-    setattr(text, text.base_model_prefix, model.get_decoder())
-    text.set_output_embeddings(model.get_output_embeddings())
-    text.generation_config = model.generation_config
-    if left := [name for name, weight in text.named_parameters() if weight.is_meta]:
-        raise ModelError(
-            f"{type(model).__name__} keeps {_some(left)} elsewhere than {type(text).__name__}, so "
-            "its language model cannot be taken out of it"
-        )
-    return text
-
-
-def _first_sentence(error: BaseException) -> str:
-    """What went wrong, without the advice that follows it."""
-    text = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
-    return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
 def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device) -> Any:
@@ -290,6 +177,6 @@ def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device)
     except Exception as error:  # what it cannot bridge ends anywhere in its adapters
         raise ModelError(
             f"TransformerLens cannot bridge {source!r} ({type(hugging_face).__name__}): "
-            f"{_first_sentence(error)}. Supported are its dense causal language models: Llama, "
+            f"{first_sentence(error)}. Supported are its dense causal language models: Llama, "
             "Mistral, Qwen 2/3, Gemma, OLMo 2, Phi, GPT-2/J/NeoX, BLOOM, OPT, Falcon, XGLM"
         ) from error

@@ -25,7 +25,7 @@ import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import IdentificationError, choose
-from lensneurons.neurons.lambda_search import Origin, largest_lambda
+from lensneurons.neurons.lambda_search import largest_lambda
 from lensneurons.neurons.language_neurons import LanguageNeurons, Population
 from lensneurons.neurons.scores import (
     language_rows,
@@ -35,7 +35,6 @@ from lensneurons.neurons.scores import (
     percentile_bar,
     select_lowest,
 )
-from lensneurons.shapes import NeuronMask, NeuronScores
 from lensneurons.values.base import read_only
 
 Score = Literal["paper", "lape"]
@@ -85,7 +84,10 @@ def identify(
     else:
         maximum = normalised_maximum(rows)
         agnostic = above == len(statistics.languages)
-        weight, origin = _weight(lambda_, entropy, maximum, agnostic, number)
+        if lambda_ == "auto":
+            weight, origin = largest_lambda(entropy, maximum, agnostic, number)
+        else:
+            weight, origin = float(lambda_), "given"
         values = entropy - weight * maximum
     return LanguageNeurons(
         languages=statistics.languages,
@@ -101,19 +103,6 @@ def identify(
         population=population,
         provenance=statistics.provenance,
     )
-
-
-def _weight(
-    lambda_: float | Literal["auto"],
-    entropy: NeuronScores,
-    maximum: NeuronScores,
-    agnostic: NeuronMask,
-    number: int,
-) -> tuple[float, Origin]:
-    """Lambda, and where it comes from."""
-    if lambda_ == "auto":
-        return largest_lambda(entropy, maximum, agnostic, number)
-    return float(lambda_), "given"
 
 
 def _check(

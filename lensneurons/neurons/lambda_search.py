@@ -42,18 +42,6 @@ class Segment:
     stop: float
 
 
-@dataclass(frozen=True)
-class Lines:
-    """The lines ``height - lambda * slope``, one an entry of both arrays."""
-
-    height: np.ndarray
-    slope: np.ndarray
-
-    def above(self, height: float, slope: float) -> Lines:
-        """How far these lines are above another one: again lines."""
-        return Lines(self.height - height, self.slope - slope)
-
-
 def largest_lambda(
     entropy: NeuronScores, maximum: NeuronScores, agnostic: NeuronMask, number: int
 ) -> tuple[float, Origin]:
@@ -77,14 +65,16 @@ def largest_lambda(
         return AUTHORS_UPPER_END, "unbounded"
     h, m, masked = entropy.ravel(), maximum.ravel(), agnostic.ravel()
     envelope = lower_envelope(h, m, np.flatnonzero(masked))
-    others = Lines(h[~masked], m[~masked])
+    others_h, others_m = h[~masked], m[~masked]
     last = envelope[-1].neuron
-    unbounded = _below_at_infinity(others, h[last], m[last]) >= number
+    below = (others_m > m[last]) | ((others_m == m[last]) & (others_h < h[last]))
+    unbounded = np.count_nonzero(below) >= number
     upper = AUTHORS_UPPER_END if unbounded else np.inf
     for segment in reversed(envelope):
         if segment.start < upper:
-            lowest = others.above(h[segment.neuron], m[segment.neuron])
-            found = _last_feasible(lowest, segment.start, min(segment.stop, upper), number)
+            height, slope = others_h - h[segment.neuron], others_m - m[segment.neuron]
+            stop = min(segment.stop, upper)
+            found = _last_feasible(height, slope, segment.start, stop, number)
             if found is not None:
                 exact = _largest_float(entropy, maximum, agnostic, number, found)
                 return exact, "unbounded" if unbounded else "exact"
@@ -116,16 +106,10 @@ def lower_envelope(h: np.ndarray, m: np.ndarray, members: np.ndarray) -> list[Se
         current, start = following, stop
 
 
-def _below_at_infinity(others: Lines, height: float, slope: float) -> int:
-    """How many other lines lie below a line for every large enough lambda."""
-    steeper = others.slope > slope
-    parallel = others.slope == slope
-    return int(np.sum(steeper) + np.sum(parallel & (others.height < height)))
-
-
-def _last_feasible(lines: Lines, start: float, stop: float, number: int) -> float | None:
-    """The right end of the last stretch between start and stop where `number` lines are below 0."""
-    height, slope = lines.height, lines.slope
+def _last_feasible(
+    height: np.ndarray, slope: np.ndarray, start: float, stop: float, number: int
+) -> float | None:
+    """Where the last stretch between start and stop ends that has `number` lines below 0."""
     at_start = height - start * slope
     at_stop = height - stop * slope if np.isfinite(stop) else np.where(slope == 0, height, -slope)
     below = (at_start < 0) | ((at_start == 0) & (slope > 0))

@@ -15,13 +15,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
+from jaxtyping import Int64
 
 from lensneurons.errors import choose
 from lensneurons.neurons.lambda_search import AUTHORS_UPPER_END, Origin
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.shapes import (
-    Histogram,
-    LanguageCounts,
     LanguageMatrix,
     LayerProfile,
     Memberships,
@@ -36,11 +35,10 @@ from lensneurons.values.provenance import Provenance
 if TYPE_CHECKING:
     import pandas as pd
 
-
 Population = Literal["selected", "all"]
 Overlap = Literal["jaccard", "dice", "containment"]
 CLASSES = ("unclassified", "specific", "related", "agnostic")
-LAYER_CLASSES = ("specific", "related", "agnostic")
+LAYER_CLASSES = CLASSES[1:]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -174,19 +172,16 @@ class LanguageNeurons(Value):
         layer, neuron = divmod(flat_index(name, self.n_layers, self.d_mlp), self.d_mlp)
         return tuple(np.array(self.languages)[self.above[layer, neuron]].tolist())
 
-    def histogram(self, population: Population | None = None) -> Histogram:
+    def histogram(self, population: Population | None = None) -> Int64[np.ndarray, " n_above"]:
         """int64 [K + 1]: how many neurons of a population have N = 0, 1, ..., K."""
-        counted = self._population(population).counted
+        counted = self.with_population(population or self.population).counted
         return np.bincount(self.n_above[counted], minlength=len(self.languages) + 1)
 
     def layer_profile(self, population: Population | None = None) -> LayerProfile:
         """int64 [layer, 3]: specific, related and agnostic neurons of a population by layer."""
-        view = self._population(population)
-        columns = [np.sum((view.class_codes == code) & view.counted, axis=1) for code in (1, 2, 3)]
+        counted = self.with_population(population or self.population).counted
+        columns = [np.sum((self.class_codes == code) & counted, axis=1) for code in (1, 2, 3)]
         return np.stack(columns, axis=1).astype(np.int64)
-
-    def _population(self, population: Population | None) -> LanguageNeurons:
-        return self if population in (None, self.population) else self.with_population(population)
 
     def overlap(self, measure: Overlap = "jaccard") -> pd.DataFrame:
         """Overlap of the neurons of each pair of languages, as a K x K table.
@@ -204,13 +199,12 @@ class LanguageNeurons(Value):
         """`overlap` as float64 [row language, column language]; NaN where both sets are empty."""
         choose(measure, ("jaccard", "dice", "containment"), "measure")
         shared = self.shared
-        rows, columns = shared.diagonal()[:, None], shared.diagonal()[None, :]
-        whole = {
-            "jaccard": rows + columns - shared,
-            "dice": rows + columns,
-            "containment": rows + 0 * columns,
+        rows, columns = np.meshgrid(shared.diagonal(), shared.diagonal(), indexing="ij")
+        part, whole = {
+            "jaccard": (shared, rows + columns - shared),
+            "dice": (2 * shared, rows + columns),
+            "containment": (shared, rows),
         }[measure]
-        part = 2 * shared if measure == "dice" else shared
         return np.divide(part, whole, out=np.full(shared.shape, np.nan), where=whole > 0)
 
     def language_order(self, measure: Overlap = "jaccard") -> tuple[str, ...]:
@@ -229,7 +223,7 @@ class LanguageNeurons(Value):
         return tuple(self.languages[place] for place in leaves_list(tree))
 
     @cached_property
-    def shared(self) -> LanguageCounts:
+    def shared(self) -> Int64[np.ndarray, "language language"]:
         """int64 [language, language]: neurons of the population that two languages share.
 
         The diagonal holds each language's own. One product of matrices: a pair of sets at a time
@@ -243,13 +237,9 @@ class LanguageNeurons(Value):
         """One row a language: specific, related and all neurons of the population."""
         import pandas as pd
 
-        table = {
-            "specific": {k: len(s) for k, s in self.specific.items()},
-            "related": {k: len(s) for k, s in self.related.items()},
-        }
         names = pd.Index(self.languages, name="language", dtype=object)
-        frame = pd.DataFrame(table, index=names)
-        return frame.assign(neurons=frame["specific"] + frame["related"])
+        rows = [(len(self.specific[k]), len(self.related[k]), len(self[k])) for k in names]
+        return pd.DataFrame(rows, index=names, columns=["specific", "related", "neurons"])
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a classified neuron of the population, best score first.
@@ -289,12 +279,10 @@ class LanguageNeurons(Value):
         return f"{which}; tau {self.tau:.4f} ({self.tau_origin})"
 
     def _brief(self) -> str:
-        counts = ", ".join(
-            f"{k} {len(self.specific[k])}+{len(self.related[k])}" for k in self.languages
-        )
+        counts = ", ".join(f"{k} {len(s)}+{len(self.related[k])}" for k, s in self.specific.items())
         return f"{self.description}; specific+related: {counts}"
 
     def _overview(self) -> Overview:
-        rows = [(k, len(self.specific[k]), len(self.related[k])) for k in self.languages]
+        rows = [(k, len(s), len(self.related[k])) for k, s in self.specific.items()]
         title = f"LanguageNeurons: {self.description}"
         return Overview(title, ("language", "specific", "related"), rows)

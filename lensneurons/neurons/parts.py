@@ -25,21 +25,23 @@ patching and ablation by layer test that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.shapes import BoundaryDraws, LayerFeatures, LayerProfile, SegmentCosts
+from lensneurons.shapes import LayerProfile
 from lensneurons.uncertainty.groups import resamples
 from lensneurons.values.base import Overview, Value
 
+LayerFeatures = Float64[np.ndarray, "layer feature"]
 
-def segment_costs(features: LayerFeatures) -> SegmentCosts:
+
+def segment_costs(features: LayerFeatures) -> Float64[np.ndarray, "first stop"]:
     """float64 [first, last + 1]: squared distance of the points first..last from their mean."""
     n = len(features)
     total = np.concatenate([np.zeros((1, features.shape[1])), np.cumsum(features, axis=0)])
@@ -53,8 +55,7 @@ def segment_costs(features: LayerFeatures) -> SegmentCosts:
 def best_segments(features: LayerFeatures, number: int) -> tuple[list[int], float]:
     """The best division into `number` segments, by exact dynamic programming (Bellman 1961).
 
-    It minimises the squared distance of every layer from the mean of its segment, in O(k n^2): less
-    than a millisecond for the layers of a model.
+    It minimises the squared distance of every layer from the mean of its segment, in O(k n^2).
 
     Args:
         features: float64 [layer, feature].
@@ -147,7 +148,7 @@ class LayerParts(Value):
     profile: LayerProfile
     explained: tuple[float, ...]
     shuffle_p: float
-    draws: BoundaryDraws | None = None
+    draws: Int64[np.ndarray, "draw 3"] | None = None
 
     @property
     def boundaries(self) -> list[tuple[int, int]] | None:
@@ -234,15 +235,11 @@ def divide_layers(
     if isinstance(neurons, np.ndarray):
         raise LensNeuronsError("a profile has no bar to resample at: give the identified neurons")
     same = statistics.select(neurons.languages)
-    starts = [
-        _starts(_reprofile(drawn, neurons)) for drawn in resamples(same, draws=draws, seed=seed)
-    ]
+    starts = []
+    for drawn in resamples(same, draws=draws, seed=seed):  # at the bar of the neurons
+        resampled = replace(neurons, probability=drawn.probability)
+        starts.append(_starts(resampled.layer_profile("all")))
     return replace(found, draws=np.array(starts, np.int64))
-
-
-def _reprofile(statistics: ActivationStatistics, neurons: LanguageNeurons) -> LayerProfile:
-    """Layer profile of resampled statistics at the bar that the neurons were identified with."""
-    return replace(neurons, probability=statistics.probability).layer_profile("all")
 
 
 def _divide(profile: LayerProfile, shuffles: int, seed: int) -> LayerParts:
@@ -251,7 +248,9 @@ def _divide(profile: LayerProfile, shuffles: int, seed: int) -> LayerParts:
     parts = tuple(Part(i + 1, NAMES[i], edges[i], edges[i + 1] - 1) for i in range(len(edges) - 1))
     head = edges[3]
     shuffle_p = _shuffle_p(_features(profile[:head]), shuffles, seed)
-    criteria = (*_criteria(profile, parts), _order_criterion(shuffle_p))
+    claim = "three segments fit the layers better than shuffled layers"
+    order = Criterion(0, claim, shuffle_p <= CHANCE, f"p = {shuffle_p:.3g}")
+    criteria = (*_criteria(profile, parts), order)
     whole = _features(profile)
     return LayerParts(
         found=len(parts) == 4 and all(criterion.holds for criterion in criteria),
@@ -282,8 +281,7 @@ def _last_part_start(profile: LayerProfile) -> int:
     related and agnostic ones rise.
     """
     specific, related, agnostic = profile.T
-    half = len(profile) // 2
-    peak = half + int(specific[half:].argmax())
+    peak = _late_peak(profile)
     after = slice(peak + 1, None)
     if peak + 1 == len(profile) or peak < 3:
         return -1
@@ -292,17 +290,18 @@ def _last_part_start(profile: LayerProfile) -> int:
     return peak + 1 if falls and rise else -1
 
 
+def _late_peak(profile: LayerProfile) -> int:
+    """The layer of the second half that has most specific neurons."""
+    half = len(profile) // 2
+    return half + int(profile[half:, 0].argmax())
+
+
 def _shuffle_p(features: LayerFeatures, shuffles: int, seed: int) -> float:
     """Share of random layer orders that three segments explain as well, counting the real one."""
     random = np.random.default_rng(seed)
     real = explained(features, 3)
     shuffled = [explained(random.permutation(features), 3) for _ in range(shuffles)]
     return (1 + sum(value >= real - 1e-12 for value in shuffled)) / (1 + shuffles)
-
-
-def _order_criterion(shuffle_p: float) -> Criterion:
-    claim = "three segments fit the layers better than shuffled layers"
-    return Criterion(0, claim, shuffle_p <= CHANCE, f"p = {shuffle_p:.3g}")
 
 
 def _criteria(profile: LayerProfile, parts: tuple[Part, ...]) -> tuple[Criterion, ...]:
@@ -325,7 +324,7 @@ def _criteria(profile: LayerProfile, parts: tuple[Part, ...]) -> tuple[Criterion
         more(2, "agnostic", agnostic, 2, 3),
         more(3, "specific", specific, 3, 2),
         more(3, "related", related, 3, 2),
-        _extreme(3, "lowest", agnostic, parts, np.argmin),
+        _extreme(3, "lowest", agnostic, parts),
         *_last_part_criteria(profile, parts),
     )
 
@@ -333,27 +332,19 @@ def _criteria(profile: LayerProfile, parts: tuple[Part, ...]) -> tuple[Criterion
 def _last_part_criteria(profile: LayerProfile, parts: tuple[Part, ...]) -> tuple[Criterion, ...]:
     claim = "after the late peak of specific neurons they fall while related and agnostic ones rise"
     if len(parts) < 4:
-        half = len(profile) // 2
-        peak = half + int(profile[half:, 0].argmax())
-        where = f"peak in layer {peak} of {len(profile)}"
+        where = f"peak in layer {_late_peak(profile)} of {len(profile)}"
         return (Criterion(4, claim, False, where),)
     before, last = profile[parts[3].first - 1], profile[parts[3].first :].mean(axis=0)
     numbers = ", ".join(f"{old} to {new:.0f}" for old, new in zip(before, last, strict=True))
     return (
         Criterion(4, claim, True, f"specific, related, agnostic: {numbers}"),
-        _extreme(4, "maximal", profile[:, 2], parts, np.argmax),
+        _extreme(4, "maximal", profile[:, 2], parts),
     )
 
 
-def _extreme(
-    part: int,
-    word: str,
-    counts: np.ndarray,
-    parts: tuple[Part, ...],
-    find: Callable[[np.ndarray], np.intp],
-) -> Criterion:
-    """Whether the extreme of the agnostic neurons over all layers lies in a part."""
-    layer = int(find(counts))
+def _extreme(part: int, word: str, counts: np.ndarray, parts: tuple[Part, ...]) -> Criterion:
+    """Whether the agnostic neurons are ``"lowest"`` or ``"maximal"`` over all layers in a part."""
+    layer = int(counts.argmin() if word == "lowest" else counts.argmax())
     inside = parts[part - 1].first <= layer <= parts[part - 1].last
     claim = f"agnostic neurons are {word} in part {part}"
     return Criterion(part, claim, inside, f"{word} in layer {layer}: {counts[layer]}")

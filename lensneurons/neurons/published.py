@@ -49,8 +49,7 @@ def read_published_counts(
         raise PublishedCountsError(f"languages=[] leaves nothing of {folder}: name at least one")
     for language in chosen:
         choose(language, sorted(whole), "language")
-    lacking = [language for language in chosen if language not in prompts]
-    if prompts and lacking:
+    if prompts and (lacking := [language for language in chosen if language not in prompts]):
         raise PublishedCountsError(f"{folder} has prompt-only counts, but none for {lacking}")
     counts, tokens = zip(*(_response(whole[k], prompts.get(k)) for k in chosen), strict=True)
     shapes = {array.shape for array in counts}
@@ -97,19 +96,14 @@ def _response(whole: Path, prompt: Path | None) -> tuple[NeuronNumbers, int]:
         raise PublishedCountsError(
             f"{whole.name} has {tokens} response tokens: the prompt-only file does not belong to it"
         )
-    _require_seam_only(counts, tokens, whole.name)
-    return np.maximum(counts, 0), tokens
-
-
-def _require_seam_only(counts: NeuronNumbers, tokens: int, name: str) -> None:
-    """Raise where counts are negative, or above the tokens, by more than the seam effect."""
     worst = max(-int(counts.min()), int(counts.max()) - tokens)
     if worst > SEAM * tokens:
         raise PublishedCountsError(
-            f"{name}: a count lies {worst} outside 0..{tokens}, more than the {SEAM:.1%} that the "
-            "seam between prompt and response explains; the counter overflowed, or the prompt-only "
-            "file does not belong to it"
+            f"{whole.name}: a count lies {worst} outside 0..{tokens}, more than the {SEAM:.1%} "
+            "that the seam between prompt and response explains; the counter overflowed, or the "
+            "prompt-only file does not belong to it"
         )
+    return np.maximum(counts, 0), tokens
 
 
 def _read_counts(path: Path) -> tuple[NeuronNumbers, int]:
@@ -117,7 +111,17 @@ def _read_counts(path: Path) -> tuple[NeuronNumbers, int]:
     content = _load(path)
     if not isinstance(content, dict) or not {"over_zero", "total_tokens"} <= set(content):
         raise PublishedCountsError(f"{path.name} is not a dict of over_zero and total_tokens")
-    counts, tokens = _as_array(content["over_zero"], path), _as_int(content["total_tokens"], path)
+    counts, tokens = content["over_zero"], content["total_tokens"]
+    if not hasattr(counts, "numpy") or counts.numel() == 0:
+        found = "empty" if hasattr(counts, "numpy") else f"a {type(counts).__name__}, not a tensor"
+        raise PublishedCountsError(f"{path.name}: over_zero is {found}")
+    counts = counts.numpy()
+    try:
+        tokens = int(tokens)
+    except (TypeError, ValueError):
+        raise PublishedCountsError(
+            f"{path.name}: total_tokens is {tokens!r}, not a whole number"
+        ) from None
     if counts.ndim != 2 or counts.dtype.kind not in "iu":
         raise PublishedCountsError(
             f"{path.name}: over_zero is {counts.dtype} {counts.shape}, not integers [layer, neuron]"
@@ -132,22 +136,6 @@ def _read_counts(path: Path) -> tuple[NeuronNumbers, int]:
             f"{path.name}: a neuron has {counts.max()} active tokens of {tokens}"
         )
     return counts.astype(np.int64), tokens
-
-
-def _as_array(value: Any, path: Path) -> np.ndarray:
-    if not hasattr(value, "numpy") or value.numel() == 0:
-        found = "empty" if hasattr(value, "numpy") else f"a {type(value).__name__}, not a tensor"
-        raise PublishedCountsError(f"{path.name}: over_zero is {found}")
-    return value.numpy()
-
-
-def _as_int(value: Any, path: Path) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise PublishedCountsError(
-            f"{path.name}: total_tokens is {value!r}, not a whole number"
-        ) from None
 
 
 def _load(path: Path) -> Any:

@@ -19,15 +19,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
-from lensneurons.shapes import (
-    LanguageRows,
-    NeuronMask,
-    NeuronNumbers,
-    NeuronScores,
-    Probabilities,
-)
+from lensneurons.shapes import NeuronMask, NeuronNumbers, NeuronScores, Probabilities
 
+LanguageRows = Float64[np.ndarray, "language layer neuron"]
 SMALLEST_SHARE = 1e-12
 
 
@@ -63,9 +59,6 @@ def normalised_entropy(rows: LanguageRows) -> NeuronScores:
 
     A neuron that is never active has no distribution over languages; it gets the uniform one, so
     it is never taken for language-specific. Shares below 1e-12 count as 1e-12.
-
-    Args:
-        rows: float64 [language, layer, neuron], from `language_rows`.
     """
     total = rows.sum(axis=0)
     silent = total == 0
@@ -80,7 +73,7 @@ def normalised_entropy(rows: LanguageRows) -> NeuronScores:
 
 
 def normalised_maximum(rows: LanguageRows) -> NeuronScores:
-    """``max_k p_k / (H_K / K)`` of every neuron; `rows` as for `normalised_entropy`."""
+    """``max_k p_k / (H_K / K)`` of every neuron."""
     return rows.max(axis=0) / expected_largest_part(len(rows))
 
 

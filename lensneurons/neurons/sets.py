@@ -6,7 +6,7 @@
 (['L1N5'], [1, 2], 0.3333333333333333)
 
 An effect of removing a set means little without its control: what removing any set of that size, in
-those layers, with neurons that are active as often, does. `draw_controls` makes such sets. Each
+those layers, with neurons that are active as often, does. `random_control` makes such sets. Each
 draw replaces every neuron of the set by a random one of the same layer, outside the set, whose
 activation probability has about the same rank: one of the nearest candidates above and below.
 """
@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from jaxtyping import Int64
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.shapes import FlatNeurons, LayerCounts, NeuronMask, NeuronScores
+from lensneurons.shapes import FlatNeurons, NeuronMask, NeuronScores
 from lensneurons.values.base import Overview, Value, read_only
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
 _NAME = re.compile(r"L(\d+)N(\d+)")
+NEIGHBOURS = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,12 +78,8 @@ class NeuronSet(Value):
         Raises:
             LensNeuronsError: a name is not of that form, or outside the model.
         """
-        return cls(
-            np.array([flat_index(name, n_layers, d_mlp) for name in names], np.int64),
-            n_layers,
-            d_mlp,
-            label,
-        )
+        flat = [flat_index(name, n_layers, d_mlp) for name in names]
+        return cls(np.array(flat, np.int64), n_layers, d_mlp, label)
 
     @property
     def layers(self) -> FlatNeurons:
@@ -97,15 +94,13 @@ class NeuronSet(Value):
     @property
     def names(self) -> list[str]:
         """Names such as ``"L12N3456"``, in order of layer and index."""
-        return [
-            f"L{layer}N{neuron}" for layer, neuron in zip(self.layers, self.neurons, strict=True)
-        ]
+        return [f"L{i}N{j}" for i, j in zip(self.layers, self.neurons, strict=True)]
 
     def by_layer(self) -> dict[int, FlatNeurons]:
         """Indices within the layer, for each layer that has any: what a hook needs."""
         return {int(layer): self.neurons[self.layers == layer] for layer in np.unique(self.layers)}
 
-    def per_layer(self) -> LayerCounts:
+    def per_layer(self) -> Int64[np.ndarray, " layer"]:
         """int64 [layer], how many neurons of each layer are in the set."""
         return np.bincount(self.layers, minlength=self.n_layers)
 
@@ -117,7 +112,7 @@ class NeuronSet(Value):
 
     def relabel(self, label: str) -> NeuronSet:
         """The same neurons under another label."""
-        return NeuronSet(self.flat, self.n_layers, self.d_mlp, label)
+        return replace(self, label=label)
 
     def __len__(self) -> int:
         return len(self.flat)
@@ -141,13 +136,13 @@ class NeuronSet(Value):
         return hash((self.n_layers, self.d_mlp, self.flat.tobytes()))
 
     def __or__(self, other: NeuronSet) -> NeuronSet:
-        return self._with(np.concatenate([self.flat, _without(other, self)]), other, "|")
+        return self._with(np.concatenate([self.flat, other.flat]), other, "|")
 
     def __and__(self, other: NeuronSet) -> NeuronSet:
         return self._with(np.intersect1d(self.flat, other.flat, assume_unique=True), other, "&")
 
     def __sub__(self, other: NeuronSet) -> NeuronSet:
-        return self._with(_without(self, other), other, "-")
+        return self._with(np.setdiff1d(self.flat, other.flat, assume_unique=True), other, "-")
 
     def __xor__(self, other: NeuronSet) -> NeuronSet:
         return self._with(np.setxor1d(self.flat, other.flat, assume_unique=True), other, "^")
@@ -156,15 +151,12 @@ class NeuronSet(Value):
         return len(self & other) == len(self)
 
     def _with(self, flat: FlatNeurons, other: NeuronSet, sign: str) -> NeuronSet:
-        self._require_same_model(other)
-        return NeuronSet(flat, self.n_layers, self.d_mlp, f"({self.label} {sign} {other.label})")
-
-    def _require_same_model(self, other: NeuronSet) -> None:
         if (self.n_layers, self.d_mlp) != (other.n_layers, other.d_mlp):
             raise LensNeuronsError(
                 f"{self.label} is of a model of {self.n_layers} x {self.d_mlp} neurons, "
                 f"{other.label} of one of {other.n_layers} x {other.d_mlp}"
             )
+        return replace(self, flat=flat, label=f"({self.label} {sign} {other.label})")
 
     def jaccard(self, other: NeuronSet) -> float:
         """``|A & B| / |A | B|``: symmetric, 1 for equal sets, NaN for two empty ones."""
@@ -186,11 +178,34 @@ class NeuronSet(Value):
         seed: int = 0,
         exclude: NeuronSet | None = None,
     ) -> list[NeuronSet]:
-        """Random sets of the same size, with as many neurons a layer and matched in `probability`.
+        """Random sets with as many neurons in every layer, matched by activation probability.
 
-        See `draw_controls`.
+        Args:
+            probability: float64 [layer, neuron], what to match: ``statistics.probability[..., k]``
+                for the language that is evaluated, or its mean over the languages.
+            draws: how many sets.
+            seed: the same seed gives the same sets.
+            exclude: neurons that must not be drawn, beside those of the set itself.
+
+        Returns:
+            `draws` sets, none of which shares a neuron with the set or with `exclude`.
+
+        Raises:
+            LensNeuronsError: a layer has fewer candidates than the set has neurons there.
         """
-        return draw_controls(self, probability, draws=draws, seed=seed, exclude=exclude)
+        if probability.shape != (self.n_layers, self.d_mlp):
+            raise LensNeuronsError(
+                f"probability {probability.shape} is not [layer, neuron] of {self.n_layers} x "
+                f"{self.d_mlp}: choose one language, or take the mean over them"
+            )
+        random = np.random.default_rng(seed)
+        taken = self if exclude is None else self | exclude
+        layers = [_Layer(self, taken, layer, probability[layer]) for layer in self.by_layer()]
+        drawn = [[layer.draw(random) for layer in layers] for _ in range(draws)]
+        label = f"control of {self.label}"
+        return [
+            replace(self, flat=np.concatenate(new or [self.flat]), label=label) for new in drawn
+        ]
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a neuron: name, layer, neuron."""
@@ -223,58 +238,8 @@ def flat_index(name: str, n_layers: int, d_mlp: int) -> int:
     return layer * d_mlp + neuron
 
 
-def _without(ours: NeuronSet, theirs: NeuronSet) -> FlatNeurons:
-    return np.setdiff1d(ours.flat, theirs.flat, assume_unique=True)
-
-
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
-
-
-NEIGHBOURS = 20
-
-
-def draw_controls(
-    neurons: NeuronSet,
-    probability: NeuronScores,
-    *,
-    draws: int = 20,
-    seed: int = 0,
-    exclude: NeuronSet | None = None,
-) -> list[NeuronSet]:
-    """Random sets with as many neurons in every layer, matched by activation probability.
-
-    Args:
-        neurons: the set to match.
-        probability: float64 [layer, neuron], what to match: ``statistics.probability[..., k]`` for
-            the language that is evaluated, or its mean over the languages.
-        draws: how many sets.
-        seed: the same seed gives the same sets.
-        exclude: neurons that must not be drawn, beside those of the set itself.
-
-    Returns:
-        `draws` sets, none of which shares a neuron with the set or with `exclude`.
-
-    Raises:
-        LensNeuronsError: a layer has fewer candidates than the set has neurons there.
-    """
-    if probability.shape != (neurons.n_layers, neurons.d_mlp):
-        raise LensNeuronsError(
-            f"probability {probability.shape} is not [layer, neuron] of "
-            f"{neurons.n_layers} x {neurons.d_mlp}: choose one language, or take the mean over them"
-        )
-    random = np.random.default_rng(seed)
-    taken = neurons if exclude is None else neurons | exclude
-    layers = [_Layer(neurons, taken, layer, probability[layer]) for layer in neurons.by_layer()]
-    return [
-        NeuronSet(
-            np.concatenate([layer.draw(random) for layer in layers] or [np.zeros(0, np.int64)]),
-            neurons.n_layers,
-            neurons.d_mlp,
-            f"control of {neurons.label}",
-        )
-        for _ in range(draws)
-    ]
 
 
 class _Layer:

@@ -25,7 +25,7 @@ import plotly.graph_objects as go
 
 from lensneurons.errors import choose
 from lensneurons.experiments.ablation import UNITS, AblationMatrix
-from lensneurons.experiments.setting_means import SettingMeans, own_cells, setting_means
+from lensneurons.experiments.setting_means import SettingMeans, setting_means
 from lensneurons.plots.labels import capital, entities, escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import MINUS, counted, listing, signed, small_change, with_ends
 from lensneurons.plots.panels import panels
@@ -63,10 +63,8 @@ def ablation_effects(
     means = setting_means(matrix)
     top = int(np.argmax([one.contrast for one in means]))  # what the title is about
     clustered = order == "clustered" and len(matrix.rows) > 2
-    first = matrix.language_order(matrix.classes[top]) if clustered else matrix.rows
-    rows = [*first]
-    columns = [k for k in first if k in matrix.languages]
-    columns += [k for k in matrix.languages if k not in first]
+    rows = [*(matrix.language_order(matrix.classes[top]) if clustered else matrix.rows)]
+    columns = [k for k in dict.fromkeys([*rows, *matrix.languages]) if k in matrix.languages]
     cells = np.ix_([matrix.rows.index(k) for k in rows],
                    [matrix.languages.index(k) for k in columns])  # fmt: skip
     details = [_details(matrix, place, cells) for place in range(len(matrix.classes))]
@@ -76,20 +74,18 @@ def ablation_effects(
     end = scale_end(effects, [one[..., 4] for one in details])
     grid = panel_grid(len(details), len(rows), len(columns), controls)
     figure = _panels(matrix, grid, controls)
-    own, names = own_cells(matrix)[cells], _names(rows, columns)
+    own, names = matrix.own_cells[cells], _names(rows, columns)
+    corners = ((j - 0.5, i - 0.5) for i, j in np.argwhere(own))
+    path = "".join(f"M{x},{y}H{x + 1}V{y + 1}H{x}Z" for x, y in corners)
     for number, numbers in enumerate(details):
+        head = _head(matrix.classes[number], number)
         for control in range(1 + controls):
+            row, col = grid.place(number, control)
             shown = numbers[..., 4 if control else 1]
-            where = grid.place(number, control)
-            head = _head(matrix.classes[number], number)
             trace = _cells(head, numbers, names, shown, grid.font_size(4))
-            trace.update(z=_on_scale(shown, root))
-            figure.add_trace(trace, row=where[0], col=where[1])
-            corners = ((j - 0.5, i - 0.5) for i, j in np.argwhere(own))
-            path = "".join(f"M{x},{y}H{x + 1}V{y + 1}H{x}Z" for x, y in corners)
+            figure.add_trace(trace.update(z=_on_scale(shown, root)), row=row, col=col)
             if path:
-                outline = {"type": "path", "path": path, "line": {"width": 1.3}}
-                figure.add_shape(outline, row=where[0], col=where[1])
+                figure.add_shape(type="path", path=path, line={"width": 1.3}, row=row, col=col)
     unit, up_is_worse = UNITS[matrix.metric], matrix.metric == "nll"
     bottom = _language_axes(figure, grid, rows, columns)
     _colour_key(figure, end, unit, root=root, up_is_worse=up_is_worse, bottom=bottom)
@@ -167,10 +163,8 @@ def _details(matrix: AblationMatrix, place: int, cells: tuple[np.ndarray, ...]) 
     """Float [row, column, 7]: neurons, effect with its ends, control with its ends."""
     setting = matrix.classes[place]
     effect, control = matrix.interval(setting), matrix.control_interval(setting)
-    sizes = np.broadcast_to(matrix.sizes[place][:, None], effect.estimate.shape)
-    numbers = [sizes, effect.estimate, effect.low, effect.high]
-    numbers += [control.estimate, control.low, control.high]
-    return np.stack([number[cells] for number in numbers], axis=-1)
+    ends = [getattr(one, k) for one in (effect, control) for k in ("estimate", "low", "high")]
+    return np.stack(np.broadcast_arrays(matrix.sizes[place][:, None], *ends), axis=-1)[cells]
 
 
 def _names(rows: list[str], columns: list[str]) -> list[list[str]]:
@@ -212,22 +206,14 @@ class PanelGrid:
 
     Settings stand side by side, each over its control. If their cells would get too narrow, they
     stand below each other, each beside its control.
-
-    Attributes:
-        stacked: whether settings are below each other.
-        across: panels side by side.
-        down: panels below each other.
-        cell: width of a cell.
-        row: height of a cell.
-        panel: height of a panel.
     """
 
-    stacked: bool
-    across: int
-    down: int
-    cell: float
-    row: float
-    panel: float
+    stacked: bool  # whether settings are below each other
+    across: int  # panels side by side
+    down: int  # panels below each other
+    cell: float  # width of a cell
+    row: float  # height of a cell
+    panel: float  # height of a panel
 
     HEAD = 32  # pixels between panels that are below each other, for the head of the lower one
     GAP = 0.03  # between panels that are side by side, as a share of the width

@@ -57,7 +57,6 @@ from lensneurons.plots.style import (
     layer_ticks,
     ticks,
 )
-from lensneurons.uncertainty.groups import Interval
 from lensneurons.values.provenance import UNKNOWN
 
 _ROLES = {"trained": Look("#0072b2", "solid", "circle"),
@@ -70,9 +69,6 @@ _LONGEST = 16  # characters of a checkpoint's name on the axis
 
 def histogram_change(comparison: Comparison) -> go.Figure:
     """Draw how many neurons exceed tau in N = 0, 1, ..., K languages, before and after.
-
-    Args:
-        comparison: what `compare` gives.
 
     Returns:
         Counts above, and below them the changes with 95% intervals. N = 0, which mirrors the sum
@@ -102,9 +98,9 @@ def histogram_change(comparison: Comparison) -> go.Figure:
     figure.add_traces(class_key(kinds, runs=True))
     level_line(figure, 2)
     figure.update_xaxes(dtick=1, range=[-0.6, k + 0.6], showgrid=False)
-    title = {"text": "N, number of languages with p > tau"}
-    below = change_axis(change[1:], "change")
-    figure.update_layout(xaxis2={"title": title}, barmode="group", yaxis=axis, yaxis2=below)
+    figure.update_xaxes(title="N, number of languages with p > tau", row=2)
+    below = change_axis("change", change[1:])
+    figure.update_layout(barmode="group", yaxis=axis, yaxis2=below)
     old, new = (int(run[2:].sum()) for run in runs)
     shared = comparison.change(lambda t: t.change_above(2))
     told = f"Neurons above tau in two languages or more: {old:,} before, {new:,} after"
@@ -115,9 +111,6 @@ def histogram_change(comparison: Comparison) -> go.Figure:
 
 def transitions(comparison: Comparison) -> go.Figure:
     """Draw from how many languages neurons go to how many: neurons by N before and N after.
-
-    Args:
-        comparison: what `compare` gives.
 
     Returns:
         A heat map with the counts in its cells; colours are shares of the row, so that every N
@@ -196,7 +189,7 @@ def class_changes(
     """Draw the change of specific, related and agnostic neurons in every layer.
 
     Args:
-        comparison: what `compare` gives.
+        comparison: before and after.
         parts: the four parts of the model before (`divide_layers`), or first and last layers. Found
             parts are shaded, and the change of every class in each is written below.
 
@@ -213,7 +206,8 @@ def class_changes(
         look = Look(CLASS_COLOURS[kind], "solid", CLASS_SYMBOLS[kind])
         _change_line(figure, np.arange(n_layers), change[:, row - 1], kind, look, row)
     figure.update_xaxes(**layer_ticks(n_layers))
-    figure.update_layout(xaxis3={"title": {"text": "layer"}}, hovermode="x unified")
+    figure.update_xaxes(title="layer", row=3)
+    figure.update_layout(hovermode="x unified")
     findings = _part_findings(comparison, spans, names)
     shade_layers(figure, spans, findings, rows=range(1, len(CLASSES) + 1))
     told = evidence(parts) if isinstance(parts, LayerParts) else []
@@ -263,9 +257,6 @@ def _told_classes(comparison: Comparison) -> str:
 def checkpoint_series(series: ComparisonSeries) -> go.Figure:
     """Draw the change of specific, related and agnostic neurons since the first checkpoint.
 
-    Args:
-        series: what `compare_series` gives.
-
     Returns:
         A panel for each class with 95% bands. If languages were trained, a fourth one has the
         related neurons of a language, mean over trained and over untouched ones. Checkpoints stand
@@ -287,9 +278,7 @@ def checkpoint_series(series: ComparisonSeries) -> go.Figure:
     for role, mean in roles.items():
         _change_line(figure, places, mean, role, _ROLES[role], len(heads))
     if roles:
-        both = [(one.estimate, one.low, one.high, one.p) for one in roles.values()]
-        ends = (np.concatenate(part) for part in zip(*both, strict=True))
-        figure.update_layout(yaxis4=change_axis(Change(*ends, level=0.95), "neurons"))
+        figure.update_layout(yaxis4=change_axis("neurons", *roles.values()))
     step = max(1, len(names) // 16)
     figure.update_xaxes(
         tickmode="array",
@@ -297,8 +286,8 @@ def checkpoint_series(series: ComparisonSeries) -> go.Figure:
         ticktext=[escape_label(name, _LONGEST) for name in names[::step]],
         range=[-0.3, len(series) + 0.3],
     )
-    title = {"text": "checkpoint (even distances)"}
-    figure.update_layout({f"xaxis{len(heads)}": {"title": title}}, hovermode="x unified")
+    figure.update_xaxes(title="checkpoint (even distances)", row=len(heads))
+    figure.update_layout(hovermode="x unified")
     first, last = plain(series.first, _LONGEST), series.comparisons[-1]
     told = f"Change: neurons of the whole model, less those of the first checkpoint, {first}"
     to = plain(series.names[-1], _LONGEST)
@@ -310,21 +299,17 @@ def _change_line(
     figure: go.Figure, places: np.ndarray, change: Change, name: str, look: Look, row: int
 ) -> None:
     """Add a line of changes with its band to a panel, with its axis and zero line."""
-    ends = Interval(change.estimate, change.low, change.high, change.level, "jackknife")
-    traces = line_with_band(places, ends, name=entities(name), look=look, number="+,.1f")
+    traces = line_with_band(places, change, name=entities(name), look=look, number="+,.1f")
     if np.isnan(change.low).any():
         traces = traces[-1:]
         traces[0].update(hovertemplate="%{fullData.name}: %{y:+,.4~g}<extra></extra>", error_y=None)
     figure.add_traces(traces, rows=row, cols=1)
     level_line(figure, row)
-    figure.update_yaxes(**change_axis(change, "neurons"), row=row, col=1)
+    figure.update_yaxes(**change_axis("neurons", change), row=row, col=1)
 
 
 def language_changes(comparison: Comparison) -> go.Figure:
     """Draw the change of the specific and the related neurons of every language.
-
-    Args:
-        comparison: what `compare` gives.
 
     Returns:
         Two panels with a row a language, trained ones first, then untouched ones and the pivot,
@@ -356,7 +341,7 @@ def language_changes(comparison: Comparison) -> go.Figure:
             mean = _mean_change(comparison, codes, kind)[None]
             points = _points(mean, [row], [name], kind, _MEAN).update(name=name, showlegend=False)
             figure.add_trace(points, row=1, col=column)
-        axis = change_axis(change, f"{kind} neurons, change")
+        axis = change_axis(f"{kind} neurons, change", change)
         figure.update_xaxes(**axis, row=1, col=column)
     figure.add_vline(x=0, layer="below", line_width=1)
     figure.add_hline(y=len(order) - 0.5, line={"width": 0.7, "dash": "dot"})

@@ -23,7 +23,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.alignment.training import Alignment
-from lensneurons.experiments.steering import SteeringCurve, TextKind
+from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.plots.labels import entities, escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import counted, share, signed, with_ends
 from lensneurons.plots.panels import SHARE_TICKS, Look, level_line, line_with_band, stack
@@ -33,9 +33,6 @@ from lensneurons.uncertainty.groups import Interval
 
 def steering_curve(curve: SteeringCurve) -> go.Figure:
     """Draw language, right answers and NLL of a model against the strength of steering.
-
-    Args:
-        curve: what `steering_curve` measured.
 
     Returns:
         Above, shares of the texts in the language steered toward and in that of the prompts, and
@@ -49,52 +46,36 @@ def steering_curve(curve: SteeringCurve) -> go.Figure:
     alphas = np.array(curve.alphas, float)[order]
     below, gap = 190, 62
     figure, height = stack([250, below], gap=gap)
-    lines = [(1, ".2f", *one) for one in _shares(curve)] + [(2, ".3f", *one) for one in _nll(curve)]
-    for row, number, name, look, found in lines:
+    for row, name, look, found in _lines(curve):
         estimate, low, high = (one[order] for one in (found.estimate, found.low, found.high))
         rising = replace(found, estimate=estimate, low=low, high=high)
-        own = {"name": name, "look": look, "number": number}
-        traces = line_with_band(alphas, rising, **own, legend="legend" if row == 1 else "legend2")
+        number, legend = (".2f", "legend") if row == 1 else (".3f", "legend2")
+        traces = line_with_band(alphas, rising, name=name, look=look, number=number, legend=legend)
         figure.add_traces(traces, rows=row, cols=1)
-    from_zero = 0 in curve.alphas
-    if from_zero:
+    if from_zero := 0 in curve.alphas:
         level_line(figure, 2)
-    x = "strength alpha, in means of the language steered toward"
-    y = f"{'change of ' if from_zero else ''}NLL<br>nats a token"
+    figure.update_xaxes(title="strength alpha, in means of the language steered toward", row=2)
+    figure.update_yaxes(title="share of texts", **SHARE_TICKS, row=1)
+    figure.update_yaxes(title=f"{'change of ' if from_zero else ''}NLL<br>nats a token", row=2)
     place = {"orientation": "h", "x": 0, "xanchor": "left", "yanchor": "bottom"}
-    figure.update_layout(
-        xaxis2={"title": {"text": x}},
-        yaxis={"title": {"text": "share of texts"}, **SHARE_TICKS},
-        yaxis2={"title": {"text": y}},
-        legend2={**place, "y": (below + 4) / height},
-        hovermode="x unified",
-    )
+    figure.update_layout(legend2={**place, "y": (below + 4) / height}, hovermode="x unified")
     return frame(figure, _title(curve), _notes(curve), plot_height=height, legend=True)
 
 
-def _shares(curve: SteeringCurve) -> list[tuple[str, Look, Interval]]:
-    """Shares of texts, each with its name and look."""
-    looks = {curve.toward: Look(language_colour(curve.toward))}
-    looks[curve.prompts_in] = Look(language_colour(curve.prompts_in), "dash", "square")
-    found = [
-        (f"texts in {entities(full_name(code))}", look, curve.share_in(code))
-        for code, look in looks.items()
-    ]
-    return [*found, ("right answers", Look(GREY, "dot", "diamond"), curve.share_right())]
-
-
-def _nll(curve: SteeringCurve) -> list[tuple[str, Look, Interval]]:
-    """NLL of every kind of texts, each with its name and look."""
-    toward, stayed = (escape_label(k, 14) for k in (curve.toward, curve.prompts_in))
-    looks: dict[TextKind, tuple[str, str, str, str]] = {
-        "own": (f"{stayed} answers to {stayed} prompts", curve.prompts_in, "dash", "square"),
-        "switched": (f"{toward} answers to {stayed} prompts", curve.toward, "solid", "circle"),
-        "target": (f"{toward} answers to {toward} prompts", curve.toward, "dot", "triangle-up"),
-    }
+def _lines(curve: SteeringCurve) -> list[tuple[int, str, Look, Interval]]:
+    """Panel, name, look and numbers of every line: shares of texts, then NLL of each kind."""
     measure = curve.nll_difference if 0 in curve.alphas else curve.mean_nll
+    pair = (curve.toward, curve.prompts_in)
+    new, old = map(language_colour, pair)
+    turned, stayed = (f"texts in {entities(full_name(code))}" for code in pair)
+    to, of = (escape_label(code, 14) for code in pair)
     return [
-        (name, Look(language_colour(code), dash, symbol), measure(kind))
-        for kind, (name, code, dash, symbol) in looks.items()
+        (1, turned, Look(new), curve.share_in(curve.toward)),
+        (1, stayed, Look(old, "dash", "square"), curve.share_in(curve.prompts_in)),
+        (1, "right answers", Look(GREY, "dot", "diamond"), curve.share_right()),
+        (2, f"{of} answers to {of} prompts", Look(old, "dash", "square"), measure("own")),
+        (2, f"{to} answers to {of} prompts", Look(new), measure("switched")),
+        (2, f"{to} answers to {to} prompts", Look(new, "dot", "triangle-up"), measure("target")),
     ]
 
 

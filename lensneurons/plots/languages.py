@@ -82,11 +82,8 @@ def _model_map(neurons: LanguageNeurons) -> go.Figure:
         for sets in (neurons.specific, neurons.related)
     )
     total = specific + related
-    names = np.broadcast_to([[entities(full_name(code))] for code in languages], total.shape)
-    columns = (names.tolist(), total.tolist(), specific.tolist(), related.tolist())
-    details = [
-        [list(cell) for cell in zip(*row, strict=True)] for row in zip(*columns, strict=True)
-    ]
+    names = np.array([[entities(full_name(code))] for code in languages], object)
+    details = np.stack(np.broadcast_arrays(names, total, specific, related), axis=-1)
     least, most = int(total.min()), max(int(total.max()), int(total.min()) + 1)
     low, high = np.log1p([least, most]).tolist()
     # Ticks: both ends, and 1, 3, 10, 30, ... where they have room between them.
@@ -97,7 +94,7 @@ def _model_map(neurons: LanguageNeurons) -> go.Figure:
         z=np.log1p(total).astype(np.float32),
         zmin=low,
         zmax=high,
-        customdata=details,
+        customdata=details.tolist(),
         hovertemplate="%{customdata[0]}, layer %{x}<br>%{customdata[1]:,} neurons: "
         "%{customdata[2]:,} specific, %{customdata[3]:,} related<extra></extra>",
         colorbar={
@@ -107,12 +104,12 @@ def _model_map(neurons: LanguageNeurons) -> go.Figure:
         },
     )
     figure = go.Figure(cells)
-    k = len(languages)
     figure.update_xaxes(title="layer", showgrid=False, **layer_ticks(neurons.n_layers))
-    figure.update_yaxes(title="language", range=[k - 0.5, -0.5], **language_ticks(languages))
+    figure.update_yaxes(title="language", **language_ticks(languages, down=True))
     told = "Each cell: specific and related neurons of a language; a related one counts for several"
     notes = [population_note(neurons), told]
-    return frame(figure, _map_title(neurons), notes, plot_height=min(max(24 * k, 150), 560))
+    height = min(max(24 * len(languages), 150), 560)
+    return frame(figure, _map_title(neurons), notes, plot_height=height)
 
 
 def _map_title(neurons: LanguageNeurons) -> str:
@@ -194,7 +191,6 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
             **language_ticks(neurons.languages),
             "title": "language",
             "domain": [0.03, 1],
-            "range": [-0.5, len(neurons.languages) - 0.5],
         },
         yaxis={
             "type": "category",
@@ -269,8 +265,8 @@ def overlap(
     nothing = np.full((k, k), "not defined: no neurons to share").tolist()
     figure.add_trace(_grey_cells(own, counts, told, "#d3d7de", "sizes"))
     figure.add_trace(_grey_cells(undefined, [["–"] * k] * k, nothing, "#eef0f3", "undefined"))
-    figure.update_xaxes(range=[-0.5, k - 0.5], **language_ticks(languages))
-    figure.update_yaxes(range=[k - 0.5, -0.5], **language_ticks(languages))
+    figure.update_xaxes(**language_ticks(languages))
+    figure.update_yaxes(**language_ticks(languages, down=True))
     if measure == "containment":
         figure.update_xaxes(title="are also neurons of").update_yaxes(title="neurons of")
     note = f"{label}: {_MEASURES[measure][1]}; diagonal: n neurons of the language"
@@ -284,10 +280,9 @@ def _grey_cells(
     there: np.ndarray, words: list[list[str]], hover: list[list[str]], colour: str, name: str
 ) -> go.Heatmap:
     """Cells of one colour with words in them, where `there` is true."""
-    rows = zip(words, there, strict=True)
     return go.Heatmap(
         z=np.where(there, 0.0, np.nan),
-        text=[[w if cell else "" for w, cell in zip(*row, strict=True)] for row in rows],
+        text=np.where(there, words, "").tolist(),
         texttemplate="%{text}",
         textfont={"size": 11 if len(words) <= 14 else 8},
         customdata=hover,
@@ -335,21 +330,18 @@ def neuron_probabilities(
     p, above = neurons.probability[layer, neuron], neurons.above[layer, neuron]
     interval = None if statistics is None else _interval(statistics, neurons, layer, neuron)
     named = [entities(full_name(code)) for code in neurons.languages]
-    details = [
-        [n, "above" if is_above else "not above"] for n, is_above in zip(named, above, strict=True)
-    ]
+    details = [named, np.where(above, "above", "not above").tolist()]
     hover, errors = "%{customdata[0]}<br>p = %{y:.4f}, %{customdata[1]} tau", None
     if interval is not None:
         hover += "<br>95% interval %{customdata[2]:.4f} to %{customdata[3]:.4f}"
-        ends = zip(details, interval.low.tolist(), interval.high.tolist(), strict=True)
-        details = [[*row, low, high] for row, low, high in ends]
+        details += [interval.low.tolist(), interval.high.tolist()]
         errors = error_bars(interval)
     figure = go.Figure(
         go.Bar(
             x=np.arange(len(p)),
             y=p.copy(),
             error_y=errors,
-            customdata=details,
+            customdata=[*zip(*details, strict=True)],
             text=[f"{value:.2f}" for value in p],
             textposition="none" if interval is not None or len(p) > 16 else "outside",
             cliponaxis=False,
@@ -366,7 +358,7 @@ def neuron_probabilities(
         xshift=6, xref="paper", y=neurons.tau, xanchor="left",
         yanchor="middle", showarrow=False,
     )  # fmt: skip
-    places = {"range": [-0.6, len(p) - 0.4], **language_ticks(neurons.languages)}
+    places = {**language_ticks(neurons.languages), "range": [-0.6, len(p) - 0.4]}
     figure.update_xaxes(title="language", **places)
     top = max(1.0, float(p.max())) * 1.07
     figure.update_yaxes(title="activation probability p", range=[0, top], tickformat=".1f")
@@ -406,9 +398,7 @@ def _interval(
             f"{list(statistics.languages)}, the neurons of {neurons.n_layers} x {neurons.d_mlp} in "
             f"{list(neurons.languages)}: give those that they were identified from"
         )
-    grouped = statistics.grouped_counts[:, layer : layer + 1, neuron : neuron + 1]
-    one = replace(statistics, grouped_counts=grouped, sums=None, squares=None)
-    one = one.select(neurons.languages)
+    one = statistics.of_neuron(layer, neuron).select(neurons.languages)
     if not np.array_equal(one.probability[0, 0], neurons.probability[layer, neuron]):
         raise LensNeuronsError(
             "the statistics give this neuron other probabilities than the neurons hold: give those "

@@ -18,7 +18,6 @@ from plotly.subplots import make_subplots
 from lensneurons.plots.labels import entities
 from lensneurons.plots.numbers import span
 from lensneurons.plots.style import layout_of
-from lensneurons.uncertainty.groups import Interval
 
 ZERO = 0.5  # where a count of 0 stands on a logarithmic axis
 _RATIO = 30  # largest over smallest positive count that a linear axis is good for
@@ -38,9 +37,7 @@ class Look(NamedTuple):
 def panels(heads: Sequence[Sequence[str]], **options: Any) -> go.Figure:
     """Empty panels with axes that move together, each with its head above its left corner.
 
-    Args:
-        heads: the head of each panel by row and column; an empty one is not written.
-        options: of plotly's `make_subplots`, such as spacings.
+    `heads` go by row and column; `options` are those of plotly's `make_subplots`, such as spacings.
     """
     texts = [f"<b>{entities(head)}</b>" if head else "" for row in heads for head in row]
     options = {"rows": len(heads), "cols": len(heads[0]), "shared_xaxes": True, **options}
@@ -48,33 +45,28 @@ def panels(heads: Sequence[Sequence[str]], **options: Any) -> go.Figure:
     places = [(r + 1, c + 1) for r, row in enumerate(heads) for c, head in enumerate(row) if head]
     for place, note in zip(places, layout_of(figure).annotations, strict=True):
         subplot: Any = figure.get_subplot(*place)
-        left = subplot.xaxis.domain[0]
-        note.update(x=left, xanchor="left", font={"size": 12})
+        note.update(x=subplot.xaxis.domain[0], xanchor="left", font={"size": 12})
     return figure
 
 
 def stack(heights: Sequence[int], *, gap: int, heads: Sequence[str] = ()) -> tuple[go.Figure, int]:
-    """Empty panels below each other over one horizontal axis, and their height in pixels.
+    """Empty panels below each other over one horizontal axis, and the height of all.
 
-    Args:
-        heights: pixels of each panel.
-        gap: pixels between two of them.
-        heads: what stands above the left corner of each.
+    Heights, and the gap between two panels, are in pixels.
     """
     total = sum(heights) + gap * (len(heights) - 1)
     named = [[head] for head in heads] or [[""]] * len(heights)
-    figure = panels(named, row_heights=[*heights], vertical_spacing=gap / total)
-    return figure, total
+    return panels(named, row_heights=[*heights], vertical_spacing=gap / total), total
 
 
 def line_with_band(
-    places: np.ndarray, interval: Interval, *, name: str, look: Look, number: str, **where: Any
+    places: np.ndarray, interval: Any, *, name: str, look: Look, number: str, **where: Any
 ) -> list[go.Scatter]:
     """A line over its band; an error bar if there is a single place.
 
     Args:
         places: float [place], where on the horizontal axis, rising.
-        interval: the numbers [place] and their ends; NaN leaves a gap.
+        interval: an `Interval` or `Change`, the numbers [place] and their ends; NaN leaves a gap.
         name: its entry in the legend and in the hover; escaped by the caller.
         look: colour, dash and symbol.
         number: how the hover writes a number, such as ``".2f"``.
@@ -181,12 +173,7 @@ def part_label(name: str, first: int, last: int) -> str:
 
 
 def count_axis(counts: Int64[np.ndarray, "*places"], title: str) -> dict[str, Any]:
-    """The settings of an axis on which all of `counts` can be read.
-
-    Args:
-        counts: all counts that are drawn on it.
-        title: what is counted.
-    """
+    """The settings of an axis on which all of `counts` can be read; its title says of what."""
     positive = counts[counts > 0]
     most = int(positive.max(initial=1))
     if not positive.size or most <= _RATIO * positive.min():
@@ -214,11 +201,10 @@ def on_axis(
     return np.maximum(places, ZERO) if axis["type"] == "log" else places
 
 
-def change_axis(change: Any, title: str) -> dict[str, Any]:
+def change_axis(title: str, *changes: Any) -> dict[str, Any]:
     """A linear axis with some room around changes and 0; whole ticks if there are few."""
-    known = np.concatenate(
-        [np.ravel(one) for one in (change.estimate, change.low, change.high)] + [[0.0]]
-    )
+    ends = [[0.0], *(np.ravel([one.estimate, one.low, one.high]) for one in changes)]
+    known = np.concatenate(ends)
     known = known[np.isfinite(known)]
     low, high = float(known.min()), float(known.max())
     room = 0.12 * (high - low) or 1.0

@@ -13,6 +13,7 @@ What these do not show: that a layer computes what its part is named after.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from jaxtyping import Int64
 from lensneurons.comparison.class_counts import class_names
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
-from lensneurons.neurons.parts import LayerParts, Part
+from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import counted, listing, short_number, span
 from lensneurons.plots.panels import count_axis, on_axis, part_label, shade_layers
@@ -62,10 +63,7 @@ def layer_profile(neurons: LanguageNeurons, parts: LayerParts | None = None) -> 
     figure = go.Figure(profile_lines(profile, axis))
     figure.update_xaxes(title="layer", **layer_ticks(len(profile)))
     figure.update_yaxes(**axis)
-    spans, findings = shaded_parts(parts)
-    shown = [(part, _interval(part, parts)) for part in parts.parts] if spans and parts else []
-    ends = [(part.first, *interval) for part, interval in shown if interval is not None]
-    shade_layers(figure, spans, findings, rows=[None], ends=ends)
+    findings = shade_parts(figure, parts, rows=[None], ends=True)
     notes = [population_note(neurons.with_population("all")), *evidence(parts)]
     figure.update_layout(hovermode="x unified")
     return frame(figure, _title(profile, parts), notes, findings=findings, legend=True)
@@ -89,17 +87,31 @@ def profile_lines(profile: Int64[np.ndarray, "layer kind"], axis: dict[str, Any]
     ]
 
 
-def shaded_parts(parts: LayerParts | None) -> tuple[list[tuple[int, int]], list[str]]:
-    """First and last layers of found parts, and a line about each: its name, layers, interval."""
+def shade_parts(
+    figure: go.Figure,
+    parts: LayerParts | None,
+    *,
+    rows: Iterable[int | None],
+    ends: bool = False,
+) -> list[str]:
+    """Shade found parts as `shade_layers` does, and return a line about each.
+
+    `ends` draws the 95% intervals of their first layers.
+    """
     if parts is None or not parts.found:
-        return [], []
-    told = []
+        return []
+    told, intervals = [], []
     for part in parts.parts:
         text = f"{part.number}  {part_label(f'{part.name}: ', part.first, part.last)}"
-        interval = _interval(part, parts)
-        draws = "" if interval is None else f"95% of bootstrap draws: {span(*interval)}"
-        told.append(f"{text} (first layer, {draws})" if draws else text)
-    return [(part.first, part.last) for part in parts.parts], told
+        place = part.number - 2  # of the part in the draws
+        if parts.draws is not None and place >= 0 and (parts.draws[:, place] >= 0).any():
+            interval = parts.interval(part.number)
+            text += f" (first layer, 95% of bootstrap draws: {span(*interval)})"
+            intervals.append((part.first, *interval))
+        told.append(text)
+    spans = [(part.first, part.last) for part in parts.parts]
+    shade_layers(figure, spans, told, rows=rows, ends=intervals if ends else ())
+    return told
 
 
 def evidence(parts: LayerParts | None) -> list[str]:
@@ -122,13 +134,6 @@ def require_layers(parts: LayerParts | None, n_layers: int, what: str) -> None:
             f"the parts are of a model of {len(parts.profile)} layers, {what} of one of "
             f"{n_layers}: give the parts of the same model"
         )
-
-
-def _interval(part: Part, parts: LayerParts) -> tuple[int, int] | None:
-    """Bootstrap interval of the first layer of a part, if there is one."""
-    if parts.draws is None or part.number == 1 or not (parts.draws[:, part.number - 2] >= 0).any():
-        return None
-    return parts.interval(part.number)
 
 
 def _title(profile: Int64[np.ndarray, "layer kind"], parts: LayerParts | None) -> str:

@@ -38,10 +38,9 @@ from lensneurons.plots.panels import (
     Look,
     count_axis,
     line_with_band,
-    shade_layers,
     stack,
 )
-from lensneurons.plots.profile import evidence, profile_lines, require_layers, shaded_parts
+from lensneurons.plots.profile import evidence, profile_lines, require_layers, shade_parts
 from lensneurons.plots.style import frame, language_colour, language_ticks, layer_ticks
 from lensneurons.uncertainty.groups import Interval
 
@@ -120,14 +119,11 @@ def lens_curves(
     if has_map:
         part = heights[-1] / height
         figure.add_trace(_lens_map(curves, mapped, rows, part), row=len(heights), col=1)
-        names = {**language_ticks(rows), "range": [len(rows) - 0.5, -0.5]}
-        names["tickfont"] = {"size": 12 if len(rows) <= 19 else 9}
-        figure.update_yaxes(**names, row=len(heights))
-    figure.update_xaxes(**layer_ticks(curves.n_layers)).update_xaxes(
-        title="layer", row=len(heights)
-    )
-    spans, findings = shaded_parts(parts)
-    shade_layers(figure, spans, findings, rows=range(1, lines + 1))
+        names, font = language_ticks(rows, down=True), {"size": 12 if len(rows) <= 19 else 9}
+        figure.update_yaxes(**names, tickfont=font, row=len(heights))
+    figure.update_xaxes(**layer_ticks(curves.n_layers))
+    figure.update_xaxes(title="layer", row=len(heights))
+    findings = shade_parts(figure, parts, rows=range(1, lines + 1))
     second = 1 - (_PROFILE + _GAP) / height if lines == 2 else 1.0  # top of the lines
     place = {"orientation": "h", "x": 0, "xanchor": "left", "yanchor": "bottom"}
     figure.update_layout(
@@ -151,22 +147,22 @@ def _mass(curves: LensCurves, kind: LensKind, language: str | None) -> Interval:
     return _of(curves, curves.interval(kind, pooled=language is None), language)
 
 
-def _of(curves: LensCurves, found: Interval, language: str | None) -> Interval:
-    """One language of an interval [layer, language], or a pooled one as it is."""
-    if language is None:
+def _of(curves: LensCurves, found: Interval, chosen: str | list[str] | None) -> Interval:
+    """One language or some of an interval [layer, language], or a pooled one as it is."""
+    if chosen is None:
         return found
-    place = curves.languages.index(language)
+    find = curves.languages.index
+    place = find(chosen) if isinstance(chosen, str) else [find(code) for code in chosen]
     estimate, low, high = (one[:, place] for one in (found.estimate, found.low, found.high))
     return replace(found, estimate=estimate, low=low, high=high)
 
 
 def _lens_map(curves: LensCurves, kind: LensKind, codes: list[str], part: float) -> go.Heatmap:
     """One kind by language and layer; its colour bar is a part of the height."""
-    found, places = curves.interval(kind), [curves.languages.index(code) for code in codes]
-    values, low, high = (one[:, places].T for one in (found.estimate, found.low, found.high))
+    found = _of(curves, curves.interval(kind), codes)
+    values, low, high = found.estimate.T, found.low.T, found.high.T
     few = values.size < 2000
     named = [[entities(full_name(code))] * curves.n_layers for code in codes]
-    bar = {"len": part, "lenmode": "fraction", "y": 0, "yanchor": "bottom", "nticks": 4}
     return go.Heatmap(
         z=values.astype(np.float32),
         zmin=0,
@@ -175,7 +171,7 @@ def _lens_map(curves: LensCurves, kind: LensKind, codes: list[str], part: float)
         hovertext=named if few else None,
         hovertemplate=("%{hovertext}: " if few else "")
         + "%{z:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra></extra>",
-        colorbar=bar,
+        colorbar={"len": part, "lenmode": "fraction", "y": 0, "yanchor": "bottom", "nticks": 4},
         name="by language",
     )
 
@@ -280,8 +276,7 @@ def carry_over(result: CarryOver, parts: LayerParts | None = None) -> go.Figure:
     figure.update_yaxes(title="share", **SHARE_TICKS)
     figure.update_xaxes(**layer_ticks(n_layers))
     figure.update_xaxes(title="patched layer", row=len(groups))
-    spans, findings = shaded_parts(parts)
-    shade_layers(figure, spans, findings, rows=range(1, len(groups) + 1))
+    findings = shade_parts(figure, parts, rows=range(1, len(groups) + 1))
     room = _HEAD if several else 0
     figure.update_layout(hovermode="x unified", legend={"y": 1 + room / height})
     return frame(

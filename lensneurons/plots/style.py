@@ -114,9 +114,11 @@ def ticks(texts: Sequence[str]) -> dict[str, Any]:
     return {"tickmode": "array", "tickvals": [*range(len(texts))], "ticktext": [*texts]}
 
 
-def language_ticks(languages: Sequence[str]) -> dict[str, Any]:
-    """The settings of an axis whose positions 0, 1, ... are languages."""
-    return {**ticks([language_tick(code) for code in languages]), "showgrid": False}
+def language_ticks(languages: Sequence[str], *, down: bool = False) -> dict[str, Any]:
+    """The settings of an axis whose positions 0, 1, ... are languages, across or down."""
+    ends = (-0.5, len(languages) - 0.5)
+    names = ticks([language_tick(code) for code in languages])
+    return {**names, "showgrid": False, "range": [*(ends[::-1] if down else ends)]}
 
 
 def layer_ticks(n_layers: int) -> dict[str, Any]:

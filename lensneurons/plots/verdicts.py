@@ -1,7 +1,5 @@
 """Claims as rows of points with intervals, one below the other, with their verdicts.
 
-Each row has its own scale and is turned so that what is claimed lies to the right.
-
 >>> ln.plots.claims(ln.claims(change, parts=parts))                        # doctest: +SKIP
 
 What this does not show: of many claims some hold by chance.
@@ -29,12 +27,8 @@ _WIDTH, _LONGEST = 64, 116  # characters of a line of a claim, and of the whole 
 def claims(tested: Claims) -> go.Figure:
     """Draw claims with their numbers, intervals and verdicts, one below the other.
 
-    Args:
-        tested: what `claims` gives.
-
-    Returns:
-        A row a claim, each on its own scale and turned so that what is claimed lies to the right;
-        the numbers themselves stand beside it.
+    Each row has its own scale and is turned so that what is claimed lies to the right; the numbers
+    themselves stand beside it.
     """
     rows = list(tested)
     places: dict[str, list[int]] = {name: [] for name in _LOOKS}

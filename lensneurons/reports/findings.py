@@ -17,30 +17,6 @@ from lensneurons.plots.numbers import counted, listing, span, with_ends
 from lensneurons.reports.contents import ReportValues, Table
 from lensneurons.values.provenance import UNKNOWN, Provenance
 
-CITATIONS = """@article{zhang2025alignment,
-  title   = {How does Alignment Enhance LLMs' Multilingual Capabilities?
-             A Language Neurons Perspective},
-  author  = {Zhang, Shimao and others},
-  journal = {arXiv:2505.21505},
-  year    = {2025}
-}
-@article{tang2024language,
-  title   = {Language-Specific Neurons: The Key to Multilingual Capabilities
-             in Large Language Models},
-  author  = {Tang, Tianyi and others},
-  journal = {arXiv:2402.16438},
-  year    = {2024}
-}
-@software{transformerlens,
-  title   = {TransformerLens},
-  author  = {Nanda, Neel and Bloom, Joseph},
-  url     = {https://github.com/TransformerLensOrg/TransformerLens}
-}
-@software{lensneurons,
-  title   = {lensneurons: language neurons of multilingual language models},
-  author  = {The lensneurons authors},
-  version = {VERSION}
-}"""
 _NAMES = {
     "dtype": "number format",
     "attention": "attention kernel",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from lensneurons.cards.card import NeuronCard
+from lensneurons.cards.card import METHODS, NeuronCard
 from lensneurons.neurons.language_neurons import CLASSES, LanguageNeurons
 from lensneurons.neurons.sets import flat_index
 from lensneurons.plots.labels import full_name, plain
@@ -25,16 +25,14 @@ from lensneurons.reports.contents import ReportValues, Table, visible
 from lensneurons.tokens.characters import excerpt_html
 
 MOST_NEURONS = 3000  # about 110 bytes each with ten languages
-_METHODS = {"plnd": "length written", "activation_gradient": "activation x gradient"}
 
 
 def table_data(values: ReportValues) -> dict[str, Any]:
     """All that the table and the small cards need, as JSON values."""
     neurons = values.neurons
     shown = _listed(neurons)[:MOST_NEURONS]
-    names = [card.facts.name for card in values.cards]
-    carded = [flat_index(name, neurons.n_layers, neurons.d_mlp) for name in names]
-    carded = np.array(carded, np.int64)
+    size = (neurons.n_layers, neurons.d_mlp)
+    carded = np.array([flat_index(card.facts.name, *size) for card in values.cards], np.int64)
     return {
         "languages": [
             {"code": plain(code), "name": full_name(code), "colour": language_colour(code)}
@@ -104,11 +102,9 @@ def _words(card: NeuronCard) -> list[str]:
 def report_card(card: NeuronCard) -> dict[str, Any]:
     """A card for the template: lists of tokens, contexts by language, what was measured."""
     effect = card.vocabulary
-    lists = {"promotes": effect.promoted, "suppresses": effect.suppressed, "hears": effect.heard}
     tokens = [
         (name, [(plain(visible(token.text)), token.deviation) for token in found])
-        for name, found in lists.items()
-        if found
+        for name, found in effect.lists
     ]
     # All languages stand first if the neuron is above tau in none.
     own = [k for k in card.languages if k in card.facts.languages or not card.facts.languages]
@@ -116,7 +112,7 @@ def report_card(card: NeuronCard) -> dict[str, Any]:
     return {
         "name": card.facts.name,
         "tokens": tokens,
-        "contexts": [[*_groups(card, own)], [*_groups(card, others)]],
+        "contexts": [list(_groups(card, languages)) for languages in (own, others)],
         "measured": _measured(card),
         "chance": effect.chance,
         "source": card.source,
@@ -138,7 +134,7 @@ def _groups(card: NeuronCard, languages: Sequence[str]) -> Iterator[tuple[str, s
 
 def _measured(card: NeuronCard) -> Table | None:
     """One row a language: value and rank of each importance, and the effect of ablating it."""
-    head = [f"{_METHODS[method]} (rank)" for method in card.importance]
+    head = [f"{METHODS[method]} (rank)" for method in card.importance]
     head += ["NLL without it"] if card.effect is not None else []
     if not head:
         return None

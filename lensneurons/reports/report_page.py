@@ -37,7 +37,7 @@ from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.numbers import write_cell
 from lensneurons.plots.style import in_theme
 from lensneurons.reports.contents import ReportValues, visible
-from lensneurons.reports.findings import CITATIONS, find_all, key_numbers, provenance_table
+from lensneurons.reports.findings import find_all, key_numbers, provenance_table
 from lensneurons.reports.neuron_table import report_card, table_data, told_table
 from lensneurons.reports.sections import make_tabs
 from lensneurons.values.files import replacing
@@ -95,15 +95,9 @@ def report(
         lens,
     )  # fmt: skip
     values.require_own_cards()
+    texts = ("page.css", "page.js", "citations.bib")
     templates = Path(__file__).parent / "templates"
-    tabs = [
-        {
-            "name": tab.name,
-            "heading": tab.heading,
-            "sections": [(one, one.figure and take_apart(one.figure)) for one in tab.sections],
-        }
-        for tab in make_tabs(values)
-    ]
+    style, script, citations = ((templates / name).read_text("utf-8") for name in texts)
     template = html_templates("lensneurons.reports", _shown).get_template("page.html.jinja")
     page = template.render(
         title=title,
@@ -111,16 +105,17 @@ def report(
         model=neurons.provenance.model,
         key_numbers=key_numbers(neurons),
         summary=list(find_all(values)),
-        tabs=tabs,
+        tabs=make_tabs(values),
+        take_apart=take_apart,
         told_table=told_table(neurons),
         table=table_data(values),
         cards=[report_card(card) for card in cards],
         provenance=provenance_table(neurons.provenance),
-        citations=Markup.escape(CITATIONS.replace("VERSION", __version__)),
+        citations=Markup.escape(citations.rstrip().replace("VERSION", __version__)),
         themes=themes(),
         plotly=Markup(get_plotlyjs()),
-        style=Markup((templates / "page.css").read_text("utf-8")),
-        script=Markup((templates / "page.js").read_text("utf-8")),
+        style=Markup(style),
+        script=Markup(script),
         version=__version__,
         cell=write_cell,
     )

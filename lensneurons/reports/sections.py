@@ -12,8 +12,7 @@ from lensneurons.comparison.before_after import Comparison, p_text
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.evaluation.answers import VERDICTS, Accuracy
 from lensneurons.experiments.ablation import UNITS, AblationMatrix
-from lensneurons.experiments.carrying import CarryOver
-from lensneurons.experiments.lens import KINDS, LensCurves
+from lensneurons.experiments.lens import KINDS
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
@@ -66,51 +65,40 @@ def _layers(values: ReportValues) -> Iterator[Section]:
         (Table(("layer", *LAYER_CLASSES), rows, "Neurons of each layer by class"),),
     )
     if parts is not None:
+        rows = tuple((c.claim, c.holds, c.measured) for c in parts.criteria)
+        tried = listing(span(part.first, part.last) for part in parts.parts)
+        head = ("criterion", "holds", "measured")
         yield Section(
             "The evidence for four parts",
             "The paper describes four parts of a model. Each line of its description is tested; "
             "the parts are called found where all of them hold.",
-            open_tables=(_criteria_table(parts),),
+            open_tables=(Table(head, rows, f"The best division: layers {tried}"),),
         )
     if (curves := values.lens) is not None:
         fits = curves.n_layers == neurons.n_layers
+        pooled = np.nanmean(curves.means, axis=1)[:, [KINDS.index(kind) for kind in curves.kinds]]
+        rows = tuple((layer, *row) for layer, row in enumerate(pooled.tolist()))
+        caption = "Mean probability over languages, by kind of token"
         yield Section(
             "What each layer would say",
             "Every layer read through the last norm and the unembedding: in the words of which "
             "language would it go on?" + _other_model(curves.provenance, neurons),
             plots.lens_curves(curves, neurons=neurons if fits else None),
-            (_lens_table(curves),),
+            (Table(("layer", *curves.kinds), rows, caption),),
         )
     if (result := values.carry_over) is not None:
+        means, covered = np.nanmean(result.shares, axis=1), result.covered.mean(axis=1)
+        both = np.column_stack([means, covered]).tolist()
+        rows = tuple((layer, *row) for layer, row in enumerate(both))
+        head = ("layer", *result.outcomes, "all together")
+        caption = "Mean share of each outcome, and the probability of all together"
         yield Section(
             "What a layer carries from one language to another",
             "The stream after a layer, put into a text of another language: which answer, in "
             "which language, does the model then give?" + _other_model(result.provenance, neurons),
             plots.carry_over(result, parts),
-            (_carry_over_table(result),),
+            (Table(head, rows, caption),),
         )
-
-
-def _criteria_table(parts: LayerParts) -> Table:
-    rows = tuple((c.claim, c.holds, c.measured) for c in parts.criteria)
-    tried = listing(span(part.first, part.last) for part in parts.parts)
-    return Table(("criterion", "holds", "measured"), rows, f"The best division: layers {tried}")
-
-
-def _lens_table(curves: LensCurves) -> Table:
-    pooled = np.nanmean(curves.means, axis=1)[:, [KINDS.index(kind) for kind in curves.kinds]]
-    rows = tuple((layer, *row) for layer, row in enumerate(pooled.tolist()))
-    caption = "Mean probability over languages, by kind of token"
-    return Table(("layer", *curves.kinds), rows, caption)
-
-
-def _carry_over_table(result: CarryOver) -> Table:
-    means = np.nanmean(result.shares, axis=1).tolist()
-    covered = result.covered.mean(axis=1).tolist()
-    both = enumerate(zip(means, covered, strict=True))
-    rows = tuple((layer, *row, whole) for layer, (row, whole) in both)
-    head = ("layer", *result.outcomes, "all together")
-    return Table(head, rows, "Mean share of each outcome, and the probability of all together")
 
 
 # Languages, and one neuron
@@ -230,13 +218,10 @@ def _cell_tables(matrix: AblationMatrix) -> Iterator[Table]:
 def _steering_table(curve: SteeringCurve) -> Table:
     frame = curve.to_pandas()
     names = [str(name) for name in frame if f"{name}_low" in frame]
-    rows = [
-        (
-            float(row["alpha"]),
-            *(with_ends(row[n], row[f"{n}_low"], row[f"{n}_high"], share) for n in names),
-        )
-        for row in frame.to_dict("records")
-    ]
+    rows = []
+    for row in frame.to_dict("records"):
+        told = (with_ends(row[n], row[f"{n}_low"], row[f"{n}_high"], share) for n in names)
+        rows.append((float(row["alpha"]), *told))
     head = ("strength alpha", *(name.replace("_", " ") for name in names))
     return Table(head, tuple(rows), "Shares of texts, and NLL in nats a token; 95% intervals")
 

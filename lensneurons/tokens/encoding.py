@@ -28,7 +28,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -104,7 +104,7 @@ class EncodingReport(Value):
         """A table with one row a language and the columns of `LanguageTokens`."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(row) for row in self.languages])
+        return pd.DataFrame(list(self.languages))
 
     def _brief(self) -> str:
         all_ = self.total
@@ -206,7 +206,7 @@ def encode(
             try:
                 texts.append(count_tokens(encoding, item, scope, special))
             except CorpusError as refusal:
-                raise CorpusError(f"{_name(item)}: {refusal}") from None
+                raise CorpusError(f"{item.id!r} ({item.language}): {refusal}") from None
     _refuse_empty_and_long(corpus, texts, scope, max_length if overlong == "refuse" else None)
 
     whole = np.array([len(text.ids) for text in texts])
@@ -223,12 +223,12 @@ def encode(
         "lost": np.diff(runs, axis=1)[:, 0] - (stop - start),
         "emptied": start == stop,
     }
-    rows = [
-        LanguageTokens(
-            tag, **{k: int(values[language == n].sum()) for k, values in columns.items()}
-        )
-        for n, tag in enumerate(corpus.languages)
-    ]
+    rows = []
+    for n, tag in enumerate(corpus.languages):
+        own = {name: int(values[language == n].sum()) for name, values in columns.items()}
+        rows.append(LanguageTokens(tag, **own))
+    # Any id does for padding: it is masked and never counts.
+    fillers: tuple[Any, ...] = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return EncodedCorpus(
         ids=np.concatenate([text.ids[:n] for text, n in zip(texts, lengths, strict=True)]),
         offsets=np.cumsum([0, *lengths], dtype=np.int64),
@@ -238,7 +238,7 @@ def encode(
         languages=corpus.languages,
         item_ids=tuple(item.id for item in corpus),
         scope=scope,
-        pad_id=_pad_id(tokenizer),
+        pad_id=next(filler for filler in fillers if filler is not None),
         report=EncodingReport(scope, tuple(rows)),
     )
 
@@ -290,30 +290,25 @@ def count_tokens(
 def _refuse_empty_and_long(
     corpus: ParallelCorpus, texts: Sequence[CountedTokens], scope: Scope, most: int | None
 ) -> None:
-    pairs = list(zip(corpus, texts, strict=True))
-    if empty := [_name(item) for item, text in pairs if text.start == text.stop]:
-        listed = ", ".join(empty[:SHOWN]) + and_more(empty)
+    empty, long = [], []
+    for item, text in zip(corpus, texts, strict=True):
+        name, size = f"{item.id!r} ({item.language})", len(text.ids)
+        if text.start == text.stop:
+            empty.append(name)
+        if most is not None and size > most:
+            long.append(f"{name}: {size} tokens")
+    if empty:
         raise CorpusError(
-            f"no token counts in scope {scope!r} for {len(empty)} of {len(corpus)} texts: {listed};"
-            " choose another scope, or select other items"
+            f"no token counts in scope {scope!r} for {len(empty)} of {len(corpus)} texts: "
+            f"{', '.join(empty[:SHOWN])}{and_more(empty)}; choose another scope, or select other "
+            "items"
         )
-    sizes = [(item, len(text.ids)) for item, text in pairs]
-    if long := [f"{_name(i)}: {n} tokens" for i, n in sizes if most is not None and n > most]:
-        listed = "; ".join(long[:SHOWN]) + and_more(long)
+    if long:
         raise CorpusError(
-            f"{len(long)} of {len(corpus)} texts exceed max_length={most}: {listed};"
-            " raise max_length, select other items, or say overlong='cut'"
+            f"{len(long)} of {len(corpus)} texts exceed max_length={most}: "
+            f"{'; '.join(long[:SHOWN])}{and_more(long)}; raise max_length, select other items, or "
+            "say overlong='cut'"
         )
-
-
-def _name(item: Item) -> str:
-    return f"{item.id!r} ({item.language})"
-
-
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id to fill up with. Any id does: padding is masked and never counts."""
-    choices = (getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id"))
-    return next((choice for choice in choices if choice is not None), 0)
 
 
 # The tokenizer, read exactly
@@ -346,7 +341,7 @@ def exact_backend(
         own.post_processor = _untrimmed(backend.post_processor)
     added = backend.get_added_tokens_decoder()
     own.add_tokens([added[number] for number in sorted(added)])
-    own.encode_special_tokens = _splits_special(tokenizer)
+    own.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
     for sample in samples:
         if own.encode(sample).ids != list(tokenizer(sample, verbose=False)["input_ids"]):
             raise CorpusError(
@@ -376,11 +371,6 @@ def _untrimmed(processor: Any) -> Any:
     state = json.loads(processor.__getstate__(), object_hook=keep_spaces)
     own.__setstate__(json.dumps(state).encode())
     return own
-
-
-def _splits_special(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether special tokens that a text spells are encoded as ordinary text."""
-    return bool(getattr(tokenizer, "split_special_tokens", False))
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> Int64[np.ndarray, " special"]:
@@ -417,7 +407,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
             for n, t in sorted(backend.get_added_tokens_decoder().items())
         ],
         "special": special_ids(tokenizer).tolist(),
-        "split special": _splits_special(tokenizer),
+        "split special": bool(getattr(tokenizer, "split_special_tokens", False)),
     }
     digest.update(json.dumps(rules, sort_keys=True).encode())
     return digest.hexdigest()

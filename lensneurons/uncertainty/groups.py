@@ -1,8 +1,8 @@
 """How far a number would move with other texts: bootstrap and jackknife over groups of items.
 
-`collect` keeps the counts of G groups of parallel items apart. An item is in one group in all its
-languages, and in the same group for every model that reads it. Any number that follows from the
-counts can be computed again from other groups, without another forward pass:
+`collect` keeps the counts of G groups of parallel items apart; an item is in the same group in all
+languages and for every model. Any number that follows from the counts can be computed again from
+other groups, without another forward pass:
 
     bootstrap   draw G groups with replacement; percentiles of the numbers of the draws
     jackknife   leave out one group at a time; with x_g, the number without group g,
@@ -21,7 +21,7 @@ What this does not show: how the number would move with items of another kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -41,9 +41,9 @@ class Interval:
     Attributes:
         estimate: the value on all items.
         low: lower end, of the same shape.
-        high: upper end, of the same shape.
+        high: upper end.
         level: coverage that the interval aims at.
-        method: ``"bootstrap"`` or ``"jackknife"``.
+        method: ``"bootstrap"``, ``"bootstrap over items"`` or ``"jackknife"``.
     """
 
     estimate: np.ndarray
@@ -60,11 +60,7 @@ class Interval:
 
 
 def require_level(level: float) -> None:
-    """Raise unless a level is a coverage.
-
-    Raises:
-        LensNeuronsError: a level outside (0, 1).
-    """
+    """Raise a `LensNeuronsError` for a level outside (0, 1)."""
     if not 0 < level < 1:
         raise LensNeuronsError(f"level={level}: give a coverage between 0 and 1")
 
@@ -76,9 +72,8 @@ def group_weights(n_groups: int, draws: int, seed: int = 0) -> Iterator[GroupWei
         LensNeuronsError: fewer than two groups.
     """
     _require_groups(n_groups)
-    random = np.random.default_rng(seed)
-    for _ in range(draws):
-        yield random.multinomial(n_groups, np.full(n_groups, 1 / n_groups)).astype(np.int64)
+    random, even = np.random.default_rng(seed), np.full(n_groups, 1 / n_groups)
+    yield from (random.multinomial(n_groups, even).astype(np.int64) for _ in range(draws))
 
 
 def resamples(
@@ -86,8 +81,7 @@ def resamples(
 ) -> Iterator[ActivationStatistics]:
     """The statistics of corpora whose groups of items are drawn again with replacement.
 
-    A draw that leaves a language without tokens is drawn again. With ten groups or more of a real
-    corpus this does not happen.
+    A draw that leaves a language without tokens is drawn again.
 
     Raises:
         LensNeuronsError: the statistics keep fewer than two groups, or nearly every draw leaves a
@@ -179,12 +173,8 @@ def jackknife(
     n = statistics.n_groups
     _require_groups(n)
     require_level(level)
-    alone = (statistics.grouped_tokens == statistics.tokens).any(axis=0)
-    if lonely := [k for k, one in zip(statistics.languages, alone, strict=True) if one]:
-        raise LensNeuronsError(
-            f"all items of {lonely} fell into one group, so leaving it out leaves nothing: "
-            "count more items, or collect with other groups"
-        )
+    remedy = "count more items, or collect with other groups"
+    require_spread(statistics.grouped_tokens, statistics.languages, remedy)
     left_out = [measure(statistics.resample(row)) for row in 1 - np.eye(n, dtype=np.int64)]
     return jackknife_interval(measure(statistics), np.array(left_out, float), level=level)
 
@@ -203,14 +193,27 @@ def jackknife_interval(
     Raises:
         LensNeuronsError: a level outside (0, 1).
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     require_level(level)
     n = len(left_out)
     error = np.sqrt((n - 1) / n * np.square(left_out - left_out.mean(axis=0)).sum(axis=0))
-    low = estimate - t.ppf((1 + level) / 2, n - 1) * error
-    high = estimate + t.ppf(1 - (1 - level) / 2 / among, n - 1) * error
+    low = estimate - stdtrit(n - 1, (1 + level) / 2) * error
+    high = estimate + stdtrit(n - 1, 1 - (1 - level) / 2 / among) * error
     return Interval.of(estimate, low, high, level, "jackknife")
+
+
+def require_spread(tokens: np.ndarray, languages: Sequence[str], remedy: str) -> None:
+    """Raise where leaving a group out leaves a language without tokens.
+
+    The tokens are int64 [group, ..., language]; the `LensNeuronsError` names the languages and says
+    the remedy.
+    """
+    alone = (tokens == tokens.sum(axis=0)).any(axis=tuple(range(tokens.ndim - 1)))
+    if lonely := [k for k, one in zip(languages, alone, strict=True) if one]:
+        raise LensNeuronsError(
+            f"all items of {lonely} fell into one group, so leaving it out leaves nothing: {remedy}"
+        )
 
 
 def _require_groups(n_groups: int) -> None:

@@ -1,11 +1,7 @@
 """Bootstrap over items: how far a mean over texts would move with other items of the same kind.
 
-A mean by language is a ratio of sums over texts (NLL over tokens, right answers over problems):
-
-    mean  =  sum of values / sum of weights
-
-An item is drawn with all its languages and all its conditions together, so every comparison is made
-on the same items.
+A mean by language is a ratio of sums over texts: NLL over tokens, right answers over problems. An
+item is drawn with all its languages and conditions, so every comparison is made on the same items.
 
 The percentile interval of a plain bootstrap of n items is too short, by ``sqrt((n - 1) / n)`` and
 by what Student's t has over the normal distribution. Wider percentiles make up for both (Hesterberg
@@ -83,21 +79,18 @@ class ItemDraws:
 
     def table(self, values: np.ndarray) -> np.ndarray:
         """Values [..., text] summed up as float64 [..., item, language]."""
-        lead = values.shape[:-1]
-        table = np.zeros((*lead, self.n_items * self.n_languages))
-        for place in np.ndindex(*lead):
-            table[place] = np.bincount(self._places, values[place], table.shape[-1])
-        return table.reshape(*lead, self.n_items, self.n_languages)
+        size = self.n_items * self.n_languages
+        table = [
+            np.bincount(self._places, row, size) for row in values.reshape(-1, len(self.language))
+        ]
+        return np.reshape(table, (*values.shape[:-1], self.n_items, self.n_languages))
 
     def means(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Mean by language in every drawn corpus.
+        """float64 [draw, ..., language]: means in drawn corpora; NaN where one lacks a language.
 
         Args:
             values: [..., text], sums of what is averaged.
             weights: [text], what the sums are divided by.
-
-        Returns:
-            float64 [draw, ..., language]; NaN where a drawn corpus lacks a language.
         """
         table, whole = self.table(values), self.weights @ self.table(weights)
         sums = np.tensordot(self.weights, table, axes=(1, table.ndim - 2))
@@ -108,9 +101,8 @@ class ItemDraws:
         """Interval around an estimate from its values in the drawn corpora.
 
         Args:
-            estimate: value on all items.
-            drawn: [draw, ...], of the shape of the estimate behind the draws; NaN draws are left
-                out.
+            estimate: [...], value on all items.
+            drawn: [draw, ...], values in the drawn corpora; NaN draws are left out.
             level: coverage.
 
         Raises:
@@ -123,18 +115,16 @@ class ItemDraws:
 
 
 def expanded_tail(n_items: int, level: float) -> float:
-    """Share to cut off at each end so that a percentile interval of few items is long enough.
-
-    ``Phi(- sqrt(n / (n - 1)) * t)`` with Student's t of n - 1 degrees of freedom.
+    """Share to cut off at each end: ``Phi(- sqrt(n / (n - 1)) * t)``, Student's t with n - 1.
 
     Raises:
         LensNeuronsError: a level outside (0, 1).
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit
 
     require_level(level)
-    reach = t.ppf((1 + level) / 2, n_items - 1) * np.sqrt(n_items / (n_items - 1))
-    return float(norm.cdf(-reach))
+    reach = stdtrit(n_items - 1, (1 + level) / 2) * np.sqrt(n_items / (n_items - 1))
+    return float(ndtr(-reach))
 
 
 def item_bootstrap(
@@ -147,19 +137,9 @@ def item_bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Mean by language with its bootstrap interval over items.
+    """Mean by language [..., language] with its bootstrap interval over items.
 
-    Args:
-        item_ids: name of each text's item.
-        language: number of each text's language.
-        values: float64 [..., text], sums of what is averaged.
-        weights: [text], what the sums are divided by.
-        draws: how many corpora to draw.
-        level: coverage.
-        seed: the same seed gives the same interval.
-
-    Returns:
-        Estimate and ends [..., language].
+    The texts and draws are those of `ItemDraws`, the values and weights those of `ItemDraws.means`.
 
     Raises:
         LensNeuronsError: fewer than two items, no draw, or a level outside (0, 1).

@@ -6,10 +6,10 @@ change within each group alone:
 
     T = sum_g D_g              swapping group g turns D_g into -D_g
 
-Under the null hypothesis the two models are exchangeable within every group: alignment did nothing
-but add noise of the same kind. Then all ``2^G`` sign patterns are as probable, and the p-value, the
-share of patterns whose sum is as extreme, is **exact** for a bar that is given. A bar of the model
-before moves too little to matter (simulated: tests/comparison/test_before_after.py).
+Where alignment did nothing but add noise of the same kind, all ``2^G`` sign patterns are equally
+probable, and the p-value, the share of patterns whose sum is as extreme, is **exact** for a given
+bar. A bar of the model before moves too little to matter (simulated:
+tests/comparison/test_before_after.py).
 
 Why within groups, and not the pooled counts with some groups swapped: classes are thresholded.
 Where p moves from far below the bar to far above it, a pool with a third of the groups swapped
@@ -56,8 +56,7 @@ def swap_p_least(changes: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
         Share of swaps whose least sum is as large, and share whose least sum is as small.
     """
     least, slack = _swapped_sums(changes, seed).min(axis=1), _rounding(changes).max()
-    large, small = least >= least[0] - slack, least <= least[0] + slack
-    return float(large.mean()), float(small.mean())
+    return float((least >= least[0] - slack).mean()), float((least <= least[0] + slack).mean())
 
 
 def _rounding(changes: np.ndarray) -> np.ndarray:
@@ -72,17 +71,11 @@ def least_interval(estimate: np.ndarray, left_out: np.ndarray, *, level: float =
     1982), so the lower end is the least lower end. The least is below x where one number is, so the
     upper end is the least of upper ends that hold together.
 
-    Args:
-        estimate: [number], the values on all items.
-        left_out: [group, number], the values without each group.
-        level: coverage.
-
-    Raises:
-        LensNeuronsError: a level outside (0, 1).
+    The arguments and errors are those of `jackknife_interval`, for an estimate [number].
     """
     found = jackknife_interval(estimate, left_out, level=level, among=len(estimate))
-    ends = (found.estimate.min(), found.low.min(), found.high.min())
-    return Interval.of(*ends, level, "jackknife")
+    least = (found.estimate.min(), found.low.min(), found.high.min())
+    return Interval.of(*least, level, found.method)
 
 
 def _swapped_sums(changes: np.ndarray, seed: int) -> np.ndarray:

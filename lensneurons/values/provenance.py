@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 from lensneurons.errors import ProvenanceError
@@ -53,7 +55,7 @@ class Provenance:
 
     def to_dict(self) -> dict[str, Any]:
         """The entries as JSON values."""
-        return {**asdict(self), "corpora": list(self.corpora), "versions": dict(self.versions)}
+        return asdict(self) | {"corpora": list(self.corpora), "versions": dict(self.versions)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Provenance:
@@ -98,12 +100,14 @@ def require_same(ours: Provenance, theirs: Provenance, *, ignoring: tuple[str, .
 
 def library_versions() -> dict[str, str]:
     """Versions of lensneurons and of the libraries that a count depends on."""
-    from importlib.metadata import PackageNotFoundError, version
+    names = ("lensneurons", "transformer-lens", "transformers", "torch", "numpy")
+    return {name: installed_version(name) for name in names}
 
-    found = {}
-    for name in ("lensneurons", "transformer-lens", "transformers", "torch", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = UNKNOWN
-    return found
+
+@cache  # looking for a distribution takes 4 ms
+def installed_version(name: str) -> str:
+    """Version of a distribution, ``"unknown"`` where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return UNKNOWN

@@ -80,14 +80,7 @@ class TextAttention:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AttentionView(View):
-    """The attention patterns of one layer, over one or more texts.
-
-    Attributes:
-        texts: the texts and their patterns.
-        layer: the layer.
-        heads: the heads that are shown.
-        model: name of the model.
-    """
+    """The attention patterns of some heads of one layer of a model, over one or more texts."""
 
     texts: tuple[TextAttention, ...]
     layer: int
@@ -163,12 +156,11 @@ def attention(
     """
     model_family(model)
     name = _hook_name(model, layer)
-    chosen = tuple(range(int(model.cfg.n_heads))) if heads is None else tuple(heads)
-    known = set(chosen) <= set(range(int(model.cfg.n_heads)))
-    if not known or not chosen or len(set(chosen)) < len(chosen):
+    n_heads = int(model.cfg.n_heads)
+    chosen = tuple(range(n_heads) if heads is None else heads)
+    if not chosen or not set(chosen) <= set(range(n_heads)) or len(set(chosen)) < len(chosen):
         raise LensNeuronsError(
-            f"heads={list(chosen)}: give each of the heads 0 to {int(model.cfg.n_heads) - 1} once, "
-            "at least one"
+            f"heads={list(chosen)}: give each of the heads 0 to {n_heads - 1} once, at least one"
         )
     names, read = read_texts(model, texts, labels, tokenizer)
     lengths = [len(one.ids) for one in read]

@@ -92,11 +92,8 @@ def read_texts(
 ) -> tuple[tuple[str, ...], list[TextTokens]]:
     """Give each text its label, and divide it into tokens and characters.
 
-    Args:
-        model: a TransformerLens model.
-        texts: a text, or several.
-        labels: one for each text; without any, a single text has none and several have numbers.
-        tokenizer: by default the model's own, as it was saved.
+    Arguments are those of the views. Without labels, a single text has none and several have
+    numbers.
 
     Raises:
         LensNeuronsError: there are no texts, one is empty, or there are not as many labels.

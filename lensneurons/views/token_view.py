@@ -83,13 +83,7 @@ class ColouredText:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenView(View):
-    """Texts coloured by the activation of a neuron, or by the mean of several.
-
-    Attributes:
-        texts: the texts, their tokens and values.
-        neurons: the neurons.
-        model: name of the model.
-    """
+    """Texts of a model, coloured by the activation of a neuron, or by the mean of several."""
 
     texts: tuple[ColouredText, ...]
     neurons: NeuronSet
@@ -146,7 +140,7 @@ class TokenView(View):
             "tokens.html.jinja",
             view=self,
             texts=[_shown(text, self.end) for text in self.texts],
-            ticks=[_number(part) for part in np.linspace(self.start, self.end, 5).tolist()],
+            ticks=[signed(part, ".3g") for part in np.linspace(self.start, self.end, 5).tolist()],
             above=above,
             below=below,
         )
@@ -227,18 +221,8 @@ def _activations(
     return values
 
 
-def _number(value: float) -> str:
-    """An activation to three digits with its sign: ``"+1.24"``, ``"−0.0312"``, ``"0"``."""
-    return signed(value, ".3g")
-
-
 def shade(value: float | None, end: float) -> str:
-    """The colour and the line of a value, as CSS; nothing for zero or no value.
-
-    Args:
-        value: an activation.
-        end: the activation at the ends of the scale.
-    """
+    """An activation as CSS, on a scale up to `end`: colour and line; none for zero or no value."""
     share = min(abs(value) / end, 1.0) if value and end else 0.0
     if share < 0.005:
         return ""
@@ -255,20 +239,20 @@ def _shown(text: ColouredText, end: float) -> dict[str, Any]:
     """One text for the template."""
     label, language = label_of(text.label)
     read = text.read
-    numbers = [_number(value) for value in text.activations.tolist()]
+    numbers = [signed(value, ".3g") for value in text.activations.tolist()]
     spans = [*zip(read.spans, text.values, strict=True)]
     # Its size and where its value is largest, for readers who cannot hover.
     facts, known = f"{len(read.ids)} tokens", [(s, v) for s, v in spans if v is not None]
     if known:
         span, value = max(known, key=lambda pair: abs(pair[1]))
-        strongest = f"strongest {_number(value)} at “{plain(span.text)}”"
+        strongest = f"strongest {signed(value, '.3g')} at “{plain(span.text)}”"
         facts += f", {strongest if value else '0 everywhere'}"
 
     def tooltip(span: Span, value: float | None) -> str:
         if value is None:
             return "no token holds this"
         told = (f"token {read.ids[p]} “{plain(read.pieces[p])}” {numbers[p]}" for p in span.tokens)
-        return "\n".join([_number(value), *told])
+        return "\n".join([signed(value, ".3g"), *told])
 
     return {
         "label": label,

@@ -64,6 +64,15 @@ def test_the_activations_are_hugging_faces(architecture, batch_tokens, bridge, b
     assert tokens[0].sort().values.tolist() == list(range(len(theirs)))
 
 
+def test_long_texts_and_a_tokenizer_that_is_not_read_are_refused(bridge, monkeypatch):
+    model = bridge("Llama")
+    with pytest.raises(LensNeuronsError, match="tokenizer= needs method='resample', not 'zero'"):
+        ablate(model, draw_set(), tokenizer=tiny.byte_tokenizer(bos=True)).__enter__()
+    monkeypatch.setattr(model.cfg, "n_ctx", 40)
+    with pytest.raises(CorpusError, match="exceed max_length=40"):
+        record(model)
+
+
 def test_hooks_on_the_model_act(bridge):
     model = bridge("Llama")
     before = record(model)
@@ -89,21 +98,6 @@ def test_a_tokenizer_may_be_given(bridge, monkeypatch):
         assert torch.equal(logits_of(model), drawn)
     other = record(model, tokenizer=tiny.byte_tokenizer(bos=False))
     assert all((before[layer] - other[layer]).abs().max() > 0.01 for layer in LAYERS)
-
-
-def test_a_tokenizer_that_is_not_read_is_refused(bridge):
-    with (
-        pytest.raises(LensNeuronsError, match="tokenizer= needs method='resample', not 'zero'"),
-        ablate(bridge("Llama"), draw_set(), tokenizer=tiny.byte_tokenizer(bos=True)),
-    ):
-        pass
-
-
-def test_a_text_beyond_the_context_is_refused(bridge, monkeypatch):
-    model = bridge("Llama")
-    monkeypatch.setattr(model.cfg, "n_ctx", 40)
-    with pytest.raises(CorpusError, match="exceed max_length=40"):
-        record(model)
 
 
 # Resampling
@@ -155,17 +149,16 @@ def test_the_seed_decides(bridge):
 
     first, second = passes(5)
     assert not torch.equal(first, second)  # every pass draws anew
-    assert all(
-        torch.equal(ours, again) for ours, again in zip((first, second), passes(5), strict=True)
-    )
+    assert all(map(torch.equal, (first, second), passes(5)))
     assert not torch.equal(first, passes(6)[0])
 
 
 def test_steps_of_a_generation_draw_too(bridge, by_hand):
     model, recorded = bridge("GPT2"), by_hand("GPT2")
     with resample(model):
-        tokens = [tokens_of(activations_in(model, IDS[:, :n])[0], recorded, 0) for n in (11, 1, 4)]
-    assert [len(drawn) for drawn in tokens] == [33, 3, 12]
+        for n in (11, 1, 4):
+            drawn = activations_in(model, IDS[:, :n])
+            assert len(tokens_of(drawn[0], recorded, 0)) == 3 * n
 
 
 def test_rows_and_positions_are_resampled_alone(bridge):
@@ -204,9 +197,7 @@ def test_layers_that_differ_in_a_pass_are_noticed():
     draws = ActivationDraws({0: torch.ones(9, 2), 2: torch.ones(9, 5)}, seed=0)
     assert draws.like(torch.zeros(3, 4, 2, dtype=torch.float64), 0).dtype == torch.float64
     assert draws.like(torch.zeros(3, 4, 5), 2).shape == (3, 4, 5)
-    with pytest.raises(
-        LensNeuronsError, match="the layers of one pass differ in batch or position"
-    ):
+    with pytest.raises(LensNeuronsError, match="the layers of one pass differ in batch or posit"):
         draws.like(torch.zeros(3, 5, 5), 2)
 
 

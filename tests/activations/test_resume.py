@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
+from unittest import mock
 
-import numpy as np
 import pytest
 import safetensors.numpy
 import tiny
@@ -19,8 +22,7 @@ import torch
 
 from lensneurons.activations import collection as runs
 from lensneurons.activations.collection import LanguageTotals, RunFolder, collect
-from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.corpora.corpus import build_corpus
+from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.models.loading import load_model
 from lensneurons.values import files as storage
@@ -34,6 +36,7 @@ CORPUS = tiny.tiny_corpus()
 OPTIONS = {"checkpoint_seconds": 0.0, "batch_tokens": 200, "groups": 3, "progress": False}
 RESULT = "statistics.safetensors"
 KILLED = -signal.SIGKILL
+WRITE = safetensors.numpy.save_file
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +45,30 @@ def llama(bridge):
 
 
 @pytest.fixture(scope="module")
-def whole(llama, tmp_path_factory):
-    """The bytes of a run that nobody interrupted."""
+def run(llama):
+    """``run(folder)``: the collection of these tests, begun or gone on with."""
+    return lambda folder, corpus=CORPUS, **options: collect(
+        llama, corpus, run_dir=folder, **OPTIONS | options
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(run, tmp_path_factory):
+    """The folder of a run that nobody interrupted, and how often it renamed a file into place."""
     folder = tmp_path_factory.mktemp("whole")
-    collect(llama, CORPUS, run_dir=folder, **OPTIONS)
-    return (folder / RESULT).read_bytes()
+    with mock.patch.object(storage.os, "replace", wraps=os.replace) as renames:
+        run(folder)
+    return folder, renames.call_count
+
+
+@pytest.fixture(scope="module")
+def finished(uninterrupted):
+    return uninterrupted[0]
+
+
+@pytest.fixture(scope="module")
+def whole(finished):
+    return (finished / RESULT).read_bytes()
 
 
 def in_child(action):
@@ -62,92 +84,51 @@ def in_child(action):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def die():
+def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def on_call(owner, name, number, before=die):
-    """Make `before` happen ahead of the n-th call of `owner.name`; for good, so only in a child."""
-    calls, original = iter(range(1, 10**6)), getattr(owner, name)
+def life(run, folder, owner, name, number, instead=die):
+    """Status of a run in a child, where the n-th call of `owner.name` is `instead`."""
 
-    def called(*args, **kwargs):
-        if next(calls) == number:
-            before()
-        return original(*args, **kwargs)
-
-    setattr(owner, name, called)
-
-
-def count_calls(action, owner, name):
-    """How often `action` calls `owner.name`, counted in a child through a pipe."""
-    reader, writer = os.pipe()
-
-    def counted():
+    def action():
         original = getattr(owner, name)
-        setattr(owner, name, lambda *a, **k: (os.write(writer, b"."), original(*a, **k))[1])
-        action()
+        calls = chain(repeat(original, number - 1), [instead], repeat(original))
+        setattr(owner, name, lambda *args, **kwargs: next(calls)(*args, **kwargs))
+        run(folder)
 
-    assert in_child(counted) == 0
-    os.close(writer)
-    with os.fdopen(reader, "rb") as calls:
-        return len(calls.read())
-
-
-@pytest.fixture(scope="module")
-def n_saves(llama, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("counted") / "run"
-    return count_calls(
-        lambda: collect(llama, CORPUS, run_dir=folder, **OPTIONS), storage.os, "replace"
-    )
+    return in_child(action)
 
 
 @pytest.mark.parametrize("place", [1, 2, 5, -2, -1, 0])
-def test_killed_between_write_and_rename(place, n_saves, llama, whole, tmp_path):
-    number = place if place > 0 else n_saves + place
-
-    def killed():
-        on_call(storage.os, "replace", number)
-        collect(llama, CORPUS, run_dir=tmp_path / "run", **OPTIONS)
-
-    assert n_saves > 12
-    assert in_child(killed) == KILLED
-    assert not (tmp_path / "run" / RESULT).exists()
-    assert list((tmp_path / "run").rglob(".*.tmp"))
-    collect(llama, CORPUS, run_dir=tmp_path / "run", **OPTIONS)
-    assert (tmp_path / "run" / RESULT).read_bytes() == whole
-    assert not list((tmp_path / "run").rglob(".*.tmp"))
+def test_killed_between_write_and_rename(place, uninterrupted, run, whole, tmp_path):
+    _, renames = uninterrupted
+    assert renames > 12
+    number, folder = place if place > 0 else renames + place, tmp_path / "run"
+    assert life(run, folder, storage.os, "replace", number) == KILLED
+    assert not (folder / RESULT).exists()
+    assert list(folder.rglob(".*.tmp"))
+    run(folder)
+    assert (folder / RESULT).read_bytes() == whole
+    assert not list(folder.rglob(".*.tmp"))
 
 
 @pytest.mark.parametrize("number", [1, 7])
-def test_killed_in_the_middle_of_a_write(number, llama, whole, tmp_path):
-    write = safetensors.numpy.save_file
-
+def test_killed_in_the_middle_of_a_write(number, run, whole, tmp_path):
     def half(arrays, path, metadata=None):
-        write(arrays, path, metadata=metadata)
+        WRITE(arrays, path, metadata=metadata)
         os.truncate(path, path.stat().st_size // 2)
         die()
 
-    def killed():
-        calls = iter(range(1, 10**6))
-        safetensors.numpy.save_file = lambda *a, **k: (half if next(calls) == number else write)(
-            *a, **k
-        )
-        collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
-
-    assert in_child(killed) == KILLED
-    collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
+    assert life(run, tmp_path, safetensors.numpy, "save_file", number, half) == KILLED
+    run(tmp_path)
     assert (tmp_path / RESULT).read_bytes() == whole
 
 
-def test_killed_again_and_again(llama, whole, tmp_path):
+def test_killed_again_and_again(run, whole, tmp_path):
     """Each life sees three saves and dies in the fourth: every batch is done once, in order."""
-
-    def short_life():
-        on_call(storage.os, "replace", 4)
-        collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
-
     lives = 0
-    while (status := in_child(short_life)) == KILLED:
+    while (status := life(run, tmp_path, storage.os, "replace", 4)) == KILLED:
         lives += 1
         assert lives < 30
     assert status == 0
@@ -155,17 +136,10 @@ def test_killed_again_and_again(llama, whole, tmp_path):
     assert (tmp_path / RESULT).read_bytes() == whole
 
 
-def test_killed_after_the_result_was_written(llama, whole, tmp_path):
-    def killed():
-        import shutil
-
-        on_call(shutil, "rmtree", 1)
-        collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
-
-    assert in_child(killed) == KILLED
+def test_killed_after_the_result_was_written(run, whole, tmp_path):
+    assert life(run, tmp_path, shutil, "rmtree", 1) == KILLED
     assert (tmp_path / RESULT).read_bytes() == whole
-    again = collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
-    assert again.save(tmp_path / "again").read_bytes() == whole
+    assert run(tmp_path).save(tmp_path / "again").read_bytes() == whole
 
 
 SCRIPT = """
@@ -213,22 +187,18 @@ def written(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
-def test_without_a_folder_the_result_is_the_same(llama, whole, tmp_path):
-    statistics = collect(llama, CORPUS, **OPTIONS)
-    assert statistics.save(tmp_path / "saved.safetensors").read_bytes() == whole
-
-
-def test_rare_checkpoints_change_nothing(llama, whole, tmp_path):
-    collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS | {"checkpoint_seconds": 1e9})
-    assert (tmp_path / RESULT).read_bytes() == whole
-    assert not (tmp_path / "languages").exists()
+def test_neither_the_folder_nor_its_checkpoints_change_the_result(run, whole, tmp_path):
+    assert run(None).save(tmp_path / "saved.safetensors").read_bytes() == whole
+    run(tmp_path / "rare", checkpoint_seconds=1e9)
+    assert (tmp_path / "rare" / RESULT).read_bytes() == whole
+    assert not (tmp_path / "rare" / "languages").exists()
 
 
 def test_checkpoints_wait_for_their_time(tmp_path):
     with open_folder(tmp_path, Provenance(), {}) as folder:
         run = RunFolder(folder, 3600.0)
         totals = LanguageTotals.zeros("zh", 1, 2, 3)
-        run.checkpoint(totals)
+        run.save(totals, now=False)
         assert run.load("zh") is None
         run.save(totals)
         assert run.load("zh").batches_done == 0
@@ -237,51 +207,22 @@ def test_checkpoints_wait_for_their_time(tmp_path):
 # A finished run
 
 
-@pytest.fixture
-def finished(llama, tmp_path):
-    collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
-    return tmp_path
-
-
-def test_a_finished_run_is_only_read(llama, finished, monkeypatch):
-    first = ActivationStatistics.load(finished)
+def test_a_finished_run_is_only_read(run, finished, whole, tmp_path, monkeypatch):
     stamp = (finished / RESULT).stat().st_mtime_ns
 
     def ran(*args, **kwargs):
         raise AssertionError("a forward pass ran")
 
     monkeypatch.setattr(torch.nn.Embedding, "forward", ran)
-    again = collect(llama, CORPUS, run_dir=finished, **OPTIONS)
-    assert np.array_equal(again.grouped_counts, first.grouped_counts)
-    assert np.array_equal(again.sums, first.sums)
-    assert again.provenance == first.provenance
+    assert run(finished).save(tmp_path / "again").read_bytes() == whole
     assert (finished / RESULT).stat().st_mtime_ns == stamp
 
 
 def test_a_folder_may_be_renamed_and_the_model_moved(finished, model_folder, tmp_path):
     """What counts is the weights, not the path they were read from."""
-    moved = tmp_path / "elsewhere"
-    moved.mkdir()
-    for file in model_folder("Llama").iterdir():
-        (moved / file.name).write_bytes(file.read_bytes())
-    collect(load_model(moved, device="cpu"), CORPUS, run_dir=finished, **OPTIONS)
-
-
-def test_another_corpus_is_refused(llama, finished):
-    other = CORPUS.select(ids=CORPUS.ids[:5])
-    with pytest.raises(ProvenanceError, match=r"was begun with something else: .*corpora: "):
-        collect(llama, other, run_dir=finished, **OPTIONS)
-
-
-def test_a_corrected_text_is_another_corpus(llama, finished):
-    rows = [vars_of(item) for item in CORPUS]
-    rows[3]["response"] += "!"
-    with pytest.raises(ProvenanceError, match="corpora: "):
-        collect(llama, build_corpus(rows), run_dir=finished, **OPTIONS)
-
-
-def vars_of(item):
-    return {name: getattr(item, name) for name in ("id", "language", "prompt", "response")}
+    moved = shutil.copytree(model_folder("Llama"), tmp_path / "elsewhere")
+    folder = shutil.copytree(finished, tmp_path / "renamed")
+    collect(load_model(moved, device="cpu"), CORPUS, run_dir=folder, **OPTIONS)
 
 
 def test_changed_weights_are_refused(model_folder, finished):
@@ -292,22 +233,25 @@ def test_changed_weights_are_refused(model_folder, finished):
         collect(model, CORPUS, run_dir=finished, **OPTIONS)
 
 
+ITEMS = CORPUS.items
+CORRECTED = (*ITEMS[:3], replace(ITEMS[3], response=ITEMS[3].response + "!"), *ITEMS[4:])
+CORPORA = (CORPUS.select(ids=CORPUS.ids[:5]), ParallelCorpus("tiny", CORRECTED))
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (
-            {"groups": 4},
-            r"another plan \(groups: 3, now 4\): give the same options or a new run_di",
-        ),
+        *(({"corpus": c}, r"was begun with something else: .*corpora: ") for c in CORPORA),
+        ({"groups": 4}, r"another plan \(groups: 3, now 4\): give the same options or a new run"),
         ({"batch_tokens": 64}, "batch_tokens: 200, now 64"),
         ({"padding_side": "left"}, "padding_side: 'right', now 'left'"),
         ({"max_length": 150}, "max_length: 192, now 150"),
         ({"scope": "all"}, "scope: 'response' and 'all'"),
     ],
 )
-def test_another_plan_is_refused(option, message, llama, finished):
+def test_another_corpus_or_plan_is_refused(option, message, run, finished):
     with pytest.raises(ProvenanceError, match=message):
-        collect(llama, CORPUS, run_dir=finished, **OPTIONS | option)
+        run(finished, **option)
 
 
 def test_hooks_on_the_model_are_refused_because_they_cannot_be_recognised(finished, bridge):
@@ -343,42 +287,41 @@ def test_a_second_process_in_the_folder_is_refused_until_the_first_is_dead(llama
         assert run.finished is None
 
 
-def test_a_folder_that_holds_something_else_is_refused(llama, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(StorageError, match=r"holds other files \(thesis\.tex\): give a new folder"):
-        collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-def test_a_run_json_of_somebody_else_is_refused(llama, tmp_path):
-    (tmp_path / "run.json").write_text('{"trainer": "mine"}')
-    with pytest.raises(StorageError, match=r"run\.json is of no job of lensneurons: give a new"):
-        collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
-
-
-def test_a_file_instead_of_a_folder_is_refused(llama, tmp_path):
-    (tmp_path / "file").write_text("")
+@pytest.mark.parametrize(
+    ("left", "text", "message"),
+    [
+        (["thesis.tex"], "years of work", r"holds other files \(thesis\.tex\): give a new folder"),
+        (
+            [".lock", "run.json"],
+            '{"trainer": "mine"}',
+            r"run\.json is of no job of lensneurons: g",
+        ),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(left, text, message, run, tmp_path):
+    file = tmp_path / left[-1]
+    file.write_text(text)
+    with pytest.raises(StorageError, match=message):
+        run(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert file.read_text() == text
     with pytest.raises(StorageError, match="is a file: give a folder"):
-        collect(llama, CORPUS, run_dir=tmp_path / "file", **OPTIONS)
+        run(file)
 
 
-def test_a_damaged_language_file_is_named_with_the_remedy(llama, whole, tmp_path):
-    def killed():
-        on_call(storage.os, "replace", 6)
-        collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
-
-    assert in_child(killed) == KILLED
+def test_a_damaged_language_file_is_named_with_the_remedy(run, whole, tmp_path):
+    assert life(run, tmp_path, storage.os, "replace", 6) == KILLED
     file = tmp_path / "languages" / "en.safetensors"
     os.truncate(file, file.stat().st_size - 7)
     with pytest.raises(StorageError, match=r"en\.safetensors is damaged .*; delete it to count en"):
-        collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
+        run(tmp_path)
     file.unlink()
-    collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
+    run(tmp_path)
     assert (tmp_path / RESULT).read_bytes() == whole
 
 
 def test_a_run_tells_what_was_asked(finished):
-    run = json.loads((finished / "run.json").read_text())
-    assert run["plan"]["languages"] == ["en", "zh", "th"]
-    assert run["provenance"]["scope"] == "response"
-    assert run["provenance"]["interventions"] == "none"
+    told = json.loads((finished / "run.json").read_text())
+    assert told["plan"]["languages"] == ["en", "zh", "th"]
+    assert told["provenance"]["scope"] == "response"
+    assert told["provenance"]["interventions"] == "none"

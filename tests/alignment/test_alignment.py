@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 import pytest
@@ -42,9 +43,8 @@ ROWS = [
     ("b", "de", "Ben hat 9 und verkauft 5.\n", "Er hat noch 9 - 5 = 4 Birnen. Also (4)."),
     ("b", "th", "เบนมี 9 ผล ขาย 5 ผล\n", "เหลือ 9 - 5 = 4 ผล คำตอบคือ (4)"),
 ]
-CORPUS = build_corpus(
-    [dict(zip(("id", "language", "prompt", "response"), row, strict=True)) for row in ROWS]
-)
+FIELDS = ("id", "language", "prompt", "response")
+CORPUS = build_corpus([dict(zip(FIELDS, row, strict=True)) for row in ROWS])
 PROMPTS = {(row[0], row[1]): row[2] for row in ROWS}
 OPTIONS = {"samples": 3, "max_new_tokens": 12, "progress": False}
 
@@ -57,9 +57,6 @@ def sampled(*answers: tuple[str, str, str]) -> SampledResponses:
         number, seen[item, language] = seen[item, language], seen[item, language] + 1
         rows.append(SampledResponse(item, language, number, PROMPTS[item, language], text, True))
     return SampledResponses(tuple(rows), Decoding(9, 1.0), Provenance(model="hand"))
-
-
-# --- respond ---
 
 
 @pytest.fixture(scope="module")
@@ -98,23 +95,19 @@ def test_an_interrupted_call_goes_on_and_ends_the_same(bridge, whole, tmp_path, 
     assert calls == [0, 5, 10, 10, 15]
     assert resumed.rows == whole.rows
     assert SampledResponses.load(tmp_path / "run").rows == whole.rows
-
-
-def test_a_folder_of_another_plan_is_refused(bridge, tmp_path):
-    respond(bridge("Llama"), CORPUS, run_dir=tmp_path / "run", **OPTIONS)
-    with pytest.raises(ProvenanceError, match="another plan \\(temperature: 1.0, now 0.5\\)"):
-        respond(bridge("Llama"), CORPUS, run_dir=tmp_path / "run", temperature=0.5, **OPTIONS)
-    with pytest.raises(ProvenanceError, match="corpora: "):
-        respond(bridge("Llama"), CORPUS.head(1), run_dir=tmp_path / "run", **OPTIONS)
+    for other, told in (
+        ({"temperature": 0.5}, r"another plan \(temperature: 1.0, now 0.5\)"),
+        ({}, "corpora: "),
+    ):
+        corpus = CORPUS if other else CORPUS.head(1)
+        with pytest.raises(ProvenanceError, match=told):
+            respond(bridge("Llama"), corpus, run_dir=tmp_path / "run", **OPTIONS | other)
 
 
 @pytest.mark.parametrize("wrong", [{"samples": 1}, {"temperature": 0.0}])
 def test_answers_that_could_not_differ_are_refused(bridge, wrong):
     with pytest.raises(LensNeuronsError, match="at least 2 samples and a temperature above 0"):
-        respond(bridge("Llama"), CORPUS, **{**OPTIONS, **wrong})
-
-
-# --- score ---
+        respond(bridge("Llama"), CORPUS, **OPTIONS | wrong)
 
 
 @pytest.mark.parametrize(
@@ -196,9 +189,6 @@ def test_what_cannot_be_scored_is_refused(languages, scorer, told):
         score_responses(ANSWERS, CORPUS.select(languages), scorer=scorer, progress=False)
 
 
-# --- translation likelihood ---
-
-
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory):
     """A tiny random model of NLLB's family, with its tokenizer over single characters."""
@@ -232,19 +222,16 @@ def test_translation_likelihood_is_that_of_the_model_text_by_text(translator):
         source = tokenizer(text, return_tensors="pt")["input_ids"]
         tokenizer.src_lang = "eng_Latn"
         target = tokenizer(reference, return_tensors="pt")["input_ids"][0]
-        start = torch.tensor([model.config.decoder_start_token_id])
+        read = torch.cat([torch.tensor([model.config.decoder_start_token_id]), target[:-1]])
         with torch.no_grad():
-            logits = model(
-                input_ids=source, decoder_input_ids=torch.cat([start, target[:-1]])[None]
-            ).logits[0]
+            logits = model(input_ids=source, decoder_input_ids=read[None]).logits[0]
         chosen = logits.log_softmax(-1)[range(len(target)), target]
         assert tokenizer.convert_ids_to_tokens(int(target[0])) == "eng_Latn"
         expected.append(chosen[1:].mean().item())
-    scorer = translation_scorer(folder, device="cpu")
-    assert np.allclose(scorer(asked), expected, atol=1e-5)
-    assert np.allclose(scorer([asked[1], asked[1]]), [expected[1]] * 2, atol=1e-5)
-    small = translation_scorer(folder, device="cpu", batch_tokens=1)
-    assert np.allclose(small(asked), expected, atol=1e-5)
+    for batch_tokens in (4096, 1):
+        scorer = translation_scorer(folder, device="cpu", batch_tokens=batch_tokens)
+        assert np.allclose(scorer(asked), expected, atol=1e-5)
+        assert np.allclose(scorer([asked[1], asked[1]]), [expected[1]] * 2, atol=1e-5)
 
 
 def test_languages_are_found_by_the_codes_of_the_model(translator):
@@ -259,13 +246,9 @@ def test_languages_are_found_by_the_codes_of_the_model(translator):
 
 
 def test_a_model_that_translates_nothing_is_refused(model_folder, tmp_path):
-    with pytest.raises(ModelError, match="could not be loaded"):
-        translation_scorer(model_folder("Llama"), device="cpu")
-    with pytest.raises(ModelError, match="could not be loaded"):
-        translation_scorer(tmp_path, device="cpu")
-
-
-# --- pairs ---
+    for folder in (model_folder("Llama"), tmp_path):
+        with pytest.raises(ModelError, match="could not be loaded"):
+            translation_scorer(folder, device="cpu")
 
 
 def scored(*rows: tuple[str, str, str, float, bool, bool]) -> ScoredResponses:
@@ -300,20 +283,15 @@ def told(pairs: PreferencePairs) -> set[tuple[str, str, str, str]]:
 
 def test_pairs_are_those_that_the_rules_name():
     pairs = preference_pairs(HAND, per_item=99)
-    assert told(pairs) == {
+    far = {
         ("de", "a", "best", "good"),
-        ("de", "a", "best", "wrong"),
         ("de", "a", "best", "bad"),
         ("de", "a", "good", "bad"),
-        ("th", "c", "yes", "near"),
     }
+    assert told(pairs) == far | {("de", "a", "best", "wrong"), ("th", "c", "yes", "near")}
     assert len(pairs) == 5
     assert pairs.languages == ("de", "th")
-    assert told(preference_pairs(HAND, minimum_gap=0.15, per_item=99)) == {
-        ("de", "a", "best", "good"),
-        ("de", "a", "best", "bad"),
-        ("de", "a", "good", "bad"),
-    }
+    assert told(preference_pairs(HAND, minimum_gap=0.15, per_item=99)) == far
     assert told(preference_pairs(HAND, languages=["en"])) == {("en", "a", "win", "lose")}
 
 
@@ -333,9 +311,8 @@ def test_caps_take_from_every_item_alike():
 
 
 def test_shuffled_pairs_are_the_same_texts_half_of_them_turned():
-    rows = [
-        (f"i{n}", "de", f"{n} {k}", float(k), bool(k), True) for n in range(400) for k in (0, 1)
-    ]
+    numbers = product(range(400), (0, 1))
+    rows = [(f"i{n}", "de", f"{n} {k}", float(k), bool(k), True) for n, k in numbers]
     pairs = preference_pairs(scored(*rows))
     control = pairs.shuffled(seed=1)
     turned = [new.chosen == old.rejected for new, old in zip(control, pairs, strict=True)]
@@ -363,13 +340,11 @@ def test_answers_without_a_pair_are_refused():
         preference_pairs(HAND, per_item=0)
 
 
-# --- files ---
-
 PAIRS = preference_pairs(HAND)
 
 
 @pytest.mark.parametrize("value", [ANSWERS, HAND, PAIRS, PAIRS.shuffled(seed=4)])
-def test_files_come_back_and_keep_their_layout(value, tmp_path):
+def test_files_keep_their_layout_and_values_show_themselves(value, tmp_path):
     """A header and one JSON line a row; a coin that was not tossed may stand there as null."""
     path = value.save(tmp_path / "rows.jsonl")
     rows, details = load_rows(path, value.FILE_KIND)
@@ -381,17 +356,12 @@ def test_files_come_back_and_keep_their_layout(value, tmp_path):
         loaded = type(value).load(file)
         assert vars(loaded) == {name: vars(value)[name] for name in vars(loaded)}
         assert loaded.fingerprint == value.fingerprint
+    assert type(value).__name__ in repr(value)
+    assert "German" in value._repr_html_()
+    assert len(value.to_pandas()) == len(value)
     other = ScoredResponses if value is not HAND else SampledResponses
     with pytest.raises(StorageError, match=f"holds {value.FILE_KIND}, but {other.FILE_KIND}"):
         other.load(path)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(StorageError, match="is damaged"):
         type(value).load(path)
-
-
-@pytest.mark.parametrize("value", [ANSWERS, HAND, PAIRS])
-def test_values_show_themselves(value):
-    assert value._repr_html_().startswith("<table>")
-    assert type(value).__name__ in repr(value)
-    assert "German" in value._repr_html_()
-    assert len(value.to_pandas()) == len(value) == len(list(value))

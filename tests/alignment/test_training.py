@@ -48,17 +48,15 @@ OPTIONS = {
 }  # fmt: skip
 # The linear maps of each family's attention, written down here from Hugging Face's code.
 FAMILIES = {
-    "Llama": ("self_attn.", ["q_proj", "k_proj", "v_proj", "o_proj"]),
-    "Gemma2": ("self_attn.", ["q_proj", "k_proj", "v_proj", "o_proj"]),
-    "Qwen3": ("self_attn.", ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    **dict.fromkeys(
+        ("Llama", "Gemma2", "Qwen3"), ("self_attn.", ["q_proj", "k_proj", "v_proj", "o_proj"])
+    ),
     "Phi3": ("self_attn.", ["qkv_proj", "o_proj"]),
     "Phi": ("self_attn.", ["q_proj", "k_proj", "v_proj", "dense"]),
     "GPT2": ("attn.", ["c_attn", "c_proj"]),
     "GPTNeoX": ("attention.", ["query_key_value", "dense"]),
-    "Bloom": ("self_attention.", ["query_key_value", "dense"]),
-    "Falcon": ("self_attention.", ["query_key_value", "dense"]),
-    "OPT": ("self_attn.", ["q_proj", "k_proj", "v_proj", "out_proj"]),
-    "XGLM": ("self_attn.", ["q_proj", "k_proj", "v_proj", "out_proj"]),
+    **dict.fromkeys(("Bloom", "Falcon"), ("self_attention.", ["query_key_value", "dense"])),
+    **dict.fromkeys(("OPT", "XGLM"), ("self_attn.", ["q_proj", "k_proj", "v_proj", "out_proj"])),
     "GPTJ": ("attn.", ["q_proj", "k_proj", "v_proj", "out_proj"]),
 }
 
@@ -68,21 +66,20 @@ def run(model_folder, tmp_path_factory) -> Alignment:
     return align(model_folder("Llama"), PAIRS, tmp_path_factory.mktemp("runs") / "run", **OPTIONS)
 
 
-def adapter(folder) -> dict[str, torch.Tensor]:
-    return load_file(folder / "adapter_model.safetensors")
+@pytest.fixture(scope="module")
+def adapted(run, model_folder):
+    return load_model(model_folder("Llama"), adapter=run.folder, device="cpu")
 
 
-def answer_likelihood(model, tokenizer, prompt: str, answer: str) -> float:
+def answer_likelihood(model, prompt: str, answer: str) -> float:
     """Sum of the log likelihoods of an answer and the end token after it."""
+    tokenizer = tiny.byte_tokenizer(bos=True)
     asked = tokenizer(prompt)["input_ids"]
     ids = tokenizer(prompt + answer + tokenizer.eos_token)["input_ids"]
     assert ids[: len(asked)] == asked
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
     return logits[range(len(ids) - 1), ids[1:]][len(asked) - 1 :].sum().item()
-
-
-# --- which modules ---
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -104,22 +101,16 @@ def test_modules_can_be_named_and_unknown_ones_are_refused():
         target_modules(model, "c_attn")
 
 
-# --- what is trained ---
-
-
-def test_the_log_tells_the_loss_of_the_adapter_on_pairs_it_never_saw(run, model_folder):
+def test_the_log_tells_the_loss_of_the_adapter_on_pairs_it_never_saw(run, adapted, model_folder):
     """Margin, accuracy and loss of the last checkpoint, pair by pair, by plain Hugging Face."""
-    folder = model_folder("Llama")
-    base = AutoModelForCausalLM.from_pretrained(folder).eval()
-    adapted = load_model(folder, adapter=run.folder, device="cpu").original_model
-    tokenizer = tiny.byte_tokenizer(bos=True)
+    base = AutoModelForCausalLM.from_pretrained(model_folder("Llama")).eval()
     _, held_out = split_pairs(PAIRS, 0.2, 0)
     assert len(held_out) == 4
     margins = []
     for pair in held_out:
         chosen, rejected = (
-            answer_likelihood(adapted, tokenizer, pair.prompt, text)
-            - answer_likelihood(base, tokenizer, pair.prompt, text)
+            answer_likelihood(adapted.original_model, pair.prompt, text)
+            - answer_likelihood(base, pair.prompt, text)
             for text in (pair.chosen, pair.rejected)
         )
         margins.append(0.1 * (chosen - rejected))
@@ -142,57 +133,47 @@ def test_training_raises_the_margin(run):
     assert run.n_pairs == 16
 
 
-def test_no_weight_of_a_neuron_changes(run, model_folder):
-    before = dict(AutoModelForCausalLM.from_pretrained(model_folder("Llama")).named_parameters())
-    model = load_model(model_folder("Llama"), adapter=run.folder, device="cpu")
-    after = dict(AutoModelForCausalLM.from_pretrained(model_folder("Llama")).named_parameters()) | {
-        name: w for name, w in _plain_weights(model)
+def test_no_weight_of_a_neuron_changes(adapted, model_folder):
+    before = AutoModelForCausalLM.from_pretrained(model_folder("Llama")).state_dict()
+    after = {
+        name.replace("._original_component", ""): weight
+        for name, weight in adapted.original_model.named_parameters()
     }
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    changed = {name for name in before.keys() & after if not torch.equal(before[name], after[name])}
     assert len(changed) == tiny.LAYERS * 4
     assert all(".self_attn." in name for name in changed)
 
 
-def _plain_weights(model):
-    """The parameters of a bridge under Hugging Face's names."""
-    for name, weight in model.original_model.named_parameters():
-        yield name.replace("._original_component", ""), weight
-
-
-def test_every_checkpoint_is_an_adapter(run, model_folder, bridge):
+def test_every_checkpoint_is_an_adapter(run, adapted, model_folder, bridge):
     tokens = torch.tensor([[0, 40, 41, 42, 43]])
     folder = model_folder("Llama")
-    logits = [bridge("Llama")(tokens)]
-    for path in run.checkpoints.values():
-        logits.append(load_model(folder, adapter=path, device="cpu")(tokens))
+    models = [load_model(folder, adapter=path, device="cpu") for path in run.checkpoints.values()]
+    logits = [model(tokens) for model in (bridge("Llama"), *models)]
     assert all(not torch.equal(one, other) for one, other in zip(logits, logits[1:], strict=False))
-    last = load_model(folder, adapter=run.folder, device="cpu")
-    assert torch.equal(last(tokens), logits[-1])
-    assert last.cfg.model_name == f"{folder} + {run.folder}"
+    assert torch.equal(adapted(tokens), logits[-1])
+    assert adapted.cfg.model_name == f"{folder} + {run.folder}"
 
 
 def test_an_adapter_that_counts_nothing_leaves_the_neurons_bitwise(model_folder, bridge, tmp_path):
     run = align(model_folder("Llama"), PAIRS, tmp_path / "run", **OPTIONS | {"alpha": 0})
     assert set(run.to_pandas()["margin"]) == {0.0}
     model = load_model(model_folder("Llama"), adapter=run.folder, device="cpu")
-    corpus = tiny.tiny_corpus()
-    before, after = (collect(m, corpus, progress=False) for m in (bridge("Llama"), model))
+    before, after = (
+        collect(m, tiny.tiny_corpus(), progress=False) for m in (bridge("Llama"), model)
+    )
     assert np.array_equal(before.counts, after.counts)
     tokens = torch.tensor([[0, 40, 41, 42, 43]])
     assert torch.equal(model(tokens), bridge("Llama")(tokens))
 
 
-@pytest.mark.parametrize("family", ["Qwen3", "Gemma2", "GPT2"])
-def test_other_architectures_run_through(model_folder, tmp_path, family):
+@pytest.mark.parametrize("family", ["Gemma2", "GPT2"])
+def test_other_architectures_run_through(model_folder, bridge, tmp_path, family):
     run = align(model_folder(family), PAIRS, tmp_path / "run", **OPTIONS | {"steps": 2})
     model = load_model(model_folder(family), adapter=run.folder, device="cpu")
-    corpus = tiny.tiny_corpus()
-    counts = collect(model, corpus, progress=False).counts
-    base = collect(load_model(model_folder(family), device="cpu"), corpus, progress=False).counts
-    assert not np.array_equal(counts, base)
-
-
-# --- interruption ---
+    before, after = (
+        collect(m, tiny.tiny_corpus(), progress=False) for m in (bridge(family), model)
+    )
+    assert not np.array_equal(before.counts, after.counts)
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
@@ -201,29 +182,24 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 ):
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    real, calls = DPOTrainer.training_step, []
+    real, folder = DPOTrainer.training_step, tmp_path / "run"
 
     def failing(self, *arguments, **options):
-        calls.append(self.state.global_step)
-        if self.state.global_step == step and len(calls) < 2 * OPTIONS["steps"]:
+        if self.state.global_step == step:
             raise KeyboardInterrupt
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(DPOTrainer, "training_step", failing)
-    folder = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(DPOTrainer, "training_step", failing)
+        with pytest.raises(KeyboardInterrupt):
+            align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
     with pytest.raises(StorageError, match="align\\(\\) did not finish there"):
         Alignment.load(folder)
-    monkeypatch.setattr(DPOTrainer, "training_step", real)
     resumed = align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
-    ours, theirs = adapter(resumed.folder), adapter(run.folder)
+    ours, theirs = (load_file(one.folder / training.WHOLE[0]) for one in (resumed, run))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert (
-        resumed.to_pandas()
-        .drop(columns="gradient")
-        .equals(run.to_pandas().drop(columns="gradient"))
-    )
+    logs = [one.to_pandas().drop(columns="gradient") for one in (resumed, run)]
+    assert logs[0].equals(logs[1])
 
 
 def test_a_checkpoint_that_was_half_written_is_left_out(run, tmp_path):
@@ -250,9 +226,6 @@ def test_a_finished_folder_is_read_and_another_plan_refused(run, model_folder, m
         align(model_folder("Llama", 1), PAIRS, run.folder, **OPTIONS)
 
 
-# --- what is refused ---
-
-
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
@@ -269,7 +242,7 @@ def test_settings_out_of_range_are_refused(model_folder, tmp_path, wrong, told):
 
 def test_pairs_beyond_the_context_are_refused(model_folder, tmp_path):
     long = PreferencePair("long", "th", "แมว" * 80, "yes", "no", 1.0, 0.0)
-    pairs = PreferencePairs((*PAIRS.rows, long), "en", "hand", PAIRS.provenance)
+    pairs = replace(PAIRS, rows=(*PAIRS.rows, long))
     with pytest.raises(CorpusError, match=r"a pair of 'long' \(th\) has \d+ tokens"):
         align(model_folder("Llama"), pairs, tmp_path / "run", **OPTIONS)
     assert not (tmp_path / "run").exists()
@@ -282,17 +255,11 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 
 def test_pairs_are_held_out_problem_by_problem():
-    doubled = tuple(p for pair in PAIRS for p in (pair, pair))
-    trained, held_out = split_pairs(
-        PreferencePairs(doubled, "en", "hand", PAIRS.provenance), 0.25, 0
-    )
+    trained, held_out = split_pairs(replace(PAIRS, rows=PAIRS.rows * 2), 0.25, 0)
     assert len(held_out) == 10
     assert not {p.id for p in trained} & {p.id for p in held_out}
     with pytest.raises(CorpusError, match="none is left to train on"):
-        split_pairs(PreferencePairs(PAIRS.rows[:1], "en", "hand", PAIRS.provenance), 0.9, 0)
-
-
-# --- adapters ---
+        split_pairs(replace(PAIRS, rows=PAIRS.rows[:1]), 0.9, 0)
 
 
 def test_adapters_that_do_not_fit_are_refused(run, model_folder, tmp_path):
@@ -309,9 +276,6 @@ def test_adapters_that_do_not_fit_are_refused(run, model_folder, tmp_path):
             load_model(model_folder(family), adapter=folder)
     with pytest.raises(LensNeuronsError, match="adapter='zh-dd' is not known"):
         load_model("demo", adapter="zh-dd")
-
-
-# --- the figure ---
 
 
 def test_the_figure_shows_the_log(run, tmp_path):
@@ -331,18 +295,12 @@ def test_the_figure_shows_the_log(run, tmp_path):
     assert "Grey" not in str(alignment_curves(run).layout.title.subtitle.text)
 
 
-# --- the whole way on another architecture ---
-
-
 def test_every_step_runs_on_a_model_of_another_family(bridge, model_folder, tmp_path):
     """A random model is never right, so its longest answers are called right by hand."""
     corpus = tiny.tiny_corpus()
-    numbered = build_corpus(
-        [
-            {"id": item.id, "language": item.language, "prompt": item.prompt, "response": "9"}
-            for item in corpus
-        ]
-    )
+    rows = [(item.id, item.language, item.prompt, "9") for item in corpus]
+    names = ("id", "language", "prompt", "response")
+    numbered = build_corpus([dict(zip(names, row, strict=True)) for row in rows])
     responses = respond(
         bridge("Qwen3"), numbered.select(["zh", "th"]), samples=3, max_new_tokens=8,
         run_dir=tmp_path / "responses", progress=False,
@@ -365,6 +323,7 @@ def test_every_step_runs_on_a_model_of_another_family(bridge, model_folder, tmp_
     before, after = (
         collect(model, corpus, groups=2, progress=False) for model in (bridge("Qwen3"), aligned)
     )
+    assert not np.array_equal(before.counts, after.counts)
     change = compare(before, after, trained=["zh", "th"])
     assert change.n_before.shape == (tiny.LAYERS, before.d_mlp)
     assert {row.verdict for row in claims(change)} <= {"holds", "does not hold", "undecided"}

@@ -5,12 +5,13 @@ runs for one row in one setting (the set and its draws: 10 of the 300 cells) and
 """
 
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from corpus_data import whole_words
+from timing import spread, take_turns
 
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 from lensneurons.evaluation.likelihood import text_scorer
@@ -31,30 +32,21 @@ def measure(rounds: int) -> Iterator[str]:
     """Yield the lines of the report."""
     torch.set_num_threads(1)
     model, corpus, neurons = build_model(), build_texts(), draw_neurons()
-    ours, loop = [], []
-    for _ in range(min(rounds, 3)):
-        loop.append(_seconds(lambda: _loop(model, corpus, neurons)) * 3 * len(LANGUAGES))
-        ours.append(
-            _seconds(
-                lambda: ablation_matrix(
-                    model,
-                    corpus,
-                    neurons,
-                    controls=DRAWS,
-                    batch_tokens=BATCH_TOKENS,
-                    progress=False,
-                )
-            )
-        )
-    ratios = np.array(loop) / np.array(ours)
+    options = {"controls": DRAWS, "batch_tokens": BATCH_TOKENS, "progress": False}
+    seconds = take_turns(
+        min(rounds, 3),
+        loop=lambda: _loop(model, corpus, neurons),
+        ours=lambda: ablation_matrix(model, corpus, neurons, **options),
+    )
+    loop, ours = seconds["loop"] * 3 * len(LANGUAGES), seconds["ours"]
     yield f"random Llama of {LAYERS} layers x {WIDTH} neurons, width {D_MODEL}, 1 thread"
     yield (
         f"10 x 10 x 3 matrix, {DRAWS} control draws, {ITEMS} items of {SHORTEST} to {LONGEST} "
-        f"tokens a language; median of {len(ours)} turns (smallest to largest)"
+        f"tokens a language; median of {len(ours)} turns (smallest to largest), after one unlisted"
     )
-    yield f"ablation_matrix: {_spread(ours)} s"
-    yield f"loop, scaled from one of 30 rows and settings: {_spread(loop)} s"
-    yield f"ratio: {_spread(ratios)}"
+    yield f"ablation_matrix: {spread(ours, 1)} s"
+    yield f"loop, scaled from one of 30 rows and settings: {spread(loop, 1)} s"
+    yield f"ratio: {spread(loop / ours, 1)}"
 
 
 def _loop(model, corpus, neurons) -> None:
@@ -69,20 +61,9 @@ def _loop(model, corpus, neurons) -> None:
                 score(rows)
 
 
-def _seconds(run) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def _spread(values) -> str:
-    return f"{np.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
-
-
 def build_model():
     """A small Llama with random weights, as a bridge."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=WORDS,
@@ -97,11 +78,8 @@ def build_model():
     torch.manual_seed(0)
     folder = Path(tempfile.mkdtemp())
     LlamaForCausalLM(config).save_pretrained(folder)
-    words = {"<unk>": 0, "<pad>": 1} | {f"w{i}": i for i in range(2, WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>")
-    fast.save_pretrained(folder)
+    words = ["<unk>", "<pad>", *(f"w{i}" for i in range(2, WORDS))]
+    whole_words(words, unk_token="<unk>", pad_token="<pad>").save_pretrained(folder)
     return load_model(folder, device="cpu")
 
 

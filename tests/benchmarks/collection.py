@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from timing import ratio, take_turns
+from corpus_data import whole_words
+from timing import spread, take_turns
 
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
@@ -45,8 +46,8 @@ def measure(rounds: int) -> Iterator[str]:
         seconds = take_turns(rounds, plain=plain, ours=ours, cached=cached)
         some = seconds["plain"] * CACHED / BATCHES
         yield (
-            f"{batch} x {length} tokens: collect {ratio(seconds['plain'], seconds['ours'])}, "
-            f"run_with_cache(hook_pre) {ratio(some, seconds['cached'])}"
+            f"{batch} x {length} tokens: collect {spread(seconds['plain'] / seconds['ours'])}, "
+            f"run_with_cache(hook_pre) {spread(some / seconds['cached'])}"
         )
 
 
@@ -69,25 +70,14 @@ def build_model():
     torch.manual_seed(0)
     plain = AutoModelForCausalLM.from_config(config).eval()
     folder = Path(tempfile.mkdtemp())
-    word_tokenizer().save_pretrained(folder)
+    words = ["<unk>", "<pad>", *(f"w{i}" for i in range(2, WORDS))]  # one token a word
+    special = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<pad>"}
+    whole_words(words, **special).save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     bridge = TransformerBridge.boot_transformers(
         "random", hf_model=copy.deepcopy(plain), tokenizer=tokenizer, device="cpu"
     )
     return plain, bridge
-
-
-def word_tokenizer():
-    """One token a word: w2, w3, ..."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = {"<unk>": 0, "<pad>": 1} | {f"w{i}": i for i in range(2, WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<pad>"
-    )
 
 
 def word_corpus(texts: int, length: int) -> ParallelCorpus:

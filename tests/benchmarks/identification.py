@@ -1,11 +1,11 @@
 """Identification against the published search: a loop over neurons for each of ten lambdas."""
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from real_data import find_data
+from timing import spread, take_turns
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.neurons.identification import identify
@@ -18,22 +18,15 @@ def measure(rounds: int) -> Iterator[str]:
     """Yield the lines of the report."""
     statistics, source = _statistics()
     _ = statistics.probability
-    ours = [_seconds(lambda: _identify_all(statistics)) for _ in range(rounds + 1)][1:]
+    ours = take_turns(rounds, ours=lambda: _identify_all(statistics))["ours"]
     flat = torch.tensor(statistics.probability.reshape(-1, len(statistics.languages))).float()
     sample = flat[torch.linspace(0, len(flat) - 1, SAMPLE).long()]
-    loops = [_seconds(lambda: _published_pass(sample, 0.1)) for _ in range(min(rounds, 3))]
+    loops = take_turns(min(rounds, 3), loop=lambda: _published_pass(sample, 0.1))["loop"]
     published = np.median(loops) * len(flat) / SAMPLE * LAMBDAS
     yield f"{source}: {len(flat):,} neurons, {len(statistics.languages)} languages"
-    spread = f"{min(ours):.3f} to {max(ours):.3f}"
-    yield f"ours (lambda exact, all classified): {np.median(ours):.3f} s ({spread})"
+    yield f"ours (lambda exact, all classified): {spread(ours, 3)} s"
     yield f"published loop, {LAMBDAS} lambdas, scaled from {SAMPLE} neurons: {published:.0f} s"
     yield f"ratio: {published / np.median(ours):.0f}"
-
-
-def _seconds(run) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def _identify_all(statistics: ActivationStatistics) -> None:

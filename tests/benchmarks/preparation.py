@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from timing import spread
 
 HERE = Path(__file__).resolve().parents[2]
 WORK = ("describe_all of 3 neurons", "steering_curve with 4 alphas", "a second nll")
@@ -36,7 +37,7 @@ def measure(rounds: int) -> Iterator[str]:
         for name in WORK:
             pairs = [(before.run(name), after.run(name)) for _ in range(rounds + 1)][1:]
             seconds = np.array(pairs)  # [round, side, wall or CPU]
-            wall, cpu = (_spread(seconds[:, 0, i] / seconds[:, 1, i]) for i in (0, 1))
+            wall, cpu = (spread(seconds[:, 0, i] / seconds[:, 1, i]) for i in (0, 1))
             first, second = (f"{value:.2f} s" for value in np.median(seconds[:, :, 0], axis=0))
             yield f"{Path(model).name}: {name}: wall {wall}, CPU {cpu} ({first} against {second})"
         before.close()
@@ -65,10 +66,6 @@ class _Side:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
-
-
-def _spread(ratios: np.ndarray) -> str:
-    return f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
 
 
 def prepare_work(model_name: str, forgets: bool) -> dict[str, Callable[[], object]]:

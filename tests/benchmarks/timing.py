@@ -18,7 +18,7 @@ def take_turns(rounds: int, **sides: Callable[[], object]) -> dict[str, np.ndarr
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def ratio(base: np.ndarray, ours: np.ndarray) -> str:
-    """How many times faster ours is, pair by pair: median (smallest to largest)."""
-    pairs = base / ours
-    return f"{np.median(pairs):.2f} ({pairs.min():.2f} to {pairs.max():.2f})"
+def spread(values: np.ndarray, digits: int = 2) -> str:
+    """Median (smallest to largest); of ``base / ours``, how many times faster ours is."""
+    median, low, high = (f"{f(values):.{digits}f}" for f in (np.median, np.min, np.max))
+    return f"{median} ({low} to {high})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from inspect import unwrap
 
 import edited
@@ -18,12 +18,13 @@ from lensneurons.cards import attribution
 from lensneurons.cards.attribution import Importance, importance
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
+from lensneurons.evaluation.likelihood import nll
 from lensneurons.interventions.editing import scale
 from lensneurons.models.forward import has_hooks
 from lensneurons.models.loading import load_model
-from lensneurons.neurons.sets import NeuronSet
 
 CORPUS = tiny.tiny_corpus().head(5)
+METHODS = ("plnd", "activation_gradient")
 ARCHITECTURES = ("Llama", "Gemma2", "Phi3", "GPT2", "OPT", "Bloom")
 
 
@@ -41,21 +42,18 @@ def before(modules, act):
 
     def hook(layer):
         def seen(module, inputs):
-            flat = inputs[0].reshape(-1, inputs[0].shape[-1])
-            changed = act(layer, flat)
+            changed = act(layer, inputs[0].flatten(0, -2))
             return None if changed is None else (changed.reshape(inputs[0].shape),)
 
         return seen
 
-    handles = [module.register_forward_pre_hook(hook(n)) for n, (module, _) in enumerate(modules)]
-    try:
+    with ExitStack() as stack:
+        for layer, (module, _) in enumerate(modules):
+            stack.enter_context(module.register_forward_pre_hook(hook(layer)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def lengths_by_hand(folder, architecture, scope="response"):
+def lengths_by_hand(folder, architecture, scope):
     """Mean of |h| * ||row||, [layer, neuron, language]."""
     hf = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -94,19 +92,15 @@ def nll_by_hand(hf, architecture, texts, layer, neuron, factor):
     return total / tokens
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_lengths_equal_hugging_face(architecture, bridge, model_folder):
-    ours = importance(bridge(architecture), CORPUS)
-    theirs = lengths_by_hand(model_folder(architecture), architecture)
-    np.testing.assert_allclose(ours.value, theirs, rtol=1e-4, atol=1e-5 * theirs.max())
-    assert (ours.value >= 0).all()
-
-
-def test_lengths_of_every_scope(bridge, model_folder):
-    for scope in ("prompt", "all"):
-        ours = importance(bridge("Llama"), CORPUS, scope=scope).value
-        theirs = lengths_by_hand(model_folder("Llama"), "Llama", scope)
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.max())
+@pytest.mark.parametrize(
+    ("architecture", "scope"),
+    [*((one, "response") for one in ARCHITECTURES), ("Llama", "prompt"), ("Llama", "all")],
+)
+def test_lengths_equal_hugging_face(architecture, scope, bridge, model_folder):
+    ours = importance(bridge(architecture), CORPUS, scope=scope).value
+    theirs = lengths_by_hand(model_folder(architecture), architecture, scope)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.max())
+    assert (ours >= 0).all()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -134,13 +128,10 @@ def test_gradient_equals_a_finite_difference(architecture, model_folder):
 
 def test_gradient_predicts_a_small_scaling_by_interventions(model_folder):
     """The NLL under `scale` on every token changes by the sum over every token."""
-    from lensneurons.evaluation.likelihood import nll
-
     model = load_model(model_folder("GPT2"), device="cpu", dtype="float64")
-    english = build_corpus(
-        [{"id": str(n), "language": "en", "prompt": "", "response": text}
-         for n, text in enumerate(["the cat sat on a mat", "nine small apples", "before dinner"])]
-    )  # fmt: skip
+    texts = ("the cat sat on a mat", "nine small apples", "before dinner")
+    rows = [{"id": text, "language": "en", "prompt": "", "response": text} for text in texts]
+    english = build_corpus(rows)
     found = importance(model, english, method="activation_gradient", scope="all")
     chosen = found.top("en", 3)
     values = []
@@ -151,7 +142,7 @@ def test_gradient_predicts_a_small_scaling_by_interventions(model_folder):
     assert (values[0] - values[1]) / 0.002 == pytest.approx(predicted, rel=1e-3)
 
 
-@pytest.mark.parametrize("method", ["plnd", "activation_gradient"])
+@pytest.mark.parametrize("method", METHODS)
 def test_batches_do_not_matter(method, bridge):
     whole, single = (
         importance(bridge("Qwen2"), CORPUS, method=method, batch_tokens=n) for n in (10**6, 1)
@@ -160,20 +151,17 @@ def test_batches_do_not_matter(method, bridge):
     np.testing.assert_allclose(single.value, whole.value, rtol=1e-3, atol=1e-5 * largest)
 
 
-# The model stays as it is
-
-
 def test_gradients_of_weights_are_left_alone(model_folder):
     model = load_model(model_folder("Llama"), device="cpu")
     weights = list(model.parameters())
     weights[0].grad = torch.full_like(weights[0], 7.0)
-    wanted = [weight.requires_grad for weight in weights]
-    before = [weight.detach().clone() for weight in weights]
+    before = [(weight.detach().clone(), weight.requires_grad) for weight in weights]
     importance(model, CORPUS, method="activation_gradient")
     assert bool((weights[0].grad == 7).all())
     assert all(weight.grad is None for weight in weights[1:])
-    assert [weight.requires_grad for weight in weights] == wanted
-    assert all(torch.equal(*pair) for pair in zip(weights, before, strict=True))
+    for weight, (values, wanted) in zip(weights, before, strict=True):
+        assert torch.equal(weight, values)
+        assert weight.requires_grad == wanted
     assert not has_hooks(model)
 
 
@@ -192,18 +180,21 @@ def test_gradient_under_any_mode(architecture, model_folder):
     """Frozen weights, no_grad, inference mode around it, and tables cached in inference mode."""
     model = load_model(model_folder(architecture), device="cpu")
     collect(model, CORPUS, progress=False)
-    plain = importance(model, CORPUS, method="activation_gradient").value
-    with torch.no_grad():
-        assert np.array_equal(plain, importance(model, CORPUS, method="activation_gradient").value)
-    with torch.inference_mode():
-        assert np.array_equal(plain, importance(model, CORPUS, method="activation_gradient").value)
+
+    def measured():
+        return importance(model, CORPUS, method="activation_gradient").value
+
+    plain = measured()
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert np.array_equal(plain, measured())
     for weight in model.parameters():
         weight.requires_grad_(False)
-    frozen = importance(model, CORPUS, method="activation_gradient").value
+    frozen = measured()
     np.testing.assert_allclose(frozen, plain, rtol=1e-4, atol=1e-6 * np.abs(plain).max())
 
 
-@pytest.mark.parametrize("method", ["plnd", "activation_gradient"])
+@pytest.mark.parametrize("method", METHODS)
 def test_hooks_of_others_act(method, bridge):
     """A neuron that somebody keeps at 0 has no importance."""
     model = bridge("Llama")
@@ -216,27 +207,28 @@ def test_hooks_of_others_act(method, bridge):
     with model.hooks(fwd_hooks=[("blocks.1.mlp.hook_post", silence)]):
         found = importance(model, CORPUS, method=method)
     assert found.provenance.interventions == "hooks"
+    assert (found.provenance.hook, found.provenance.attention) == ("hook_post", "eager")
     assert set(found.of("L1N7").values()) == {0.0}
     assert all(found.of("L1N8").values())
 
 
-@pytest.mark.parametrize("method", ["plnd", "activation_gradient"])
-def test_a_hook_that_does_not_fire_is_noticed(method, bridge, monkeypatch):
+def deaf(hooks):
+    """The model goes on with what it had, not with what the hooks return."""
+    return [(name, lambda t, hook, act=act: (act(t, hook), None)[1]) for name, act in hooks]
+
+
+@pytest.mark.parametrize(
+    ("method", "sabotage", "message"),
+    [
+        *((m, lambda h: h[:-1], r"came from 2 of 3 layers, \[52\] wide") for m in METHODS),
+        ("activation_gradient", deaf, "the NLL does not depend on hook_post"),
+    ],
+)
+def test_hooks_that_see_nothing_are_noticed(method, sabotage, message, bridge, monkeypatch):
     whole = attribution._on_post
-    monkeypatch.setattr(attribution, "_on_post", lambda site, act: whole(site, act)[:-1])
-    with pytest.raises(LensNeuronsError, match=r"hook_post came from 2 of 3 layers, \[52\] wide"):
+    monkeypatch.setattr(attribution, "_on_post", lambda site, act: sabotage(whole(site, act)))
+    with pytest.raises(LensNeuronsError, match=message):
         importance(bridge("Llama"), CORPUS, method=method)
-
-
-def test_a_hook_on_a_copy_is_noticed(bridge, monkeypatch):
-    whole = attribution._on_post
-
-    def deaf(site, act):
-        return [(n, lambda t, hook, h=h: (h(t, hook), None)[1]) for n, h in whole(site, act)]
-
-    monkeypatch.setattr(attribution, "_on_post", deaf)
-    with pytest.raises(LensNeuronsError, match="the NLL does not depend on hook_post"):
-        importance(bridge("Llama"), CORPUS, method="activation_gradient")
 
 
 def test_a_layer_that_somebody_cut_off_has_no_importance(bridge):
@@ -254,9 +246,6 @@ def test_a_layer_that_somebody_cut_off_has_no_importance(bridge):
     assert found.value[2].any()
 
 
-# What is refused
-
-
 def test_a_text_of_one_token_predicts_nothing(bridge):
     row = {"id": "1", "language": "en", "prompt": "", "response": "9"}
     with pytest.raises(CorpusError, match=r"no counted token of \['en'\] has a token before it"):
@@ -268,8 +257,6 @@ def test_an_unknown_method_is_refused(bridge):
     with pytest.raises(LensNeuronsError, match="method='gradient' is not known"):
         unwrap(importance)(bridge("Llama"), CORPUS, method="gradient")
 
-
-# The value
 
 VALUE = np.array([[[1.0, -9.0], [-3.0, 0.5]], [[2.0, 9.0], [3.0, 4.0]], [[0.0, 0.0], [0.1, 0.2]]])
 
@@ -315,12 +302,3 @@ def test_the_value_is_shown(value):
 def test_refusals_of_the_value(act, message, value):
     with pytest.raises(LensNeuronsError, match=message):
         act(value)
-
-
-def test_the_sets_fit_the_model(bridge):
-    found = importance(bridge("GPT2"), CORPUS)
-    chosen = found.top("th", 4)
-    assert isinstance(chosen, NeuronSet)
-    assert (chosen.n_layers, chosen.d_mlp, len(chosen)) == (3, 52, 4)
-    assert found.provenance.hook == "hook_post"
-    assert found.provenance.attention == "eager"

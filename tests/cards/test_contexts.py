@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from inspect import unwrap
+from itertools import product
 
 import numpy as np
 import pytest
 import regex
 import tiny
+import torch
 from oracle import ACTIVATIONS, encode_by_hand, pre_of
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -31,25 +34,23 @@ def chosen(model, names=NAMES):
     return NeuronSet.from_names(names, n_layers=site.n_layers, d_mlp=site.d_mlp)
 
 
-def by_hand(folder, architecture, names, *, k, scope="response", per_item=1, corpus=CORPUS):
+def by_hand(folder, architecture, *, k, scope="response", per_item=1):
     """(neuron, language, item, position, activation) of the strongest, one text at a time."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     activation = ACTIVATIONS.get(architecture, functional.silu)
     rows = []
-    for number, item in enumerate(corpus):
+    for number, item in enumerate(CORPUS):
         ids, where = encode_by_hand(tokenizer, item, scope)
         values = activation(pre_of(model, architecture, ids)).numpy()
-        for name in names:
+        for name in NAMES:
             layer, neuron = (int(part) for part in name[1:].split("N"))
             own = sorted((-values[layer, place, neuron], place) for place in where)[:per_item]
             rows += [(name, item.language, -v, number, place) for v, place in own if v < 0]
     found = []
-    for name in names:
-        for language in corpus.languages:
-            own = [row for row in rows if row[:2] == (name, language)]
-            own.sort(key=lambda row: (-row[2], row[3:]))
-            found += [(n, t, corpus.items[i].id, place, v) for n, t, v, i, place in own[:k]]
+    for own in product(NAMES, CORPUS.languages):
+        best = sorted((-v, i, place) for *of, v, i, place in rows if tuple(of) == own)[:k]
+        found += [(*own, CORPUS.items[i].id, place, -v) for v, i, place in best]
     return found
 
 
@@ -64,21 +65,19 @@ def assert_same(contexts, theirs):
         assert row.activation == pytest.approx(activation.get(place, their[4]), rel=3e-4)
 
 
-@pytest.mark.parametrize("architecture", ["Llama", "GPT2", "OPT", "Phi3", "Qwen2"])
-def test_the_strongest_equal_hugging_face(architecture, bridge, model_folder):
-    model = bridge(architecture)
-    ours = top_contexts(model, CORPUS, chosen(model), k=3)
-    assert_same(ours, by_hand(model_folder(architecture), architecture, NAMES, k=3))
-    assert len(ours.rows) > 15
-
-
 @pytest.mark.parametrize(
-    "options", [{"per_item": 2}, {"per_item": 9}, {"scope": "prompt"}, {"scope": "all"}]
+    ("architecture", "options"),
+    [
+        *((architecture, {}) for architecture in ("Llama", "GPT2", "OPT", "Phi3", "Qwen2")),
+        *(("Llama", {"per_item": n}) for n in (2, 9)),
+        *(("Llama", {"scope": scope}) for scope in ("prompt", "all")),
+    ],
 )
-def test_every_way_of_counting_equals_hugging_face(options, bridge, model_folder):
-    model = bridge("Llama")
+def test_the_strongest_equal_hugging_face(architecture, options, bridge, model_folder):
+    model = bridge(architecture)
     ours = top_contexts(model, CORPUS, chosen(model), k=4, **options)
-    assert_same(ours, by_hand(model_folder("Llama"), "Llama", NAMES, k=4, **options))
+    assert_same(ours, by_hand(model_folder(architecture), architecture, k=4, **options))
+    assert len(ours.rows) > 15
 
 
 def test_batches_do_not_matter(bridge):
@@ -90,16 +89,7 @@ def test_batches_do_not_matter(bridge):
     assert places[0] == places[1]
 
 
-def test_one_token_of_an_item_by_default(bridge):
-    model = bridge("Llama")
-    rows = top_contexts(model, CORPUS, chosen(model), k=8).rows
-    items = [(r.neuron, r.language, r.item) for r in rows]
-    assert len(set(items)) == len(items)
-
-
 def test_a_silent_neuron_has_no_context(model_folder):
-    import torch
-
     model = load_model(model_folder("OPT"), device="cpu")
     fc1 = model.original_model.model.decoder.layers[1].fc1.original_component
     with torch.no_grad():
@@ -135,18 +125,13 @@ def test_hooks_of_others_act_and_stay(bridge):
 
 
 def test_a_layer_that_does_not_pass_is_noticed(bridge, monkeypatch):
-    from contextlib import contextmanager
-
     @contextmanager
     def blind(model, site, watch):
-        yield lambda tokens, mask: watch(0, __import__("torch").zeros(*tokens.shape, site.d_mlp))
+        yield lambda tokens, mask: watch(0, torch.zeros(*tokens.shape, site.d_mlp))
 
     monkeypatch.setattr("lensneurons.cards.contexts.watching", blind)
     with pytest.raises(LensNeuronsError, match="hook_pre of 3 layers fired 3 times in 3 batches"):
         top_contexts(bridge("Llama"), CORPUS, chosen(bridge("Llama")), batch_tokens=10**6)
-
-
-# The text
 
 
 def test_the_excerpt_is_the_text_around_the_token(bridge, model_folder):
@@ -154,6 +139,8 @@ def test_the_excerpt_is_the_text_around_the_token(bridge, model_folder):
     tokenizer = AutoTokenizer.from_pretrained(model_folder("Llama"))
     model = bridge("Llama")
     contexts = top_contexts(model, CORPUS, chosen(model), k=8, window=9, scope="all")
+    taken = {(row.neuron, row.language, row.item) for row in contexts.rows}
+    assert len(taken) == len(contexts.rows), "one token of an item by default"
     torn = 0
     for row in contexts.rows:
         item = next(i for i in CORPUS if (i.id, i.language) == (row.item, row.language))
@@ -162,18 +149,16 @@ def test_the_excerpt_is_the_text_around_the_token(bridge, model_folder):
         begin, end = sum(lengths[: row.position]), sum(lengths[: row.position + 1])
         whole = row.before + row.token + row.after
         assert whole in item.text
-        at = [m.start() for m in regex.finditer(regex.escape(whole), item.text, overlapped=True)]
         spans = []
-        for start in at:
-            left = len((item.text[:start] + row.before).encode())
+        for match in regex.finditer(regex.escape(whole), item.text, overlapped=True):
+            left = len((item.text[: match.start()] + row.before).encode())
             spans.append((left, left + len(row.token.encode())))
         assert any(left <= begin and end <= right for left, right in spans)
         torn += (begin, end) not in spans
         assert "\N{REPLACEMENT CHARACTER}" not in whole
         assert row.before[-1:] in ("", "\n") or not regex.match(r"\p{M}", row.token)
         assert row.token.endswith("\n") or not regex.match(r"\p{M}", row.after)
-        assert len(character_starts(row.before)) <= 9
-        assert len(character_starts(row.after)) <= 9
+        assert max(len(character_starts(part)) for part in (row.before, row.after)) <= 9
     assert torn > 10, "no token that is a part of a character proves nothing"
 
 
@@ -205,9 +190,6 @@ def test_html_of_an_excerpt_is_escaped():
     )
 
 
-# The value
-
-
 def test_the_value_is_shown(bridge):
     model = bridge("Llama")
     contexts = top_contexts(model, CORPUS, chosen(model), k=2)
@@ -223,14 +205,10 @@ def test_the_value_is_shown(bridge):
 
 
 def test_many_contexts_are_not_all_shown(bridge):
-    model = bridge("Llama")
-    many = chosen(model, [f"L0N{j}" for j in range(30)])
-    html = top_contexts(model, CORPUS, many, k=3)._repr_html_()
+    many = chosen(bridge("Llama"), [f"L0N{j}" for j in range(30)])
+    html = top_contexts(bridge("Llama"), CORPUS, many, k=3)._repr_html_()
     assert html.count("<mark>") == 60
     assert "the first 60 are shown" in html
-
-
-# What is refused, before any forward pass
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def aligned(tmp_path_factory) -> Path:
     return folder
 
 
-def test_align_leaves_a_file_for_every_step(aligned):
+def test_align_leaves_a_file_for_every_step_and_takes_them_up_again(aligned, capsys):
     responses = SampledResponses.load(aligned / "responses")
     scored = ScoredResponses.load(aligned / "scores")
     pairs = PreferencePairs.load(aligned / "pairs.jsonl")
@@ -39,21 +39,20 @@ def test_align_leaves_a_file_for_every_step(aligned):
     assert len(responses) == len(scored) == 20
     assert responses.languages == pairs.languages == ("th",)
     assert (run.settings.steps, run.settings.rank, list(run.checkpoints)) == (2, 2, [1, 2])
-
-
-def test_align_again_takes_up_what_is_there(aligned, capsys):
     before = {path: path.stat().st_mtime_ns for path in aligned.rglob("checkpoint-*/*")}
     assert main([*ALIGN, "--out", str(aligned)]) == 0
     assert {path: path.stat().st_mtime_ns for path in aligned.rglob("checkpoint-*/*")} == before
     assert f"adapter: {aligned / 'adapter'}" in capsys.readouterr().out
 
 
-def test_another_plan_is_refused(aligned, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(["--rank", "3"], "rank: 2, now 3"), (["--temperature", "0.9"], "temperature: 1.0, now 0.9")],
+)
+def test_another_plan_is_refused(aligned, tmp_path, capsys, change, told):
     folder = shutil.copytree(aligned, tmp_path / "run")
-    assert main([*ALIGN, "--out", str(folder), "--rank", "3"]) == 2
-    assert "rank: 2, now 3" in capsys.readouterr().err
-    assert main([*ALIGN, "--out", str(folder), "--temperature", "0.9"]) == 2
-    assert "temperature: 1.0, now 0.9" in capsys.readouterr().err
+    assert main([*ALIGN, "--out", str(folder), *change]) == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -75,11 +74,8 @@ def test_align_refuses_in_one_line(tmp_path, capsys, wrong, told):
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    pair = before_after.runs(before_after.plan())
-    first, second = (
-        run.save(folder / f"{n}.safetensors") for n, run in zip("ab", pair, strict=True)
-    )
-    return first, second
+    first, second = before_after.runs(before_after.plan())
+    return first.save(folder / "a.safetensors"), second.save(folder / "b.safetensors")
 
 
 def test_compare_prints_and_writes_what_the_functions_give(planned, tmp_path, capsys):
@@ -93,14 +89,13 @@ def test_compare_prints_and_writes_what_the_functions_give(planned, tmp_path, ca
     assert all(claim.claim in printed for claim in claims(found))
     kept = Comparison.load(out / "comparison.safetensors")
     assert kept.transitions.tolist() == found.transitions.tolist()
-    assert len(Claims.load(out / "claims.json")) > 10
+    judged = [claim.claim for claim in Claims.load(out / "claims.json")]
+    assert len(judged) > 10
     table = pd.read_csv(out / "histogram.csv")
     assert table["before"].tolist() == found.to_pandas("histogram")["before"].tolist()
     assert main([*asked, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert {row["claim"] for row in told["claims"]} == {
-        claim.claim for claim in Claims.load(out / "claims.json")
-    }
+    assert {row["claim"] for row in told["claims"]} == set(judged)
 
 
 def test_compare_names_what_differs(planned, tmp_path, capsys):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ import pytest
 from before_after import (
     D_MLP,
     LANGUAGES,
+    LENGTHS,
     N_LAYERS,
     PARTS,
     TAU,
     TRAINED,
     Planned,
+    counted,
     logits,
     noisy,
     placed,
@@ -32,14 +35,10 @@ from lensneurons.comparison.before_after import TABLES, Comparison, compare
 from lensneurons.comparison.class_counts import ClassTables, of_class
 from lensneurons.comparison.overlap import stability
 from lensneurons.comparison.series import ComparisonSeries, compare_series
-from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
+from lensneurons.errors import LensNeuronsError, ProvenanceError
 from lensneurons.neurons.identification import identify
-from lensneurons.uncertainty.groups import jackknife, jackknife_interval
-from lensneurons.uncertainty.swaps import (
-    least_interval,
-    swap_p,
-    swap_p_least,
-)
+from lensneurons.uncertainty.groups import jackknife_interval
+from lensneurons.uncertainty.swaps import least_interval, swap_p, swap_p_least
 from lensneurons.values.files import load_arrays
 from lensneurons.values.provenance import Provenance
 
@@ -47,12 +46,9 @@ K = len(LANGUAGES)
 COUNTS = ["before", "after", "change"]
 
 
-def planted(**options: Any) -> Comparison:
-    return compare(*runs(plan()), tau=TAU, **options)
-
-
-def kind(owners: tuple[str, ...]) -> str:
-    return {0: "unclassified", 1: "specific", K: "agnostic"}.get(len(owners), "related")
+@cache
+def planted(trained: tuple[str, ...] = ()) -> Comparison:
+    return compare(*runs(plan()), tau=TAU, trained=trained, flips=20)
 
 
 def rows_of(table: Any, names: list[str]) -> list[tuple]:
@@ -60,49 +56,47 @@ def rows_of(table: Any, names: list[str]) -> list[tuple]:
 
 
 def test_a_histogram_is_counted() -> None:
-    before, after = (Counter(len(row[run]) for row in plan()) for run in (1, 2))
+    """Every group shows the same change: no width, and the smallest p there is.
+
+    Pools with some groups swapped would show the whole change still, and p would be near 0.4.
+    """
     silent = N_LAYERS * D_MLP - len(plan())
     table = planted().to_pandas()
-    expected = [(before[n], after[n], after[n] - before[n]) for n in range(K + 1)]
-    expected[0] = (before[0] + silent, after[0] + silent, after[0] - before[0])
+    expected = [counted(range(n, n + 1)) for n in range(K + 1)]
+    expected[0] = (expected[0][0] + silent, expected[0][1] + silent, expected[0][2])
     assert rows_of(table, COUNTS) == expected
     assert table["n"].tolist() == list(range(K + 1))
-    assert table["class"].tolist() == [
-        "unclassified", "specific", *["related"] * (K - 2), "agnostic",
-    ]  # fmt: skip
+    names = ["unclassified", "specific", *["related"] * (K - 2), "agnostic"]
+    assert table["class"].tolist() == names
+    moved = table["change"] != 0
+    assert moved[K]
+    assert table["low"].tolist() == table["high"].tolist() == table["change"].tolist()
+    assert table["p"].tolist() == [2 / 2**6 if one else 1.0 for one in moved]
 
 
-@pytest.mark.parametrize("what", ["layers", "parts"])
-def test_classes_of_layers_and_parts_are_counted(what: str) -> None:
-    spans = PARTS if what == "parts" else [(layer, layer) for layer in range(N_LAYERS)]
-    expected = []
-    for first, last in spans:
-        for name in ("specific", "related", "agnostic"):
-            inside = [row for row in plan() if first <= row[0] <= last]
-            before, after = (sum(kind(row[run]) == name for row in inside) for run in (1, 2))
-            expected.append((before, after, after - before))
-    found = planted()
-    table = found.part_changes(PARTS) if what == "parts" else found.to_pandas("layers")
-    assert rows_of(table, COUNTS) == expected
-    if what == "parts":
-        assert rows_of(table[::3], ["part", "first", "last"]) == [
-            (number, *span) for number, span in enumerate(PARTS, 1)
-        ]
+def test_classes_of_layers_and_parts_are_counted() -> None:
+    parts, layers = planted().part_changes(PARTS), planted().to_pandas("layers")
+    for table, spans in ((parts, PARTS), (layers, [(n, n) for n in range(N_LAYERS)])):
+        expected = [counted(LENGTHS[name], (), span) for span in spans for name in LENGTHS]
+        assert rows_of(table, COUNTS) == expected
+    spans = [(number, *span) for number, span in enumerate(PARTS, 1)]
+    assert rows_of(parts[::3], ["part", "first", "last"]) == spans
 
 
 def test_languages_and_their_roles() -> None:
-    table = planted(trained=TRAINED[::-1]).to_pandas("languages")
-    expected = []
-    for language in LANGUAGES:
-        role = "trained" if language in TRAINED else "untouched"
-        for name in ("specific", "related"):
-            counts = [
-                sum(kind(row[run]) == name and language in row[run] for row in plan())
-                for run in (1, 2)
-            ]
-            role = "pivot" if language == "en" else role
-            expected.append((language, role, name, *counts, counts[1] - counts[0]))
+    before, after = runs(plan())
+    found = compare(before, after, tau=TAU, trained=TRAINED[::-1])
+    table = found.to_pandas("languages")
+    roles = dict.fromkeys(LANGUAGES, "untouched") | dict.fromkeys(TRAINED, "trained")
+    roles["en"] = "pivot"
+    expected = [
+        (language, role, name, *counted(LENGTHS[name], (language,)))
+        for language, role in roles.items()
+        for name in ("specific", "related")
+    ]
     assert rows_of(table, ["language", "role", "class", *COUNTS]) == expected
+    shuffled = compare(before, after.select(LANGUAGES[::-1]), tau=TAU, trained=TRAINED)
+    assert shuffled.to_pandas("languages").equals(table)
     assert planted().role_of("sw") == ""
     with pytest.raises(LensNeuronsError, match="language='xx' is not known"):
         planted().role_of("xx")
@@ -126,8 +120,7 @@ def test_transitions_and_their_net_flow() -> None:
 
 
 def test_overlap_is_that_of_stability() -> None:
-    before, after = runs(plan())
-    table = compare(before, after, tau=TAU).to_pandas("overlap").set_index("language")
+    table = planted().to_pandas("overlap").set_index("language")
     for language in LANGUAGES:
         related = [
             {i for i, row in enumerate(plan()) if language in row[run] and 0 < len(row[run]) < K}
@@ -138,54 +131,29 @@ def test_overlap_is_that_of_stability() -> None:
         assert row["jaccard"] == pytest.approx(both / len(related[0] | related[1]))
         assert row["jaccard_low"] == pytest.approx(row["jaccard_high"]) == row["jaccard"]
         assert row["containment"] == both / len(related[0])
-    sets = [identify(run, tau=TAU, population="all") for run in (before, after)]
-    judged = stability(*sets)
+    judged = stability(*(identify(run, tau=TAU, population="all") for run in runs(plan())))
     order = [judged.rows.index(language) for language in LANGUAGES]
     assert table["dice"].to_numpy() == pytest.approx(judged.overlap("dice")[order])
     assert table["expected"].to_numpy() == pytest.approx(judged.expected[order])
 
 
-def test_one_group_says_what_all_say() -> None:
-    """Every group of the plan shows the same change: no width, and the smallest p there is.
-
-    Pools with some groups swapped would show the whole change still, and p would be near 0.4.
-    """
-    table = planted().to_pandas()
-    moved = table["change"] != 0
-    assert moved[K]
-    assert table["low"].tolist() == table["high"].tolist() == table["change"].tolist()
-    assert table["p"].tolist() == [2 / 2**6 if one else 1.0 for one in moved]
-
-
-def joint(before: ActivationStatistics, after: ActivationStatistics) -> ActivationStatistics:
-    """Both runs as one: the jackknife of the package then leaves a group out of both."""
-    names = (*before.languages, *(f"{k}-after" for k in before.languages))
-    counts = np.concatenate([before.grouped_counts, after.grouped_counts], axis=-1)
-    tokens = np.concatenate([before.grouped_tokens, after.grouped_tokens], axis=-1)
-    return ActivationStatistics(names, counts, tokens)
-
-
-def profile(statistics: ActivationStatistics, languages: tuple[str, ...], tau: float) -> np.ndarray:
-    return identify(statistics.select(languages), tau=tau, lambda_=0.1).layer_profile("all")
-
-
 def test_intervals_are_the_jackknife_of_identification() -> None:
     """Everything anew, on all neurons, without each group: the pruned way gives the same."""
-    before, after = noisy(np.random.default_rng(0), 0.4, groups=5, shape=(3, 50))
-    tau = identify(before).tau
-    late = tuple(f"{k}-after" for k in before.languages)
+    pair = noisy(np.random.default_rng(0), 0.4, groups=5, shape=(3, 50))
+    tau = identify(pair[0]).tau
 
-    def change(statistics: ActivationStatistics) -> np.ndarray:
-        old = profile(statistics, before.languages, tau)
-        return profile(statistics, late, tau) - old
+    def change(weights: np.ndarray) -> np.ndarray:
+        drawn = (identify(run.resample(weights), tau=tau, lambda_=0.1) for run in pair)
+        old, new = (neurons.layer_profile("all") for neurons in drawn)
+        return (new - old).astype(float)
 
-    expected = jackknife(joint(before, after), change, level=0.9)
-    found = compare(before, after)
+    left_out = np.array([change(row) for row in 1 - np.eye(5, dtype=np.int64)])
+    expected = jackknife_interval(change(np.ones(5, np.int64)), left_out, level=0.9)
+    found = compare(*pair)
     assert found.tau == tau
-    table = found.to_pandas("layers", level=0.9)
-    for name in ("estimate", "low", "high"):
-        column = table["change" if name == "estimate" else name].to_numpy()
-        assert column == pytest.approx(getattr(expected, name).ravel())
+    columns = found.to_pandas("layers", level=0.9)[["change", "low", "high"]].to_numpy().T
+    for column, ends in zip(columns, (expected.estimate, expected.low, expected.high), strict=True):
+        assert column == pytest.approx(ends.ravel())
     assert (expected.low < expected.high).any()
 
 
@@ -199,20 +167,17 @@ def test_p_values_are_those_of_really_swapped_groups() -> None:
         for group, swap in enumerate(swapped):
             weights = np.eye(4, dtype=np.int64)[group]
             ours, theirs = (run.resample(weights) for run in (before, after))
-            ours, theirs = (theirs, ours) if swap else (ours, theirs)
-            histograms = [
-                identify(r, tau=tau, lambda_=0.1).histogram("all") for r in (ours, theirs)
-            ]
-            sums += histograms[1] - histograms[0]
+            pair = (theirs, ours) if swap else (ours, theirs)
+            first, second = (identify(r, tau=tau, lambda_=0.1).histogram("all") for r in pair)
+            sums += second - first
         return sums
 
     sums = np.array([total(choice) for choice in product([False, True], repeat=4)])
     expected = (np.abs(sums) >= np.abs(sums[0])).mean(axis=0)
     found = compare(before, after)
     assert found.to_pandas()["p"].tolist() == expected.tolist()
-    alone = found.alone
-    assert alone is not None
-    moved = alone.histogram_change()[:, 1:3]
+    assert found.alone is not None
+    moved = found.alone.histogram_change()[:, 1:3]
     least = sums[:, 1:3].min(axis=1)
     assert swap_p_least(moved) == ((least >= least[0]).mean(), (least <= least[0]).mean())
 
@@ -248,28 +213,27 @@ def test_the_least_of_several() -> None:
         least_interval(values, left_out, level=95.0)
 
 
-def p_values(figure: Callable[[ClassTables], np.ndarray], worlds: int, shift: float) -> np.ndarray:
-    random = np.random.default_rng(3)
-    pairs = (noisy(random, shift, shape=(2, 400)) for _ in range(worlds))
-    return np.array([compare(*pair).change(figure).p for pair in pairs])
-
-
 def memberships(tables: ClassTables) -> np.ndarray:
     change = tables.histogram_change()
     return change @ np.arange(change.shape[1])
 
 
+def p_values(worlds: int, shift: float) -> np.ndarray:
+    random = np.random.default_rng(3)
+    pairs = (noisy(random, shift, shape=(2, 400)) for _ in range(worlds))
+    return np.array([compare(*pair).change(memberships).p for pair in pairs])
+
+
 def test_chance_is_called_chance() -> None:
     """Runs that differ by noise alone, with the bar of the one before: p-values are uniform."""
-    p = p_values(memberships, 200, 0.0)
+    p = p_values(200, 0.0)
     for level in (0.1, 0.25, 0.5, 0.75):
-        assert np.mean(p <= level) == pytest.approx(
-            level, abs=3 * (level * (1 - level) / 200) ** 0.5
-        )
+        error = 3 * (level * (1 - level) / 200) ** 0.5
+        assert np.mean(p <= level) == pytest.approx(level, abs=error)
 
 
 def test_a_shift_is_found() -> None:
-    assert np.mean(p_values(memberships, 40, 0.05) <= 0.05) > 0.9
+    assert np.mean(p_values(40, 0.05) <= 0.05) > 0.9
 
 
 def test_coverage_of_changes() -> None:
@@ -277,13 +241,16 @@ def test_coverage_of_changes() -> None:
     random = np.random.default_rng(4)
     base = logits(random, (3, 150), 4)
     shift = np.array([0.05, 0.2, 0.05, 0.2])
-    options = {"base": base}
-    truth = compare(*noisy(random, shift, groups=500, **options), tau=0.45).tables
-    held = []
+
+    def moved(tables: ClassTables) -> np.ndarray:
+        return of_class(tables.layer_change(), "specific + related")
+
+    large = (
+        run.resample(np.ones(500, np.int64)) for run in noisy(random, shift, groups=500, base=base)
+    )
+    real, held = moved(compare(*large, tau=0.45).tables)[0], []
     for _ in range(60):
-        found = compare(*noisy(random, shift, groups=10, **options), tau=0.45)
-        change = found.change(lambda t: of_class(t.layer_change(), "specific + related"))
-        real = of_class(truth.layer_change(), "specific + related")[0]
+        change = compare(*noisy(random, shift, groups=10, base=base), tau=0.45).change(moved)
         held += [*((change.low <= real) & (real <= change.high))]
     assert 0.95 <= np.mean(held) <= 0.995
 
@@ -311,8 +278,7 @@ def test_the_same_run_twice_did_not_change() -> None:
 
 def test_neurons_instead_of_statistics_have_no_intervals() -> None:
     before, after = runs(plan())
-    shuffled = after.select(LANGUAGES[::-1])
-    full = compare(before, after, tau=TAU)
+    shuffled, full = after.select(LANGUAGES[::-1]), planted()
     ours = identify(before, tau=TAU)
     for pair in ((ours, identify(shuffled, tau=0.2)), (ours, after), (before, identify(shuffled))):
         found = compare(*pair, tau=TAU)
@@ -325,45 +291,31 @@ def test_neurons_instead_of_statistics_have_no_intervals() -> None:
     assert compare(ours, after).tau_origin == "of the run before"
 
 
-def test_languages_are_matched_by_name() -> None:
-    before, after = runs(plan())
-    found = compare(before, after.select(LANGUAGES[::-1]), tau=TAU)
-    assert found.to_pandas("languages").equals(planted().to_pandas("languages"))
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"corpora": ("b",)}, r"corpora: \('a',\) and \('b',\)"),
-        ({"scope": "prompt"}, "scope: 'response' and 'prompt'"),
-        ({"hook": "hook_post"}, "hook: 'hook_pre' and 'hook_post'"),
-        ({"tokenizer": "t"}, "tokenizer: 'unknown' and 't'"),
-    ],
-)
 @pytest.mark.parametrize("form", ["statistics", "neurons"])
-def test_other_provenance_is_refused(change: dict[str, Any], told: str, form: str) -> None:
+def test_other_runs_are_refused(form: str) -> None:
     origin = Provenance(corpora=("a",), scope="response", hook="hook_pre", model="m", weights="1")
     before, after = (replace(run, provenance=origin) for run in runs(plan()))
     trained = replace(after, provenance=replace(origin, model="n", weights="2", config="c"))
     compare(before, trained, tau=TAU)
-    other = replace(after, provenance=replace(origin, **change))
-    pair = (before, other) if form == "statistics" else (identify(before), identify(other))
-    with pytest.raises(ProvenanceError, match=told):
-        compare(*pair, tau=TAU)
-
-
-def test_other_shapes_are_refused() -> None:
-    before, after = runs(plan())
-    fewer = after.select(LANGUAGES[:4])
     half = replace(after, grouped_counts=after.grouped_counts[:, :4])
-    for pair, told in (
-        ((before, fewer), "the two differ in languages: "),
-        ((identify(before), identify(fewer)), "the two differ in languages: "),
-        ((before, half), "the two differ in n_layers: 8 and 4"),
-        ((before, runs(plan(), groups=3)[1]), "the two differ in n_groups: 6 and 3"),
-    ):
+    groups = replace(runs(plan(), groups=3)[1], provenance=origin)
+    others = [
+        (replace(after, provenance=replace(origin, corpora=("b",))), r"corpora: \('a',\) and \('b"),
+        (replace(after, provenance=replace(origin, scope="prompt")), "scope: 'response' and 'pro"),
+        (
+            replace(after, provenance=replace(origin, hook="hook_post")),
+            "hook: 'hook_pre' and 'hook_p",
+        ),
+        (replace(after, provenance=replace(origin, tokenizer="t")), "tokenizer: 'unknown' and 't'"),
+        (after.select(LANGUAGES[:4]), "the two differ in languages: "),
+        (half, "the two differ in n_layers: 8 and 4"),
+    ]
+    for other, told in others:
+        pair = (before, other) if form == "statistics" else (identify(before), identify(other))
         with pytest.raises(ProvenanceError, match=told):
-            compare(*pair)
+            compare(*pair, tau=TAU)
+    with pytest.raises(ProvenanceError, match="the two differ in n_groups: 6 and 3"):
+        compare(before, groups)
     with pytest.raises(LensNeuronsError, match=r"only \['en'\] was counted: classes need two"):
         compare(before.select(("en",)), after.select(("en",)))
 
@@ -385,8 +337,8 @@ def test_senseless_options_are_refused(options: dict[str, Any], told: str) -> No
 
 
 def test_a_language_in_one_group_is_refused_with_a_way_out() -> None:
-    counts, tokens = np.ones((2, 1, 30, 2), np.int64), np.array([[9, 9], [9, 0]])
-    counts[1, ..., 1] = 0
+    tokens = np.array([[9, 9], [9, 0]])
+    counts = np.minimum(tokens, 1)[:, None, None].repeat(30, axis=2)
     lonely = ActivationStatistics(("en", "sw"), counts, tokens)
     with pytest.raises(LensNeuronsError, match=r"all items of \['sw'\] fell into one group"):
         compare(lonely, lonely)
@@ -412,7 +364,7 @@ DETAILS |= {f"sharing.{part}" for part in ("pairs", "share", "excess", "contrast
 
 
 def test_files_come_back_and_keep_their_layout(tmp_path: Path) -> None:
-    full, bare = planted(trained=TRAINED, flips=20), compare(*map(identify, runs(plan())))
+    full, bare = planted(TRAINED), compare(*map(identify, runs(plan())))
     path = full.save(tmp_path / "change.safetensors")
     arrays, details = load_arrays(path, "comparison")
     assert (arrays.keys(), details.keys()) == (ARRAYS, DETAILS)
@@ -427,18 +379,12 @@ def test_files_come_back_and_keep_their_layout(tmp_path: Path) -> None:
         for table in TABLES:
             assert loaded.to_pandas(table).equals(found.to_pandas(table))
         assert (repr(loaded), loaded.provenance) == (repr(found), found.provenance)
-        assert (loaded.sharing is None) == (found.sharing is None)
-        if loaded.sharing is not None and found.sharing is not None:
-            assert loaded.sharing.excess == found.sharing.excess
-            assert loaded.sharing.left_out.tolist() == found.sharing.left_out.tolist()
-        with pytest.raises(ValueError, match="read-only"):
-            loaded.above[0, 0, 0] = True
-    with pytest.raises(StorageError, match="holds comparison, but comparison series is wanted"):
-        ComparisonSeries.load(path)
+        ours, theirs = (one.sharing._pack() if one.sharing else None for one in (found, loaded))
+        np.testing.assert_equal(theirs, ours)
 
 
 def test_it_shows_itself() -> None:
-    found = planted(trained=TRAINED)
+    found = planted(TRAINED)
     assert repr(found).startswith(
         "Comparison(all 1,600 neurons; tau 0.5000 (given); 6 groups of items; trained zh de; "
         "neurons by N 0: "
@@ -449,13 +395,12 @@ def test_it_shows_itself() -> None:
     assert "<b>" not in hostile._repr_html_()
     data = found.to_xarray()
     assert data["n_after"].dims == ("layer", "neuron")
-    assert data["n_after"].to_numpy().tolist() == found.n_after.tolist()
     assert int(data["transitions"].sum()) == N_LAYERS * D_MLP
 
 
 def test_measures_are_sums_of_the_tables() -> None:
     """Every measure of the figures and claims, against the plan and the tables."""
-    found, rows = planted(trained=TRAINED), plan()
+    found, rows = planted(TRAINED), plan()
     histogram = found.to_pandas()["change"].to_numpy()
     layers = found.to_pandas("layers")["change"].to_numpy().reshape(N_LAYERS, 3)
     languages = found.to_pandas("languages")["change"].to_numpy().reshape(K, 2)
@@ -484,24 +429,19 @@ def checkpoints() -> Iterator[tuple[str, ActivationStatistics]]:
     yield "1000", runs(rows)[1]
 
 
-def found_by_class(comparison: Comparison) -> list[float]:
-    table = comparison.to_pandas("layers")
-    return table.groupby("class", sort=False)["change"].sum().tolist()
-
-
 def test_a_series_compares_with_the_first() -> None:
     series = compare_series(checkpoints(), tau=TAU, trained=TRAINED, flips=20)
     assert (series.first, list(series), len(series)) == ("0", ["500", "1000"], 2)
     assert series["1000"].to_pandas().equals(planted().to_pandas())
-    half = np.array([row[:2] + (row[2 if i % 2 else 1],) for i, row in enumerate(plan())], object)
-    moved = sum(len(after) - len(before) for _, before, after in half)
+    moved = sum(len(after) - len(before) for _, before, after in plan()[1::2])
     assert int(memberships(series["500"].tables)[0]) == moved
     table = series.to_pandas("languages")
     assert table["checkpoint"].tolist() == ["500"] * 2 * K + ["1000"] * 2 * K
     change = series.change(ClassTables.class_change)
     assert change.estimate.shape == change.low.shape == change.p.shape == (3, 3)
     assert not change.estimate[0].any()
-    assert change.estimate[2].tolist() == found_by_class(series["1000"])
+    by_layer = series["1000"].to_pandas("layers")["change"].to_numpy().reshape(N_LAYERS, 3)
+    assert change.estimate[2].tolist() == by_layer.sum(axis=0).tolist()
     assert "500 1000 against 0; all 1,600 neurons" in series._repr_html_()
     assert compare_series(dict(checkpoints())).comparisons[1].tau == identify(runs(plan())[0]).tau
 

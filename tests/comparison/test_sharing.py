@@ -23,26 +23,22 @@ def by_hand(rows: list[Planned], trained: tuple[str, ...]) -> tuple[int, int, fl
     In a plan p before is the same for all that are not active; a silent neuron is far from the bar.
     """
     strata: dict[Any, list[tuple[bool, bool]]] = defaultdict(list)
+    both_runs = list(zip(placed(rows, 1), placed(rows, 2), strict=True))
     for language in [k for k in LANGUAGES if k not in ("en", *trained)]:
-        for (layer, neuron, before), (_, _, after) in zip(
-            placed(rows, 1), placed(rows, 2), strict=True
-        ):
+        for (layer, neuron, before), (_, _, after) in both_runs:
             others = len(set(after) - {language})
             if language in before or not 1 <= others <= K - 2 or neuron >= 150:
                 continue
             shared = bool(set(after) & set(trained))
             strata[language, layer, others].append((language in after, shared))
-    new = sum(one for pairs in strata.values() for one, _ in pairs)
-    both = sum(one and shared for pairs in strata.values() for one, shared in pairs)
-    expected = sum(
-        sum(one for one, _ in pairs) * np.mean([shared for _, shared in pairs])
-        for pairs in strata.values()
-    )
-    return new, both, float(expected)
+    sums = np.zeros(3)
+    for new, shared in (np.array(pairs).T for pairs in strata.values()):
+        sums += new.sum(), (new & shared).sum(), new.sum() * shared.mean()
+    return int(sums[0]), int(sums[1]), float(sums[2])
 
 
-def sharing_of(rows: list[Planned], trained: tuple[str, ...] = TRAINED, **options: Any) -> Sharing:
-    found = compare(*runs(rows), tau=TAU, trained=trained, **options).sharing
+def sharing_of(rows: list[Planned]) -> Sharing:
+    found = compare(*runs(rows), tau=TAU, trained=TRAINED, flips=100).sharing
     assert found is not None
     return found
 
@@ -71,8 +67,7 @@ def test_every_other_choice_of_languages_is_made() -> None:
 
 
 def test_without_joins_there_is_nothing_to_share() -> None:
-    still = [(layer, before, before) for layer, before, _ in plan()]
-    found = sharing_of(still)
+    found = sharing_of([(layer, before, before) for layer, before, _ in plan()])
     assert found.pairs == 0
     assert np.isnan([found.share, found.excess, found.contrast]).all()
     assert np.isnan(found.flipped_p).all()
@@ -159,11 +154,9 @@ def test_power() -> None:
 
 def test_many_choices_are_drawn() -> None:
     random = np.random.default_rng(3)
-    rates = random.random((2, 16, 200))
-    options = {"tau": 0.7, "flips": 10, "seed": 0}
-    found = measure_sharing(
-        rates, np.zeros(200, np.int64), [], candidates=range(16), trained=range(6), **options
-    )
+    rates, layer = random.random((2, 16, 200)), np.zeros(200, np.int64)
+    options = {"candidates": range(16), "trained": range(6), "tau": 0.7, "flips": 10, "seed": 0}
+    found = measure_sharing(rates, layer, [], **options)
     assert 800 < len(found.others) < 1000
     assert len(found.flipped) == 10
     assert found.flipped_p[0] > 0

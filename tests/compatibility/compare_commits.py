@@ -148,11 +148,10 @@ def main(old: str, new: str | None = None) -> int:
     for name, ours in first["computed"].items():
         same = ours == second["computed"][name]
         file = second["loaded"].get(name)
-        read = (
-            "" if file is None else ", old file " + ("same" if file == ours else f"DIFFERS {file}")
-        )
+        read = "same" if file == ours else f"DIFFERS {file}"
         wrong += (not same) + (file is not None and file != ours)
-        sys.stdout.write(f"{name:12} {'same' if same else 'DIFFERS'}{read}\n")
+        told = f"{name:12} {'same' if same else 'DIFFERS'}"
+        sys.stdout.write(told + (f", old file {read}\n" if file is not None else "\n"))
     return int(wrong > 0)
 
 

@@ -83,12 +83,17 @@ def gather(model, **options):
     return collect(model, CORPUS, progress=False, tokenizer=TOKENIZER, **options)
 
 
+def ids_of(encoded, row):
+    """The tokens of one text."""
+    return torch.tensor(encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]]).long()
+
+
 def count_by_cache(model):
     """Every text alone through the library's own `run_with_cache`."""
     encoded = encode(CORPUS, TOKENIZER)
     counts = np.zeros((tiny.LAYERS, tiny.D_MLP, len(CORPUS.languages)), np.int64)
     for row, k in enumerate(encoded.language):
-        ids = torch.tensor(encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]]).long()
+        ids = ids_of(encoded, row)
         with torch.no_grad():
             _, cache = model.run_with_cache(ids[None], prepend_bos=False)
         for layer in range(tiny.LAYERS):
@@ -120,16 +125,13 @@ def test_a_users_cache_equals_collect(model):
     encoded = encode(CORPUS, TOKENIZER)
     total = None
     for row, k in enumerate(encoded.language):
-        ids = torch.tensor(encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]]).long()
+        ids = ids_of(encoded, row)
         counted = torch.zeros(1, len(ids), dtype=torch.bool)
         counted[0, encoded.start[row] : encoded.stop[row]] = True
         _, cache = model.run_with_cache(ids[None])
         told = {"languages": [CORPUS.languages[k]], "counted": counted}
-        total = (
-            ActivationStatistics.from_cache(cache, model, **told)
-            if total is None
-            else total.update(cache, model, **told)
-        )
+        add = total.update if total is not None else ActivationStatistics.from_cache
+        total = add(cache, model, **told)
     assert np.array_equal(total.counts, gather(model).counts)
 
 
@@ -232,11 +234,10 @@ def test_nll_is_the_cross_entropy(model, tokenizer, padding_side):
     encoded = encode(CORPUS, TOKENIZER)
     with ablate(model, draw_set()):
         ours = nll(model, CORPUS, padding_side=padding_side, batch_tokens=400)
-        for row, (begin, end) in enumerate(zip(encoded.offsets, encoded.offsets[1:], strict=False)):
-            ids = torch.tensor(encoded.ids[begin:end]).long()
-            losses = functional.cross_entropy(
-                logits_of(model, ids[None])[0, :-1], ids[1:], reduction="none"
-            )
+        for row in range(len(encoded)):
+            ids = ids_of(encoded, row)
+            logits = logits_of(model, ids[None])[0, :-1]
+            losses = functional.cross_entropy(logits, ids[1:], reduction="none")
             counted = losses[encoded.start[row] - 1 : encoded.stop[row] - 1].double()
             assert abs(ours.nll[row] - counted.sum()) < 1e-5 * len(counted)
             assert ours.tokens[row] == len(counted)
@@ -254,9 +255,9 @@ def test_hashes_notice_a_change(model):
 
 
 def test_hashes_are_equal_for_equal_models():
-    assert hash_weights(hooked("gelu")) == hash_weights(hooked("gelu"))
-    assert hash_config(hooked("gelu")) == hash_config(hooked("gelu"))
-    assert hash_config(hooked("gelu")) != hash_config(hooked("rotary relu"))
+    one, same, other = (hooked(kind) for kind in ("gelu", "gelu", "rotary relu"))
+    assert hash_weights(one) == hash_weights(same)
+    assert hash_config(one) == hash_config(same) != hash_config(other)
 
 
 def test_a_run_folder_works(model, tmp_path):
@@ -270,29 +271,24 @@ def test_a_model_without_tokenizer_asks_for_one(model):
 
 
 def test_an_attention_only_model_is_refused():
-    config = transformer_lens.HookedTransformerConfig(
-        n_layers=1, d_model=8, n_ctx=9, d_head=4, n_heads=2, d_vocab=50, attn_only=True
-    )
     with pytest.raises(LensNeuronsError, match="block 0 has no mlp"):
-        neuron_site(transformer_lens.HookedTransformer(config))
+        neuron_site(one_layer(attn_only=True))
 
 
-def one_layer(act_fn: str):
+def one_layer(**options):
     config = transformer_lens.HookedTransformerConfig(
-        n_layers=1, d_model=8, n_ctx=9, d_head=4, n_heads=2, d_vocab=50, d_mlp=12, act_fn=act_fn
+        n_layers=1, d_model=8, n_ctx=9, d_head=4, n_heads=2, d_vocab=50, **options
     )
     return transformer_lens.HookedTransformer(config)
 
 
 def test_an_activation_that_keeps_no_sign_is_refused():
-    model = one_layer("relu")
+    model = one_layer(d_mlp=12, act_fn="relu")
     model.blocks[0].mlp.act_fn = torch.sigmoid
-    with pytest.raises(
-        LensNeuronsError, match="sigmoid is not positive exactly where its argument"
-    ):
+    with pytest.raises(LensNeuronsError, match="sigmoid is not positive exactly where its arg"):
         neuron_site(model)
 
 
 def test_a_layer_norm_after_the_activation_is_refused():
     with pytest.raises(ModelError, match=r"act_fn\(hook_pre\) differs from hook_post"):
-        verify_neuron_hooks(one_layer("solu_ln"))
+        verify_neuron_hooks(one_layer(d_mlp=12, act_fn="solu_ln"))

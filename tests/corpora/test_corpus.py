@@ -12,13 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_data import real_data
 
-from lensneurons.corpora.corpus import (
-    CorpusWarning,
-    Item,
-    ParallelCorpus,
-    build_corpus,
-    load_corpus,
-)
+from lensneurons.corpora import Item, ParallelCorpus, build_corpus, load_corpus
+from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.errors import CorpusError
 
 TEN = {"bn", "de", "en", "es", "fr", "ja", "ru", "sw", "th", "zh"}
@@ -44,23 +39,19 @@ def test_a_corpus_tells_what_it_holds():
     assert small.items[0] == Item("1", "en", "Tom has 3 apples.\n", "The answer is 42")
     assert small.items[0].text == "Tom has 3 apples.\nThe answer is 42"
     assert repr(small) == "ParallelCorpus('small': 6 items, 2 ids, 3 languages en zh th)"
-
-
-def test_items_stand_language_by_language_whatever_the_order_of_the_rows():
-    by_item = sorted(ROWS, key=lambda row: row["id"])
-    assert by_item != ROWS
-    assert build_corpus(by_item).items == corpus().items
-    assert build_corpus(by_item).fingerprint == corpus().fingerprint
-
-
-def test_tables():
-    table = corpus().to_pandas()
+    table = small.to_pandas()
     assert list(table.columns) == ["id", "language", "prompt", "response"]
     assert len(table) == 6
     html = build_corpus(ROWS, name="<script>")._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert "<td>zh</td><td>Chinese</td><td>2</td><td>13</td><td>7</td>" in html
+
+
+def test_items_stand_language_by_language_whatever_the_order_of_the_rows():
+    by_item = build_corpus(sorted(ROWS, key=lambda row: row["id"]))
+    assert by_item.items == corpus().items
+    assert by_item.fingerprint == corpus().fingerprint
 
 
 def test_select_and_head():
@@ -106,19 +97,21 @@ def test_all_errors_are_raised_together_with_their_places():
     ]
     message = refusal(rows)
     assert message.startswith("11 problems in the corpus:\n")
-    assert "record 2: id '1' in 'en' was already given at record 1" in message
-    assert "record 5: 'Chinese' is not a language code; did you mean 'zh'" in message
-    assert "record 6: column 'answer' is not understood; the columns are 'id'" in message
-    assert "record 7: column 'id' is missing" in message
-    assert "record 8: id 1.5 is neither text nor a whole number" in message
-    assert "record 9: response is int, not text: 18" in message
-    assert "record 10: response holds a NUL character" in message
-    assert "record 11: response holds the lone surrogate U+D800" in message
+    for told in (
+        "record 2: id '1' in 'en' was already given at record 1",
+        "record 3: id '2' in 'en' has neither prompt nor response",
+        "record 5: 'Chinese' is not a language code; did you mean 'zh'",
+        "record 6: column 'answer' is not understood; the columns are 'id'",
+        "record 7: column 'id' is missing",
+        "record 8: id 1.5 is neither text nor a whole number",
+        "record 9: response is int, not text: 18",
+        "record 10: response holds a NUL character",
+        "record 11: response holds the lone surrogate U+D800",
+    ):
+        assert told in message
     assert message.endswith("... and 1 more")
-    assert "record 3: id '2' in 'en' has neither prompt nor response" in message
-    assert "record 4: id '3' in 'en' has no response" in refusal(
-        rows[:1] + [rows[1]] * 2 + rows[3:4]
-    )
+    fewer = refusal([rows[0], rows[1], rows[1], rows[3]])
+    assert "record 4: id '3' in 'en' has no response" in fewer
 
 
 def test_an_error_that_repeats_is_said_once():
@@ -126,9 +119,6 @@ def test_an_error_that_repeats_is_said_once():
     assert message.startswith("2 problems in the corpus:")
     assert "record 1 (and 49 more): column 'question' is not understood" in message
     assert "columns={'prompt': 'question'}" in message
-
-
-def test_no_items_is_an_error():
     assert "no items" in refusal([])
 
 
@@ -142,10 +132,8 @@ def test_unequal_items_are_kept_and_announced_once():
     ]
     if not hasattr(load_corpus, "__wrapped__"):  # else the shape checker's frame is blamed
         assert caught[0].filename == __file__
-    assert [(p.what, p.where) for p in uneven.problems] == [
-        ("unequal items", "de"),
-        ("unequal items", "sw"),
-    ]
+    assert {problem.what for problem in uneven.problems} == {"unequal items"}
+    assert [problem.where for problem in uneven.problems] == ["de", "sw"]
     assert not uneven.is_parallel
     assert uneven.head(1).is_parallel
     assert uneven.head(1).problems == ()
@@ -172,8 +160,7 @@ def test_the_same_content_has_the_same_fingerprint_from_every_source(tmp_path):
     import datasets
 
     small = corpus()
-    table = small.to_pandas()
-    table.to_parquet(tmp_path / "table.parquet")
+    small.to_pandas().to_parquet(tmp_path / "table.parquet")
     rows = datasets.Dataset.from_list(ROWS)
     sources = [
         small.save(tmp_path / "a.jsonl"),
@@ -217,13 +204,12 @@ def test_a_round_trip_keeps_every_character(texts):
         warnings.simplefilter("ignore", CorpusWarning)
         first = load_corpus(texts)
         again = load_corpus(first.save(Path(folder) / "corpus.jsonl"))
-    assert again.items == first.items
-    assert again.fingerprint == first.fingerprint
+    assert (again.items, again.fingerprint) == (first.items, first.fingerprint)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_any_changed_character_or_order_changes_the_fingerprint(data):
+def test_any_changed_character_changes_the_fingerprint(data):
     rows = [dict(row) for row in ROWS]
     row = data.draw(st.sampled_from(rows))
     column = data.draw(st.sampled_from(["id", "prompt", "response"]))
@@ -232,10 +218,10 @@ def test_any_changed_character_or_order_changes_the_fingerprint(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CorpusWarning)
         assert build_corpus(rows).fingerprint != corpus().fingerprint
+
+
+def test_another_order_or_a_character_moved_across_the_seam_changes_the_fingerprint():
     assert build_corpus(ROWS[::-1]).fingerprint != corpus().fingerprint
-
-
-def test_a_character_moved_across_the_seam_changes_the_fingerprint():
     whole = [build_corpus([{"id": 1, "language": "en", "prompt": p, "response": r}])
              for p, r in (("ab", "c"), ("a", "bc"))]  # fmt: skip
     assert whole[0].items[0].text == whole[1].items[0].text
@@ -259,9 +245,7 @@ def test_the_demo_is_a_corpus_of_ten_languages():
 def test_real_corpora_are_parallel_and_without_problems(name, ids, first):
     real = load_corpus(real_data(name))
     assert (real.name, len(real.ids), len(real)) == (name, ids, ids * 10)
-    assert set(real.languages) == TEN
-    assert real.ids[0] == first
-    assert real.is_parallel
+    assert (set(real.languages), real.ids[0], real.is_parallel) == (TEN, first, True)
     assert real.problems == ()
 
 

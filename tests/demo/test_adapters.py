@@ -21,10 +21,6 @@ STEPS = (25, 50, 75)
 FOLDERS = [folder for name in ALIGNMENTS for folder in (name, *(f"{name}/{s}" for s in STEPS))]
 
 
-def test_all_alignments_are_there_with_their_checkpoints():
-    assert set(FOLDERS) <= set(demo_adapters())
-
-
 @pytest.mark.parametrize("name", ALIGNMENTS)
 def test_an_alignment_is_of_this_model_and_this_recipe(name):
     run = Alignment.load(DEMO_ADAPTERS / name)
@@ -38,6 +34,7 @@ def test_an_alignment_is_of_this_model_and_this_recipe(name):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_an_adapter_is_small_and_names_no_folder(folder):
+    assert folder in demo_adapters()
     path = DEMO_ADAPTERS / folder
     weights = load_file(path / "adapter_model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.float16}
@@ -58,10 +55,8 @@ def test_a_checkpoint_is_loaded_by_its_step():
 
 
 def test_export_keeps_every_checkpoint_in_half_precision(model_folder, tmp_path):
-    pairs = tuple(
-        PreferencePair(f"i{n}", "en", f"nine {n}\n", f"twice {n}", "cat", 1.0, 0.0)
-        for n in range(8)
-    )
+    texts = [(f"i{n}", "en", f"nine {n}\n", f"twice {n}") for n in range(8)]
+    pairs = tuple(PreferencePair(*text, "cat", 1.0, 0.0) for text in texts)
     made = PreferencePairs(pairs, "en", "hand", Provenance(model="hand"))
     run = align(
         model_folder("Llama"), made, tmp_path / "run", steps=4, batch=2, micro_batch=2, rank=2,

@@ -17,19 +17,10 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.models.loading import DEMO_FOLDER
 from lensneurons.values.files import load_json
 
-MEGABYTE = 2**20
-
 
 @pytest.fixture(scope="module")
 def demo() -> Any:
     return ln.load_model("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def neurons(demo: Any) -> ln.LanguageNeurons:
-    corpus = ln.load_corpus("demo", split="validation", limit=40)
-    statistics = ln.collect(demo, corpus, progress=False)
-    return ln.identify(statistics, score=SCORE, top_rate=TOP_RATE)
 
 
 @lru_cache
@@ -43,24 +34,13 @@ def hugging_face(attention: str) -> tuple[Any, Any]:
     return model.eval(), AutoTokenizer.from_pretrained(DEMO_FOLDER)
 
 
-def test_it_is_small_and_whole() -> None:
+def test_it_is_small_and_whole_and_made_by_the_committed_recipe(demo) -> None:
     files = {path.name: path.stat().st_size for path in DEMO_FOLDER.iterdir()}
-    assert sum(files.values()) < 15 * MEGABYTE
-    assert {
-        "README.md",
-        "config.json",
-        "model.safetensors",
-        "recipe.json",
-        "tokenizer.json",
-    } <= set(files)
+    assert sum(files.values()) < 15 * 2**20
+    needed = "README.md config.json model.safetensors recipe.json tokenizer.json"
+    assert set(needed.split()) <= set(files)
     assert "checkpoint.safetensors" not in files
-
-
-def test_the_committed_recipe_is_the_one_that_made_it() -> None:
     assert Recipe(**load_json(DEMO_FOLDER / "recipe.json")) == RECIPES["full"]
-
-
-def test_it_is_called_demo(demo: Any) -> None:
     assert demo.cfg.model_name == "demo"
     assert demo.original_model.config.hidden_act == "relu"
     assert (demo.cfg.n_layers, demo.cfg.d_mlp) == (8, 512)
@@ -78,14 +58,13 @@ def test_logits_equal_hugging_face(demo: Any, language: str) -> None:
     torch.testing.assert_close(logits, usual, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_its_tokenizer_gives_back_ten_thousand_texts(language: str) -> None:
+def test_its_tokenizer_gives_back_ten_thousand_texts() -> None:
     _, tokenizer = hugging_face("eager")
-    texts = ["".join(render(problem, language)) for problem in generate("train", 10_000, seed=5)]
-    for start in range(0, len(texts), 1000):
-        part = texts[start : start + 1000]
-        ids = tokenizer(part, add_special_tokens=False)["input_ids"]
-        assert tokenizer.batch_decode(ids) == part
+    problems = generate("train", 1000, seed=5)
+    for language in LANGUAGES:
+        texts = ["".join(render(problem, language)) for problem in problems]
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        assert tokenizer.batch_decode(ids) == texts
 
 
 def test_it_solves_problems_that_it_has_never_seen(demo: Any) -> None:
@@ -97,22 +76,15 @@ def test_it_solves_problems_that_it_has_never_seen(demo: Any) -> None:
     assert found.loc["bn", "both"] < found.loc["en", "both"]
 
 
-def test_its_neurons_are_needed_by_their_own_language(
-    demo: Any, neurons: ln.LanguageNeurons
-) -> None:
+def test_its_neurons_are_needed_by_their_own_language(demo) -> None:
+    corpus = ln.load_corpus("demo", split="validation", limit=40)
+    statistics = ln.collect(demo, corpus, progress=False)
+    neurons = ln.identify(statistics, score=SCORE, top_rate=TOP_RATE)
     some = ["en", "ru", "zh", "th", "sw"]
     corpus = ln.load_corpus("demo", split="test", limit=6, languages=some)
-    matrix = ln.ablation_matrix(
-        demo,
-        corpus,
-        neurons,
-        classes=["specific", "related"],
-        languages=some,
-        controls=6,
-        progress=False,
-    )
-    figures = matrix.summary().set_index(["removed", "figure"])["estimate"]
-    both = figures["specific + related"]
+    options: Any = {"classes": ["specific", "related"], "languages": some}
+    matrix = ln.ablation_matrix(demo, corpus, neurons, **options, controls=6, progress=False)
+    both = matrix.summary().set_index(["removed", "figure"])["estimate"]["specific + related"]
     assert both["mean diagonal"] > 0.2
     assert both["diagonal / off-diagonal"] > 3
     assert both["diagonal / control"] > 3
@@ -130,15 +102,12 @@ def test_the_card_says_what_is_asked_of_a_card() -> None:
     assert all(abs(float(share) / 100 - shares[code]) < 0.001 for code, share, _ in rows)
 
 
-def test_the_demo_writes_its_page(tmp_path: Any) -> None:
+def test_the_demo_writes_its_page_and_refuses_a_single_language(tmp_path) -> None:
+    with pytest.raises(LensNeuronsError, match="language"):
+        run_demo(tmp_path / "demo.html", languages=["en"], items=3, say=print)
     said: list[str] = []
     page = run_demo(tmp_path / "demo.html", languages=["en", "zh", "sw"], items=6, say=said.append)
     text = page.read_text(encoding="utf-8")
     assert "word problems in ten languages" in text
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*https?://", text)
     assert any("neurons by the number of languages" in line for line in said)
-
-
-def test_the_demo_refuses_a_single_language(tmp_path: Any) -> None:
-    with pytest.raises(LensNeuronsError, match="language"):
-        run_demo(tmp_path / "demo.html", languages=["en"], items=3, say=print)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from lensneurons.demo.workshop.model import build_model, run_blocks
 from lensneurons.demo.workshop.model_card import write_card
 from lensneurons.demo.workshop.optimizer import BETAS, EPSILON, Optimizer, orthogonalize
 from lensneurons.demo.workshop.problem_batches import draw_step, encode_problems, make_batches
-from lensneurons.demo.workshop.recipe import RECIPES, SECONDS, Recipe, divide_shares
+from lensneurons.demo.workshop.recipe import RECIPES, SECONDS, divide_shares
 from lensneurons.demo.workshop.tokenizer import BEGIN, END, train_tokenizer
 from lensneurons.demo.workshop.train import CHECKPOINT, LOG, main, train
 from lensneurons.demo.world import LANGUAGES, generate, render
@@ -50,9 +50,6 @@ def weights_bytes(folder: Path) -> bytes:
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-
-
-# --- recipe ---
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -86,47 +83,33 @@ def test_a_recipe_that_makes_no_model_is_refused(change: dict[str, Any], message
         replace(TINY, **change)
 
 
-# --- tokenizer ---
-
-
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_sentence_comes_back_exactly(tokenizer: Any, language: str) -> None:
-    texts = ["".join(render(problem, language)) for problem in generate("test", 300)]
-    ids = tokenizer(texts)["input_ids"]
-    assert tokenizer.batch_decode(ids, skip_special_tokens=True) == texts
+def test_prompt_and_response_have_the_tokens_of_their_text_which_comes_back_exactly(
+    tokenizer, language
+) -> None:
+    pairs = [render(problem, language) for problem in generate("test", 300)]
+    texts = ["".join(pair) for pair in pairs]
+    joint = tokenizer(texts)["input_ids"]
+    assert tokenizer.batch_decode(joint, skip_special_tokens=True) == texts
+    encoded = encode_problems(tokenizer, [(language, *pair) for pair in pairs])
+    assert [list(text.ids) for text in encoded] == [[*ids, tokenizer.eos_token_id] for ids in joint]
 
 
-def test_text_of_no_language_of_the_world_comes_back_too(tokenizer: Any) -> None:
+def test_two_trainings_give_the_same_tokenizer_which_knows_all_text(tokenizer) -> None:
     text = "  Ωμέγα\tשלום\n\n🙂 don't 3.14 é e\u0301"
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
-
-
-def test_two_trainings_give_the_same_tokenizer_with_single_digits(tokenizer: Any) -> None:
     assert tokenizer.tokenize("1234") == ["1", "2", "3", "4"]
     again = train_tokenizer(TINY.vocabulary, TINY.tokenizer_items, TINY.context)
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_prompt_and_response_give_the_tokens_of_their_joint_text(
-    tokenizer: Any, language: str
-) -> None:
-    pairs = [render(problem, language) for problem in generate("test", 100)]
-    texts = encode_problems(tokenizer, [(language, *pair) for pair in pairs])
-    joint = tokenizer(["".join(pair) for pair in pairs])["input_ids"]
-    assert [list(text.ids) for text in texts] == [[*ids, tokenizer.eos_token_id] for ids in joint]
-
-
-# --- batches ---
-
-
-def test_a_step_is_drawn_from_its_number_and_seed_alone(tokenizer: Any) -> None:
+def test_a_step_is_drawn_from_its_number_and_seed_alone(tokenizer) -> None:
     assert draw_step(TINY, tokenizer, 5) == draw_step(TINY, tokenizer, 5)
     assert draw_step(TINY, tokenizer, 5) != draw_step(TINY, tokenizer, 6)
     assert draw_step(TINY, tokenizer, 5) != draw_step(replace(TINY, seed=1), tokenizer, 5)
 
 
-def test_drills_begin_late_and_weigh_only_results(tokenizer: Any) -> None:
+def test_drills_begin_late_and_weigh_only_results(tokenizer) -> None:
     recipe = replace(TINY, drills_from=3, drill_texts=2, drill_equations=5)
     before, after = draw_step(recipe, tokenizer, 2), draw_step(recipe, tokenizer, 3)
     assert before == draw_step(TINY, tokenizer, 2)
@@ -144,10 +127,10 @@ def test_drills_begin_late_and_weigh_only_results(tokenizer: Any) -> None:
         assert tokenizer.decode(weighed) == results
 
 
-def test_batches_hold_every_text_once_with_its_weights(tokenizer: Any) -> None:
+def test_batches_hold_every_text_once_with_its_weights(tokenizer) -> None:
     recipe = replace(TINY, items=40, micro_tokens=500)
     texts = draw_step(recipe, tokenizer, 0)
-    batches = list(make_batches(texts, recipe, tokenizer.pad_token_id))
+    batches = list(make_batches(texts, recipe, tokenizer))
     assert sum(len(batch.ids) for batch in batches) == 40
     assert all(batch.ids.size <= 500 for batch in batches)
     assert sum(int((batch.charge > 0).sum()) for batch in batches) == sum(len(t.ids) for t in texts)
@@ -156,12 +139,7 @@ def test_batches_hold_every_text_once_with_its_weights(tokenizer: Any) -> None:
     assert all((batch.ids[:, 0] == tokenizer.bos_token_id).all() for batch in batches)
 
 
-# --- model and optimizer ---
-
-
-def test_the_training_pass_gives_the_logits_and_mean_gates_and_leaves_no_hook(
-    tokenizer: Any,
-) -> None:
+def test_the_training_pass_gives_the_logits_and_mean_gates_and_leaves_no_hook(tokenizer) -> None:
     model = build_model(TINY, tokenizer)
     ids = torch.randint(3, TINY.vocabulary, (3, 25), generator=torch.Generator().manual_seed(0))
     gates: list[torch.Tensor] = []
@@ -183,24 +161,20 @@ def test_the_training_pass_gives_the_logits_and_mean_gates_and_leaves_no_hook(
 @pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8)])
 def test_orthogonalize_makes_singular_values_about_one(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonalize(matrices))
-    assert matrices.shape == orthogonalize(matrices).shape
-    assert values.min() > 0.3
-    assert values.max() < 1.4
+    turned = orthogonalize(matrices)
+    assert matrices.shape == turned.shape
+    assert 0.3 < torch.linalg.svdvals(turned).min() < torch.linalg.svdvals(turned).max() < 1.4
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came in 2.9")
-def test_a_step_is_that_of_torchs_muon_and_adamw(tokenizer: Any) -> None:
+def test_a_step_is_that_of_torchs_muon_and_adamw(tokenizer) -> None:
     """Muon up to the bfloat16 that PyTorch computes it in, AdamW up to rounding."""
     ours, theirs = (dict(build_model(TINY, tokenizer).named_parameters()) for _ in range(2))
     optimizer = Optimizer(ours, 0.1)
     muon = {name for name in ours if f"momentum.{name}" in optimizer.state}
     assert muon == {name for name, w in ours.items() if w.ndim == 2 and "layers" in name}
-    groups = [
-        {"params": [theirs[name]], "weight_decay": 0.1 if weight.ndim == 2 else 0.0}
-        for name, weight in ours.items()
-        if name not in muon
-    ]
+    rest = [theirs[name] for name in ours.keys() - muon]
+    groups = [{"params": [w], "weight_decay": 0.1 if w.ndim == 2 else 0.0} for w in rest]
     others = (
         torch.optim.Muon([theirs[name] for name in muon], 0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(groups, 0.01, betas=BETAS, eps=EPSILON),
@@ -219,49 +193,31 @@ def test_a_step_is_that_of_torchs_muon_and_adamw(tokenizer: Any) -> None:
             assert off < (0.05 if name in muon else 1e-4) * moved, name
 
 
-# --- training ---
-
-
-def test_a_stopped_training_goes_on_to_the_same_bits(trained: Path, tmp_path: Path) -> None:
+def test_a_stopped_training_goes_on_to_the_same_bits(trained, tmp_path) -> None:
     for stop in (1, 2):
         train(TINY, tmp_path, progress=False, stop_after=stop)
     train(TINY, tmp_path, progress=False)
     assert weights_bytes(tmp_path) == weights_bytes(trained)
-    one, other = (
-        load_arrays(folder / CHECKPOINT, "demo training")[0] for folder in (tmp_path, trained)
-    )
+    folders = tmp_path, trained
+    one, other = (load_arrays(folder / CHECKPOINT, "demo training")[0] for folder in folders)
     assert one.keys() == other.keys()
     assert all((one[name] == other[name]).all() for name in one)
 
 
-def test_work_lost_after_a_checkpoint_is_done_again(trained: Path, tmp_path: Path) -> None:
+def test_work_lost_after_a_checkpoint_is_done_and_logged_again(trained, tmp_path) -> None:
     train(TINY, tmp_path, progress=False, stop_after=1)
     checkpoint = (tmp_path / CHECKPOINT).read_bytes()
     train(TINY, tmp_path, progress=False, stop_after=2)
     (tmp_path / CHECKPOINT).write_bytes(checkpoint)  # as if killed before step 2 was saved
     train(TINY, tmp_path, progress=False)
     assert weights_bytes(tmp_path) == weights_bytes(trained)
-    assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3]
+    for lines in (read_log(tmp_path), read_log(trained)):
+        assert [line["step"] for line in lines] == [1, 2, 3]
+        assert lines[0]["tokens"] < lines[1]["tokens"]
+        assert tuple(lines[0]["validation"]) == LANGUAGES
 
 
-def test_the_log_has_the_validation_of_every_language(trained: Path) -> None:
-    lines = read_log(trained)
-    assert [line["step"] for line in lines] == [1, 2, 3]
-    assert lines[0]["tokens"] < lines[1]["tokens"]
-    assert tuple(lines[0]["validation"]) == LANGUAGES
-
-
-def test_another_seed_gives_other_weights(trained: Path, tmp_path: Path) -> None:
-    train(replace(TINY, seed=1), tmp_path, progress=False)
-    assert weights_bytes(tmp_path) != weights_bytes(trained)
-
-
-def test_a_folder_of_another_recipe_is_refused(trained: Path) -> None:
-    with pytest.raises(StorageError, match="seed, d_mlp differ|d_mlp, seed differ"):
-        train(replace(TINY, seed=1, d_mlp=64), trained, progress=False)
-
-
-def test_more_steps_go_on_only_where_the_rate_has_not_fallen(trained: Path, tmp_path: Path) -> None:
+def test_more_steps_go_on_only_where_the_rate_has_not_fallen(trained, tmp_path) -> None:
     short = replace(TINY, steps=10)
     train(short, tmp_path, progress=False, stop_after=1)
     train(replace(short, steps=20), tmp_path, progress=False, stop_after=2)
@@ -269,7 +225,7 @@ def test_more_steps_go_on_only_where_the_rate_has_not_fallen(trained: Path, tmp_
         train(replace(TINY, steps=5), trained, progress=False)
 
 
-def test_a_trained_folder_loads_as_hugging_face_and_as_transformer_lens(trained: Path) -> None:
+def test_a_trained_folder_loads_as_hugging_face_and_as_transformer_lens(trained) -> None:
     plain = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(trained)
     bridge = load_model(trained, device="cpu")
@@ -279,30 +235,19 @@ def test_a_trained_folder_loads_as_hugging_face_and_as_transformer_lens(trained:
     with torch.no_grad():
         torch.testing.assert_close(bridge(ids), plain(ids).logits, rtol=1e-4, atol=1e-6)
     assert plain.config.hidden_act == "relu"
-
-
-def test_the_corpus_of_the_world_is_encoded_by_it(trained: Path) -> None:
-    corpus = load_corpus("demo", split="test", limit=3)
-    encoded = encode(corpus, AutoTokenizer.from_pretrained(trained), max_length=256)
+    encoded = encode(load_corpus("demo", split="test", limit=3), tokenizer, max_length=256)
     assert encoded.languages == LANGUAGES
     assert all(row.straddling == 0 for row in encoded.report.languages)
 
 
-# --- command ---
-
-
-def test_the_command_refuses_a_folder_of_another_recipe(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_of_another_recipe_is_refused_and_so_by_the_command(trained, capsys) -> None:
+    with pytest.raises(StorageError, match="seed, d_mlp differ|d_mlp, seed differ"):
+        train(replace(TINY, seed=1, d_mlp=64), trained, progress=False)
     assert main(["--preset", "seconds", "--out", str(trained), "--quiet", "--threads", "1"]) == 2
     assert "another recipe" in capsys.readouterr().err
 
 
-def test_a_recipe_survives_json() -> None:
-    assert Recipe(**json.loads(json.dumps(asdict(TINY)))) == TINY
-
-
-def test_the_card_tells_both_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_tells_both_seeds(tmp_path, monkeypatch) -> None:
     """Every figure of the second training stands beside that of the first, and is its own."""
     few = {"languages": ["en"], "batch_tokens": 50_000}
     monkeypatch.setattr(model_card, "ablation_matrix", partial(model_card.ablation_matrix, **few))
@@ -313,6 +258,7 @@ def test_the_card_tells_both_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     recipe = replace(TINY, n_layers=5)
     folder = train(recipe, tmp_path / "first", progress=False)
     second = train(replace(recipe, seed=1), tmp_path / "second", progress=False)
+    assert weights_bytes(folder) != weights_bytes(second)
     sizes = {"problems": 2, "matrix_items": 2}
     card = write_card(folder, again=second, **sizes).read_text(encoding="utf-8")
     alone = write_card(second, **sizes).read_text(encoding="utf-8")
@@ -325,9 +271,8 @@ def test_the_card_tells_both_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert histogram is not None
     assert told["neurons with N = 0 ... 10"][1] == histogram[1]
     assert told["neurons with N = 0 ... 10"][0] in card.split("## Again")[0]
-    [[figure, ends]] = re.findall(
-        r"\| specific \+ related \| mean diagonal \| (\S+) \| (.*) \|", alone
-    )
+    row = r"\| specific \+ related \| mean diagonal \| (\S+) \| (.*) \|"
+    [[figure, ends]] = re.findall(row, alone)
     assert told["specific + related: mean diagonal"][1] == f"{figure} ({ends})"
     assert sum("right answer and right language" in name for name in told) == len(LANGUAGES)
     for other in (folder, train(replace(TINY, seed=1), tmp_path / "other", progress=False)):

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from inspect import unwrap
 from math import exp, log
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from edited import draw_set, losses_by_hand, zero_rows
+from edited import draw_set, losses_by_hand, plain_model, zero_rows
 from oracle import encode_by_hand
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from lensneurons.corpora.corpus import build_corpus
-from lensneurons.errors import (
-    CorpusError,
-    LensNeuronsError,
-    ModelError,
-    ProvenanceError,
-    StorageError,
-)
+from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, ProvenanceError
 from lensneurons.evaluation.likelihood import CorpusNLL, fitting, nll, text_scorer, token_nll
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.loading import load_model
-from lensneurons.tokens.batches import make_batch
-from lensneurons.tokens.encoding import encode, tokenizer_hash
+from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.tokens.prepared import prepare
 from lensneurons.values.provenance import Provenance
 
@@ -36,29 +28,29 @@ CORPUS = tiny.tiny_corpus()
 @pytest.fixture(scope="module")
 def plain(model_folder):
     """``plain("Llama")``: a new Hugging Face model."""
-    return lambda name: AutoModelForCausalLM.from_pretrained(model_folder(name)).eval()
+    return lambda architecture: plain_model(model_folder(architecture))
 
 
 @pytest.fixture(scope="module")
 def by_hand(plain, tokenizer_of):
     """``by_hand("Llama", "response")``: NLL and counted tokens of each text of the corpus.
 
-    A token without one before it does not count. Another `model` may stand in.
+    A token without one before it does not count. Another model or tokenizer may stand in.
     """
 
     @lru_cache
-    def losses(architecture, model):
-        model, tokenizer = model or plain(architecture), tokenizer_of(architecture)
+    def losses(architecture, model, tokenizer):
+        model = model or plain(architecture)
         ids = [tokenizer(item.text)["input_ids"] for item in CORPUS]
         return [losses_by_hand(model, text).double().numpy() for text in ids]
 
-    def sums(architecture, scope, model=None):
-        places = [encode_by_hand(tokenizer_of(architecture), item, scope)[1] for item in CORPUS]
+    def sums(architecture, scope="response", model=None, tokenizer=None):
+        tokenizer = tokenizer or tokenizer_of(architecture)
+        places = [encode_by_hand(tokenizer, item, scope)[1] for item in CORPUS]
         places = [np.array([place for place in text if place > 0]) for text in places]
-        pairs = zip(losses(architecture, model), places, strict=True)
-        return np.array([loss[at - 1].sum() for loss, at in pairs]), np.array(
-            list(map(len, places))
-        )
+        pairs = zip(losses(architecture, model, tokenizer), places, strict=True)
+        counted = np.array([len(at) for at in places])
+        return np.array([loss[at - 1].sum() for loss, at in pairs]), counted
 
     return sums
 
@@ -131,7 +123,7 @@ def test_nll_under_an_ablation_is_that_without_rows_of_w_out(architecture, bridg
     assert (untouched.provenance.interventions, ours.provenance.interventions) == ("none", "hooks")
 
 
-def test_a_tokenizer_may_be_given(bridge, plain, tokenizer_of, monkeypatch):
+def test_a_tokenizer_may_be_given(bridge, by_hand, tokenizer_of, monkeypatch):
     """The model's own, and one that puts a BOS in front of each text."""
     model, ours = bridge("Qwen2"), nll(bridge("Qwen2"), CORPUS)
     other = tiny.byte_tokenizer(bos=True)
@@ -140,10 +132,8 @@ def test_a_tokenizer_may_be_given(bridge, plain, tokenizer_of, monkeypatch):
         nll(model, CORPUS)
     assert np.array_equal(nll(model, CORPUS, tokenizer=tokenizer_of("Qwen2")).nll, ours.nll)
     found = nll(model, CORPUS, tokenizer=other)
-    texts = [encode_by_hand(other, item, "response") for item in CORPUS]
-    losses = [losses_by_hand(plain("Qwen2"), ids).double().numpy() for ids, _ in texts]
-    sums = [loss[np.array(at) - 1].sum() for loss, (_, at) in zip(losses, texts, strict=True)]
-    assert found.tokens.tolist() == [len(at) for _, at in texts]
+    sums, tokens = by_hand("Qwen2", tokenizer=other)
+    assert found.tokens.tolist() == tokens.tolist()
     np.testing.assert_allclose(found.nll, sums, rtol=1e-5)
     assert np.abs(found.mean - ours.mean).min() > 1e-3
     assert found.provenance.tokenizer == tokenizer_hash(other) != ours.provenance.tokenizer
@@ -177,8 +167,9 @@ def test_half_precision_is_added_up_in_single(model_folder, before):
     assert np.abs(nll(half, CORPUS).mean - before.mean).max() < 0.2
 
 
-def test_the_same_call_gives_the_same_bits(llama, before):
-    again = nll(llama, CORPUS)
+def test_the_same_call_gives_the_same_bits(llama, before, capsys):
+    again = nll(llama, CORPUS, progress=True)
+    assert "nll: 100%" in capsys.readouterr().err
     assert np.array_equal(again.nll, before.nll)
     assert again.provenance == before.provenance
     assert again.interval(seed=3).low.tolist() == before.interval(seed=3).low.tolist()
@@ -212,6 +203,8 @@ def test_a_mean_weighs_tokens_not_texts():
     assert PLAIN.mean.tolist() == [12 / 10, 17 / 11]
     assert PLAIN.perplexity.tolist() == pytest.approx([exp(1.2), exp(17 / 11)])
     assert PLAIN.interval().estimate.tolist() == PLAIN.mean.tolist()
+    row = {"item": "b", "language": "zh", "nll": 12.0, "tokens": 4}
+    assert PLAIN.to_pandas().iloc[3].to_dict() == row
     assert "en 1.200, zh 1.545" in repr(PLAIN)
     assert "<td>3.320</td>" in PLAIN._repr_html_()
 
@@ -231,8 +224,7 @@ def test_the_papers_figure():
     by_hand = [log(1 + exp(1.6) - exp(1.2)), log(1 + exp(19.5 / 11) - exp(17 / 11))]
     assert ours.tolist() == pytest.approx(by_hand, rel=1e-12)
     assert ours.tolist() == pytest.approx([0.968, 0.787], abs=5e-4)
-    fallen = PLAIN.log_perplexity_difference(HARDER)
-    assert np.isnan(fallen).all()
+    assert np.isnan(PLAIN.log_perplexity_difference(HARDER)).all()
     assert PLAIN.log_perplexity_difference(PLAIN).tolist() == [0, 0]
 
 
@@ -272,29 +264,11 @@ def test_other_texts_are_refused(other, message):
             compare(foreign)
 
 
-@pytest.mark.parametrize(
-    "entry", ["model", "weights", "config", "dtype", "attention", "activation"]
-)
-def test_another_model_may_be_compared(entry):
-    other = build([1.0, 2.0, 6.0, 12.0, 3.0, 5.0], provenance=Provenance(**{entry: "another"}))
+def test_another_model_may_be_compared():
+    entries = ("model", "weights", "config", "dtype", "attention", "activation")
+    provenance = Provenance(**dict.fromkeys(entries, "another"))
+    other = build([1.0, 2.0, 6.0, 12.0, 3.0, 5.0], provenance=provenance)
     assert not PLAIN.difference(other).estimate.any()
-
-
-# Files and tables
-
-
-def test_it_is_saved_and_read_again(before, tmp_path):
-    path = before.save(tmp_path / "nll.safetensors")
-    again = CorpusNLL.load(path)
-    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
-    assert not again.difference(before).estimate.any()
-    with pytest.raises(StorageError, match="negative log-likelihoods"):
-        CorpusNLL.load(draw_set().save(tmp_path / "set.safetensors"))
-
-
-def test_it_is_a_table():
-    row = {"item": "b", "language": "zh", "nll": 12.0, "tokens": 4}
-    assert PLAIN.to_pandas().iloc[3].to_dict() == row
 
 
 # Refused before any forward pass
@@ -310,21 +284,9 @@ def no_forward(model_folder, monkeypatch):
     return model
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_tokens": 0}, "batch_tokens=0 holds nothing; give 1 or more"),
-        ({"padding_side": "top"}, "padding_side='top' is not known"),
-        ({"scope": "answer"}, "scope='answer' is not known"),
-    ],
-)
-def test_options_are_checked_at_the_door(options, message, no_forward, monkeypatch):
-    monkeypatch.setattr("lensneurons.evaluation.likelihood.prepare", unwrap(prepare))
-    monkeypatch.setattr("lensneurons.tokens.prepared.encode", unwrap(encode))
-    monkeypatch.setattr("lensneurons.evaluation.likelihood.text_scorer", unwrap(text_scorer))
-    monkeypatch.setattr("lensneurons.evaluation.likelihood.make_batch", unwrap(make_batch))
-    with pytest.raises(LensNeuronsError, match=message):
-        unwrap(nll)(no_forward, CORPUS, **options)
+def test_batches_that_hold_nothing_are_refused(no_forward):
+    with pytest.raises(LensNeuronsError, match="batch_tokens=0 holds nothing; give 1 or more"):
+        nll(no_forward, CORPUS, batch_tokens=0)
     with pytest.raises(AssertionError, match="a forward pass ran"):
         nll(no_forward, CORPUS)
 
@@ -346,17 +308,12 @@ def test_texts_that_cannot_be_scored_are_refused(prompt, response, scope, messag
         nll(no_forward, build_corpus(rows), scope=scope)
 
 
-def test_a_hugging_face_model_is_refused(plain):
+def test_a_hugging_face_model_is_refused():
     with pytest.raises(ModelError, match="is not a TransformerLens model"):
-        nll(plain("Llama"), CORPUS)
+        nll(tiny.random_model("Llama"), CORPUS)
 
 
 def test_large_vocabularies_get_small_batches(llama, monkeypatch):
     assert fitting(llama, 4096) == 4096
     monkeypatch.setattr("lensneurons.evaluation.likelihood.LOGITS", 35_000)
     assert fitting(llama, 4096) == 100
-
-
-def test_progress_counts_batches(llama, capsys):
-    nll(llama, CORPUS, progress=True)
-    assert "nll: 100%" in capsys.readouterr().err

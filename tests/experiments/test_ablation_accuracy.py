@@ -7,10 +7,13 @@ answer and as a text in a language, is written down beside it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import planted
 import pytest
+import tiny
 import torch
 
 from lensneurons.corpora.corpus import build_corpus
@@ -21,7 +24,6 @@ from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix, ab
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
-from lensneurons.neurons.language_neurons import LanguageNeurons
 
 # item, language, right number, layer and index of its neuron, sentences with and without it, and
 # whether each is right and in the right language
@@ -67,23 +69,14 @@ D_MODEL = WORDS + len(ANSWERS)
 def save_model(folder: Path) -> Path:
     """A Llama without attention. The neuron of a problem writes into a dimension of its own that
     the first sentence reads; the second reads the problem itself, with half the strength."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=WORDS, hidden_size=D_MODEL, intermediate_size=WIDTH, num_hidden_layers=LAYERS,
-        num_attention_heads=2, max_position_embeddings=32, hidden_act="relu",
-        tie_word_embeddings=False, pad_token_id=1, bos_token_id=None, eos_token_id=2,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
+    sizes = {"d_model": D_MODEL, "d_mlp": WIDTH, "n_layers": LAYERS}
+    model = planted.silent_llama(WORDS, **sizes, positions=32, eos=2)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.eye(WORDS, D_MODEL))
-        model.lm_head.weight.zero_()
         model.lm_head.weight[2, SENTENCES:WORDS] = 1  # a sentence ends the text
         for block in model.model.layers:
-            block.self_attn.o_proj.weight.zero_()
-            block.mlp.up_proj.weight.zero_()[:, :WORDS] = 1
-            block.mlp.gate_proj.weight.zero_()[:, :WORDS] = -1
-            block.mlp.down_proj.weight.zero_()
+            block.mlp.up_proj.weight[:, :WORDS] = 1
+            block.mlp.gate_proj.weight[:, :WORDS] = -1
         for number, (_, _, _, (layer, neuron), *_) in enumerate(ANSWERS):
             mlp = model.model.layers[layer].mlp
             mlp.gate_proj.weight[neuron, PROMPTS + number] = 1
@@ -91,20 +84,9 @@ def save_model(folder: Path) -> Path:
             model.lm_head.weight[SENTENCES + 2 * number, WORDS + number] = 1
             model.lm_head.weight[SENTENCES + 2 * number + 1, PROMPTS + number] = 0.5
     model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    tokenizer = planted.tokenizer(VOCABULARY, "\n", eos_token="</s>")
+    tokenizer.save_pretrained(folder)
     return folder
-
-
-def tokenizer():
-    """Lines are tokens."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    ids = {line: i for i, line in enumerate(VOCABULARY)}
-    backend = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
-    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "eos_token": "</s>"}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
 ROWS = [
@@ -130,18 +112,10 @@ def neurons():
     probability = random.uniform(0, 0.2, (LAYERS, WIDTH, len(LANGUAGES)))
     for place, owners in OWNERS.items():
         probability[place][[LANGUAGES.index(k) for k in owners]] += 0.7
-    return LanguageNeurons(
-        languages=LANGUAGES,
-        probability=probability,
-        score=random.random((LAYERS, WIDTH)),
-        selected=np.ones((LAYERS, WIDTH), bool),
-        tau=0.5,
-        tau_origin="given",
-        lambda_=0.1,
-        lambda_origin="given",
-        score_name="paper",
-        top_rate=0.5,
-    )
+    every = np.ones((LAYERS, WIDTH), bool)
+    score = random.random((LAYERS, WIDTH))
+    drawn = tiny.drawn_neurons(languages=LANGUAGES)  # of other sizes
+    return replace(drawn, probability=probability, score=score, selected=every)
 
 
 OPTIONS = {"metric": "accuracy", "max_new_tokens": 4, "progress": False}
@@ -149,11 +123,9 @@ OPTIONS = {"metric": "accuracy", "max_new_tokens": 4, "progress": False}
 
 def worth(removed) -> np.ndarray:
     """1 for every answer that is right and in the right language, without some neurons."""
-    mask = removed if removed is None else removed.mask()
-    return np.array([
-        float(without if mask is not None and mask[place] else alive)
-        for _, _, _, place, _, alive, _, without in ANSWERS
-    ])  # fmt: skip
+    gone = set() if removed is None else set(zip(*removed.mask().nonzero(), strict=True))
+    worths = ((one[7] if one[3] in gone else one[5]) for one in ANSWERS)
+    return np.array([*worths], float)
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 20, 10_000])
@@ -201,9 +173,9 @@ def test_a_tokenizer_may_be_given(model, corpus, neurons, monkeypatch):
 
 
 def test_it_can_be_resumed_and_tells_its_metric(model, corpus, neurons, tmp_path):
-    options = {**OPTIONS, "controls": 2, "run_dir": tmp_path / "run"}
+    options = {**OPTIONS, "controls": 2, "run_dir": tmp_path}
     matrix = ablation_matrix(model, corpus, neurons, **options)
-    assert AblationMatrix.load(tmp_path / "run").metric == "accuracy"
+    assert AblationMatrix.load(tmp_path).metric == "accuracy"
     assert "change of accuracy" in repr(matrix)
     for change, message in (
         ({"metric": "nll"}, "metric: 'accuracy', now 'nll'"),
@@ -215,12 +187,9 @@ def test_it_can_be_resumed_and_tells_its_metric(model, corpus, neurons, tmp_path
         matrix.log_perplexity_difference()
 
 
-def test_a_hooked_transformer_is_refused(model, corpus, neurons, monkeypatch):
+def test_what_cannot_answer_is_refused(model, corpus, neurons, monkeypatch):
+    with pytest.raises(LensNeuronsError, match="beyond the model's context of 32"):
+        ablation_matrix(model, corpus, neurons, **{**OPTIONS, "max_new_tokens": 31})
     monkeypatch.setattr(answering, "model_family", lambda model: "hooked")
     with pytest.raises(ModelError, match="answers under several conditions need a Transformer"):
         ablation_matrix(model, corpus, neurons, **OPTIONS)
-
-
-def test_texts_beyond_the_context_are_refused(model, corpus, neurons):
-    with pytest.raises(LensNeuronsError, match="beyond the model's context of 32"):
-        ablation_matrix(model, corpus, neurons, **{**OPTIONS, "max_new_tokens": 31})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,21 +36,18 @@ SAID = {"en": ["cat", "mat", "nine", "Dinner"], "zh": ["朋友", "九", "苹果"
 def hand_pairs():
     """Four pairs of unequal texts; the last has two outcomes."""
     pairs = []
-    for a in range(4):
-        b = (a + 1) % 4
-        continuations = {
-            "both": SAID["en"][a],
-            "concept": SAID["zh"][a],
-            "language": SAID["en"][b],
-            "neither": SAID["zh"][b],
-        }
+    for a, b, language in ((0, 1, "zh"), (1, 2, "zh"), (2, 3, "th"), (3, 0, "th")):
+        said = (SAID[k][item] for item in (a, b) for k in ("en", "zh"))
+        continuations = dict(zip(OUTCOMES, said, strict=True))
         if a == 3:
             del continuations["both"], continuations["language"]
-        language = "zh" if a < 2 else "th"
-        unit = f"{min(a, b)}|{max(a, b)}"
         texts = TEXTS["en"][a], SAID["en"][a], TEXTS["zh"][b]
-        pairs.append(PatchPair(*texts, continuations, language, unit))
+        pairs.append(PatchPair(*texts, continuations, language, f"{min(a, b)}|{max(a, b)}"))
     return pairs
+
+
+# Continuations that begin with the same token.
+ALIKE = PatchPair("a", "b", "c", {"both": "nine", "neither": "nineQ"}, "en", "0|1")
 
 
 @pytest.fixture(scope="module")
@@ -68,50 +66,46 @@ def log_softmax(logits):
 def test_next_tokens_equal_plain_hugging_face(result, model_folder):
     """Pair by pair, unpadded, with the stream overwritten by a PyTorch hook."""
     reference = AutoModelForCausalLM.from_pretrained(model_folder("Llama")).eval()
-    for number, pair in enumerate(encoded_pairs()):
+
+    def run(ids):
         with torch.no_grad():
-            source = reference(torch.tensor([pair.source]), output_hidden_states=True)
-            plain = log_softmax(reference(torch.tensor([pair.target])).logits[0, -1])
+            return reference(torch.tensor([ids]), output_hidden_states=True)
+
+    for number, pair in enumerate(encoded_pairs()):
+        source, said = run(pair.source), [run(pair.target).logits[0, -1]]
         # The last of `hidden_states` is behind the final norm, so the last layer is read apart.
         for layer in range(tiny.LAYERS - 1):
-            stream = source.hidden_states[layer + 1][0, -1]
 
-            def hook(module, inputs, output, stream=stream):
+            def hook(module, inputs, output, stream=source.hidden_states[layer + 1][0, -1]):
                 output = output.clone()
                 output[0, -1] = stream
                 return output
 
             handle = reference.model.layers[layer].register_forward_hook(hook)
-            with torch.no_grad():
-                said = log_softmax(reference(torch.tensor([pair.target])).logits[0, -1])
+            said.append(run(pair.target).logits[0, -1])
             handle.remove()
-            for outcome, ids in pair.continuations.items():
-                place = result.outcomes.index(outcome)
-                assert result.log_probability[layer, number, place] == pytest.approx(
-                    said[ids[0]], abs=1e-4
-                )
-                assert result.unpatched[number, place] == pytest.approx(plain[ids[0]], abs=1e-4)
-        last = log_softmax(source.logits[0, -1])
+        expected = log_softmax(torch.stack([*said, source.logits[0, -1]]))
         for outcome, ids in pair.continuations.items():
-            found = result.log_probability[-1, number, result.outcomes.index(outcome)]
-            assert found == pytest.approx(last[ids[0]], abs=1e-4)
+            place = number, result.outcomes.index(outcome)
+            found = [result.unpatched[place], *result.log_probability[:, *place]]
+            assert found == pytest.approx(expected[:, ids[0]], abs=1e-4)
 
 
 def test_all_tokens_are_asked_one_after_the_other(bridge):
     model = bridge("Llama")
     result = carry_over(model, hand_pairs(), asked="all", batch_tokens=50, progress=False)
-    longest = 0
+    lengths = []
     for number, pair in enumerate(encoded_pairs()):
+        source, end = torch.tensor([pair.source]), len(pair.target) - 1
         for outcome, ids in pair.continuations.items():
-            longest, end = max(longest, len(ids)), len(pair.target) - 1
+            lengths.append(len(ids))
             text = torch.tensor([pair.target + ids])
-            source = torch.tensor([pair.source])
             with torch.no_grad(), patch(model, source, layer=1, positions=end, source_positions=-1):
                 said = log_softmax(model(text, return_type="logits")[0])
             expected = sum(said[end + i, token] for i, token in enumerate(ids))
             found = result.log_probability[1, number, result.outcomes.index(outcome)]
             assert found == pytest.approx(expected, abs=1e-4)
-    assert longest > 2
+    assert max(lengths) > 2
 
 
 def test_texts_of_one_length_equal_transformer_lens(bridge):
@@ -140,8 +134,8 @@ def test_texts_of_one_length_equal_transformer_lens(bridge):
     )  # fmt: skip
     ours = carry_over(model, pairs, progress=False).to_patching_result()
     assert type(ours) is type(theirs)
-    assert ours.metric_names == theirs.metric_names
-    assert ours.axis_names == theirs.axis_names
+    for names in ("metric_names", "axis_names"):
+        assert getattr(ours, names) == getattr(theirs, names)
     assert ours.index_df["layer"].tolist() == theirs.index_df["layer"].tolist()
     assert ours.values.shape == theirs.values.shape == (2, tiny.LAYERS, 3)
     assert (ours.values - theirs.values).abs().max() < 1e-4
@@ -177,8 +171,8 @@ def test_intervals_draw_pairs_of_items_with_all_their_languages(result):
     values = np.concatenate([shares, last[:, None]], 1)
     expected = item_bootstrap(result.items, result.language, values, np.ones(4), seed=3)
     found = result.interval("both", "concept", seed=3)
-    assert np.allclose(found.estimate, expected.estimate)
-    assert np.allclose(found.low, expected.low)
+    for end in ("estimate", "low", "high"):
+        assert np.allclose(getattr(found, end), getattr(expected, end))
     assert found.estimate.shape == (tiny.LAYERS, 2)
     assert (found.low <= found.estimate).all()
 
@@ -204,13 +198,11 @@ def test_the_source_ends_and_the_target_parts_where_tokens_do():
 
     assert tokenizer.tokenize("a tw")[-1] == "tw"
     pair = PatchPair("a t", "w", "on t", {"both": "w", "neither": "Q"}, "en", "0|1")
-    alike = PatchPair("a", "b", "c", {"both": "nine", "neither": "nineQ"}, "en", "0|1")
-    first, second = encode_pairs([pair, alike], tokenizer)
+    first, second = encode_pairs([pair, ALIKE], tokenizer)
     assert second is None
     assert shown(first.source) == ["<s>", *tokenizer.tokenize("a tw")[:-1]]
-    whole = tokenizer.encode("on tw"), tokenizer.encode("on tQ")
-    assert first.target + first.continuations["both"] == whole[0]
-    assert first.target + first.continuations["neither"] == whole[1]
+    for outcome, whole in (("both", "on tw"), ("neither", "on tQ")):
+        assert first.target + first.continuations[outcome] == tokenizer.encode(whole)
     assert shown(first.continuations["both"]) == ["tw"]
 
 
@@ -237,32 +229,29 @@ def test_pairs_of_the_demo_stop_where_they_should(cut, ends, demo):
         assert target.id in pair.item.split("|")
         seen.setdefault(pair.item, []).append(pair)
     assert all(len(own) == 4 for own in seen.values())
-    across = [pair for pair in pairs if pair.language == "de"]
-    outcomes = {tuple(pair.continuations) for pair in across}
-    assert outcomes == {OUTCOMES if cut in ("thing", "word") else ("concept", "neither")}
-    within = {tuple(pair.continuations) for pair in pairs if pair.language == "en"}
-    assert within == {("concept", "neither")}
+    across = OUTCOMES if cut in ("thing", "word") else ("concept", "neither")
+    outcomes = {(pair.language, *pair.continuations) for pair in pairs}
+    assert outcomes == {("de", *across), ("en", "concept", "neither")}
 
 
 def test_answers_in_the_target_language_come_from_the_parallel_item(demo):
     for pair in answer_pairs(demo, source="en", languages=["zh"], cut="word"):
-        numbers = [item for item in demo.select(["zh"]) if item.prompt in pair.target]
-        a = next(i for i in demo if i.language == "en" and pair.source.startswith(i.prompt))
-        b = numbers[0]
-        same = next(i for i in demo if i.language == "zh" and i.id == a.id)
+        a = next(i for i in demo.select(["en"]) if pair.source.startswith(i.prompt))
+        b = next(i for i in demo.select(["zh"]) if i.prompt in pair.target)
+        (same,) = demo.select(["zh"], [a.id])
         assert pair.continuations["concept"] in same.response
         assert pair.continuations["neither"] in b.response
 
 
 def test_pairs_that_cannot_be_made_are_refused(demo):
-    with pytest.raises(CorpusError, match=r"cut='thing' finds nothing in .* 'sw'"):
-        answer_pairs(demo, cut="thing")
-    with pytest.raises(CorpusError, match="finds something in 3 items in all of"):
-        answer_pairs(demo.head(3), languages=["de"])
-    with pytest.raises(CorpusError, match="no language 'tr'"):
-        answer_pairs(demo, languages=["tr"])
-    with pytest.raises(LensNeuronsError, match=r"cut='wrod' is not known.*'word'"):
-        inspect.unwrap(answer_pairs)(demo, cut="wrod")
+    for corpus, options, error, message in (
+        (demo, {"cut": "thing"}, CorpusError, r"cut='thing' finds nothing in .* 'sw'"),
+        (demo.head(3), {"languages": ["de"]}, CorpusError, "finds something in 3 items in all of"),
+        (demo, {"languages": ["tr"]}, CorpusError, "no language 'tr'"),
+        (demo, {"cut": "wrod"}, LensNeuronsError, r"cut='wrod' is not known.*'word'"),
+    ):
+        with pytest.raises(error, match=message):
+            inspect.unwrap(answer_pairs)(corpus, **options)
     rows = [
         {"id": str(i), "language": k, "prompt": "?", "response": f"It is {i + n}.5, so {n}{i}.\n"}
         for i in range(4)
@@ -276,24 +265,20 @@ def test_pairs_that_cannot_be_made_are_refused(demo):
 def test_what_cannot_be_patched_is_refused(bridge, monkeypatch):
     model = bridge("Llama")
     monkeypatch.setattr(type(model), "forward", None)
-    alike = PatchPair("a", "b", "c", {"both": "nine", "neither": "nineQ"}, "en", "0|1")
-    with pytest.raises(LensNeuronsError, match="in all 1 pairs two continuations begin"):
-        carry_over(model, [alike], progress=False)
-    with pytest.raises(LensNeuronsError, match="no pairs to patch between"):
-        carry_over(model, [], progress=False)
-    long = PatchPair("a" * 500, "b", "c", {"both": "X", "neither": "Y"}, "en", "0|1")
-    with pytest.raises(CorpusError, match="501 tokens is beyond the model's context of 192"):
-        carry_over(model, [long], progress=False)
-    for lacking in (
-        PatchPair("a", "b", "c", {"both": "X"}, "en", "0|1"),
-        PatchPair("", "b", "c", {"both": "X", "neither": "Y"}, "en", "0|1"),
+    sound = PatchPair("a", "b", "c", {"both": "X", "neither": "Y"}, "en", "0|1")
+    long, one = replace(sound, source="a" * 500), replace(sound, continuations={"both": "X"})
+    for pairs, error, message in (
+        ([ALIKE], LensNeuronsError, "in all 1 pairs two continuations begin"),
+        ([], LensNeuronsError, "no pairs to patch between"),
+        ([long], CorpusError, "501 tokens is beyond the model's context of 192"),
+        ([one], LensNeuronsError, "needs two texts and at least two"),
+        ([replace(sound, source="")], LensNeuronsError, "needs two texts and at least two"),
     ):
-        with pytest.raises(LensNeuronsError, match="needs two texts and at least two"):
-            carry_over(model, [lacking], progress=False)
+        with pytest.raises(error, match=message):
+            carry_over(model, pairs, progress=False)
 
 
 def test_alike_pairs_are_counted(bridge):
-    alike = PatchPair("a", "b", "c", {"both": "nine", "neither": "nineQ"}, "en", "0|1")
-    found = carry_over(bridge("Llama"), [*hand_pairs(), alike], progress=False)
+    found = carry_over(bridge("Llama"), [*hand_pairs(), ALIKE], progress=False)
     assert found.dropped == {"zh": 0, "th": 0, "en": 1}
     assert found.languages == ("zh", "th")

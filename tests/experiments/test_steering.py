@@ -19,10 +19,13 @@ exceeds 1 + c**2 / 4 (or 1); then it says the Chinese word and "7" in turn.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
+import planted
 import pytest
 import torch
+from edited import state_of
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import build_corpus
@@ -31,35 +34,22 @@ from lensneurons.evaluation.answers import wilson_interval
 from lensneurons.evaluation.generation import generate
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments.steering import KINDS, steering_curve
-from lensneurons.models.forward import has_hooks
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.uncertainty.items import item_bootstrap
 
 WORDS = ("[UNK]", "[PAD]", "আম", "苹果", "7", "9")
-D, EPS = 16, 1e-6
+D, EPS = 16, planted.EPS
 ONE, TO_ZH, TO_BN = 6, 7, 8
 C = 1 / math.sqrt(2 / D + EPS)
 ALPHAS = (0.0, 0.5, 2.0)
 
 
 def save_switch(folder):
-    """Save the model and its tokenizer."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=D, intermediate_size=4, num_hidden_layers=1,
-        num_attention_heads=2, max_position_embeddings=64, hidden_act="relu", rms_norm_eps=EPS,
-        tie_word_embeddings=False, pad_token_id=1, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
+    model = planted.silent_llama(len(WORDS), d_model=D, d_mlp=4)
     layer = model.model.layers[0]
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" not in name:
-                weight.zero_()
         model.model.embed_tokens.weight[: len(WORDS), : len(WORDS)] = torch.eye(len(WORDS))
         model.model.embed_tokens.weight[:, ONE] = 1
         layer.mlp.up_proj.weight[:, ONE] = 1
@@ -69,26 +59,18 @@ def save_switch(folder):
         model.lm_head.weight[3, TO_ZH] = 3
         model.lm_head.weight[4, 3] = 20
     model.save_pretrained(folder)
-    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]"
-    )
-    tokenizer.save_pretrained(folder)
+    planted.tokenizer(WORDS).save_pretrained(folder)
     return folder
 
 
 def expected_nll(prompt, response, alpha, *, ablated=False):
     """Sum over the response, in closed form."""
     text = [WORDS.index(word) for word in (prompt + response).split()]
-    total = 0.0
-    for before, token in list(zip(text, text[1:], strict=False))[len(prompt.split()) - 1 :]:
-        to_bn = 0 if ablated else C**2 / 4
-        scale = 1 / math.sqrt((2 + (alpha * C) ** 2 + to_bn**2) / D + EPS)
-        logits = np.zeros(len(WORDS))
-        logits[2], logits[3] = 3 * (1 + to_bn), 3 * alpha * C
-        logits[4] = 20 if before == 3 else 0
-        logits *= scale
+    total, to_bn = 0.0, 0 if ablated else C**2 / 4
+    scale = 1 / math.sqrt((2 + (alpha * C) ** 2 + to_bn**2) / D + EPS)
+    for before, token in list(pairwise(text))[len(prompt.split()) - 1 :]:
+        seven = 20 if before == 3 else 0
+        logits = scale * np.array([0, 0, 3 * (1 + to_bn), 3 * alpha * C, seven, 0])
         total += np.log(np.exp(logits).sum()) - logits[token]
     return total
 
@@ -103,13 +85,17 @@ ROWS = {
 }
 
 
+def corpus_of(names, name):
+    rows = (
+        {"id": i, "language": k, "prompt": ROWS[i, k][0], "response": ROWS[i, k][1]}
+        for i, k in names
+    )
+    return build_corpus(rows, name=name)
+
+
 @pytest.fixture(scope="module")
 def corpus():
-    rows = [
-        {"id": i, "language": k, "prompt": prompt, "response": response}
-        for (i, k), (prompt, response) in ROWS.items()
-    ]
-    return build_corpus(rows, name="switch")
+    return corpus_of(ROWS, "switch")
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +116,9 @@ STATISTICS = make_statistics(bn=0.0, zh=1.0)
 TO_CHINESE = NeuronSet(np.array([0]), 1, 4, "zh")
 OF_BENGALI = NeuronSet(np.array([1]), 1, 4, "bn")
 HOW = {
-    "statistics": STATISTICS,
-    "toward": "zh",
-    "prompts_in": "bn",
-    "alphas": ALPHAS,
-    "max_new_tokens": 4,
-    "progress": False,
-}
+    "statistics": STATISTICS, "toward": "zh", "prompts_in": "bn", "alphas": ALPHAS,
+    "max_new_tokens": 4, "progress": False,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +157,9 @@ def test_answers_are_those_of_the_prompts_items(curve):
     """Items a and c are answered by 7, b by 9; the responses of the prompts' language decide."""
     assert curve.item_ids == ("a", "b", "c")
     assert curve.right.tolist() == [[False] * 3, [False] * 3, [True, False, True]]
-    assert curve.share_right().estimate == pytest.approx([0, 0, 2 / 3])
-    assert curve.share_right_toward().estimate == pytest.approx([0, 0, 2 / 3])
-    low, high = wilson_interval(2, 3, level=0.8)
-    found = curve.share_right(level=0.8)
-    assert (found.low[2], found.high[2]) == pytest.approx((low, high))
+    for found in (curve.share_right(level=0.8), curve.share_right_toward(level=0.8)):
+        assert found.estimate == pytest.approx([0, 0, 2 / 3])
+        assert (found.low[2], found.high[2]) == pytest.approx(wilson_interval(2, 3, level=0.8))
 
 
 @pytest.mark.parametrize("ablated", [False, True])
@@ -199,7 +179,8 @@ def test_every_nll_equals_its_closed_form(ablated, curve, without_bengali):
 def test_at_alpha_0_the_model_is_exactly_as_it_was(method, model, corpus):
     plain = nll(model, corpus)
     prompts = [item.prompt for item in corpus.select(["bn"])]
-    found = steering_curve(model, corpus, TO_CHINESE, **{**HOW, "method": method})
+    options = {**HOW, "method": method, "alphas": (0.0,)}
+    found = steering_curve(model, corpus, TO_CHINESE, **options)
     assert found.nll[0, 0].tolist() == plain.nll[:3].tolist()
     order = [plain.item_ids[3:].index(item) for item in found.item_ids]
     assert found.nll[0, 2].tolist() == plain.nll[3:][order].tolist()
@@ -211,11 +192,8 @@ def test_a_difference_is_taken_from_the_language_of_the_prompts(model, corpus):
     statistics = make_statistics(bn=1.0, zh=3.0, fr=70.0)
     options = {**HOW, "statistics": statistics, "method": "difference", "alphas": (0.0, 1.0)}
     found = steering_curve(model, corpus, TO_CHINESE, **options)
-    assert found.nll[1, 1, 0] == pytest.approx(expected_nll(*_switched("a"), 2.0), abs=1e-4)
-
-
-def _switched(item):
-    return ROWS[item, "bn"][0], ROWS[item, "zh"][1]
+    expected = expected_nll(ROWS["a", "bn"][0], ROWS["a", "zh"][1], 2.0)
+    assert found.nll[1, 1, 0] == pytest.approx(expected, abs=1e-4)
 
 
 def test_means_and_changes_have_intervals_over_items(curve):
@@ -246,11 +224,9 @@ def test_a_curve_is_shown_and_tabled(curve, without_bengali):
 
 def test_the_model_is_left_as_it_was(model, corpus):
     ids = torch.tensor([[2, 3, 4]])
-    with torch.no_grad():
-        before = model(ids)
-        steering_curve(model, corpus, TO_CHINESE, also_ablate=OF_BENGALI, **HOW)
-        assert torch.equal(model(ids), before)
-    assert not has_hooks(model)
+    before = state_of(model, ids)
+    steering_curve(model, corpus, TO_CHINESE, also_ablate=OF_BENGALI, **HOW)
+    assert state_of(model, ids) == before
 
 
 @pytest.mark.parametrize(
@@ -276,12 +252,8 @@ def test_nothing_to_steer_or_to_compare_is_refused(model, corpus, curve):
     empty = NeuronSet(np.zeros(0, np.int64), 1, 4, "nobody's")
     with pytest.raises(LensNeuronsError, match="nobody's is empty"):
         steering_curve(model, corpus, empty, **HOW)
-    rows = [
-        {"id": k, "language": k, "prompt": ROWS["a", k][0], "response": ROWS["a", k][1]}
-        for k in ("bn", "zh")
-    ]
     with pytest.warns(match="lacks 1 of 2 ids"):
-        apart = build_corpus(rows, name="apart")
+        apart = corpus_of([("a", "bn"), ("b", "zh")], "apart")
     with pytest.raises(CorpusError, match="no item of 'apart' is in both 'bn' and 'zh'"):
         steering_curve(model, apart, TO_CHINESE, **HOW)
     with pytest.raises(LensNeuronsError, match=r"level=1\.0"):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from functools import lru_cache
+from functools import partial
 from inspect import unwrap
 
 import numpy as np
@@ -17,11 +16,11 @@ from edited import (
     draw_set,
     draw_statistics,
     logits_of,
+    plain_model,
     post_of,
     zero_rows,
 )
 from oracle import count_by_hand
-from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
@@ -34,53 +33,26 @@ from lensneurons.neurons.sets import NeuronSet
 ANY = draw_statistics()
 
 
-@pytest.fixture(scope="module")
-def folder_of(model_folder, tmp_path_factory):
-    """The folders of `model_folder`, and a Llama whose gate is a ReLU."""
-
-    @lru_cache
-    def folder(architecture):
-        if architecture != "Llama ReLU":
-            return model_folder(architecture)
-        model = tiny.random_model("Llama")
-        model.config.hidden_act = "relu"
-        path = tmp_path_factory.mktemp("relu")
-        model.save_pretrained(path)
-        tiny.byte_tokenizer(bos=True).save_pretrained(path)
-        return path
-
-    return folder
+STEER = partial(steer, statistics=ANY, toward="zh")
+MEAN = partial(ablate, method="mean", statistics=ANY)
 
 
 @pytest.fixture(scope="module")
-def load(folder_of):
-    """``load("Llama")``: a bridge, loaded once; no test may leave it changed."""
-    return lru_cache(lambda architecture: load_model(folder_of(architecture), device="cpu"))
-
-
-@pytest.fixture(scope="module")
-def plain(folder_of):
-    """``plain("Llama")``: the same model as Hugging Face loads it, always a new one."""
-
-    def loaded(architecture):
-        options = {"attn_implementation": "eager"}  # as the bridge computes
-        return AutoModelForCausalLM.from_pretrained(folder_of(architecture), **options).eval()
-
-    return loaded
-
-
-@pytest.fixture(scope="module")
-def llama(load):
-    return load("Llama")
+def relu(tmp_path_factory):
+    """A Llama whose gate is a ReLU: its folder and its bridge."""
+    folder = tiny.save_model("Llama", tmp_path_factory.mktemp("relu"))
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"silu"', '"relu"'))
+    return folder, load_model(folder, device="cpu")
 
 
 # Against Hugging Face
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-def test_zero_is_w_out_without_the_rows(architecture, load, plain):
+def test_zero_is_w_out_without_the_rows(architecture, bridge, model_folder):
     """Bitwise, where the bridge itself has Hugging Face's bits (11 of the 16)."""
-    model, other = load(architecture), plain(architecture)
+    model, other = bridge(architecture), plain_model(model_folder(architecture))
     before, neurons = logits_of(other), draw_set(d_mlp=neuron_site(model).d_mlp)
     exact = torch.equal(logits_of(model), before)
     after = logits_of(zero_rows(other, architecture, neurons.by_layer()))
@@ -94,29 +66,20 @@ def test_zero_is_w_out_without_the_rows(architecture, load, plain):
 
 # Name, our block, and the new activation from the old one and the means [neuron] in each language.
 CHANGES = {
-    "mean of one": (
-        lambda m, n, s: ablate(m, n, method="mean", statistics=s, language="zh"),
-        lambda a, en, zh, th: zh.expand_as(a),
-    ),
-    "mean of all": (
-        lambda m, n, s: ablate(m, n, method="mean", statistics=s),
-        lambda a, en, zh, th: ((en + zh + th) / 3).expand_as(a),
-    ),
-    "scale": (lambda m, n, s: scale(m, n, -1.5), lambda a, en, zh, th: -1.5 * a),
-    "add": (
-        lambda m, n, s: steer(m, n, s, toward="zh", alpha=2.0),
-        lambda a, en, zh, th: a + 2 * zh,
-    ),
+    "mean of one": (partial(MEAN, language="zh"), lambda a, en, zh, th: zh),
+    "mean of all": (MEAN, lambda a, en, zh, th: (en + zh + th) / 3),
+    "scale": (partial(scale, factor=-1.5), lambda a, en, zh, th: -1.5 * a),
+    "add": (partial(STEER, alpha=2.0), lambda a, en, zh, th: a + 2 * zh),
     "replace": (
-        lambda m, n, s: steer(m, n, s, toward="th", method="replace", alpha=0.5),
-        lambda a, en, zh, th: (0.5 * th).expand_as(a),
+        partial(STEER, toward="th", method="replace", alpha=0.5),
+        lambda a, en, zh, th: 0.5 * th,
     ),
     "difference": (
-        lambda m, n, s: steer(m, n, s, toward="zh", method="difference", alpha=-1.5),
+        partial(STEER, method="difference", alpha=-1.5),
         lambda a, en, zh, th: a - 1.5 * (zh - (en + th) / 2),
     ),
     "difference of two": (
-        lambda m, n, s: steer(m, n, s, toward="zh", method="difference", away_from="en"),
+        partial(STEER, method="difference", away_from="en"),
         lambda a, en, zh, th: a + zh - en,
     ),
 }
@@ -124,12 +87,15 @@ CHANGES = {
 
 @pytest.mark.parametrize("kind", CHANGES)
 @pytest.mark.parametrize("architecture", ["Llama", "Llama ReLU", "Phi3", "Gemma2", "GPT2", "OPT"])
-def test_the_output_of_the_activation_function_is_changed(architecture, kind, load, plain):
+def test_the_output_of_the_activation_function_is_changed(
+    architecture, kind, bridge, model_folder, relu
+):
     """The linear branch of a gated MLP follows the text: only ``act_fn``'s output is replaced."""
-    model = load(architecture)
+    architecture, gate = architecture.split()[0], architecture.split()[1:]
+    folder, model = relu if gate else (model_folder(architecture), bridge(architecture))
     block, formula = CHANGES[kind]
-    neurons, statistics = draw_set(), draw_statistics()
-    means = torch.from_numpy(statistics.sums / statistics.grouped_tokens[0]).float()
+    neurons = draw_set()
+    means = torch.from_numpy(ANY.sums / ANY.grouped_tokens[0]).float()
 
     def change(layer, activation):
         here = neurons.by_layer().get(layer, np.zeros(0, np.int64))
@@ -137,9 +103,9 @@ def test_the_output_of_the_activation_function_is_changed(architecture, kind, lo
         activation[..., here] = formula(activation[..., here], *means[layer, here].unbind(-1))
         return activation
 
-    with changed_activations(plain(architecture), architecture.split()[0], change) as other:
+    with changed_activations(plain_model(folder), architecture, change) as other:
         after = logits_of(other)
-    with block(model, neurons, statistics):
+    with block(model, neurons):
         ours = logits_of(model)
     assert (ours - after).abs().max() < 1e-5 * after.abs().max()
     assert (ours - logits_of(model)).abs().max() > 0.05 * after.abs().max()
@@ -148,7 +114,7 @@ def test_the_output_of_the_activation_function_is_changed(architecture, kind, lo
 def test_bfloat16_stays_bfloat16(model_folder):
     model = load_model(model_folder("Llama"), device="cpu", dtype="bfloat16")
     neurons, here = draw_set(), draw_set().mask()[0]
-    with ablate(model, neurons, method="mean", statistics=ANY, language="zh"):
+    with MEAN(model, neurons, language="zh"):
         post = post_of(model)
         assert logits_of(model).dtype == torch.bfloat16
         hook = ("blocks.0.mlp.hook_pre_linear", lambda tensor, hook: seen.append(tensor))
@@ -162,9 +128,10 @@ def test_bfloat16_stays_bfloat16(model_folder):
 
 
 @pytest.mark.parametrize("architecture", ["Llama", "GPT2"])
-def test_it_acts_under_generate(architecture, load, plain):
-    model, other = load(architecture), plain(architecture)
-    zeroed = zero_rows(plain(architecture), architecture, draw_set().by_layer())
+def test_it_acts_under_generate(architecture, bridge, model_folder):
+    model, folder = bridge(architecture), model_folder(architecture)
+    other = plain_model(folder)
+    zeroed = zero_rows(plain_model(folder), architecture, draw_set().by_layer())
     with ablate(model, draw_set()):
         assert_writes(model, continue_greedily(zeroed, zeroed, IDS, 6))
     with ablate(model, draw_set(), positions=slice(None)):  # the steps are left alone
@@ -185,8 +152,8 @@ def generate(model, ids, **options):
 
 
 @pytest.mark.parametrize("architecture", ["Llama", "GPT2"])
-def test_it_acts_under_generate_with_padding_on_the_left(architecture, load):
-    model = load(architecture)
+def test_it_acts_under_generate_with_padding_on_the_left(architecture, bridge):
+    model = bridge(architecture)
     mask = torch.ones_like(IDS)
     mask[0, :6] = mask[2, :2] = 0
     padded = IDS.masked_fill(mask == 0, 2)
@@ -196,8 +163,8 @@ def test_it_acts_under_generate_with_padding_on_the_left(architecture, load):
             assert torch.equal(generate(way, padded, attention_mask=mask), torch.cat(alone))
 
 
-def test_a_cache_holds_what_is_left(load):
-    neurons, model = draw_set(), load("Llama")
+def test_a_cache_holds_what_is_left(bridge):
+    neurons, model = draw_set(), bridge("Llama")
     with ablate(model, neurons):
         _, cache = model.run_with_cache(IDS)
         seen = post_of(model, 2)
@@ -208,9 +175,9 @@ def test_a_cache_holds_what_is_left(load):
     assert seen[..., ~zeroed[2]].any()
 
 
-def test_collect_counts_downstream_of_an_ablation(load, plain, tmp_path):
-    model, corpus = load("Llama"), tiny.tiny_corpus()
-    zero_rows(plain("Llama"), "Llama", draw_set().by_layer()).save_pretrained(tmp_path)
+def test_collect_counts_downstream_of_an_ablation(bridge, model_folder, tmp_path):
+    model, corpus, plain = bridge("Llama"), tiny.tiny_corpus(), plain_model(model_folder("Llama"))
+    zero_rows(plain, "Llama", draw_set().by_layer()).save_pretrained(tmp_path)
     tiny.byte_tokenizer(bos=True).save_pretrained(tmp_path)
     oracle = count_by_hand(tmp_path, "Llama", corpus)
     assert oracle.margin > 2e-6
@@ -229,64 +196,47 @@ SET = draw_set()
 OTHER = NeuronSet.from_names(["L1N5"], n_layers=2, d_mlp=52, label="the neurons of zh")
 COUNTS = ActivationStatistics(("zh",), np.ones((1, 3, 52, 1), np.int64), np.ones((1, 1), np.int64))
 SMALL, ALONE = draw_statistics(d_mlp=40), draw_statistics(("zh",))
-MEAN = {"method": "mean", "statistics": ANY}
-AWAY = {"toward": "zh", "method": "difference"}
-REFUSED = [
-    (ablate, [OTHER], {}, "the neurons of zh is of a model of 2 layers x 52 neuro"),
-    (ablate, [[SET, OTHER]], {}, "this one has 3 x 52"),
-    (ablate, [[]], {}, "no set of neurons: give a NeuronSet, or one for each row"),
-    (scale, [OTHER, 2.0], {}, "this one has 3 x 52"),
-    (steer, [OTHER, ANY], {"toward": "zh"}, "this one has 3 x 52"),
-    (ablate, [SET], {"method": "means"}, "Did you mean 'mean'"),
-    (steer, [SET, ANY], {"toward": "zh", "method": "set"}, "method='set' is no"),
-    (ablate, [SET], {"method": "mean"}, "method='mean' needs statistics="),
-    (
-        ablate,
-        [SET],
-        {**MEAN, "language": "sw"},
-        r"'sw' is not known; choose one of \['en', 'zh', 'th'\]",
-    ),
-    (ablate, [SET], {**MEAN, "statistics": COUNTS}, "these statistics hold counts without sums"),
-    (ablate, [SET], {**MEAN, "statistics": SMALL}, "3 layers x 40 neurons do not belong .* 3 x 52"),
-    (ablate, [SET], {"method": "resample"}, "needs reference=, a corpus"),
-    (ablate, [SET], {"statistics": ANY}, "statistics= needs method='mean', not 'zero'"),
-    (
-        ablate,
-        [SET],
-        {"method": "resample", "language": "zh"},
-        "language= needs .*'mean', not 'resamp",
-    ),
-    (
-        ablate,
-        [SET],
-        {**MEAN, "reference": tiny.tiny_corpus()},
-        "reference= needs .*'resample', not 'm",
-    ),
-    (scale, [SET, float("nan")], {}, "factor=nan: give a finite number"),
-    (steer, [SET, ANY], {"toward": "zh", "alpha": float("inf")}, "alpha=inf: give a finite number"),
-    (steer, [SET, ANY], {"toward": "fr"}, "language='fr' is not known"),
-    (steer, [SET, SMALL], {"toward": "zh"}, "do not belong to a model"),
-    (
-        steer,
-        [SET, ANY],
-        {"toward": "zh", "away_from": "en"},
-        "'en' needs method='difference', not 'add'",
-    ),
-    (steer, [SET, ANY], {**AWAY, "away_from": "zh"}, "'zh' is also toward=: nothing would change"),
-    (steer, [SET, ANY], {**AWAY, "away_from": "fr"}, "language='fr' is not known"),
-    (steer, [SET, ALONE], AWAY, "method='difference' needs statistics of a second language"),
-]
+AWAY = partial(STEER, method="difference")
+RESAMPLE = partial(ablate, method="resample")
 
 
-@pytest.mark.parametrize(("function", "given", "options", "message"), REFUSED)
-def test_it_is_refused(function, given, options, message, load):
-    model = load("Llama")
+@pytest.mark.parametrize(
+    ("block", "options", "message"),
+    [
+        (ablate, {"neurons": OTHER}, "the neurons of zh is of a model of 2 layers x 52 neuro"),
+        (ablate, {"neurons": [SET, OTHER]}, "this one has 3 x 52"),
+        (ablate, {"neurons": []}, "no set of neurons: give a NeuronSet, or one for each row"),
+        (scale, {"neurons": OTHER, "factor": 2.0}, "this one has 3 x 52"),
+        (STEER, {"neurons": OTHER}, "this one has 3 x 52"),
+        (ablate, {"method": "means"}, "Did you mean 'mean'"),
+        (STEER, {"method": "set"}, "method='set' is no"),
+        (ablate, {"method": "mean"}, "method='mean' needs statistics="),
+        (MEAN, {"language": "sw"}, r"'sw' is not known; choose one of \['en', 'zh', 'th'\]"),
+        (MEAN, {"statistics": COUNTS}, "these statistics hold counts without sums"),
+        (MEAN, {"statistics": SMALL}, "3 layers x 40 neurons do not belong .* 3 x 52"),
+        (RESAMPLE, {}, "needs reference=, a corpus"),
+        (ablate, {"statistics": ANY}, "statistics= needs method='mean', not 'zero'"),
+        (RESAMPLE, {"language": "zh"}, "language= needs .*'mean', not 'resamp"),
+        (MEAN, {"reference": tiny.tiny_corpus()}, "reference= needs .*'resample', not 'm"),
+        (scale, {"factor": float("nan")}, "factor=nan: give a finite number"),
+        (STEER, {"alpha": float("inf")}, "alpha=inf: give a finite number"),
+        (STEER, {"toward": "fr"}, "language='fr' is not known"),
+        (STEER, {"statistics": SMALL}, "do not belong to a model"),
+        (STEER, {"away_from": "en"}, "'en' needs method='difference', not 'add'"),
+        (AWAY, {"away_from": "zh"}, "'zh' is also toward=: nothing would change"),
+        (AWAY, {"away_from": "fr"}, "language='fr' is not known"),
+        (AWAY, {"statistics": ALONE}, "method='difference' needs statistics of a second language"),
+    ],
+)
+def test_it_is_refused(block, options, message, bridge):
+    model, bound = bridge("Llama"), partial(block)
     before = [list(point.fwd_hooks) for point in model.hook_dict.values()]
+    given = {"neurons": SET, **bound.keywords, **options}
     with pytest.raises(LensNeuronsError, match=message):
-        next(unwrap(function)(model, *given, **options))
+        next(unwrap(bound.func)(model, **given))
     assert [list(point.fwd_hooks) for point in model.hook_dict.values()] == before
 
 
-def test_a_hugging_face_model_is_refused(plain):
-    with ExitStack() as stack, pytest.raises(ModelError, match="is not a TransformerLens model"):
-        stack.enter_context(ablate(plain("Llama"), draw_set()))
+def test_a_hugging_face_model_is_refused():
+    with pytest.raises(ModelError, match="is not a TransformerLens model"):
+        ablate(tiny.random_model("Llama"), SET).__enter__()

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
+from inspect import unwrap
 
 import edited
 import numpy as np
 import pytest
 import tiny
 import torch
-from edited import NAMES, USUAL, state_of
-from transformers import AutoModelForCausalLM
+from edited import NAMES, USUAL, draw_set, plain_model, state_of
 
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions.patching import patch, place_numbers, require_real, residual_name
+from lensneurons.interventions.patching import patch, place_numbers, read_source, residual_name
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
 
 RANDOM = torch.Generator().manual_seed(5)
 SOURCE = torch.randint(3, 340, (3, 17), generator=RANDOM)
 TARGET = torch.randint(3, 340, (3, 23), generator=RANDOM)
+WHOLE = torch.arange(tiny.D_MODEL)  # of a residual stream
 ARCHITECTURES = ("Llama", "GPT2", "Gemma2", "Phi3")
 
 
@@ -28,35 +29,36 @@ def logits_of(model, ids=TARGET, **options):
     return edited.logits_of(model, ids, **options)
 
 
+@torch.no_grad()
+def patch_by_hand(plain, patches):
+    """Logits over TARGET of a Hugging Face model that PyTorch hooks overwrite with what was seen.
+
+    A patch is what registers the hook on a module's input or output, a source that is read without
+    any hook, places to take from and to put into, and entries of the last axis.
+    """
+    seen, row = [], torch.arange(3)[:, None, None]
+
+    def tensor(inputs, *output):
+        both = output[0] if output else inputs
+        return both[0] if isinstance(both, tuple) else both
+
+    def read(place, module, *given):
+        seen.append(tensor(*given)[place])
+
+    def put(place, values, module, *given):
+        tensor(*given)[place] = values
+
+    for register, source, taken, _, entries in patches:
+        handle = register(partial(read, (row, torch.tensor(taken)[:, None], entries)))
+        plain(source)
+        handle.remove()
+    for values, (register, _, _, places, entries) in zip(seen, patches, strict=True):
+        register(partial(put, (row, torch.tensor(places)[:, None], entries), values))
+    return plain(TARGET).logits
+
+
 def blocks(plain, architecture):
     return plain.get_submodule(NAMES.get(architecture, USUAL)[0])
-
-
-@pytest.fixture
-def plain(model_folder):
-    """The Hugging Face model of an architecture, apart from the bridge."""
-
-    def load(architecture):
-        folder = model_folder(architecture)
-        return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
-
-    return load
-
-
-@contextmanager
-def overwriting(block, values, rows, places):
-    """A block whose output is `values` at some places, by a PyTorch hook."""
-
-    def hook(module, inputs, output):
-        stream = (output[0] if isinstance(output, tuple) else output).clone()
-        stream[rows, places] = values
-        return (stream, *output[1:]) if isinstance(output, tuple) else stream
-
-    handle = block.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def close(ours, theirs):
@@ -74,78 +76,48 @@ def test_after_the_last_layer_the_target_says_what_the_source_says(architecture,
 
 @pytest.mark.parametrize("layer", range(tiny.LAYERS))
 @pytest.mark.parametrize("architecture", ["Llama", "GPT2"])
-def test_a_layer_equals_a_plain_hook(architecture, layer, bridge, plain):
-    model, reference = bridge(architecture), plain(architecture)
-    rows, taken, put = torch.arange(3)[:, None], torch.tensor([[4, 16]]), torch.tensor([[20, 1]])
+def test_a_layer_equals_a_plain_hook(architecture, layer, bridge, model_folder):
+    model, plain = bridge(architecture), plain_model(model_folder(architecture))
     with patch(model, SOURCE, layer=layer, positions=[20, 1], source_positions=[4, 16]):
         ours = logits_of(model)
-    with torch.no_grad():
-        states = []
-        block = blocks(reference, architecture)[layer]
-        handle = block.register_forward_hook(lambda m, i, o: states.append(o))
-        reference(SOURCE)
-        handle.remove()
-        stream = states[0][0] if isinstance(states[0], tuple) else states[0]
-        with overwriting(block, stream[rows, taken], rows, put):
-            theirs = reference(TARGET).logits
-    assert close(ours, theirs)
+    register = blocks(plain, architecture)[layer].register_forward_hook
+    assert close(ours, patch_by_hand(plain, [(register, SOURCE, [4, 16], [20, 1], WHOLE)]))
     assert (ours - logits_of(model)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("share", [1.0, 0.3], ids=["all neurons", "some neurons"])
 @pytest.mark.parametrize("architecture", ["Llama", "GPT2", "Phi3"])
-def test_neurons_equal_a_plain_hook(architecture, share, bridge, plain):
-    model, reference = bridge(architecture), plain(architecture)
+def test_neurons_equal_a_plain_hook(architecture, share, bridge, model_folder):
+    model, plain = bridge(architecture), plain_model(model_folder(architecture))
     mask = np.random.default_rng(2).random((tiny.LAYERS, tiny.D_MLP)) < share
     mask[0] = False
     with patch(model, SOURCE, neurons=NeuronSet.from_mask(mask), positions=[-1, 2]):
         ours = logits_of(model)
-    seen = {}
-
-    def keep(layer):
-        return lambda module, inputs: seen.__setitem__(layer, inputs[0])
-
-    def put(layer):
-        def hook(module, inputs):
-            post = inputs[0].clone()
-            chosen = torch.from_numpy(np.flatnonzero(mask[layer]))
-            for place in (-1, 2):
-                post[:, place, chosen] = seen[layer][:, place, chosen]
-            return (post,)
-
-        return hook
-
-    with torch.no_grad():
-        for make, ids in ((keep, SOURCE), (put, TARGET)):
-            with ExitStack() as stack:
-                for layer in (1, 2):
-                    out = NAMES.get(architecture, USUAL)[2]
-                    matrix = blocks(reference, architecture)[layer].get_submodule(out)
-                    stack.callback(matrix.register_forward_pre_hook(make(layer)).remove)
-                theirs = reference(ids).logits
-    assert close(ours, theirs)
+    patches = []
+    for layer in (1, 2):
+        out = blocks(plain, architecture)[layer].get_submodule(NAMES.get(architecture, USUAL)[2])
+        own = np.flatnonzero(mask[layer])
+        patches.append((out.register_forward_pre_hook, SOURCE, [-1, 2], [-1, 2], own))
+    assert close(ours, patch_by_hand(plain, patches))
     assert (ours - logits_of(model)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("layer", range(tiny.LAYERS))
-def test_a_text_patched_with_itself_is_bitwise_itself(layer, bridge):
+def test_a_text_patched_with_itself_or_with_nothing_is_bitwise_itself(layer, bridge):
     model = bridge("Llama")
     everywhere = list(range(TARGET.shape[1]))
-    mask = np.zeros((tiny.LAYERS, tiny.D_MLP), bool)
+    nothing = np.zeros((tiny.LAYERS, tiny.D_MLP), bool)
+    mask = nothing.copy()
     mask[layer, ::2] = True
-    for options in ({"layer": layer}, {"neurons": NeuronSet.from_mask(mask)}):
-        with patch(model, TARGET, positions=everywhere, **options):
-            assert torch.equal(logits_of(model), logits_of(model))
+    for source, options in (
+        (TARGET, {"layer": layer, "positions": everywhere}),
+        (TARGET, {"neurons": NeuronSet.from_mask(mask), "positions": everywhere}),
+        (SOURCE, {"neurons": NeuronSet.from_mask(nothing)}),
+    ):
+        with patch(model, source, **options):
             inside = logits_of(model)
+            assert torch.equal(inside, logits_of(model))
         assert torch.equal(inside, logits_of(model))
-
-
-def test_an_empty_set_changes_nothing(bridge):
-    model = bridge("Llama")
-    nothing = NeuronSet(np.zeros(0, np.int64), tiny.LAYERS, tiny.D_MLP)
-    with patch(model, SOURCE, neurons=nothing):
-        inside = logits_of(model)
-    assert torch.equal(inside, logits_of(model))
 
 
 def test_texts_of_unequal_lengths_each_at_its_own_place(bridge):
@@ -180,27 +152,19 @@ def test_one_source_for_all_rows(bridge):
     assert close(one, three)
 
 
-def test_nested_patches_take_from_untouched_sources(bridge, plain):
-    model, reference = bridge("Llama"), plain("Llama")
+def test_nested_patches_take_from_untouched_sources(bridge, model_folder):
+    model, plain = bridge("Llama"), plain_model(model_folder("Llama"))
     other = torch.randint(3, 340, (3, 17), generator=torch.Generator().manual_seed(8))
     with patch(model, SOURCE, layer=0, positions=2), patch(model, other, layer=1, positions=-3):
         ours = logits_of(model)
-    with torch.no_grad():
-        first = reference(SOURCE, output_hidden_states=True).hidden_states[1]
-        second = reference(other, output_hidden_states=True).hidden_states[2]
-        layers, rows = reference.model.layers, torch.arange(3)
-        with (
-            overwriting(layers[0], first[:, 2], rows, torch.tensor(2)),
-            overwriting(layers[1], second[:, -3], rows, torch.tensor(-3)),
-        ):
-            theirs = reference(TARGET).logits
-    assert close(ours, theirs)
+    first, second, _ = (layer.register_forward_hook for layer in plain.model.layers)
+    patches = [(first, SOURCE, [2], [2], WHOLE), (second, other, [-3], [-3], WHOLE)]
+    assert close(ours, patch_by_hand(plain, patches))
 
 
 def test_other_hooks_act_on_the_source_too(bridge):
     model = bridge("Llama")
-    name = residual_name(0)
-    with model.hooks(fwd_hooks=[(name, lambda tensor, hook: tensor * 0.5)]):
+    with model.hooks(fwd_hooks=[(residual_name(0), lambda tensor, hook: tensor * 0.5)]):
         halved = logits_of(model, SOURCE)[:, -1]
         with patch(model, SOURCE, layer=tiny.LAYERS - 1):
             assert close(logits_of(model)[:, -1], halved)
@@ -211,12 +175,9 @@ def interrupt(model, shifted):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("options", [{"layer": 1}, {"neurons": None}], ids=["layer", "neurons"])
+@pytest.mark.parametrize("options", [{"layer": 1}, {"neurons": draw_set()}])
 def test_the_model_is_as_before_even_after_an_exception(options, model_folder):
     model = load_model(model_folder("Llama"), device="cpu")
-    if "neurons" in options:
-        names = ["L0N3", "L2N1"]
-        options = {"neurons": NeuronSet.from_names(names, n_layers=tiny.LAYERS, d_mlp=tiny.D_MLP)}
     unhooked = logits_of(model)
     model.add_hook(residual_name(0), lambda tensor, hook: tensor + 1)
     before, shifted = state_of(model), logits_of(model)
@@ -225,8 +186,8 @@ def test_the_model_is_as_before_even_after_an_exception(options, model_folder):
         interrupt(model, shifted)
     with pytest.raises(LensNeuronsError, match="rows"), patch(model, SOURCE[:2], **options):
         logits_of(model)
-    with pytest.raises(IndexError), patch(model, SOURCE + 10_000, **options):
-        pass  # while the source is read
+    with pytest.raises(IndexError):  # while the source is read
+        patch(model, SOURCE + 10_000, **options).__enter__()
     assert state_of(model) == before
 
 
@@ -282,23 +243,19 @@ def test_positions_are_counted_from_either_end():
 def test_bad_input_is_refused_before_any_pass(options, message, bridge, monkeypatch):
     model = bridge("Llama")
     monkeypatch.setattr(type(model), "forward", None)
-    refused = contextmanager(inspect.unwrap(patch))(model, SOURCE, **options)
-    with pytest.raises(LensNeuronsError, match=message), refused:
-        pass
+    with pytest.raises(LensNeuronsError, match=message):
+        next(unwrap(patch)(model, SOURCE, **options))
 
 
 def test_a_mask_of_another_shape_is_refused():
-    check = inspect.unwrap(require_real)
     with pytest.raises(LensNeuronsError, match=r"source_mask \[3, 5\] is not of \[3, 17\]"):
-        check(torch.zeros(3, 1).long(), SOURCE, torch.ones(3, 5).long())
+        unwrap(read_source)(None, SOURCE, [], -1, torch.ones(3, 5).long())
 
 
 def test_a_target_too_short_for_its_positions_is_refused(bridge):
     model = bridge("Llama")
-    with (
-        patch(model, SOURCE, layer=0, positions=12),
-        pytest.raises(LensNeuronsError, match="within a text of 5 tokens"),
-    ):
+    refused = pytest.raises(LensNeuronsError, match="within a text of 5 tokens")
+    with patch(model, SOURCE, layer=0, positions=12), refused:
         logits_of(model, TARGET[:, :5])
 
 
@@ -307,13 +264,10 @@ def test_hooks_that_would_not_fire_are_refused(model_folder, monkeypatch):
     there = dict(model.hook_dict)
     monkeypatch.setattr(type(model), "hook_dict", there)
     name = there.pop(residual_name(1))
-    with (
-        pytest.raises(ModelError, match=r"no blocks.1.hook_resid_post: the hook would never"),
-        patch(model, SOURCE, layer=1),
-    ):
-        pass
+    with pytest.raises(ModelError, match=r"no blocks.1.hook_resid_post: the hook would never"):
+        patch(model, SOURCE, layer=1).__enter__()
     there[residual_name(1)] = name
     silent = contextmanager(lambda fwd_hooks: iter([None]))
     monkeypatch.setattr(type(model), "hooks", lambda self, fwd_hooks: silent(fwd_hooks))
-    with pytest.raises(ModelError, match="did not fire"), patch(model, SOURCE, layer=1):
-        pass
+    with pytest.raises(ModelError, match="did not fire"):
+        patch(model, SOURCE, layer=1).__enter__()

@@ -15,22 +15,34 @@ from lensneurons.languages.codes import (
 
 
 @pytest.mark.parametrize(
-    ("given", "canonical"),
+    ("given", "canonical", "name", "written_in"),
     [
-        ("zh", "zh"),
-        ("ZH", "zh"),
-        ("eng", "en"),
-        ("ger", "de"),
-        ("zho_Hans", "zh-Hans"),
-        ("pt_br", "pt-BR"),
-        ("iw", "he"),
-        ("swh", "swh"),
-        ("qaa", "qaa"),
+        ("en", "en", "English", {"Latn"}),
+        ("eng", "en", "English", {"Latn"}),
+        ("ger", "de", "German", {"Latn"}),
+        ("zh", "zh", "Chinese", {"Hani"}),
+        ("ZH", "zh", "Chinese", {"Hani"}),
+        ("zho_Hans", "zh-Hans", "Chinese (Hans)", {"Hani"}),
+        ("zh-Hant", "zh-Hant", "Chinese (Hant)", {"Hani"}),
+        ("ja", "ja", "Japanese", {"Hani", "Hira", "Kana"}),
+        ("ko", "ko", "Korean", {"Hang", "Hani"}),
+        ("pt_br", "pt-BR", "Portuguese (BR)", {"Latn"}),
+        ("iw", "he", "Hebrew", {"Hebr"}),
+        ("el", "el", "Greek", {"Grek"}),
+        ("ru", "ru", "Russian", {"Cyrl"}),
+        ("sr", "sr", "Serbian", {"Cyrl"}),
+        ("sr-Latn", "sr-Latn", "Serbian (Latn)", {"Latn"}),
+        ("bn", "bn", "Bengali", {"Beng"}),
+        ("sw", "sw", "Swahili", {"Latn"}),
+        ("swh", "swh", "Swahili", {"Latn"}),
+        ("qaa", "qaa", "qaa", set()),
     ],
 )
-def test_code_is_canonical(given, canonical):
+def test_a_tag_has_a_canonical_form_a_name_and_scripts(given, canonical, name, written_in):
     assert language_code(given) == canonical
     assert language_code(canonical) == canonical
+    assert language_name(given) == name
+    assert scripts(given) == written_in
 
 
 @pytest.mark.parametrize(
@@ -54,50 +66,13 @@ def test_what_is_no_code_is_refused_with_the_likely_one(given, hint):
     assert hint in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    ("code", "name"),
-    [
-        ("sw", "Swahili"),
-        ("el", "Greek"),
-        ("bn", "Bengali"),
-        ("zh-Hant", "Chinese (Hant)"),
-        ("qaa", "qaa"),
-    ],
-)
-def test_name(code, name):
-    assert language_name(code) == name
-
-
-def test_every_language_of_msvamp_is_found_by_name():
+def test_every_language_of_msvamp_is_found_by_name_and_no_name_is_guessed():
     names = "English Russian Spanish French German Chinese Japanese Bengali Thai Swahili"
     codes = [language_of_name(name) for name in names.split()]
     assert codes == ["en", "ru", "es", "fr", "de", "zh", "ja", "bn", "th", "sw"]
     assert [language_name(code) for code in codes] == names.split()
-
-
-def test_a_name_that_is_none_is_refused():
     with pytest.raises(CorpusError, match=r"'Germann' is not the English name .*'de' \(German\)\?"):
         language_of_name("Germann")
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("en", {"Latn"}),
-        ("zh", {"Hani"}),
-        ("zh-Hant", {"Hani"}),
-        ("ja", {"Hani", "Hira", "Kana"}),
-        ("ko", {"Hang", "Hani"}),
-        ("ru", {"Cyrl"}),
-        ("sr", {"Cyrl"}),
-        ("sr-Latn", {"Latn"}),
-        ("bn", {"Beng"}),
-        ("swh", {"Latn"}),
-        ("qaa", set()),
-    ],
-)
-def test_scripts(code, expected):
-    assert scripts(code) == expected
 
 
 @pytest.mark.parametrize(

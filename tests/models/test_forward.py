@@ -37,6 +37,10 @@ def pre_of(model, path, mask=None):
     return torch.stack(list(seen.values())).clone()
 
 
+def counts_of(model):
+    return collect(model, tiny.tiny_corpus(), progress=False)
+
+
 def fingerprint(model):
     """All that a pass could leave behind: weights, modules, hooks, configurations, attributes."""
     with torch.no_grad():
@@ -64,11 +68,6 @@ def assert_unchanged(before, model):
     assert torch.equal(before[2], after[2])
 
 
-@pytest.fixture
-def own(model_folder):
-    return load_model(model_folder("Llama"), device="cpu")
-
-
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_plain_models_take_the_fast_way(architecture, bridge):
     model = bridge(architecture)
@@ -89,7 +88,7 @@ def test_both_ways_see_the_same_neurons(architecture, mask, bridge):
 def test_the_model_is_bitwise_as_before(architecture, model_folder):
     model = load_model(model_folder(architecture), device="cpu")  # that no test has touched yet
     before = fingerprint(model)
-    collect(model, tiny.tiny_corpus(), progress=False)
+    counts_of(model)
     assert_unchanged(before, model)
 
 
@@ -114,67 +113,59 @@ def test_the_model_is_bitwise_as_before_after_an_exception(architecture, path, m
 def test_the_fast_way_stops_after_the_last_neurons(bridge, monkeypatch):
     model = bridge("Qwen2")
     last = model.blocks[-1].mlp.out.original_component
-    monkeypatch.setattr(type(last), "forward", _forward_unless(last, type(last).forward))
+    forward = type(last).forward
+
+    def guarded(self, *args):
+        assert self.weight is not last.weight, "W_out of the last layer ran"
+        return forward(self, *args)
+
+    monkeypatch.setattr(type(last), "forward", guarded)
     assert pre_of(model, "native").shape == (3, 3, 31, tiny.D_MLP)
     with pytest.raises(AssertionError, match="ran"):
         pre_of(model, "bridge")
-
-
-def _forward_unless(forbidden, forward):
-    def guarded(self, *args):
-        assert self.weight is not forbidden.weight, "W_out of the last layer ran"
-        return forward(self, *args)
-
-    return guarded
 
 
 def test_the_fast_way_uses_the_kernel_that_hugging_face_would(bridge):
     assert attention_implementation(bridge("Llama")) == "sdpa"
     assert attention_implementation(bridge("Gemma2")) == "eager"
     assert attention_implementation(bridge("Llama"), "bridge") == "eager"
-    assert forward_path(bridge("Llama")) == "native"
-    assert forward_path(bridge("Falcon")) == "bridge"
-
-
-def zero_mlp(tensor, hook):
-    return torch.zeros_like(tensor)
 
 
 def test_an_ablation_in_a_with_block_acts_on_the_counts(own):
-    corpus = tiny.tiny_corpus()
-    before = collect(own, corpus, progress=False)
-    with own.hooks(fwd_hooks=[("blocks.0.mlp.hook_post", zero_mlp)]):
+    before = counts_of(own)
+    with own.hooks(fwd_hooks=[("blocks.0.mlp.hook_post", lambda tensor, hook: tensor * 0)]):
         assert forward_path(own) == "bridge"
         assert has_hooks(own)
-        ablated = collect(own, corpus, progress=False)
+        ablated = counts_of(own)
     assert forward_path(own) == "native"
     assert np.array_equal(ablated.counts[0], before.counts[0])
     assert not np.array_equal(ablated.counts[1], before.counts[1])
     assert ablated.provenance.attention == "eager"
-    assert np.array_equal(collect(own, corpus, progress=False).counts, before.counts)
+    assert np.array_equal(counts_of(own).counts, before.counts)
 
 
-def test_a_permanent_hook_acts_too(own):
+def test_a_permanent_hook_acts_too_and_is_left_where_it_is(own):
     own.add_hook("blocks.1.mlp.hook_pre", lambda tensor, hook: tensor.abs())
     assert forward_path(own) == "bridge"
-    statistics = collect(own, tiny.tiny_corpus(), progress=False)
-    assert (statistics.probability[1] == 1).all()
+    before = fingerprint(own)
+    assert (counts_of(own).probability[1] == 1).all()
+    assert_unchanged(before, own)
     own.reset_hooks()
     assert forward_path(own) == "native"
 
 
-@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
-def test_a_raw_pytorch_hook_acts_too(kind, own):
-    corpus = tiny.tiny_corpus()
-    before = collect(own, corpus, progress=False)
-    inner = own.blocks[0].mlp.original_component
-    handle = getattr(inner, kind)(
-        (lambda module, inputs, output: output * 0)
-        if kind == "register_forward_hook"
-        else (lambda module, inputs: (inputs[0] * 0,))
-    )
+@pytest.mark.parametrize(
+    ("kind", "hook"),
+    [
+        ("register_forward_hook", lambda module, inputs, output: output * 0),
+        ("register_forward_pre_hook", lambda module, inputs: (inputs[0] * 0,)),
+    ],
+)
+def test_a_raw_pytorch_hook_acts_too(kind, hook, own):
+    before = counts_of(own)
+    handle = getattr(own.blocks[0].mlp.original_component, kind)(hook)
     assert forward_path(own) == "bridge"
-    changed = collect(own, corpus, progress=False)
+    changed = counts_of(own)
     handle.remove()
     assert not np.array_equal(changed.counts[1], before.counts[1])
     assert forward_path(own) == "native"
@@ -182,11 +173,11 @@ def test_a_raw_pytorch_hook_acts_too(kind, own):
 
 def test_a_cache_leaves_no_hooks_that_count(own):
     """Asked for a cache, transformers installs recorders for good; the model computes as before."""
-    before = collect(own, tiny.tiny_corpus(), progress=False)
+    before = counts_of(own)
     with torch.no_grad():
         own.run_with_cache(IDS)
     assert forward_path(own) == "native"
-    assert collect(own, tiny.tiny_corpus(), progress=False).provenance == before.provenance
+    assert counts_of(own).provenance == before.provenance
 
 
 def test_an_intervention_of_transformer_lens_itself_acts_too(own):
@@ -198,19 +189,11 @@ def test_an_intervention_of_transformer_lens_itself_acts_too(own):
         assert forward_path(own) == "bridge"
 
 
-def test_hooks_that_stay_are_left_where_they_are(own):
-    own.add_hook("blocks.0.mlp.hook_post", zero_mlp)
-    before = fingerprint(own)
-    collect(own, tiny.tiny_corpus(), progress=False)
-    assert_unchanged(before, own)
-
-
 def test_processed_weights_take_the_bridge(own):
-    corpus = tiny.tiny_corpus()
-    before = collect(own, corpus, progress=False)
+    before = counts_of(own)
     own.enable_compatibility_mode()
     assert forward_path(own) == "bridge"
-    after = collect(own, corpus, progress=False)
+    after = counts_of(own)
     assert np.abs(after.counts - before.counts).max() <= 1  # folding moves values by rounding
     assert after.provenance.weights != before.provenance.weights
 

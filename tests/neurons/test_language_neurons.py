@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import method_oracle as oracle
 import numpy as np
 import pytest
 
-from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.identification import identify
-from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.neurons.sets import NeuronSet
 
 LANGUAGES = ("zh", "ja", "en", "sw")
 # One row a neuron, the languages it is often active in; nine in ten tokens, else one in twenty.
@@ -22,7 +18,7 @@ OWNERS = [
 ]
 
 
-def result() -> LanguageNeurons:
+def result():
     tokens = [100, 200, 40, 60]
     share = [
         [[0.9 if k in owner.split() else 0.05 for k in LANGUAGES] for owner in layer]
@@ -32,75 +28,40 @@ def result() -> LanguageNeurons:
     return identify(oracle.statistics_of(counts, tokens, LANGUAGES), tau=0.5, top_rate=0.5)
 
 
-def owned(population: str, wanted: str, least: int, most: int) -> set[str]:
-    """Names of the neurons of a language with N between two bounds, read off `OWNERS`."""
-    chosen = result().selected
-    return {
-        f"L{i}N{j}"
-        for i, layer in enumerate(OWNERS)
-        for j, owner in enumerate(layer)
-        if wanted in owner.split()
-        and least <= len(owner.split()) <= most
-        and (population == "all" or chosen[i, j])
-    }
-
-
-@pytest.mark.parametrize("population", ["selected", "all"])
-def test_sets_of_both_populations(population: str) -> None:
-    view = result().with_population(population)  # type: ignore[arg-type]
-    assert view.population == population
-    for language in LANGUAGES:
-        assert set(view.specific[language]) == owned(population, language, 1, 1)
-        assert set(view.related[language]) == owned(population, language, 2, 3)
-        assert set(view[language]) == owned(population, language, 1, 3)
-        assert view[language].label == language
-        assert view.specific[language].label == f"specific {language}"
-    assert set(view.agnostic) == {"L1N2", "L2N2"}
-
-
-def test_histograms_add_up() -> None:
+def test_classes_labels_and_names():
+    """The sets themselves are held against the oracle in `test_identification.py`."""
     neurons = result()
-    assert neurons.selected.sum() == neurons.histogram().sum() == 8
-    assert neurons.histogram("all").tolist() == [2, 6, 4, 1, 2]
-    assert neurons.histogram("selected")[-1] == 0
-    everything = neurons.with_population("all")
-    assert everything.histogram().tolist() == neurons.histogram("all").tolist()
-    assert (neurons.histogram("all") >= neurons.histogram("selected")).all()
-
-
-def test_layer_profile() -> None:
-    neurons = result()
-    assert neurons.layer_profile("all").tolist() == [[2, 2, 0], [1, 2, 1], [3, 1, 1]]
-    selected = neurons.layer_profile()
-    assert selected[:, 2].tolist() == [0, 0, 0]
-    assert selected.sum() == neurons.histogram()[1:].sum()
-    assert neurons.layer_profile("all").sum(axis=0).tolist() == [6, 5, 2]
-
-
-def test_one_neuron() -> None:
-    neurons = result()
+    assert [[neurons.class_of(f"L{i}N{j}") for j in range(5)] for i in range(3)] == [
+        [oracle.class_name(len(owners.split()), 4) for owners in layer] for layer in OWNERS
+    ]
     assert neurons.languages_of("L0N2") == ("en", "sw")
-    assert neurons.languages_of("L0N4") == ()
-    assert [neurons.class_of(f"L1N{j}") for j in range(5)] == [
-        "specific", "related", "agnostic", "unclassified", "related",
-    ]  # fmt: skip
+    assert (neurons["zh"].label, neurons.specific["zh"].label) == ("zh", "specific zh")
+    assert set(neurons.agnostic) == {"L1N2", "L2N2"}
     with pytest.raises(LensNeuronsError, match="L3N0 is outside a model of 3 layers x 5 neurons"):
         neurons.class_of("L3N0")
     with pytest.raises(LensNeuronsError, match=r"language='zz' is not known; choose one of \['zh'"):
         neurons["zz"]
 
 
-def test_a_neuron_is_looked_up() -> None:
-    from lensneurons.cards.card import neuron_facts
-
+def test_histograms_profiles_and_counts():
     neurons = result()
-    record = neuron_facts(neurons, "L0N2")
-    assert (record.class_name, record.languages) == ("related", ("en", "sw"))
-    with pytest.raises(LensNeuronsError, match="L3N0 is outside a model of 3 layers x 5 neurons"):
-        neuron_facts(neurons, "L3N0")
+    assert neurons.selected.sum() == neurons.histogram().sum() == 8
+    assert neurons.histogram("all").tolist() == [2, 6, 4, 1, 2]
+    assert (neurons.histogram("all") >= neurons.histogram("selected")).all()
+    assert neurons.layer_profile("all").tolist() == [[2, 2, 0], [1, 2, 1], [3, 1, 1]]
+    selected = neurons.layer_profile()
+    assert selected[:, 2].tolist() == [0, 0, 0]
+    assert selected.sum() == neurons.histogram()[1:].sum()
+    everything = neurons.with_population("all")
+    assert everything.histogram().tolist() == neurons.histogram("all").tolist()
+    assert everything.layer_profile().tolist() == neurons.layer_profile("all").tolist()
+    table = everything.per_language()
+    assert table.index.name == "language"
+    assert table.loc["zh"].to_dict() == {"specific": 3, "related": 3, "neurons": 6}
+    assert table["specific"].to_dict() == {"zh": 3, "ja": 1, "en": 1, "sw": 1}
 
 
-def test_overlap_of_unequal_sets() -> None:
+def test_overlap_of_unequal_sets():
     """zh: 3 own, 2 with ja, 1 with ja and en. ja: 1 own, those, and 1 with sw."""
     neurons = result().with_population("all")
     zh, ja = len(neurons["zh"]), len(neurons["ja"])
@@ -110,82 +71,26 @@ def test_overlap_of_unequal_sets() -> None:
     assert neurons.overlap().loc["zh", "ja"] == pytest.approx(3 / 8)
     assert neurons.overlap("dice").loc["zh", "ja"] == pytest.approx(6 / 11)
     for measure in ("jaccard", "dice"):
-        table = neurons.overlap(measure)  # type: ignore[arg-type]
+        table = neurons.overlap(measure)
         assert (table.to_numpy() == table.to_numpy().T).all()
         assert np.diag(table).tolist() == [1.0] * 4
         assert table.index.tolist() == table.columns.tolist() == list(LANGUAGES)
 
 
-def test_per_language() -> None:
-    table = result().with_population("all").per_language()
-    assert table.index.name == "language"
-    assert table.loc["zh"].to_dict() == {"specific": 3, "related": 3, "neurons": 6}
-    assert table["specific"].to_dict() == {"zh": 3, "ja": 1, "en": 1, "sw": 1}
-
-
-def test_table_of_neurons() -> None:
+def test_the_table_of_neurons_and_the_text():
     neurons = result()
-    table = neurons.with_population("all").to_pandas()
+    everything = neurons.with_population("all")
+    table = everything.to_pandas()
     assert len(table) == 13
     assert table["score"].is_monotonic_increasing
-    row = table.set_index("name").loc["L0N2"]
-    assert (row["layer"], row["neuron"], row["class"], row["languages"], row["n_above"]) == (
-        0, 2, "related", "en sw", 2,
-    )  # fmt: skip
-    assert row["p_max"] == row["p_en"] == row["p_sw"] == 0.9
-    assert row["p_zh"] == 0.05
-    small = neurons.to_pandas()
-    assert set(small["name"]) == {
-        n for n in table["name"] if n in NeuronSet.from_mask(neurons.selected)
-    }
-
-
-def test_saved_and_loaded_bitwise(tmp_path: Path) -> None:
-    neurons = result().with_population("all")
-    again = LanguageNeurons.load(neurons.save(tmp_path / "neurons.safetensors"))
-    for name in ("probability", "score", "selected"):
-        assert getattr(again, name).tobytes() == getattr(neurons, name).tobytes()
-        assert getattr(again, name).dtype == getattr(neurons, name).dtype
-    same = (
-        "languages", "tau", "tau_origin", "lambda_", "lambda_origin", "score_name", "top_rate",
-        "population", "provenance",
-    )  # fmt: skip
-    for name in same:
-        assert getattr(again, name) == getattr(neurons, name), name
-    assert again["zh"] == neurons["zh"]
-    again.save(tmp_path / "again")
-    assert (tmp_path / "again").read_bytes() == (tmp_path / "neurons.safetensors").read_bytes()
-
-
-def test_lape_saves_its_infinite_scores_and_its_missing_lambda(tmp_path: Path) -> None:
-    statistics = oracle.statistics_of([[[5, 0], [0, 9], [0, 0]]], [10, 20], ["zh", "en"])
-    lape = identify(statistics, score="lape", tau=0.3, top_rate=0.4)
-    again = LanguageNeurons.load(lape.save(tmp_path / "lape"))
-    assert again.lambda_ is None
-    assert np.isinf(again.score[0, 2])
-    assert "LAPE" in again.description
-
-
-def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
-    path = result()["zh"].save(tmp_path / "zh")
-    with pytest.raises(StorageError, match="holds neuron set, but language neurons is wanted"):
-        LanguageNeurons.load(path)
-
-
-def test_a_result_cannot_be_changed() -> None:
-    neurons = result()
-    for name in ("probability", "score", "selected"):
-        with pytest.raises(ValueError, match="read-only"):
-            getattr(neurons, name)[0, 0] = 0
-    with pytest.raises(AttributeError):
-        neurons.tau = 0.1  # type: ignore[misc]
-
-
-def test_it_shows_population_tau_and_lambda() -> None:
-    neurons = result()
+    row = table.set_index("name").loc["L0N2"].to_dict()
+    wanted = {"layer": 0, "neuron": 2, "class": "related", "languages": "en sw", "n_above": 2}
+    wanted |= {"p_max": 0.9, "p_zh": 0.05, "p_ja": 0.05, "p_en": 0.9, "p_sw": 0.9}
+    assert row == wanted | {"score": neurons.score[0, 2]}
+    chosen = {f"L{layer}N{j}" for layer, j in zip(*np.nonzero(neurons.selected), strict=True)}
+    assert set(neurons.to_pandas()["name"]) == set(table["name"]) & chosen
     assert neurons.description.startswith("8 selected neurons (50.00%, lambda ")
     assert neurons.description.endswith("; tau 0.5000 (given)")
-    everything = neurons.with_population("all")
     assert everything.description == "all 15 neurons; tau 0.5000 (given)"
     assert "specific+related: zh 3+3, ja 1+4, en 1+2, sw 1+2" in repr(everything)
     assert "<td>ja</td><td>1</td><td>4</td>" in everything._repr_html_()

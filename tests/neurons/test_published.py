@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from real_data import real_data
 
-from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, PublishedCountsError
 from lensneurons.neurons.identification import identify
-from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import divide_layers
 from lensneurons.neurons.published import (
     holds_published_counts,
@@ -56,41 +53,45 @@ MODELS = {
 
 
 @cache
-def mistral() -> ActivationStatistics:
+def mistral():
     """The response counts of Mistral-7B on MGSM, in the authors' order."""
     return read_published_counts(real_data("mistral_mgsm"), languages=AUTHORS)
 
 
 @cache
-def found(order: tuple[str, ...] = AUTHORS, **options: Any) -> LanguageNeurons:
+def found(order=AUTHORS, **options):
     return identify(mistral().select(order), **options)
 
 
 @pytest.fixture(params=[AUTHORS, SHUFFLED], ids=["authors' order", "shuffled"])
-def order(request: pytest.FixtureRequest) -> tuple[str, ...]:
+def order(request):
     """The languages in two orders: nothing may depend on it."""
     real_data("mistral_mgsm")
     return request.param
 
 
-def in_order(order: tuple[str, ...], values: list[int]) -> dict[str, int]:
+def in_order(order, values):
     """Values given in the authors' order, by language."""
     return dict(zip(AUTHORS, values, strict=True))
 
 
-def sizes(sets: Any) -> dict[str, int]:
+def sizes(sets):
     return {language: len(members) for language, members in sets.items()}
 
 
-def test_tokens_and_shape() -> None:
+def test_tokens_and_shape():
     statistics = mistral()
     assert statistics.tokens.tolist() == TOKENS
     assert statistics.counts.shape == (32, 14336, 10)
     assert statistics.provenance.scope == "response"
     assert statistics.provenance.model.startswith("Mistral-")
+    shuffled = read_published_counts(real_data("mistral_mgsm"), languages=SHUFFLED[:3])
+    wanted = statistics.select(SHUFFLED[:3])
+    assert shuffled.counts.tobytes() == wanted.counts.tobytes()
+    assert shuffled.tokens.tolist() == wanted.tokens.tolist()
 
 
-def test_tau_and_n(order: tuple[str, ...]) -> None:
+def test_tau_and_n(order):
     result = found(order, lambda_=0.109375)
     assert np.float32(result.tau) == np.float32(0.5644363164901733)
     assert result.histogram("all").tolist() == ALL
@@ -98,7 +99,7 @@ def test_tau_and_n(order: tuple[str, ...]) -> None:
     assert result.selected.sum() == 4588
 
 
-def test_the_published_selection_by_language(order: tuple[str, ...]) -> None:
+def test_the_published_selection_by_language(order):
     result = found(order, lambda_=0.109375)
     assert sizes(result.specific) == in_order(order, SPECIFIC)
     assert sizes(result.related) == in_order(order, RELATED)
@@ -108,7 +109,7 @@ def test_the_published_selection_by_language(order: tuple[str, ...]) -> None:
     assert table["neurons"].to_dict() == in_order(order, MASK)
 
 
-def test_the_published_mask_bit_for_bit(order: tuple[str, ...]) -> None:
+def test_the_published_mask_bit_for_bit(order):
     (path,) = real_data("mistral_mgsm").glob("mask.*")
     published = read_published_mask(path, languages=AUTHORS, d_mlp=14336)
     result = found(order, lambda_=0.109375)
@@ -118,11 +119,11 @@ def test_the_published_mask_bit_for_bit(order: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("weight", "row"), [(0.0, AT_ZERO), (0.15, AT_015)])
-def test_other_lambdas(weight: float, row: list[int]) -> None:
+def test_other_lambdas(weight, row):
     assert found(lambda_=weight).histogram("selected").tolist() == row
 
 
-def test_the_exact_lambda(order: tuple[str, ...]) -> None:
+def test_the_exact_lambda(order):
     result = found(order)
     assert result.lambda_ == pytest.approx(0.10948189, abs=1e-7)
     assert result.lambda_origin == "exact"
@@ -132,7 +133,7 @@ def test_the_exact_lambda(order: tuple[str, ...]) -> None:
     assert above.histogram("selected")[-1] == 1
 
 
-def test_lape(order: tuple[str, ...]) -> None:
+def test_lape(order):
     lape = found(order, score="lape")
     assert lape.histogram("selected").tolist() == LAPE
     assert {k: len(lape[k]) for k in order} == in_order(order, LAPE_BY_LANGUAGE)
@@ -140,7 +141,7 @@ def test_lape(order: tuple[str, ...]) -> None:
     assert shared.sum() == 2408
 
 
-def test_the_layer_profile_and_its_four_parts(order: tuple[str, ...]) -> None:
+def test_the_layer_profile_and_its_four_parts(order):
     result = found(order, lambda_=0.109375)
     assert [tuple(row) for row in result.layer_profile("all").tolist()] == PROFILE
     parts = divide_layers(result, shuffles=200)
@@ -149,16 +150,8 @@ def test_the_layer_profile_and_its_four_parts(order: tuple[str, ...]) -> None:
     assert repr(parts) == "LayerParts(found: 0-4 / 5-19 / 20-30 / 31)"
 
 
-def test_reading_in_another_order_gives_the_same_counts() -> None:
-    shuffled = read_published_counts(real_data("mistral_mgsm"), languages=SHUFFLED[:3])
-    assert shuffled.languages == SHUFFLED[:3]
-    wanted = mistral().select(SHUFFLED[:3])
-    assert shuffled.counts.tobytes() == wanted.counts.tobytes()
-    assert shuffled.tokens.tolist() == wanted.tokens.tolist()
-
-
 @pytest.mark.parametrize("model", MODELS)
-def test_lape_masks_of_seven_models(model: str) -> None:
+def test_lape_masks_of_seven_models(model):
     """Every mask reads; together its languages hold 1 % of the model."""
     languages, layers, width, number = MODELS[model]
     path = real_data("lape_masks") / f"{model}.neuron.pth"
@@ -175,29 +168,26 @@ def test_lape_masks_of_seven_models(model: str) -> None:
 # Files made here
 
 
-def write(
-    folder: Path, language: str, counts: Any, tokens: Any, *, prefix: str = "", model: str = "toy"
-) -> Path:
-    over_zero = counts if isinstance(counts, torch.Tensor) else torch.tensor(counts)
+def write(folder, language, counts, tokens, *, prefix="", model="toy"):
     path = folder / f"{prefix}activation.{language}.{model}.pt"
-    torch.save({"total_tokens": tokens, "over_zero": over_zero}, path)
+    torch.save({"total_tokens": tokens, "over_zero": torch.tensor(counts)}, path)
     return path
 
 
-def write_pair(folder: Path, language: str, counts: Any, tokens: int, prompt: Any = None) -> None:
+def write_pair(folder, language, counts, tokens, prompt=None):
     """Whole text and prompt; 1000 prompt tokens, of which the counts are 0 unless given."""
     write(folder, language, counts, tokens)
-    zeros = torch.zeros_like(torch.tensor(counts))
+    zeros = np.zeros_like(counts).tolist()
     write(folder, language, zeros if prompt is None else prompt, 1000, prefix="prefix.")
 
 
-def refusal(folder: Path, **options: Any) -> str:
+def refusal(folder, **options):
     with pytest.raises(PublishedCountsError) as caught:
         read_published_counts(folder, **options)
     return str(caught.value)
 
 
-def test_whole_text_minus_prompt(tmp_path: Path) -> None:
+def test_whole_text_minus_prompt(tmp_path):
     write_pair(tmp_path, "zh", [[900, 1500], [3000, 0]], 3000, [[100, 500], [1000, 0]])
     write_pair(tmp_path, "en", [[10, 20], [30, 40]], 1100)
     statistics = read_published_counts(tmp_path)
@@ -213,7 +203,7 @@ def test_whole_text_minus_prompt(tmp_path: Path) -> None:
     assert not holds_published_counts(tmp_path / "nothing")
 
 
-def test_without_prompt_files_the_whole_text_is_read(tmp_path: Path) -> None:
+def test_without_prompt_files_the_whole_text_is_read(tmp_path):
     write(tmp_path, "zh", [[7, 10]], 10)
     write(tmp_path, "en", [[2, 3]], torch.tensor(20))
     statistics = read_published_counts(tmp_path, languages=["zh", "en"])
@@ -221,7 +211,7 @@ def test_without_prompt_files_the_whole_text_is_read(tmp_path: Path) -> None:
     assert statistics.probability[0].tolist() == [[0.7, 0.1], [1.0, 0.15]]
 
 
-def test_the_seam_is_clamped(tmp_path: Path) -> None:
+def test_the_seam_is_clamped(tmp_path):
     """-5 and 1001 of 1000 are what a seam explains; -5 becomes 0, p stays 1.001 as published."""
     write_pair(tmp_path, "zh", [[95, 1001, 40]], 2000, [[100, 0, 0]])
     statistics = read_published_counts(tmp_path)
@@ -230,35 +220,28 @@ def test_the_seam_is_clamped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "prompt", "text"),
+    ("counts", "tokens", "prompt", "text"),
     [
-        ([[90, 5]], [[96, 0]], "a count lies 6 outside 0..1000, more than the 0.5%"),
-        ([[1006, 5]], [[0, 0]], "a count lies 6 outside 0..1000, more than the 0.5%"),
+        ([[90, 5]], 2000, [[96, 0]], "a count lies 6 outside 0..1000, more than the 0.5%"),
+        ([[1006, 5]], 2000, None, "a count lies 6 outside 0..1000, more than the 0.5%"),
+        ([[4, 5]], 1000, None, "activation.zh.toy.pt has 0 response tokens"),
+        (
+            [[4, 5]],
+            2000,
+            [[4]],
+            "prefix.activation.zh.toy.pt and activation.zh.toy.pt differ in shape",
+        ),
     ],
 )
-def test_more_than_a_seam_is_refused(tmp_path: Path, counts: Any, prompt: Any, text: str) -> None:
-    write_pair(tmp_path, "zh", counts, 2000, prompt)
+def test_a_prompt_that_does_not_belong_to_the_whole_is_refused(
+    tmp_path, counts, tokens, prompt, text
+):
+    write_pair(tmp_path, "zh", counts, tokens, prompt)
     assert text in refusal(tmp_path)
 
 
-def test_overflow_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "zh", torch.tensor([[-2_000_000_000, 5]], dtype=torch.int32), 10)
-    assert "smallest count -2000000000: a int32 counter overflowed" in refusal(tmp_path)
-    write(tmp_path, "zh", [[4, 5]], -7)
-    assert "total_tokens -7" in refusal(tmp_path)
-    write(tmp_path, "zh", [[4, 5]], 0)
-    assert "total_tokens 0" in refusal(tmp_path)
-
-
-def test_a_count_above_the_tokens_of_its_own_file_is_refused(tmp_path: Path) -> None:
-    """One file has no seam: not even one token more can be active."""
-    write(tmp_path, "zh", [[1001, 5]], 1000)
-    assert "1001 active tokens of 1000" in refusal(tmp_path)
-
-
-def test_a_prompt_as_long_as_the_whole_is_refused(tmp_path: Path) -> None:
-    write_pair(tmp_path, "zh", [[4, 5]], 1000)
-    assert "activation.zh.toy.pt has 0 response tokens" in refusal(tmp_path)
+def content(counts, tokens, dtype=torch.int64):
+    return {"over_zero": torch.tensor(counts, dtype=dtype), "total_tokens": tokens}
 
 
 @pytest.mark.parametrize(
@@ -266,19 +249,20 @@ def test_a_prompt_as_long_as_the_whole_is_refused(tmp_path: Path) -> None:
     [
         ([1, 2], "is not a dict of over_zero and total_tokens"),
         ({"over_zero": torch.zeros(1, 2)}, "is not a dict of over_zero and total_tokens"),
-        ({"over_zero": torch.zeros(1, 2), "total_tokens": 5}, "not integers [layer, neuron]"),
-        (
-            {"over_zero": torch.zeros(4, dtype=torch.int64), "total_tokens": 5},
-            "over_zero is int64 (4,), not integers [layer, neuron]",
-        ),
+        (content([[0, 0]], 5, torch.float32), "not integers [layer, neuron]"),
+        (content([0] * 4, 5), "over_zero is int64 (4,), not integers [layer, neuron]"),
         ({"over_zero": [[1, 2]], "total_tokens": 5}, "over_zero is a list, not a tensor"),
+        (content([[0, 0]], "5x"), "total_tokens is '5x', not a whole number"),
         (
-            {"over_zero": torch.zeros(1, 2, dtype=torch.int64), "total_tokens": "5x"},
-            "total_tokens is '5x', not a whole number",
+            content([[-2_000_000_000, 5]], 10, torch.int32),
+            "smallest count -2000000000: a int32 counter overflowed",
         ),
+        (content([[4, 5]], -7), "total_tokens -7"),
+        (content([[4, 5]], 0), "total_tokens 0"),
+        (content([[1001, 5]], 1000), "1001 active tokens of 1000"),  # one file has no seam
     ],
 )
-def test_other_contents_are_refused(tmp_path: Path, content: Any, text: str) -> None:
+def test_other_contents_are_refused(tmp_path, content, text):
     torch.save(content, tmp_path / "activation.zh.toy.pt")
     assert text in refusal(tmp_path)
 
@@ -286,52 +270,46 @@ def test_other_contents_are_refused(tmp_path: Path, content: Any, text: str) -> 
 class _Runs:
     """A pickle that would run code."""
 
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (Path("/tmp/lensneurons-was-here"),))
+    def __init__(self, witness):
+        self.witness = witness
+
+    def __reduce__(self):
+        return (Path.touch, (self.witness,))
 
 
-def test_code_in_a_pickle_never_runs(tmp_path: Path) -> None:
-    witness = Path("/tmp/lensneurons-was-here")
-    witness.unlink(missing_ok=True)
-    torch.save({"over_zero": _Runs(), "total_tokens": 5}, tmp_path / "activation.zh.toy.pt")
+def test_code_in_a_pickle_never_runs(tmp_path):
+    witness = tmp_path / "lensneurons-was-here"
+    lying = {"over_zero": _Runs(witness), "total_tokens": 5}
+    torch.save(lying, tmp_path / "activation.zh.toy.pt")
     assert "cannot be read safely" in refusal(tmp_path)
     assert not witness.exists()
 
 
-def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [200, 0])
+def test_a_broken_file_is_refused(length, tmp_path):
     path = write(tmp_path, "zh", [[4, 5]], 10)
-    path.write_bytes(path.read_bytes()[:200])
-    assert "cannot be read safely" in refusal(tmp_path)
-    path.write_bytes(b"")
+    path.write_bytes(path.read_bytes()[:length])
     assert "cannot be read safely" in refusal(tmp_path)
 
 
-def test_folders_that_are_not_one_model(tmp_path: Path) -> None:
+def test_folders_that_are_not_one_model(tmp_path):
     assert "is not a folder" in refusal(tmp_path / "nowhere")
     assert "holds no activation.LANGUAGE.MODEL.pt files" in refusal(tmp_path)
     write(tmp_path, "zh", [[4, 5]], 10)
+    write(tmp_path, "en", [[4, 5, 6]], 10)
+    assert "have different shapes: [(1, 2), (1, 3)]" in refusal(tmp_path)
     write(tmp_path, "en", [[4, 5]], 10, model="other.v2")
     assert "counts of several models: ['other.v2', 'toy']" in refusal(tmp_path)
 
 
-def test_a_missing_prompt_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_prompt_file_is_refused(tmp_path):
     write_pair(tmp_path, "zh", [[4, 5]], 2000)
     write(tmp_path, "en", [[4, 5]], 2000)
     assert "has prompt-only counts, but none for ['en']" in refusal(tmp_path)
     assert read_published_counts(tmp_path, languages=["zh"]).languages == ("zh",)
 
 
-def test_different_shapes_are_refused(tmp_path: Path) -> None:
-    write(tmp_path, "zh", [[4, 5]], 10)
-    write(tmp_path, "en", [[4, 5, 6]], 10)
-    assert "have different shapes: [(1, 2), (1, 3)]" in refusal(tmp_path)
-    write(tmp_path, "zh", [[4, 5, 6]], 1010)
-    write(tmp_path, "zh", [[4, 5]], 1000, prefix="prefix.")
-    expected = "prefix.activation.zh.toy.pt and activation.zh.toy.pt differ in shape"
-    assert expected in refusal(tmp_path, languages=["zh"])
-
-
-def test_languages_that_are_not_there(tmp_path: Path) -> None:
+def test_languages_that_are_not_there(tmp_path):
     write(tmp_path, "zh", [[4, 5]], 10)
     write(tmp_path, "en", [[4, 5]], 10)
     with pytest.raises(LensNeuronsError, match=r"language='xx' is not known.*\['en', 'zh'\]"):
@@ -341,32 +319,29 @@ def test_languages_that_are_not_there(tmp_path: Path) -> None:
     assert "languages=[] leaves nothing" in refusal(tmp_path, languages=[])
 
 
-def test_masks_by_hand(tmp_path: Path) -> None:
-    path = tmp_path / "mask"
-    torch.save([[torch.tensor([0, 3]), torch.tensor([], dtype=torch.int64)],
-                [torch.tensor([1]), torch.tensor([2])]], path)  # fmt: skip
-    masks = read_published_mask(path, languages=["zh", "en"], d_mlp=4)
-    assert list(masks["zh"]) == ["L0N0", "L0N3"]
-    assert list(masks["en"]) == ["L0N1", "L1N2"]
-    with pytest.raises(PublishedCountsError, match="holds 2, not a list of 3 languages"):
-        read_published_mask(path, languages=["zh", "en", "sw"], d_mlp=4)
+def test_masks_by_hand(tmp_path):
+    none = torch.tensor([], dtype=torch.int64)
+    layers = [[torch.tensor([0, 3]), none], [torch.tensor([1]), torch.tensor([2])]]
+    torch.save(layers, tmp_path / "mask")
+    masks = read_published_mask(tmp_path / "mask", languages=["zh", "en"], d_mlp=4)
+    assert {language: list(members) for language, members in masks.items()} == {
+        "zh": ["L0N0", "L0N3"],
+        "en": ["L0N1", "L1N2"],
+    }
 
 
-def test_a_mask_of_a_wider_model_does_not_spill_into_the_next_layer(tmp_path: Path) -> None:
-    path = tmp_path / "mask"
-    torch.save([[torch.tensor([0, 3]), torch.tensor([1])]], path)
-    with pytest.raises(PublishedCountsError, match="zh has neuron 3 in layer 0, but d_mlp is 3"):
-        read_published_mask(path, languages=["zh"], d_mlp=3)
-
-
-def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:
-    torch.save({"zh": 1}, tmp_path / "mask")
-    with pytest.raises(PublishedCountsError, match="holds dict, not a list of 1 languages"):
-        read_published_mask(tmp_path / "mask", languages=["zh"], d_mlp=3)
-    torch.save([3], tmp_path / "mask")
-    with pytest.raises(
-        PublishedCountsError, match="zh is not a list of index tensors, one a layer"
-    ):
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([[torch.tensor([0, 3]), torch.tensor([1])]], "zh has neuron 3 in layer 0, but d_mlp is 3"),
+        ([[torch.tensor([0])]] * 2, "holds 2, not a list of 1 languages"),
+        ({"zh": 1}, "holds dict, not a list of 1 languages"),
+        ([3], "zh is not a list of index tensors, one a layer"),
+    ],
+)
+def test_what_is_no_mask_is_refused(content, text, tmp_path):
+    torch.save(content, tmp_path / "mask")
+    with pytest.raises(PublishedCountsError, match=text):
         read_published_mask(tmp_path / "mask", languages=["zh"], d_mlp=3)
     with pytest.raises(PublishedCountsError, match="cannot be read safely"):
         read_published_mask(tmp_path / "nothing", languages=["zh"], d_mlp=3)

@@ -26,7 +26,7 @@ LANGUAGES = ("zh", "ar", "en", "sw", "bn", "th")
 
 
 @st.composite
-def probabilities(draw: st.DrawFn) -> np.ndarray:
+def probabilities(draw):
     """Unfriendly probabilities: dead neurons, equal values, one language alone, K from 2 to 6."""
     shape = tuple(draw(st.integers(low, high)) for low, high in ((1, 3), (1, 6), (2, 6)))
     coarse = st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0])
@@ -34,13 +34,13 @@ def probabilities(draw: st.DrawFn) -> np.ndarray:
     return draw(hnp.arrays(np.float64, shape, elements=st.one_of(coarse, fine)))
 
 
-def rows_of(p: np.ndarray) -> np.ndarray:
+def rows_of(p):
     return language_rows(p, LANGUAGES[: p.shape[-1]])
 
 
 @settings(max_examples=100, deadline=None)
 @given(probabilities())
-def test_entropy_and_maximum_are_the_oracles(p: np.ndarray) -> None:
+def test_entropy_and_maximum_are_the_oracles(p):
     rows = rows_of(p)
     flat = oracle.neurons_of(p.tolist())
     entropies, maxima = normalised_entropy(rows).ravel(), normalised_maximum(rows).ravel()
@@ -51,7 +51,7 @@ def test_entropy_and_maximum_are_the_oracles(p: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("k", range(2, 7))
-def test_known_entropies(k: int) -> None:
+def test_known_entropies(k):
     alone, equal, dead, pair = np.zeros(k), np.full(k, 0.3), np.zeros(k), np.zeros(k)
     alone[1], pair[:2] = 0.9, 0.4
     rows = rows_of(np.array([[alone, equal, dead, pair]]))
@@ -63,13 +63,13 @@ def test_known_entropies(k: int) -> None:
     )
 
 
-def test_a_neuron_of_one_language_counts_the_others_as_tiny_not_as_nothing() -> None:
+def test_a_neuron_of_one_language_counts_the_others_as_tiny_not_as_nothing():
     """``p' >= 1e-12``, as published: the entropy is a little above 0, never NaN."""
     value = normalised_entropy(rows_of(np.array([[[0.7, 0.0, 0.0]]])))[0, 0]
     assert value == pytest.approx(2e-12 * math.log(1e12) / math.log(3), rel=1e-9)
 
 
-def test_the_expected_largest_part_is_what_a_simulation_gives() -> None:
+def test_the_expected_largest_part_is_what_a_simulation_gives():
     """Random divisions of a stick: the mean of the largest part is ``H_K / K``."""
     random = np.random.default_rng(0)
     for k in (2, 3, 6, 10):
@@ -78,7 +78,7 @@ def test_the_expected_largest_part_is_what_a_simulation_gives() -> None:
     assert expected_largest_part(10) == pytest.approx(0.29289682539)
 
 
-def test_lambda_of_the_printed_equation() -> None:
+def test_lambda_of_the_printed_equation():
     """Both weights select the same neurons: ``H - w max`` is ``score * ln K``."""
     assert lambda_of_paper(0.109375, 10) == pytest.approx(0.8598, abs=5e-5)
     p = np.random.default_rng(1).random((2, 30, 4))
@@ -90,7 +90,7 @@ def test_lambda_of_the_printed_equation() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(probabilities(), st.floats(0.001, 0.999))
-def test_tau_is_the_oracles(p: np.ndarray, percentile: float) -> None:
+def test_tau_is_the_oracles(p, percentile):
     bar = percentile_bar(p, percentile)
     assert bar == oracle.tau(p.tolist(), percentile)
     assert languages_above(rows_of(p), bar).ravel().tolist() == [
@@ -98,7 +98,7 @@ def test_tau_is_the_oracles(p: np.ndarray, percentile: float) -> None:
     ]
 
 
-def test_tau_is_counted_from_one_and_the_bar_is_strict() -> None:
+def test_tau_is_counted_from_one_and_the_bar_is_strict():
     p = np.arange(1, 21).reshape(1, 10, 2) / 20
     assert percentile_bar(p, 0.95) == 0.95  # the 19th of 20
     assert percentile_bar(p, 0.5) == 0.5
@@ -110,29 +110,13 @@ def test_tau_is_counted_from_one_and_the_bar_is_strict() -> None:
 @settings(max_examples=200, deadline=None)
 @given(
     hnp.arrays(
-        np.float64, st.tuples(st.integers(1, 3), st.integers(1, 9)), elements=st.integers(-3, 3)
+        np.float64,
+        st.tuples(st.integers(1, 3), st.integers(1, 9)),
+        elements=st.sampled_from([*np.arange(-3.0, 4), np.inf]),
     ),
-    st.integers(1, 30),
+    st.integers(0, 30),
 )
-def test_the_lowest_scores_are_selected_ties_by_index(scores: np.ndarray, number: int) -> None:
+def test_the_lowest_scores_are_selected_ties_by_index(scores, number):
     wanted = oracle.lowest(scores.ravel().tolist(), number)
     assert set(np.flatnonzero(select_lowest(scores, number))) == wanted
     assert select_lowest(scores, number).shape == scores.shape
-
-
-def test_infinite_scores_are_selected_last() -> None:
-    scores = np.array([[np.inf, 1.0, np.inf, 0.0]])
-    assert select_lowest(scores, 2).tolist() == [[False, True, False, True]]
-    assert select_lowest(scores, 0).sum() == 0
-
-
-@settings(max_examples=60, deadline=None)
-@given(probabilities(), st.randoms(use_true_random=False))
-def test_no_order_of_the_languages_changes_a_bit(p: np.ndarray, random: object) -> None:
-    names = list(LANGUAGES[: p.shape[-1]])
-    order = list(range(len(names)))
-    random.shuffle(order)  # type: ignore[attr-defined]
-    ours = language_rows(p, names)
-    theirs = language_rows(p[..., order], [names[i] for i in order])
-    assert ours.tobytes() == theirs.tobytes()
-    assert normalised_entropy(ours).tobytes() == normalised_entropy(theirs).tobytes()

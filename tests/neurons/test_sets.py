@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.sets import NeuronSet, flat_index
 
 LAYERS, WIDTH = 3, 7
@@ -17,17 +15,17 @@ EVERY = set(range(LAYERS * WIDTH))
 FLAT = st.sets(st.integers(0, LAYERS * WIDTH - 1))
 
 
-def made(flat: set[int], label: str = "neurons") -> NeuronSet:
+def made(flat, label="neurons"):
     return NeuronSet(np.array(sorted(flat, reverse=True), np.int64), LAYERS, WIDTH, label)
 
 
-def members(neurons: NeuronSet) -> set[int]:
+def members(neurons):
     return set(neurons.flat.tolist())
 
 
 @settings(max_examples=150, deadline=None)
 @given(FLAT, FLAT, FLAT)
-def test_the_algebra_is_that_of_sets(x: set[int], y: set[int], z: set[int]) -> None:
+def test_the_algebra_is_that_of_sets(x, y, z):
     a, b, c = made(x), made(y), made(z)
     assert members(a | b) == x | y
     assert members(a & b) == x & y
@@ -44,7 +42,7 @@ def test_the_algebra_is_that_of_sets(x: set[int], y: set[int], z: set[int]) -> N
 
 @settings(max_examples=150, deadline=None)
 @given(FLAT, FLAT)
-def test_overlaps_are_bounded_and_symmetric_where_they_should_be(x: set[int], y: set[int]) -> None:
+def test_overlaps_are_bounded_and_symmetric_where_they_should_be(x, y):
     a, b = made(x), made(y)
     if not x and not y:
         assert np.isnan([a.jaccard(b), a.dice(b), a.containment(b)]).all()
@@ -53,25 +51,16 @@ def test_overlaps_are_bounded_and_symmetric_where_they_should_be(x: set[int], y:
     assert a.dice(b) == b.dice(a) == 2 * len(x & y) / (len(x) + len(y))
     assert 0 <= a.jaccard(b) <= a.dice(b) <= 1
     assert (a.jaccard(b) == 1) == (x == y)
+    assert np.isnan(a.containment(b)) == (not x)
     if x:
         assert a.containment(b) == len(x & y) / len(x)
         assert a.containment(b) >= a.jaccard(b)
         assert (a.containment(b) == 1) == (x <= y)
 
 
-def test_known_overlaps_of_unequal_sets() -> None:
-    a, b = made({0, 1, 2, 3, 4, 5}), made({4, 5, 6})
-    assert a.jaccard(b) == pytest.approx(2 / 7)
-    assert a.dice(b) == pytest.approx(4 / 9)
-    assert a.containment(b) == pytest.approx(1 / 3)
-    assert b.containment(a) == pytest.approx(2 / 3)
-    assert np.isnan(made(set()).containment(a))
-    assert a.containment(made(set())) == 0
-
-
 @settings(max_examples=100, deadline=None)
 @given(FLAT)
-def test_names_masks_and_layers_round_trip(x: set[int]) -> None:
+def test_names_masks_and_layers_round_trip(x):
     a = made(x, "some")
     assert a.flat.tolist() == sorted(x)
     names = [f"L{i // WIDTH}N{i % WIDTH}" for i in sorted(x)]
@@ -90,31 +79,19 @@ def test_names_masks_and_layers_round_trip(x: set[int]) -> None:
         assert (f"L{i // WIDTH}N{i % WIDTH}" in a) == (i in x)
 
 
-def test_doubles_count_once_and_the_array_cannot_be_changed() -> None:
+def test_a_set_is_sorted_unique_immutable_and_comes_back(tmp_path):
     given_flat = np.array([5, 3, 5], np.int64)
-    a = NeuronSet(given_flat, LAYERS, WIDTH)
-    assert a.flat.tolist() == [3, 5]
+    a = NeuronSet(given_flat, LAYERS, WIDTH, "specific 中文")
     given_flat[0] = 9
     assert a.flat.tolist() == [3, 5]
-    with pytest.raises(ValueError, match="read-only"):
-        a.flat[0] = 1
-
-
-def test_saved_and_loaded_bitwise(tmp_path: Path) -> None:
-    a = made({20, 3, 7}, "specific 中文")
-    again = NeuronSet.load(a.save(tmp_path / "deep" / "zh.safetensors"))
-    assert again == a
-    assert again.label == "specific 中文"
-    assert again.flat.tobytes() == a.flat.tobytes()
-    first = (tmp_path / "deep" / "zh.safetensors").read_bytes()
-    again.save(tmp_path / "second")
-    assert (tmp_path / "second").read_bytes() == first
+    for one in (a, NeuronSet.load(a.save(tmp_path / "deep" / "zh.safetensors"))):
+        assert (one, one.label) == (a, "specific 中文")
+        with pytest.raises(ValueError, match="read-only"):
+            one.flat[0] = 1
     assert NeuronSet.load(made(set()).save(tmp_path / "none")) == made(set())
-    with pytest.raises(StorageError, match="does not exist"):
-        NeuronSet.load(tmp_path / "missing")
 
 
-def test_labels_tell_how_a_set_was_made() -> None:
+def test_labels_tell_how_a_set_was_made():
     a, b = made({1, 2}, "zh"), made({2, 3}, "ja")
     assert (a & b).label == "(zh & ja)"
     assert (a - b).relabel("only zh").label == "only zh"
@@ -125,12 +102,12 @@ def test_labels_tell_how_a_set_was_made() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "L1", "N3", "L1N", "l1n2", "L1N2 ", "1.2", "L-1N2", "L1N-2"])
-def test_what_is_no_name_is_refused(name: str) -> None:
+def test_what_is_no_name_is_refused(name):
     with pytest.raises(LensNeuronsError, match=r"is not the name of a neuron: write 'L12N3456'"):
         flat_index(name, LAYERS, WIDTH)
 
 
-def test_what_is_outside_the_model_is_refused() -> None:
+def test_what_is_outside_the_model_is_refused():
     with pytest.raises(LensNeuronsError, match="L3N0 is outside a model of 3 layers x 7 neurons"):
         flat_index("L3N0", LAYERS, WIDTH)
     with pytest.raises(LensNeuronsError, match="L0N7 is outside"):
@@ -141,7 +118,7 @@ def test_what_is_outside_the_model_is_refused() -> None:
         made({-1, 4})
 
 
-def test_sets_of_different_models_do_not_mix() -> None:
+def test_sets_of_different_models_do_not_mix():
     ours, theirs = made({1}, "zh"), NeuronSet(np.array([1], np.int64), WIDTH, LAYERS, "ja")
     assert ours != theirs
     for act in ("__or__", "__and__", "__sub__", "__xor__", "__le__", "jaccard", "dice"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -33,8 +34,6 @@ from lensneurons.neurons.published import read_published_counts
 from lensneurons.plots import files, labels, numbers, panels
 from lensneurons.plots.style import CLASS_COLOURS, LANGUAGE_COLOURS
 from lensneurons.uncertainty.groups import jackknife
-
-# ------------------------------------------------------------------------------- layer profile
 
 
 def test_profile_holds_all_neurons_whatever_the_population() -> None:
@@ -82,18 +81,6 @@ def test_an_axis_is_logarithmic_where_needed_and_shows_zero(
     assert np.all((places >= low) & (places <= high))
 
 
-def test_found_parts_are_shaded_and_named() -> None:
-    neurons, parts = with_parts()
-    assert parts.found, parts
-    figure = plots.layer_profile(neurons, parts)
-    assert title(figure) == "The four parts of the model are layers 0–2, 3–7, 8–12 and 13"
-    spans = [(shape.x0 + 0.5, shape.x1 - 0.5) for shape in figure.layout.shapes]
-    assert spans == parts.boundaries
-    below = " ".join(a.text for a in figure.layout.annotations)
-    assert "shared semantic space reasoning: layers 3–7" in below
-    assert "bootstrap" not in below
-
-
 def test_boundaries_have_their_bootstrap_intervals() -> None:
     neurons, parts = with_parts()
     draws = np.array([[2, 8, 13], [3, 8, 13], [4, 9, -1]] * 20, np.int64)
@@ -102,27 +89,21 @@ def test_boundaries_have_their_bootstrap_intervals() -> None:
     assert np.array_equal(bars.x + 0.5, [3, 8, 13])
     assert np.array_equal(bars.error_x.array, [1, 1, 0])
     assert np.array_equal(bars.error_x.arrayminus, [1, 0, 0])
-    below = " ".join(a.text for a in figure.layout.annotations)
-    assert "layers 3–7 (first layer, 95% of bootstrap draws: 2–4)" in below
+    second = figure.layout.meta["findings"][1]
+    assert second.endswith("layers 3–7 (first layer, 95% of bootstrap draws: 2–4)")
 
 
-def test_parts_that_were_not_found_are_not_shaded() -> None:
+def test_the_title_of_a_profile_is_about_its_parts() -> None:
+    found = plots.layer_profile(*with_parts())
+    assert title(found) == "The four parts of the model are layers 0–2, 3–7, 8–12 and 13"
+    assert "bootstrap" not in " ".join(found.layout.meta["findings"])
     parts = divide_layers(small(), shuffles=50)
     assert not parts.found
     figure = plots.layer_profile(small(), parts)
     first = parts.failed[0]
     assert title(figure) == f"Four parts were not found: “{first.claim}” fails ({first.measured})"
     assert f"{len(parts.failed)} of {len(parts.criteria)} criteria fail" in subtitle(figure)
-    assert not figure.layout.shapes
     assert not figure.layout.annotations
-
-
-def test_parts_of_other_neurons_are_refused() -> None:
-    with pytest.raises(LensNeuronsError, match="these parts are of another profile"):
-        plots.layer_profile(small(), with_parts()[1])
-
-
-# ----------------------------------------------------------------------------------- histogram
 
 
 @pytest.mark.parametrize("population", ["selected", "all"])
@@ -162,15 +143,9 @@ def test_before_and_after_are_of_one_population_and_say_which_tau() -> None:
     assert "One shared tau" in subtitle(figure)
     other = plots.language_histogram(replace(after, tau=0.3), before=small())
     assert "each model has its own tau" in subtitle(other).lower()
-
-
-def test_before_with_other_languages_is_refused() -> None:
-    other = identify(make_statistics(("en", "zh"), 5, 128))
+    two = identify(make_statistics(("en", "zh"), 5, 128))
     with pytest.raises(LensNeuronsError, match="compares the same languages"):
-        plots.language_histogram(small(), before=other)
-
-
-# ------------------------------------------------------------------------------------ the maps
+        plots.language_histogram(small(), before=two)
 
 
 @pytest.mark.parametrize("population", ["selected", "all"])
@@ -230,9 +205,6 @@ def test_zoom_into_an_empty_or_missing_layer() -> None:
             plots.neuron_map(small(), layer)
 
 
-# ------------------------------------------------------------------------------- one neuron
-
-
 @pytest.mark.parametrize("kind", ["specific", "related", "unclassified"])
 def test_one_neuron_has_its_class_and_its_probabilities(kind: str) -> None:
     neurons = small("all")
@@ -261,9 +233,13 @@ def test_one_neuron_with_groups_has_clipped_jackknife_intervals() -> None:
     assert np.allclose(low, np.clip(interval.low, 0, 1))
     assert np.allclose(high, np.clip(interval.high, 0, 1))
     assert [row[2] for row in bars.customdata] == pytest.approx(low)
+    sums, squares = np.random.default_rng(0).random((2, 5, 128, 10))
+    whole = replace(statistics, sums=sums, squares=squares)
+    assert np.array_equal(whole.of_neuron(1, 7).mean[0, 0], whole.mean[1, 7])
+    assert whole.of_neuron(1, 7).squares.tolist() == [[squares[1, 7].tolist()]]
 
 
-def test_one_neuron_without_groups_says_so_and_foreign_statistics_are_refused() -> None:
+def test_one_neuron_without_groups_says_so_and_foreign_names_and_statistics_are_refused() -> None:
     one_group = make_statistics(TEN, 5, 128)
     neurons = identify(one_group)
     figure = plots.neuron_probabilities(neurons, "L0N0", statistics=one_group)
@@ -272,15 +248,9 @@ def test_one_neuron_without_groups_says_so_and_foreign_statistics_are_refused() 
         plots.neuron_probabilities(small(), "L0N0", statistics=one_group)
     with pytest.raises(LensNeuronsError, match="give those that they were identified from"):
         plots.neuron_probabilities(small(), "L0N0", statistics=make_statistics(TEN, 4, 128))
-
-
-@pytest.mark.parametrize(("name", "text"), [("12", "write 'L12N345"), ("L5N0", "outside a model")])
-def test_an_unknown_neuron_is_refused(name: str, text: str) -> None:
-    with pytest.raises(LensNeuronsError, match=text):
-        plots.neuron_probabilities(small(), name)
-
-
-# ------------------------------------------------------------------------------------ overlap
+    for name, told in (("12", "write 'L12N345"), ("L5N0", "outside a model")):
+        with pytest.raises(LensNeuronsError, match=told):
+            plots.neuron_probabilities(small(), name)
 
 
 @pytest.mark.parametrize("measure", ["jaccard", "dice", "containment"])
@@ -326,12 +296,6 @@ def test_languages_that_share_nothing_are_told_so() -> None:
     assert figure.data[0].text[0][1] == "0"
 
 
-def test_a_small_overlap_is_not_written_as_zero() -> None:
-    assert [numbers.small_share(value) for value in (0.0, 0.004, 0.005, 0.28, 1.0)] == [
-        "0", "&lt;.01", ".01", ".28", "1.00",
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(("measure", "order"), [("cosine", "given"), ("dice", "sorted")])
 def test_an_unknown_measure_or_order_lists_the_choices(measure: str, order: str) -> None:
     unchecked = inspect.unwrap(plots.overlap)  # the tests' type checker would refuse it first
@@ -339,15 +303,13 @@ def test_an_unknown_measure_or_order_lists_the_choices(measure: str, order: str)
         unchecked(small(), measure, order=order)
 
 
-# ------------------------------------------------------------------------- style and labels
-
-
-def test_hostile_names_stay_readable() -> None:
+def test_hostile_names_stay_readable_and_are_cut_before_they_are_escaped() -> None:
     names = plots.overlap(hostile(), order="given").layout.xaxis.ticktext
     names = [unescape(name) for name in names]
     assert names[0].endswith("■</span> <s>struck</s>")
     assert names[3].endswith("nul␀\\ud800␊")
     assert names[4].endswith("\u2068עברית \\u202ee…\u2069")
+    assert plots.escape_label("<<<<<<", 4) == "&lt;&lt;&lt;…"
 
 
 def test_a_language_keeps_its_colour_in_any_company() -> None:
@@ -376,20 +338,31 @@ def test_labels_show_what_is_there(text: object, shown: str) -> None:
     assert plots.escape_label(text) == shown
 
 
-def test_labels_are_cut_before_they_are_escaped() -> None:
-    assert plots.escape_label("<<<<<<", 4) == "&lt;&lt;&lt;…"
-
-
 @pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0"), (742, "742"), (999, "999"), (1000, "1.0k"), (7797, "7.8k"), (9960, "10k"),
-     (397_496, "397k"), (999_600, "1.0M"), (12_000_000, "12M")],
-)  # fmt: skip
-def test_short_numbers(number: int, text: str) -> None:
-    assert numbers.short_number(number) == text
-
-
-# ---------------------------------------------------------------------------------- files
+    ("write", "values", "texts"),
+    [
+        (numbers.small_share, [0.0, 0.004, 0.005, 0.28, 1.0], "0 &lt;.01 .01 .28 1.00"),
+        (
+            numbers.short_number,
+            [0, 742, 999, 1000, 7797, 9960, 397_496, 999_600, 12_000_000],
+            "0 742 999 1.0k 7.8k 10k 397k 1.0M 12M",
+        ),
+        (
+            numbers.small_change,
+            [1.24, 0.26, -0.034, 0.004, -0.004, 0.0, 0.997, 9.97, -12.3, np.nan],
+            "1.2 .26 −.03 .00 .00 .00 1.0 10 −12 –",
+        ),
+        (
+            numbers.signed,
+            [1.236, -0.0314, 0.0, -0.0001, np.nan],
+            "+1.24 −0.031 0.00 0.000 not defined",
+        ),
+    ],
+)
+def test_numbers_are_written_in_little_room(
+    write: Callable[[float], str], values: list[float], texts: str
+) -> None:
+    assert " ".join(map(write, values)) == texts
 
 
 def test_html_needs_no_network_and_no_cloud(tmp_path: Path) -> None:
@@ -438,9 +411,6 @@ def test_a_missing_kaleido_and_a_foreign_ending_are_named(
     with pytest.raises(LensNeuronsError, match="choose one of"):
         plots.save_figure(figure, tmp_path / "figure.gif")
     assert not list(tmp_path.iterdir())
-
-
-# ------------------------------------------------------------------------------- real data
 
 
 def test_figures_of_the_published_counts() -> None:

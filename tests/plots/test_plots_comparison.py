@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -24,6 +23,7 @@ from before_after import (
 from figure_values import (
     TEN,
     a_claim,
+    lines,
     make_lens,
     planted,
     some_claims,
@@ -52,19 +52,11 @@ def traces(figure: go.Figure, **wanted: object) -> list:
     return [t for t in figure.data if all(t[name] == value for name, value in wanted.items())]
 
 
-def lines(figure: go.Figure) -> dict[tuple[str, str], go.Scatter]:
-    """Lines that are no bands, by name and vertical axis."""
-    return {(t.name, t.yaxis or "y"): t for t in figure.data if t.type == "scatter" and not t.fill}
-
-
 def counted(run: int) -> np.ndarray:
     """Neurons by N of the plan, counted by hand."""
     found = Counter(len(row[run]) for row in plan())
     found[0] += N_LAYERS * D_MLP - len(plan())
     return np.array([found[n] for n in range(K + 1)])
-
-
-# -------------------------------------------------------------------------- histogram of N
 
 
 def test_histogram_holds_both_runs_and_their_change() -> None:
@@ -106,9 +98,6 @@ def test_without_groups_there_are_no_intervals_and_no_claim_of_any() -> None:
         assert "nan" not in draw(alone).to_json().lower().replace("nan,", "")
 
 
-# ------------------------------------------------------------------------------ transitions
-
-
 def test_transitions_are_counted_and_coloured_by_row() -> None:
     figure = plots.transitions(planted())
     (cells,) = figure.data
@@ -148,9 +137,6 @@ def test_no_neuron_above_tau_is_said() -> None:
     plots.language_changes(silent)
 
 
-# -------------------------------------------------------------------------- classes by layer
-
-
 def test_layers_hold_the_changes_of_every_class() -> None:
     found = wobbly()
     figure = plots.class_changes(found)
@@ -181,24 +167,10 @@ def test_parts_are_shaded_and_their_changes_written() -> None:
             for _, row in own.iterrows()
         )
         assert f"{number + 1}  layers {first}–{last}: {told}" in texts
-    assert title(figure) == "Specific neurons fall by 24, related ones rise by 13 and agnostic " + (
-        "ones rise by 40"
-    )
-
-
-def test_parts_of_other_models_are_refused_and_lost_parts_named() -> None:
-    _, parts = with_parts()
-    with pytest.raises(LensNeuronsError, match="of a model of 14 layers, the comparison of one of"):
-        plots.class_changes(planted(), parts)
+    told = "Specific neurons fall by 24, related ones rise by 13 and agnostic ones rise by 40"
+    assert title(figure) == told
     with pytest.raises(LensNeuronsError, match="are not first and last layers, in order"):
-        plots.class_changes(planted(), [(0, 3), (2, 9)])
-    long = wobbly(TEN, 14)
-    shaded = plots.class_changes(long, parts)
-    assert any("shared semantic space reasoning, layers 3–7: " in a.text
-               for a in shaded.layout.annotations)  # fmt: skip
-    lost = plots.class_changes(long, replace(parts, found=False))
-    assert not [s for s in lost.layout.shapes if s.fillcolor]
-    assert "criteria fail" in subtitle(lost)
+        plots.class_changes(found, [(0, 3), (2, 9)])
 
 
 def test_changes_that_are_not_measurable_are_called_so() -> None:
@@ -209,9 +181,6 @@ def test_changes_that_are_not_measurable_are_called_so() -> None:
         row = table[table["class"] == kind].iloc[0]
         assert row.low < 0 < row.high
         assert re.search(f"{name} (neurons|ones) do not measurably change", figure, re.IGNORECASE)
-
-
-# ------------------------------------------------------------------------------- by language
 
 
 def test_languages_stand_by_role_with_their_changes() -> None:
@@ -250,9 +219,6 @@ def test_without_training_there_is_one_mean_and_no_role() -> None:
     )
     trained = plots.language_changes(planted(6, (*TRAINED, *UNTOUCHED)))
     assert "untouched" not in title(trained)
-
-
-# ------------------------------------------------------------------------------------ claims
 
 
 def test_claims_are_turned_and_scaled_and_told() -> None:
@@ -313,9 +279,6 @@ def test_no_claims_and_no_intervals_are_said() -> None:
     assert "by chance" not in subtitle(alone)
 
 
-# -------------------------------------------------------------------------------- checkpoints
-
-
 def test_a_series_holds_every_checkpoint_and_begins_at_zero() -> None:
     series = three_checkpoints()
     figure = plots.checkpoint_series(series)
@@ -347,9 +310,6 @@ def test_a_series_without_training_or_groups_has_three_lines() -> None:
     figure = plots.checkpoint_series(compare_series({"a": first, "b": second}, tau=TAU))
     assert [t.y.tolist() for t in figure.data] == [[0, -24], [0, 13], [0, 40]]
     assert "95%" not in subtitle(figure)
-
-
-# ------------------------------------------------------------------------------------- lens
 
 
 def test_lines_of_the_lens_are_pooled_means_with_their_bands() -> None:
@@ -425,20 +385,13 @@ def test_the_profile_stands_above_over_the_same_layers() -> None:
         assert np.array_equal(drawn[kind, "y"].customdata, profile[:, column])
     assert ("own language", "y2") in drawn
     assert {figure.layout[f"xaxis{n}"].matches for n in ("", 2)} == {"x3"}
-    spans = {(s.x0 + 0.5, s.x1 - 0.5) for s in figure.layout.shapes if s.fillcolor}
-    assert spans == set(parts.boundaries)
     assert traces(figure, type="heatmap")[0].yaxis == "y3"
-    lost = plots.lens_curves(curves, parts=replace(parts, found=False))
-    assert not lost.layout.shapes
-    assert "criteria fail" in subtitle(lost)
 
 
 def test_the_lens_refuses_what_does_not_fit() -> None:
-    neurons, parts = with_parts()
     curves = make_lens(("en", "de"), layers=3)
-    for options in ({"neurons": neurons}, {"parts": parts}):
-        with pytest.raises(LensNeuronsError, match="of a model of 14 layers, the curves of one of"):
-            plots.lens_curves(curves, **options)
+    with pytest.raises(LensNeuronsError, match="of a model of 14 layers, the curves of one of 3"):
+        plots.lens_curves(curves, neurons=with_parts()[0])
     with pytest.raises(LensNeuronsError, match=r"language='fr' is not known; choose one of"):
         plots.lens_curves(curves, "fr")
     alone = make_lens(("zh", "de"), pivot=None, layers=3)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from functools import cache
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,121 +13,85 @@ import before_after
 import numpy as np
 import pages
 import pytest
+from pages import Page
 
 from lensneurons import plots
-from lensneurons.cards.card import NeuronCard
 from lensneurons.errors import LensNeuronsError
+from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import write_cell
 from lensneurons.reports import neuron_table, report, report_page
-from lensneurons.reports.contents import ReportValues, Table, table_of, visible
+from lensneurons.reports.contents import ReportValues, Section, Table, table_of, visible
 from lensneurons.reports.report_page import take_apart, themes
 from lensneurons.reports.sections import make_tabs
 
-VOID = {"meta", "link", "br", "input", "img", "hr"}
 
-
-class Page(HTMLParser):
-    """Elements with their attributes, the text outside of scripts, and the blocks of JSON."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.blocks: dict[str, Any] = {}
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        inside = self.open[-1] if self.open else ""
-        if inside == "script" and (name := self.elements[-1][1].get("id")):
-            self.blocks[name] = json.loads(data)
-        elif inside not in ("script", "style"):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-@cache
-def written(folder: Path) -> tuple[str, Page]:
-    """The page of everything, and its parse."""
-    arguments = dict(pages.everything())
-    path = report(folder / "all.html", arguments.pop("neurons"), **arguments)
-    source = path.read_text(encoding="utf-8")
-    return source, Page(source)
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of everything."""
+    path = tmp_path_factory.mktemp("page") / "all.html"
+    return report(path, **pages.everything()).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
-    return written(tmp_path_factory.mktemp("page"))
+def page(source: str) -> Page:
+    return Page(source)
 
 
-def test_the_page_needs_nothing_but_itself(whole: tuple[str, Page]) -> None:
-    source, page = whole
+@pytest.fixture(scope="module")
+def sections() -> list[Section]:
+    values = {k: v for k, v in pages.everything().items() if k not in ("title", "notes")}
+    return [one for tab in make_tabs(ReportValues(**values)) for one in tab.sections]
+
+
+def written(folder: Path, found: LanguageNeurons, *names: str, **more: Any) -> Page:
+    """A page of neurons with the cards of some, without plotly.js: 4.6 MB less to parse."""
+    cards = [pages.card(found, name, pages.TEXTS) for name in names]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_page, "get_plotlyjs", lambda: "")
+        path = report(folder / "page.html", found, **{"cards": cards, **more})
+    assert b"\0" not in path.read_bytes()
+    return Page(path.read_bytes().decode("utf-8"))
+
+
+def test_the_page_needs_nothing_but_itself(source: str, page: Page) -> None:
     assert len(source.encode()) < 8_000_000
-    policy = next(m["content"] for m in page.named("meta") if m.get("http-equiv"))
-    assert policy is not None
+    policy = str(next(m["content"] for m in page.named("meta") if m.get("http-equiv")))
     assert policy.startswith("default-src 'none'; script-src 'unsafe-inline';")
     assert "http" not in policy
     addresses = [a for _, at in page.elements for n, a in at.items() if n in ("src", "href")]
     assert sorted(set(addresses)) == ["#tabs", "data:,"]
     assert source.count("plotly.js v") == 1
-    assert page.open == []
 
 
-def test_tabs_are_there_for_what_was_given(whole: tuple[str, Page], tmp_path: Path) -> None:
-    _, page = whole
-    tabs = [b["id"] for b in page.named("button") if b.get("role") == "tab"]
+def test_tabs_are_there_for_what_was_given(page: Page, tmp_path: Path) -> None:
     names = ["layers", "languages", "neurons", "effects", "change", "about"]
+    tabs = [b["id"] for b in page.named("button") if b.get("role") == "tab"]
     assert tabs == [f"tab-{name}" for name in names]
-    panels = [d["id"] for d in page.named("div") if d.get("role") == "tabpanel"]
-    assert panels == names
-    least = Page(report(tmp_path / "least.html", pages.neurons()).read_text(encoding="utf-8"))
-    panels = [d["id"] for d in least.named("div") if d.get("role") == "tabpanel"]
-    assert panels == ["layers", "languages", "neurons", "about"]
+    least = written(tmp_path, pages.neurons())
+    for one, there in ((page, names), (least, [*names[:3], "about"])):
+        assert [d["id"] for d in one.named("div") if d.get("role") == "tabpanel"] == there
     assert "with texts" not in least.text
 
 
-def test_the_summary_counts_what_is_there(whole: tuple[str, Page]) -> None:
-    _, page = whole
+def test_the_summary_counts_what_is_there(page: Page) -> None:
     found = pages.neurons()
-    n = (found.probability > 0.4).sum(axis=-1)
-    specific, agnostic = int((n == 1).sum()), int((n == 10).sum())
-    related = int(((n > 1) & (n < 10)).sum())
+    n = np.bincount((found.probability > 0.4).sum(axis=-1).ravel(), minlength=11)
     assert (
-        f"Of 320 neurons, {specific} are language-specific (active above the bar in one language), "
-        f"{related} language-related (in several) and {agnostic} language-agnostic (in all 10); "
-        f"{int((n == 0).sum())} exceed it in none."
+        f"Of 320 neurons, {n[1]} are language-specific (active above the bar in one language), "
+        f"{n[2:10].sum()} language-related (in several) and {n[10]} language-agnostic (in all 10); "
+        f"{n[0]} exceed it in none."
     ) in page.text
-    own = pages.matrix()
-    places = np.eye(10, dtype=bool)
-    cells = own.effect[1].reshape(10, 10, 4).mean(-1)
-    told = f"changes by +{cells[places].mean():.2f} ("
-    assert told in page.text
+    places, cells = np.eye(10, dtype=bool), pages.matrix().effect[1].reshape(10, 10, 4).mean(-1)
+    assert f"changes by +{cells[places].mean():.2f} (" in page.text
     assert f"that of the other languages by +{cells[~places].mean():.3f} (" in page.text
     assert "Of 6 answers, 67% are right, and 33% are right and in the language" in page.text
     assert "Of the 26 claims about alignment, 24 hold and 2 are undecided." in page.text
 
 
-def test_every_section_has_its_words_and_every_figure_its_numbers(whole: tuple[str, Page]) -> None:
-    _, page = whole
-    arguments = dict(pages.everything())
-    findings = ReportValues(**{k: v for k, v in arguments.items() if k not in ("title", "notes")})
-    sections = [section for tab in make_tabs(findings) for section in tab.sections]
+def test_every_section_has_its_words_and_every_figure_its_numbers(
+    page: Page, sections: list[Section]
+) -> None:
     assert len(sections) == 18
     for section in sections:
         assert section.heading in page.text
@@ -138,18 +100,16 @@ def test_every_section_has_its_words_and_every_figure_its_numbers(whole: tuple[s
         assert tables or section.heading.startswith("One of them")
         for table in tables:
             assert all(len(row) == len(table.head) for row in table.rows)
-    drawn = [section.figure for section in sections if section.figure]
     plots = [d for d in page.named("div") if d.get("class") == "plot"]
-    assert len(plots) == len(drawn) == 15
+    assert len(plots) == sum(section.figure is not None for section in sections) == 15
     assert all(d["role"] == "img" and d["tabindex"] == "0" and d["aria-label"] for d in plots)
 
 
-def test_titles_and_notes_leave_the_picture_and_stay_whole() -> None:
+def test_titles_and_notes_leave_the_picture_and_stay_whole(sections: list[Section]) -> None:
     """What a figure draws around its plot is text on the report, and the plot keeps its size."""
-    arguments = dict(pages.everything())
-    values = ReportValues(**{k: v for k, v in arguments.items() if k not in ("title", "notes")})
-    figures = [s.figure for tab in make_tabs(values) for s in tab.sections if s.figure]
-    for figure in [*figures, plots.class_changes(arguments["comparison"], before_after.PARTS)]:
+    figures = [section.figure for section in sections if section.figure]
+    with_parts = plots.class_changes(pages.everything()["comparison"], before_after.PARTS)
+    for figure in [*figures, with_parts]:
         before, found = figure.layout, take_apart(figure)
         layout, told = found.spec["layout"], found.notes
         drawn = [*before.title.text.split("<br>"), *before.title.subtitle.text.split("<br>")]
@@ -163,10 +123,8 @@ def test_titles_and_notes_leave_the_picture_and_stay_whole() -> None:
         head = (38 if before.showlegend else 18) + 8
         assert layout["margin"]["t"] in (head, head + 20)
         assert layout["height"] == found.height
-        sizes = [
-            (one["height"], one["margin"]["t"], one["margin"]["b"]) for one in (before, layout)
-        ]
-        assert len({height - top - bottom for height, top, bottom in sizes}) == 1
+        sizes = {m["height"] - m["margin"]["t"] - m["margin"]["b"] for m in (before, layout)}
+        assert len(sizes) == 1
     assert told[-4].startswith("1  layers 0–")
 
 
@@ -179,21 +137,17 @@ def test_both_grounds_are_clear_and_their_labels_are_not() -> None:
     assert themes()["light"]["layout"]["font"] != themes()["dark"]["layout"]["font"]
 
 
-# --- the table of neurons ---
-
-
-def test_the_table_is_that_of_the_neurons(whole: tuple[str, Page]) -> None:
-    _, page = whole
+def test_the_table_is_that_of_the_neurons(page: Page) -> None:
     table, frame = page.blocks["table"], pages.neurons().to_pandas()
-    assert [row[0] for row in table["rows"]] == frame["name"].tolist()
-    assert [row[1] for row in table["rows"]] == frame["class"].tolist()
-    named = [" ".join(pages.LANGUAGES[k] for k in row[2]) for row in table["rows"]]
-    assert named == frame["languages"].tolist()
-    assert [row[3] for row in table["rows"]] == pytest.approx(frame["score"], abs=1e-5)
-    assert [row[4] for row in table["rows"]] == pytest.approx(frame["p_max"], abs=6e-4)
-    assert [row[5] for row in table["rows"]] == frame["n_above"].tolist()
+    names, classes, owned, scores, peaks, n_above, _, shares = zip(*table["rows"], strict=True)
+    assert list(names) == frame["name"].tolist()
+    assert list(classes) == frame["class"].tolist()
+    assert [" ".join(pages.LANGUAGES[k] for k in own) for own in owned] == list(frame["languages"])
+    assert list(scores) == pytest.approx(frame["score"], abs=1e-5)
+    assert list(peaks) == pytest.approx(frame["p_max"], abs=6e-4)
+    assert list(n_above) == frame["n_above"].tolist()
     p = frame[[f"p_{k}" for k in pages.LANGUAGES]].to_numpy()
-    assert np.abs(np.array([row[7] for row in table["rows"]]) - p).max() <= 5e-4
+    assert np.abs(np.array(shares) - p).max() <= 5e-4
     assert [k["code"] for k in table["languages"]] == list(pages.LANGUAGES)
     assert f"All {len(frame)} selected neurons that are active above tau" in page.text
 
@@ -202,13 +156,10 @@ def test_a_large_model_has_its_best_neurons_and_is_told_which_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(neuron_table, "MOST_NEURONS", 20)
-    found = pages.neurons()
-    frame = found.to_pandas()
+    found, frame = pages.neurons(), pages.neurons().to_pandas()
     last = frame["name"].iloc[-1]
-    card = pages.card(found, last, pages.TEXTS)
-    page = Page(report(tmp_path / "p.html", found, cards=[card]).read_text(encoding="utf-8"))
-    rows = [row[0] for row in page.blocks["table"]["rows"]]
-    assert rows == [*frame["name"].head(20), last]
+    page = written(tmp_path, found, last)
+    assert [row[0] for row in page.blocks["table"]["rows"]] == [*frame["name"].head(20), last]
     bar = f"{frame['score'].iloc[19]:.4f}"
     assert (
         f"Of the {len(frame)} selected neurons that are active above tau in some language, the 20 "
@@ -219,8 +170,7 @@ def test_a_large_model_has_its_best_neurons_and_is_told_which_are_missing(
 def test_a_card_can_be_of_a_neuron_that_was_not_selected(tmp_path: Path) -> None:
     found = pages.neurons()
     layer, neuron = np.argwhere(~found.selected)[0].tolist()
-    card = pages.card(found, f"L{layer}N{neuron}", pages.TEXTS)
-    page = Page(report(tmp_path / "p.html", found, cards=[card]).read_text(encoding="utf-8"))
+    page = written(tmp_path, found, f"L{layer}N{neuron}")
     name, *_, selected, _ = page.blocks["table"]["rows"][-1]
     assert (name, selected) == (f"L{layer}N{neuron}", 0)
 
@@ -228,13 +178,9 @@ def test_a_card_can_be_of_a_neuron_that_was_not_selected(tmp_path: Path) -> None
 def test_a_neuron_without_a_score_has_its_card(tmp_path: Path) -> None:
     """JSON of a browser has no infinity, and one would empty the whole page."""
     found, name = pages.with_scoreless(pages.neurons())
-    card = pages.card(found, name, pages.TEXTS)
-    text = report(tmp_path / "page.html", found, cards=[card]).read_text(encoding="utf-8")
-    parts = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)
-    assert len(parts) > 3
-    for part in parts:
-        json.loads(part, parse_constant=pytest.fail)
-    [row] = [row for row in json.loads(parts[-1])["rows"] if row[0] == name]
+    page = written(tmp_path, found, name)  # whose parser takes JSON as a browser does
+    assert len(page.blocks) > 3
+    [row] = [row for row in page.blocks["table"]["rows"] if row[0] == name]
     assert (row[1], row[3]) == ("unclassified", None)
 
 
@@ -245,8 +191,7 @@ def test_a_page_that_no_browser_reads_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cards_hold_texts_tokens_and_numbers(whole: tuple[str, Page]) -> None:
-    source, page = whole
+def test_cards_hold_texts_tokens_and_numbers(source: str, page: Page) -> None:
     name = pages.best(pages.neurons(), 1)[0]
     start = source.index(f'<template id="card-{name}">')
     card = Page(source[start : source.index("</template>", start) + len("</template>")])
@@ -263,21 +208,19 @@ def test_cards_hold_texts_tokens_and_numbers(whole: tuple[str, Page]) -> None:
     assert "苹果" in page.blocks["table"]["words"][name]
 
 
-# --- refusals ---
-
-
 def test_cards_of_other_neurons_are_refused(tmp_path: Path) -> None:
     found = pages.neurons()
     name = pages.best(found, 1)[0]
     card = pages.card(found, name, pages.TEXTS)
     foreign = pages.card(replace(found, tau=0.41), name, pages.TEXTS)
-    with pytest.raises(LensNeuronsError, match=f"card of {name} is of other neurons than the page"):
-        report(tmp_path / "p.html", found, cards=[foreign])
-    with pytest.raises(LensNeuronsError, match=f"two cards are of {name}: give one"):
-        report(tmp_path / "p.html", found, cards=[card, card])
-    far: NeuronCard = replace(card, facts=replace(card.facts, name="L99N0"))
-    with pytest.raises(LensNeuronsError, match="L99N0 is outside a model of 8 layers"):
-        report(tmp_path / "p.html", found, cards=[far])
+    far = replace(card, facts=replace(card.facts, name="L99N0"))
+    for cards, told in (
+        ([foreign], f"card of {name} is of other neurons than the page"),
+        ([card, card], f"two cards are of {name}: give one"),
+        ([far], "L99N0 is outside a model of 8 layers"),
+    ):
+        with pytest.raises(LensNeuronsError, match=told):
+            report(tmp_path / "p.html", found, cards=cards)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -291,12 +234,9 @@ def test_parts_of_other_neurons_are_refused_and_the_old_page_stays(tmp_path: Pat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_results_of_another_model_say_so(whole: tuple[str, Page]) -> None:
-    _, page = whole
+def test_results_of_another_model_say_so(page: Page) -> None:
     assert page.text.count("Measured on other weights than those of the neurons: another.") == 1
 
-
-# --- hostile text ---
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -316,50 +256,35 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("text", [" ".join(HOSTILE[i : i + 3]) for i in range(0, 14, 3)])
-def test_no_text_from_outside_acts_or_hides(
-    text: str, harmless: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(report_page, "get_plotlyjs", lambda: "")  # 4.6 MB less to parse
-    languages = ("en", text, f"{text} 2")
+def of_words(folder: Path, code: str, *texts: str) -> Page:
+    """A page whose languages, texts, model, title and notes are given."""
+    languages = ("en", code, f"{code} 2")
     found = pages.neurons(languages)
-    found = replace(found, provenance=replace(found.provenance, model=text))
-    name = pages.best(found, 1)[0]
-    texts = dict.fromkeys(languages, (text, text, text))
-    card = replace(pages.card(found, name, texts), source=text)
-    accuracy = replace(pages.accuracy(), provenance=found.provenance)
-    claims = replace(pages.everything()["claims"], description=text)
-    path = report(
-        tmp_path / "p.html", found, cards=[card], effects=[pages.matrix(languages)],
-        accuracy=accuracy, claims=claims, title=text, notes=[text],
+    found = replace(found, provenance=replace(found.provenance, model=texts[0]))
+    card = pages.card(found, pages.best(found, 1)[0], dict.fromkeys(languages, texts))
+    return written(
+        folder, found, cards=[replace(card, source=texts[0])], effects=[pages.matrix(languages)],
+        accuracy=replace(pages.accuracy(), provenance=found.provenance), title=texts[0],
+        notes=texts[:1], claims=replace(pages.everything()["claims"], description=texts[0]),
     )  # fmt: skip
-    raw = path.read_bytes()
-    assert b"\0" not in raw
-    source = raw.decode("utf-8")
-    page = Page(source)
-    assert page.open == []
-    assert [tag for tag, _ in page.elements] == harmless
-    shown = " ".join(visible(text).split())
-    assert page.text.count(shown) >= 10
-    assert not any(n.startswith("on") for _, attributes in page.elements for n in attributes)
-    assert page.blocks["table"]["languages"][1]["code"] == plain(text)
-    for block in page.blocks.values():
-        json.dumps(block, ensure_ascii=False).encode("utf-8")  # no lone surrogate is left
 
 
 @pytest.fixture(scope="module")
 def harmless(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The elements of the same page with harmless names."""
-    found = pages.neurons(("en", "xx", "xx 2"))
-    name = pages.best(found, 1)[0]
-    texts = dict.fromkeys(found.languages, ("a", "b", "c"))
-    path = tmp_path_factory.mktemp("page") / "plain.html"
-    report(
-        path, found, cards=[pages.card(found, name, texts)],
-        effects=[pages.matrix(found.languages)], accuracy=pages.accuracy(),
-        claims=pages.everything()["claims"], title="x", notes=["x"],
-    )  # fmt: skip
-    return [tag for tag, _ in Page(path.read_text(encoding="utf-8")).elements]
+    """The elements of the page of harmless words."""
+    page = of_words(tmp_path_factory.mktemp("page"), "xx", "a", "b", "c")
+    return [tag for tag, _ in page.elements]
+
+
+@pytest.mark.parametrize("text", [" ".join(HOSTILE[i : i + 3]) for i in range(0, 14, 3)])
+def test_no_text_from_outside_acts_or_hides(text: str, harmless: list[str], tmp_path: Path) -> None:
+    page = of_words(tmp_path, text, text, text, text)
+    assert [tag for tag, _ in page.elements] == harmless
+    assert page.text.count(" ".join(visible(text).split())) >= 10
+    assert not any(n.startswith("on") for _, attributes in page.elements for n in attributes)
+    assert page.blocks["table"]["languages"][1]["code"] == plain(text)
+    for block in page.blocks.values():
+        json.dumps(block, ensure_ascii=False).encode("utf-8")  # no lone surrogate is left
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "\u2068\0\u2069", "\u2069\u2068", "", "◌\u0301"])
@@ -370,9 +295,6 @@ def test_what_is_visible_stays_as_it_is(text: str) -> None:
     assert all(c.isprintable() or c in "\u200c\u200d\u2068\u2069" or c > "\U000e0000" for c in once)
     if text.isprintable():
         assert once == text
-
-
-# --- cells ---
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    arguments = dict(pages.everything())
-    path = tmp_path_factory.mktemp("page") / "page.html"
-    return report(path, arguments.pop("neurons"), **arguments)
+    return report(tmp_path_factory.mktemp("page") / "page.html", **pages.everything())
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tiny
 import torch
-from edited import draw_set, logits_of, zero_rows
+from edited import IDS, draw_set, logits_of, zero_rows
 from oracle import count_by_hand
 from transformers import AutoModelForCausalLM
 
@@ -56,49 +56,28 @@ The texts are of three languages, and their lengths very unequal.
 * **difference**: the largest of a logit after the ablation, as a share of the largest logit; 0 is
   bitwise equality.
 """
-COLUMNS = (
-    *("architecture", "gated", "activation", "first matrix", "width", "path", "counts"),
-    *("ablation", "adapter", "difference"),
-)
 ALLOWED = 2e-6  # of the largest logit, in fp32; as in tests/interventions/
-IDS = torch.randint(3, 340, (3, 11), generator=torch.Generator().manual_seed(1))
 
 
-@dataclass(frozen=True)
-class Row:
-    """What was measured of one architecture; the fields are the columns of the table."""
-
-    architecture: str
-    gated: str
-    activation: str
-    first_matrix: str
-    width: str
-    path: str
-    counts: str
-    ablation: str
-    adapter: str
-    difference: str
-
-
-def measure(architecture: str, folder: Path) -> Row:
-    """The row of an architecture, from a model saved in a folder."""
+def measure(architecture: str, folder: Path) -> dict[str, str]:
+    """The row of an architecture, by column, from a model saved in a folder."""
     model = load_model(folder, device="cpu")
     site, path = neuron_site(model), forward_path(model)
     plain = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
     difference, effect = compare_ablation(architecture, model, plain, site)
     way = "view" if path == "native" else "bridge"
-    return Row(
-        architecture=architecture,
-        gated="yes" if site.gated else "no",
-        activation=site.activation_name,
-        first_matrix=first_matrix(architecture, plain),
-        width=f"`{width_entry(plain.config, site)}`",
-        path=f"{way}, {attention_implementation(model, path)}",
-        counts=compare_counts(architecture, model, folder),
-        ablation="equal" if difference <= ALLOWED < effect else "no",
-        adapter=adapter_targets(plain),
-        difference=f"{difference:.0e}" if difference else "0",
-    )
+    return {
+        "architecture": architecture,
+        "gated": "yes" if site.gated else "no",
+        "activation": site.activation_name,
+        "first matrix": first_matrix(architecture, plain),
+        "width": f"`{width_entry(plain.config, site)}`",
+        "path": f"{way}, {attention_implementation(model, path)}",
+        "counts": compare_counts(architecture, model, folder),
+        "ablation": "equal" if difference <= ALLOWED < effect else "no",
+        "adapter": adapter_targets(plain),
+        "difference": f"{difference:.0e}" if difference else "0",
+    }
 
 
 def first_matrix(architecture: str, plain: Any) -> str:
@@ -118,12 +97,9 @@ def width_entry(config: Any, site: NeuronSite) -> str:
 def compare_counts(architecture: str, model: Any, folder: Path) -> str:
     """How many counts are those of the oracle, of how many."""
     corpus = tiny.tiny_corpus()
-    ours, oracle = (
-        collect(model, corpus, progress=False),
-        count_by_hand(folder, architecture, corpus),
-    )
-    same = int(np.sum(ours.counts == oracle.counts))
-    return f"{same} of {oracle.counts.size}"
+    ours = collect(model, corpus, progress=False)
+    oracle = count_by_hand(folder, architecture, corpus)
+    return f"{int(np.sum(ours.counts == oracle.counts))} of {oracle.counts.size}"
 
 
 @torch.no_grad()
@@ -152,12 +128,12 @@ def adapter_targets(plain: Any) -> str:
     return f"`{owner}`: {', '.join(ends)}"
 
 
-def row_of(row: Row) -> str:
+def line(cells: Iterable[str]) -> str:
     """A line of the table."""
-    return f"| {' | '.join(vars(row).values())} |"
+    return f"| {' | '.join(cells)} |"
 
 
-def refusal_of(architecture: str, folder: Path) -> str:
+def refusal_of(folder: Path) -> str:
     """Why an architecture is refused, as the error says it."""
     try:
         load_model(folder, device="cpu")
@@ -170,16 +146,17 @@ def write_table() -> str:
     """The whole page, measured now."""
     names = ("torch", "transformers", "transformer-lens")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
-    lines = [HEADER.format(versions=versions), f"| {' | '.join(COLUMNS)} |"]
-    lines.append("|" + " --- |" * len(COLUMNS))
     with tempfile.TemporaryDirectory() as folder:
-        for name in tiny.ARCHITECTURES:
-            lines.append(row_of(measure(name, tiny.save_model(name, Path(folder) / name))))
-        lines += ["", "Refused, with the reason:", ""]
-        for name in tiny.UNSUPPORTED:
-            told = refusal_of(name, tiny.save_model(name, Path(folder) / name))
-            lines.append(f"* {name}: {told}")
-    return "\n".join(lines) + "\n"
+        saved = {
+            name: tiny.save_model(name, Path(folder) / name)
+            for name in (*tiny.ARCHITECTURES, *tiny.UNSUPPORTED)
+        }
+        rows = [measure(name, saved[name]) for name in tiny.ARCHITECTURES]
+        refused = [f"* {name}: {refusal_of(saved[name])}" for name in tiny.UNSUPPORTED]
+    head = [line(rows[0]), "|" + " --- |" * len(rows[0])]
+    table = [*head, *(line(row.values()) for row in rows)]
+    told = [HEADER.format(versions=versions), *table, "", "Refused, with the reason:", "", *refused]
+    return "\n".join(told) + "\n"
 
 
 if __name__ == "__main__":

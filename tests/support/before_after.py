@@ -17,6 +17,7 @@ UNTOUCHED = LANGUAGES[3:]
 N_LAYERS, D_MLP = 8, 200
 PARTS = [(0, 1), (2, 3), (4, 5), (6, 7)]
 TAU = 0.5
+LENGTHS = {"specific": range(1, 2), "related": range(2, 8), "agnostic": range(8, 9)}
 Planned = tuple[int, tuple[str, ...], tuple[str, ...]]
 
 
@@ -40,6 +41,24 @@ def plan() -> list[Planned]:
         rows += [(5, ("en", k), ("en", k, language)) for k in TRAINED for _ in range(2)]
         rows += [(5, ("en", language), ("en", language)) for _ in range(3)]
     return rows
+
+
+def counted(
+    lengths: range, languages: tuple[str, ...] = (), layers: tuple[int, int] = (0, N_LAYERS - 1)
+) -> tuple[int, int, int]:
+    """Planned neurons with so many languages, in some layers: before, after, and the change.
+
+    Where languages are given, a neuron counts once for each of them that it has.
+    """
+    before, after = (
+        sum(
+            len(set(languages).intersection(owners)) if languages else 1
+            for layer, _, owners in placed(plan(), run)
+            if layers[0] <= layer <= layers[1] and len(owners) in lengths
+        )
+        for run in (1, 2)
+    )
+    return before, after, after - before
 
 
 def runs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -92,17 +93,28 @@ def unigram() -> Any:
     return _fast(backend, unk_token="<unk>")
 
 
+def whole_words(names: Sequence[str], split: str | None = None, **special: str) -> Any:
+    """A tokenizer of whole words, none added: spaces belong to no token, unknown words to one.
+
+    With `split` a token is what stands between two of it.
+    """
+    ids = {name: number for number, name in enumerate(names)}
+    backend = Tokenizer(models.WordLevel(ids, unk_token=special["unk_token"]))
+    by_space = pre_tokenizers.Whitespace()
+    backend.pre_tokenizer = pre_tokenizers.Split(split, "removed") if split else by_space
+    return _fast(backend, **special)
+
+
 @lru_cache
 def words() -> Any:
-    """A tokenizer of whole words: spaces belong to no token, unknown words to ``[UNK]``."""
+    """Whole words in lower case, between ``[CLS]`` and ``[SEP]``."""
     names = ["[UNK]", "[CLS]", "[SEP]", "tom", "has", "answer", "42", ":"]
-    backend = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token="[UNK]"))
-    backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.post_processor = processors.TemplateProcessing(
+    found = whole_words(names, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
+    found.backend_tokenizer.normalizer = normalizers.Lowercase()
+    found.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
     )
-    return _fast(backend, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
+    return found
 
 
 TOKENIZERS = {

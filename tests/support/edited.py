@@ -1,7 +1,6 @@
 """Hugging Face models whose neurons are changed by hand: in the weights, or by PyTorch hooks.
 
-Where the activation function and W_out of an architecture stand is written down here from Hugging
-Face's code, not from ours. Of the code under test only values are used: sets and statistics.
+Of the code under test only values are used: sets and statistics.
 """
 
 from __future__ import annotations
@@ -14,25 +13,20 @@ import numpy as np
 import tiny
 import torch
 from torch.nn import functional
+from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.neurons.sets import NeuronSet
 
 IDS = torch.randint(3, 340, (3, 11), generator=torch.Generator().manual_seed(1))
-
 # Names of the layers, and in a layer those of the activation function and of W_out.
-NAMES = {
-    "Phi3": ("model.layers", "mlp.activation_fn", "mlp.down_proj"),
-    "GPT2": ("transformer.h", "mlp.act", "mlp.c_proj"),
-    "GPTNeoX": ("gpt_neox.layers", "mlp.act", "mlp.dense_4h_to_h"),
-    "Bloom": ("transformer.h", "mlp.gelu_impl", "mlp.dense_4h_to_h"),
-    "OPT": ("model.decoder.layers", "activation_fn", "fc2"),
-    "Phi": ("model.layers", "mlp.activation_fn", "mlp.fc2"),
-    "Falcon": ("transformer.h", "mlp.act", "mlp.dense_4h_to_h"),
-    "GPTJ": ("transformer.h", "mlp.act", "mlp.fc_out"),
-    "XGLM": ("model.layers", "activation_fn", "fc2"),
-}
-USUAL = ("model.layers", "mlp.act_fn", "mlp.down_proj")
+NAMES = {name: (layers, act, out) for name, (layers, _, act, out) in tiny.MODULES.items()}
+USUAL = ("model.layers", *tiny.USUAL_MODULES[2:])
+
+
+def plain_model(folder: Any) -> Any:
+    """A new Hugging Face model of a folder, whose attention is computed as in the bridge."""
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
 
 
 def zero_rows(model: Any, architecture: str, neurons: Mapping[int, np.ndarray]) -> Any:

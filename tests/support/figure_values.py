@@ -255,6 +255,12 @@ def ticks(figure: go.Figure, axis: str) -> list[str]:
     return [re.sub(r"<[^>]*>|■", "", tick).strip() for tick in figure.layout[axis].ticktext]
 
 
+def lines(figure: go.Figure) -> dict[tuple[str, str], go.Scatter]:
+    """Lines that carry numbers, by name and vertical axis."""
+    drawn = [trace for trace in figure.data if trace.type == "scatter" and trace.hovertemplate]
+    return {(line.name, line.yaxis): line for line in drawn}
+
+
 def words(value: object) -> Iterator[str]:
     """Every string anywhere in the JSON of a figure."""
     if isinstance(value, dict):

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from tiny import first_matrix
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ACTIVATIONS = {
-    "Gemma2": lambda x: functional.gelu(x, approximate="tanh"),
-    "Gemma3": lambda x: functional.gelu(x, approximate="tanh"),
-    "GPT2": lambda x: functional.gelu(x, approximate="tanh"),
-    "GPTNeoX": functional.gelu,
-    "Bloom": lambda x: functional.gelu(x, approximate="tanh"),
+    **dict.fromkeys(
+        ("Gemma2", "Gemma3", "GPT2", "Bloom", "Phi", "GPTJ"),
+        partial(functional.gelu, approximate="tanh"),
+    ),
+    **dict.fromkeys(("GPTNeoX", "Falcon", "XGLM"), functional.gelu),
     "OPT": functional.relu,
-    "Phi": lambda x: functional.gelu(x, approximate="tanh"),
-    "Falcon": functional.gelu,
-    "GPTJ": lambda x: functional.gelu(x, approximate="tanh"),
-    "XGLM": functional.gelu,
 }
 
 
@@ -67,17 +65,13 @@ def count_by_hand(
 
 def pre_of(model: Any, architecture: str, ids: list[int]) -> torch.Tensor:
     """The activation's argument [layer, pos, neuron] of one text."""
-    from tiny import first_matrix
-
     seen: list[torch.Tensor] = []
-    handles = [
-        module.register_forward_hook(
-            lambda module, inputs, output, read=read: seen.append(
-                read(output).reshape(len(ids), -1)
-            )
-        )
-        for module, read in first_matrix(model, architecture)
-    ]
+
+    def hook(read: Any) -> Any:
+        return lambda module, inputs, out: seen.append(read(out).reshape(len(ids), -1))
+
+    matrices = first_matrix(model, architecture)
+    handles = [module.register_forward_hook(hook(read)) for module, read in matrices]
     try:
         with torch.no_grad():
             model(torch.tensor([ids]))

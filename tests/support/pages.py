@@ -1,13 +1,16 @@
-"""Values for a whole page, made up: every kind that a page can show, in ten scripts."""
+"""Values for a whole page, made up: every kind that a page can show, in ten scripts; a parser."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
+from html.parser import HTMLParser
 from typing import Any
 
 import before_after
 import numpy as np
+import pytest
 from figure_values import make_carry, make_curve, make_lens, turning
 
 from lensneurons.cards.card import NeuronCard, Weight, neuron_facts
@@ -153,3 +156,42 @@ def everything() -> dict[str, Any]:
         "title": "Everything at once",
         "notes": ["Nothing here was measured."],
     }
+
+
+VOID = {"meta", "link", "br", "input", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, the text outside of scripts, and the blocks of JSON."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.blocks: dict[str, Any] = {}
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        inside = self.open[-1] if self.open else ""
+        if inside == "script" and (name := self.elements[-1][1].get("id")):
+            self.blocks[name] = json.loads(data, parse_constant=pytest.fail)  # as a browser
+        elif inside not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]

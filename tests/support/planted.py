@@ -32,6 +32,7 @@ may set them (`save_model` returns the folder; load, write, and the probabilitie
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -41,6 +42,7 @@ from typing import Any
 import method_oracle as oracle
 import numpy as np
 import torch
+from corpus_data import whole_words
 
 LANGUAGES = ("en", "de", "sw", "fr")
 LETTERS = "abcdefghij"
@@ -216,35 +218,45 @@ def stretch() -> float:
 
 def save_model(folder: Path, activation: str = "silu") -> Path:
     """Save the planted Llama and its tokenizer as Hugging Face does, and return the folder."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=D_MODEL,
-        intermediate_size=D_MLP,
-        num_hidden_layers=len(PROFILE),
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        hidden_act=activation,
-        rms_norm_eps=EPS,
-        tie_word_embeddings=False,
-        pad_token_id=1,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    model = LlamaForCausalLM(config).eval()
+    sizes = {"d_model": D_MODEL, "d_mlp": D_MLP, "n_layers": len(PROFILE)}
+    model = silent_llama(len(VOCABULARY), **sizes, positions=128, activation=activation)
     unit = torch.eye(len(VOCABULARY), D_MODEL)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(unit)
         model.lm_head.weight.copy_(unit)
         for block, layer in zip(model.model.layers, neurons(), strict=True):
-            block.self_attn.o_proj.weight.zero_()
-            block.mlp.down_proj.weight.zero_()
             block.mlp.up_proj.weight.copy_(unit.sum(dim=0).expand(D_MLP, -1))
             block.mlp.gate_proj.weight.copy_(torch.stack([_gate_row(n) for n in layer]))
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def silent_llama(
+    vocabulary: int,
+    *,
+    d_model: int,
+    d_mlp: int,
+    n_layers: int = 1,
+    positions: int = 64,
+    activation: str = "relu",
+    eos: int | None = None,
+) -> Any:
+    """A Llama whose weights are all zero, but those of its norms."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=d_model, intermediate_size=d_mlp,
+        num_hidden_layers=n_layers, num_attention_heads=2, max_position_embeddings=positions,
+        hidden_act=activation, rms_norm_eps=EPS, tie_word_embeddings=False, pad_token_id=1,
+        bos_token_id=None, eos_token_id=eos,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight.zero_()
+    return model
 
 
 def _gate_row(neuron: Neuron) -> torch.Tensor:
@@ -254,12 +266,6 @@ def _gate_row(neuron: Neuron) -> torch.Tensor:
     return row
 
 
-def tokenizer() -> Any:
-    """One token a word, none added."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    ids = {word: i for i, word in enumerate(VOCABULARY)}
-    backend = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
+def tokenizer(words: Sequence[str] = VOCABULARY, split: str | None = None, **special: str) -> Any:
+    """One token a word, or a text between two `split`; none is added."""
+    return whole_words(words, split, **{"unk_token": "[UNK]", "pad_token": "[PAD]", **special})

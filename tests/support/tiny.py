@@ -77,6 +77,21 @@ SEEDS = {
 PREPEND_BOS = ("Llama", "Mistral", "Gemma2", "Gemma3", "OPT")
 GATED = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Olmo2", "Phi3")
 
+# Names of the layers, and in a layer those of the matrix whose output is the activation's argument,
+# of the activation function, and of W_out; from Hugging Face's code, not from ours.
+MODULES = {
+    "Phi3": ("model.layers", "mlp.gate_up_proj", "mlp.activation_fn", "mlp.down_proj"),
+    "GPT2": ("transformer.h", "mlp.c_fc", "mlp.act", "mlp.c_proj"),
+    "GPTNeoX": ("gpt_neox.layers", "mlp.dense_h_to_4h", "mlp.act", "mlp.dense_4h_to_h"),
+    "Bloom": ("transformer.h", "mlp.dense_h_to_4h", "mlp.gelu_impl", "mlp.dense_4h_to_h"),
+    "OPT": ("model.decoder.layers", "fc1", "activation_fn", "fc2"),
+    "Phi": ("model.layers", "mlp.fc1", "mlp.activation_fn", "mlp.fc2"),
+    "Falcon": ("transformer.h", "mlp.dense_h_to_4h", "mlp.act", "mlp.dense_4h_to_h"),
+    "GPTJ": ("transformer.h", "mlp.fc_in", "mlp.act", "mlp.fc_out"),
+    "XGLM": ("model.layers", "fc1", "activation_fn", "fc2"),
+}
+USUAL_MODULES = ("model.layers", "mlp.gate_proj", "mlp.act_fn", "mlp.down_proj")
+
 _WORDS = {
     "en": "the cat sat on a mat and counted nine small apples twice before dinner",
     "zh": "小明有三个苹果他又买了九个然后把其中的一半分给了朋友",
@@ -140,42 +155,26 @@ def byte_tokenizer(*, bos: bool) -> Any:
 
 def tiny_corpus(languages: tuple[str, ...] = tuple(_WORDS)) -> ParallelCorpus:
     """Eight items in three languages; no two texts are equally long."""
-    return build_corpus([row for language in languages for row in _rows(language)], name="tiny")
-
-
-def _rows(language: str) -> list[dict[str, str]]:
-    words = _WORDS[language] * 4
     rows = []
-    for number, (asked, answered) in enumerate(_LENGTHS):
-        prompt = words[number : number + asked] + "\n"
-        response = words[2 * number : 2 * number + answered].strip() or "9"
-        rows.append(
-            {"id": f"item-{number}", "language": language, "prompt": prompt, "response": response}
-        )
-    return rows
+    for language in languages:
+        words = _WORDS[language] * 4
+        for n, (asked, answered) in enumerate(_LENGTHS):
+            prompt = words[n : n + asked] + "\n"
+            response = words[2 * n : 2 * n + answered].strip() or "9"
+            texts = {"prompt": prompt, "response": response}
+            rows.append({"id": f"item-{n}", "language": language, **texts})
+    return build_corpus(rows, name="tiny")
 
 
 def first_matrix(model: Any, architecture: str) -> list[tuple[Any, Callable[..., Any]]]:
     """For each layer of a Hugging Face model the module whose output is the activation's argument,
-    and how to read it; written down here from Hugging Face's code, not from ours."""
-
-    def whole(output: Any) -> Any:
-        return output
-
-    if architecture == "Phi3":
-        layers = model.model.layers
-        return [(layer.mlp.gate_up_proj, lambda output: output.chunk(2, -1)[0]) for layer in layers]
-    found = {
-        "GPT2": lambda: [layer.mlp.c_fc for layer in model.transformer.h],
-        "GPTNeoX": lambda: [layer.mlp.dense_h_to_4h for layer in model.gpt_neox.layers],
-        "Bloom": lambda: [layer.mlp.dense_h_to_4h for layer in model.transformer.h],
-        "OPT": lambda: [layer.fc1 for layer in model.model.decoder.layers],
-        "Phi": lambda: [layer.mlp.fc1 for layer in model.model.layers],
-        "Falcon": lambda: [layer.mlp.dense_h_to_4h for layer in model.transformer.h],
-        "GPTJ": lambda: [layer.mlp.fc_in for layer in model.transformer.h],
-        "XGLM": lambda: [layer.fc1 for layer in model.model.layers],
-    }.get(architecture, lambda: [layer.mlp.gate_proj for layer in model.model.layers])
-    return [(module, whole) for module in found()]
+    and how to read it."""
+    layers, first, _, _ = MODULES.get(architecture, USUAL_MODULES)
+    half = architecture == "Phi3"
+    return [
+        (layer.get_submodule(first), lambda out: out.chunk(2, -1)[0] if half else out)
+        for layer in model.get_submodule(layers)
+    ]
 
 
 @lru_cache

@@ -10,20 +10,14 @@ from corpus_data import ROWS, TOKENIZERS, byte_level, llama_bytes, llama_like, p
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_data import real_data
+from transformers import AutoTokenizer, ByT5Tokenizer
 
 from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import CorpusError
-from lensneurons.tokens.encoding import (
-    LanguageTokens,
-    Scope,
-    encode,
-    tokenizer_hash,
-)
-
-# Wrong types are given on purpose in some tests: they step around the suite's type checker.
-encode_anything = unwrap(encode)
+from lensneurons.tokens.encoding import LanguageTokens, Scope, encode, tokenizer_hash
 
 SCOPES: tuple[Scope, ...] = ("response", "prompt", "all")
+CORPUS = build_corpus(ROWS)
 
 
 def one(prompt, response, tokenizer, scope="response"):
@@ -32,10 +26,6 @@ def one(prompt, response, tokenizer, scope="response"):
     encoded = encode(build_corpus([row]), tokenizer, scope=scope)
     ids = encoded.ids[encoded.start[0] : encoded.stop[0]]
     return tokenizer.convert_ids_to_tokens(ids.tolist())
-
-
-def small():
-    return build_corpus(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +66,7 @@ def test_straddling_tokens_are_reported():
 
 
 def test_added_special_tokens_never_count():
-    encoded = encode(small(), llama_like(), scope="all")
+    encoded = encode(CORPUS, llama_like(), scope="all")
     firsts, lasts = encoded.offsets[:-1], encoded.offsets[1:] - 1
     assert set(encoded.ids[firsts]) == {1}
     assert set(encoded.ids[lasts]) == {2}
@@ -87,11 +77,9 @@ def test_added_special_tokens_never_count():
 def test_a_spelled_special_token_may_stand_beside_the_counted_run_but_not_in_it():
     assert one("<s>Tom", "42</s>", llama_like()) == ["42"]
     assert one("Tom</s>", "42", llama_like()) == ["▁42"]
-    with pytest.raises(CorpusError) as refusal:
+    message = r"'1' \(qaa\): the special token '</s>' stands between counted tokens in scope 'all'"
+    with pytest.raises(CorpusError, match=message):
         one("Tom</s>", "42", llama_like(), "all")
-    assert str(refusal.value).startswith(
-        "'1' (qaa): the special token '</s>' stands between counted tokens in scope 'all'"
-    )
 
 
 def test_an_unknown_token_counts_even_where_it_pads():
@@ -104,25 +92,26 @@ TEXT = st.text(st.sampled_from("ab 42:\n蘭小ก็é\u200b🙂▁"), max_size=
 RESPONSE = TEXT.filter(lambda text: bool(text.strip()))
 
 
-@settings(max_examples=80, deadline=None)
-@given(TEXT, RESPONSE, st.sampled_from(["byte level", "llama like"]))
-def test_counted_tokens_hold_exactly_the_bytes_of_the_response(prompt, response, kind):
+@settings(max_examples=160, deadline=None)
+@given(TEXT, RESPONSE, st.sampled_from(sorted(TOKENIZERS)))
+def test_prompt_and_response_are_all_and_hold_exactly_their_bytes(prompt, response, kind):
     """The oracle knows no offsets: it adds up the bytes each piece stands for."""
-    tokenizer, spell = TOKENIZERS[kind](), piece_bytes if kind == "byte level" else llama_bytes
-    before = b"".join(map(spell, _counted(prompt, response, tokenizer, "prompt")))
-    counted = b"".join(map(spell, one(prompt, response, tokenizer)))
-    # Llama's marker stands for no byte of the text; it belongs to the first character.
-    mark = b" " if kind == "llama like" else b""
-    assert before + counted == mark + (prompt + response).replace("▁", _low_line(kind)).encode()
-    seam = len(mark + prompt.replace("▁", _low_line(kind)).encode()) if prompt else 0
-    assert len(before) <= seam, "a token of the prompt holds a byte of the response"
-    last = _counted(prompt, response, tokenizer, "response")[0]
-    assert len(before) + len(spell(last)) > seam, "a counted token holds no byte of the response"
-
-
-def _low_line(kind):
-    """Llama writes spaces as "▁" and cannot tell one in the text from a space."""
-    return " " if kind == "llama like" else "▁"
+    tokenizer = TOKENIZERS[kind]()
+    scopes = ("prompt", "response", "all")
+    before, counted, whole = (_counted(prompt, response, tokenizer, scope) for scope in scopes)
+    assert before + counted == whole
+    if kind not in ("byte level", "llama like"):
+        return
+    spell = piece_bytes if kind == "byte level" else llama_bytes
+    # Llama writes spaces as "▁", cannot tell one in the text from a space, and puts one in front:
+    # that stands for no byte of the text, and belongs to the first character.
+    mark, line = (b" ", " ") if kind == "llama like" else (b"", "▁")
+    prompt, response = (text.replace("▁", line).encode() for text in (prompt, response))
+    read = b"".join(map(spell, before))
+    assert read + b"".join(map(spell, counted)) == mark + prompt + response
+    seam = len(mark + prompt) if prompt else 0
+    assert len(read) <= seam, "a token of the prompt holds a byte of the response"
+    assert len(read) + len(spell(counted[0])) > seam, "a counted token holds no byte of it"
 
 
 def _counted(prompt, response, tokenizer, scope):
@@ -133,19 +122,11 @@ def _counted(prompt, response, tokenizer, scope):
         return []
 
 
-@settings(max_examples=60, deadline=None)
-@given(TEXT, RESPONSE, st.sampled_from(sorted(TOKENIZERS)))
-def test_prompt_and_response_together_are_all(prompt, response, kind):
-    tokenizer = TOKENIZERS[kind]()
-    parts = {scope: _counted(prompt, response, tokenizer, scope) for scope in SCOPES}
-    assert parts["prompt"] + parts["response"] == parts["all"]
-
-
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_ids_are_the_tokenizers_own(kind):
     tokenizer = TOKENIZERS[kind]()
-    encoded = encode(small(), tokenizer)
-    own = [tokenizer(item.text)["input_ids"] for item in small()]
+    encoded = encode(CORPUS, tokenizer)
+    own = [tokenizer(item.text)["input_ids"] for item in CORPUS]
     assert encoded.ids.tolist() == sum(own, [])
     assert encoded.ids.dtype == np.int32
     assert encoded.offsets.dtype == np.int64
@@ -157,12 +138,12 @@ def test_ids_are_the_tokenizers_own(kind):
 
 def test_state_left_on_the_tokenizer_changes_nothing():
     tokenizer = byte_level()
-    clean, fingerprint = encode(small(), tokenizer), tokenizer_hash(tokenizer)
+    clean, fingerprint = encode(CORPUS, tokenizer), tokenizer_hash(tokenizer)
     tokenizer.backend_tokenizer.enable_truncation(3)
     tokenizer.backend_tokenizer.enable_padding(length=50)
     try:
         assert tokenizer_hash(tokenizer) == fingerprint
-        assert encode(small(), tokenizer).ids.tolist() == clean.ids.tolist()
+        assert encode(CORPUS, tokenizer).ids.tolist() == clean.ids.tolist()
     finally:
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
@@ -170,8 +151,6 @@ def test_state_left_on_the_tokenizer_changes_nothing():
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_the_hash_is_the_same_in_every_load(kind, tmp_path):
-    from transformers import AutoTokenizer
-
     tokenizer = TOKENIZERS[kind]()
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
@@ -184,15 +163,6 @@ def test_the_hash_is_the_same_in_every_load(kind, tmp_path):
     assert tokenizer_hash(again) != tokenizer_hash(tokenizer)
     added = build_corpus([{"id": 1, "language": "qaa", "prompt": "<|new|>", "response": "ZEB!"}])
     assert encode(added, again).ids.tolist() == again("<|new|>ZEB!")["input_ids"]
-
-
-def test_overlong_texts_are_all_refused_at_once():
-    with pytest.raises(CorpusError) as refusal:
-        encode(small(), words(), max_length=7)
-    assert str(refusal.value) == (
-        "2 of 6 texts exceed max_length=7: '1' (en): 11 tokens; '2' (en): 8 tokens;"
-        " raise max_length, select other items, or say overlong='cut'"
-    )
 
 
 def test_cut_texts_lose_their_ends_and_the_report_says_so():
@@ -211,49 +181,42 @@ def test_cut_texts_lose_their_ends_and_the_report_says_so():
 class Doubling:
     """A fast tokenizer whose own call does more than its backend."""
 
-    def __init__(self, inner):
-        self._inner = inner
-
     def __getattr__(self, name):
-        return getattr(self._inner, name)
+        return getattr(byte_level(), name)
 
     def __call__(self, text, **options):
-        return {"input_ids": self._inner(text)["input_ids"] * 2}
-
-
-def slow():
-    from transformers import ByT5Tokenizer
-
-    return ByT5Tokenizer()
+        return {"input_ids": byte_level()(text)["input_ids"] * 2}
 
 
 @pytest.mark.parametrize(
     ("tokenizer", "options", "message"),
     [
-        (slow, {}, "ByT5Tokenizer is not a fast tokenizer, .* AutoTokenizer"),
-        (lambda: Doubling(byte_level()), {}, "Doubling changes what its backend encodes"),
+        (ByT5Tokenizer, {}, "ByT5Tokenizer is not a fast tokenizer, .* AutoTokenizer"),
+        (Doubling, {}, "Doubling changes what its backend encodes"),
         (words, {"scope": "answer"}, r"scope='answer' is not known; choose one of \['response'"),
         (words, {"overlong": "skip"}, r"overlong='skip' is not known; choose one of \['refuse'"),
         (words, {"max_length": 0}, "max_length=0 leaves no token; give 1 or more"),
+        (
+            words,
+            {"max_length": 7},
+            r"^2 of 6 texts exceed max_length=7: '1' \(en\): 11 tokens; '2' \(en\): 8 tokens;"
+            " raise max_length, select other items, or say overlong='cut'$",
+        ),
     ],
 )
 def test_what_cannot_be_encoded_is_refused(tokenizer, options, message):
     with pytest.raises(ValueError, match=message):
-        encode_anything(small(), tokenizer(), **options)
+        unwrap(encode)(CORPUS, tokenizer(), **options)  # without the suite's type checks
 
 
 def test_texts_without_counted_tokens_are_named():
-    corpus = load_corpus({"en": ["One."] * 12})
-    with pytest.raises(CorpusError) as refusal:
-        encode(corpus, byte_level(), scope="prompt")
-    assert str(refusal.value).startswith(
-        "no token counts in scope 'prompt' for 12 of 12 texts: '1' (en), '2' (en)"
-    )
-    assert "'10' (en) ... and 2 more; choose another scope" in str(refusal.value)
+    told = r"for 12 of 12 texts: '1' \(en\), '2' \(en\).*'10' \(en\) ... and 2 more; choose another"
+    with pytest.raises(CorpusError, match=f"^no token counts in scope 'prompt' {told}"):
+        encode(load_corpus({"en": ["One."] * 12}), byte_level(), scope="prompt")
 
 
 def test_real_questions_count_as_they_should():
-    corpus = load_corpus(real_data("mgsm")).head(20)
+    corpus = load_corpus(real_data("mgsm"), limit=20)
     parts = {scope: encode(corpus, byte_level(), scope=scope) for scope in SCOPES}
     whole = parts["all"]
     assert (parts["prompt"].stop == parts["response"].start).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -23,11 +24,9 @@ from lensneurons.models import identity
 from lensneurons.models.identity import hash_weights, original_tokenizer
 from lensneurons.models.loading import load_model
 from lensneurons.tokens import prepared as room
-from lensneurons.tokens.encoding import EncodedCorpus, EncodingReport
 from lensneurons.tokens.prepared import prepare
 
 CORPUS = tiny.tiny_corpus()
-SITE = "blocks.0.mlp.hook_post"
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +37,6 @@ def llama(bridge):
 @pytest.fixture(scope="module")
 def ready(llama):
     return prepare(llama, CORPUS)
-
-
-@pytest.fixture
-def own(model_folder):
-    """A model that a test may change."""
-    return load_model(model_folder("Llama"), device="cpu")
 
 
 # The same numbers
@@ -135,31 +128,25 @@ def test_another_model_is_refused_even_a_copy(own, ready):
 # At the moment of the run
 
 
-def write_through_data(weight):
-    weight.data[3, 5] += 1.0
+WRITES = {
+    "data": lambda weight: weight.data[3, 5].add_(1.0),
+    "no gradient": torch.no_grad()(lambda weight: weight[3, 5].add_(1.0)),
+    "numpy": lambda weight: np.put(weight.detach().numpy(), 101, 9.0),
+}
 
 
-@torch.no_grad()
-def write_without_gradient(weight):
-    weight[3, 5] += 1.0
-
-
-def write_through_numpy(weight):
-    weight.detach().numpy()[3, 5] += 1.0
-
-
-@pytest.mark.parametrize("write", [write_through_data, write_without_gradient, write_through_numpy])
+@pytest.mark.parametrize("write", WRITES)
 def test_a_weight_that_is_edited_in_place_is_noticed(write, own):
     ready, before = prepare(own, CORPUS), hash_weights(own)
     assert ready.provenance().weights == before
-    weight = next(w for name, w in own.named_parameters() if "down_proj" in name or "out" in name)
+    weight = own.blocks[0].mlp.out.original_component.weight
     kept = weight.detach().clone()
-    numbers = nll(own, ready)
-    write(weight)
+    WRITES[write](weight)
+    assert not torch.equal(weight, kept)
     assert ready.provenance().weights == hash_weights(own) != before
-    assert nll(own, ready).provenance.weights != numbers.provenance.weights
+    assert nll(own, ready).provenance.weights != before
     weight.data.copy_(kept)
-    assert ready.provenance().weights == before
+    assert nll(own, ready).provenance.weights == before
 
 
 def test_hooks_put_on_after_preparing_act_and_show(llama, ready):
@@ -173,6 +160,7 @@ def test_hooks_put_on_after_preparing_act_and_show(llama, ready):
     assert ours.provenance == theirs.provenance != plain.provenance
     assert counts.provenance.interventions == "hooks"
     assert nll(llama, ready).nll.tobytes() == plain.nll.tobytes()
+    assert np.array_equal(ready.encoded.predicted, plain.tokens)
 
 
 def test_a_cut_is_part_of_the_scope(llama, ready):
@@ -180,8 +168,8 @@ def test_a_cut_is_part_of_the_scope(llama, ready):
     cut = prepare(llama, CORPUS, max_length=60, overlong="cut")
     assert cut.provenance().scope == "response, cut at 60 tokens"
     counted = cut.encoded.report.total.counted
-    assert repr(cut).startswith("PreparedCorpus(tiny for ")
-    assert repr(cut).endswith(f": 24 texts, {counted} counted tokens in scope 'response')")
+    told = rf"PreparedCorpus\(tiny for .*: 24 texts, {counted} counted tokens in scope 'response'\)"
+    assert re.fullmatch(told, repr(cut))
 
 
 # Refused
@@ -200,28 +188,3 @@ def test_a_cut_is_part_of_the_scope(llama, ready):
 def test_what_the_model_cannot_read_is_refused(options, message, llama):
     with pytest.raises(CorpusError, match=message):
         prepare(llama, CORPUS.select(ids=["item-1"]), **options)
-
-
-def test_a_tokenizer_with_more_words_than_the_model_is_refused(llama):
-    big = tiny.byte_tokenizer.__wrapped__(bos=True)
-    big.add_tokens([f"word{n}" for n in range(20)])
-    corpus = build_corpus([{"id": 1, "language": "en", "prompt": "a ", "response": "word19"}])
-    with pytest.raises(CorpusError, match="gives id 359, but the model's vocabulary has 350"):
-        prepare(llama, corpus, tokenizer=big)
-
-
-# The encoded corpus is a value
-
-
-def test_an_encoded_corpus_and_its_report_come_back_and_cannot_be_changed(ready, tmp_path):
-    encoded = ready.encoded
-    again = EncodedCorpus.load(encoded.save(tmp_path / "encoded"))
-    for name in ("ids", "offsets", "start", "stop", "language"):
-        ours, theirs = getattr(encoded, name), getattr(again, name)
-        assert (ours.dtype, ours.tobytes()) == (theirs.dtype, theirs.tobytes())
-        with pytest.raises(ValueError, match="read-only"):
-            ours[0] = 1
-    for name in ("languages", "item_ids", "scope", "pad_id", "report"):
-        assert getattr(again, name) == getattr(encoded, name)
-    assert EncodingReport.load(encoded.report.save(tmp_path / "report")) == encoded.report
-    assert np.array_equal(encoded.predicted, nll(ready.model, ready).tokens)

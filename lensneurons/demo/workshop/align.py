@@ -45,22 +45,16 @@ SETTINGS: DPOOptions = {
 
 
 def export(run: Alignment, folder: str | Path) -> Path:
-    """Write what is needed of an alignment: the adapters in half precision, and the log.
+    """Write the adapters of a finished alignment in half precision, and its log.
 
-    Args:
-        run: a finished alignment of the demo model.
-        folder: gets the last adapter, and a folder named by its step for every other checkpoint.
-            Their configuration names the demo model, not a folder of this machine.
-
-    Returns:
-        The folder.
+    The last adapter goes into `folder`, every other checkpoint into a folder in it, named by its
+    step. Their configuration names the demo model, not a folder of this machine. Return `folder`.
     """
     target = Path(folder)
-    adapters = {run.folder: target} | {
-        checkpoint: target / str(step)
-        for step, checkpoint in run.checkpoints.items()
-        if step < run.settings.steps
-    }
+    adapters = {run.folder: target}
+    for step, checkpoint in run.checkpoints.items():
+        if step < run.settings.steps:
+            adapters[checkpoint] = target / str(step)
     for source, copy in adapters.items():
         weights = load_file(source / "adapter_model.safetensors")
         with replacing(copy / "adapter_model.safetensors") as temporary:
@@ -72,14 +66,7 @@ def export(run: Alignment, folder: str | Path) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Sample answers, score them, train one of the adapters on them, and say where it is.
-
-    Args:
-        arguments: of the command line; None for those of the process.
-
-    Returns:
-        0.
-    """
+    """Sample answers, score them, train one of the adapters on them, and say where it is."""
     parser = argparse.ArgumentParser(
         prog="python -m lensneurons.demo.workshop.align", description="Align the demo model."
     )

@@ -13,21 +13,15 @@ if TYPE_CHECKING:
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
-    """Make the untrained model of a recipe.
+    """Make the untrained model of a recipe, with the special tokens of a tokenizer.
 
-    Args:
-        recipe: gives the sizes and the seed of the weights.
-        tokenizer: gives the ids of the special tokens.
-
-    Returns:
-        The model. Its matrices are drawn from N(0, 1 / inputs). Those that write into the residual
-        stream are smaller by the root of their number, which keeps its size the same at any depth.
+    Its matrices are drawn from N(0, 1 / inputs). Those that write into the residual stream are
+    smaller by the root of their number, which keeps its size the same at any depth.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    special: dict[str, Any] = {
-        name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
-    }
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    special: dict[str, Any] = {name: getattr(tokenizer, name) for name in names}
     config = LlamaConfig(
         vocab_size=recipe.vocabulary,
         hidden_size=recipe.width,

@@ -25,9 +25,8 @@ from lensneurons.demo.workshop.recipe import Recipe
 from lensneurons.demo.workshop.train import LOG, RECIPE
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import ProvenanceError
-from lensneurons.evaluation.answers import Accuracy, accuracy
+from lensneurons.evaluation.answers import accuracy
 from lensneurons.experiments.ablation import ablation_matrix
-from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.parts import divide_layers
@@ -46,7 +45,6 @@ def write_card(
     again: str | Path | None = None,
     problems: int = 200,
     matrix_items: int = 20,
-    answers: Accuracy | None = None,
 ) -> Path:
     """Measure a demo model and write its card and training curve into its folder.
 
@@ -55,24 +53,24 @@ def write_card(
         again: what `train` made of the same recipe with another seed; the card compares the two.
         problems: test problems in each language, for the accuracy.
         matrix_items: test problems in each language, for the deactivation matrix.
-        answers: accuracy on the test problems, if it was measured before.
 
     Returns:
         The path of the card, ``README.md``.
 
     Raises:
         StorageError: a folder holds no finished training.
-        ProvenanceError: `again` is of another recipe, or `answers` of other weights.
+        ProvenanceError: `again` is of another recipe, or of the same seed.
     """
     path = Path(folder)
     recipe = Recipe(**load_json(path / RECIPE))
-    second = None if again is None else Recipe(**load_json(Path(again) / RECIPE))
-    if second is not None and (second == recipe or replace(second, seed=recipe.seed) != recipe):
-        raise ProvenanceError(f"{again} was not made by the recipe of {folder} with another seed")
-    facts = _measure(path, recipe, problems, matrix_items, answers)
-    facts |= {"languages": LANGUAGES, "again": None}
-    if again is not None and second is not None:
-        facts["again"] = _measure(Path(again), second, problems, matrix_items, None)
+    if again is not None:
+        second = Recipe(**load_json(Path(again) / RECIPE))
+        if second == recipe or replace(second, seed=recipe.seed) != recipe:
+            told = f"{again} was not made by the recipe of {folder} with another seed"
+            raise ProvenanceError(told)
+    facts = _measure(path, problems, matrix_items)
+    facts["languages"] = LANGUAGES
+    facts["again"] = None if again is None else _measure(Path(again), problems, matrix_items)
     save_figure(training_curve(facts["log"]), path / "training_curve.svg")
     options: Any = {"undefined": StrictUndefined, "keep_trailing_newline": True}
     environment = Environment(
@@ -88,17 +86,13 @@ def write_card(
     return card
 
 
-def _measure(
-    folder: Path, recipe: Recipe, problems: int, matrix_items: int, answers: Accuracy | None
-) -> dict[str, Any]:
+def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
     """Measure what the card says about one training."""
+    recipe = Recipe(**load_json(folder / RECIPE))
     log = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
     model = load_model(folder, device="cpu")
-    if answers is None:
-        corpus = load_corpus("demo", split="test", limit=problems)
-        answers = accuracy(model, corpus, max_new_tokens=LONGEST)
-    if answers.provenance.weights != hash_weights(model):
-        raise ProvenanceError("the answers are of a model with other weights: measure them anew")
+    corpus = load_corpus("demo", split="test", limit=problems)
+    answers = accuracy(model, corpus, max_new_tokens=LONGEST)
     rows = []
     for language, row in answers.per_language().iterrows():
         told = {
@@ -130,14 +124,7 @@ def _measure(
 
 
 def training_curve(log: Sequence[dict[str, Any]]) -> go.Figure:
-    """Draw the validation NLL of every language over the steps.
-
-    Args:
-        log: the lines of ``training.jsonl``.
-
-    Returns:
-        The figure, with logarithmic NLL in nats a token.
-    """
+    """Draw the validation NLL of every language over the steps, from the lines of the log."""
     steps = [line["step"] for line in log]
     figure = go.Figure()
     for language in log[0]["validation"]:
@@ -154,14 +141,7 @@ def training_curve(log: Sequence[dict[str, Any]]) -> go.Figure:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the card of a folder and say where it is.
-
-    Args:
-        arguments: of the command line; None for those of the process.
-
-    Returns:
-        0.
-    """
+    """Write the card of a folder and say where it is."""
     parser = argparse.ArgumentParser(
         prog="python -m lensneurons.demo.workshop.model_card",
         description="Write the card of a demo model.",

@@ -46,11 +46,9 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, number: int, rate: float) -> None:
-        """Change the weights by their gradients.
+        """Change the weights by their gradients, at the learning rate `rate`.
 
-        Args:
-            number: of this step, counted from 0; AdamW corrects its averages by it.
-            rate: the learning rate of this step.
+        AdamW corrects its averages by the `number` of the step, counted from 0.
         """
         updates: dict[str, torch.Tensor] = {}
         for shape, names in self._stacks.items():
@@ -79,14 +77,9 @@ class Optimizer:
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
-    """Bring all singular values of matrices near 1, by five Newton-Schulz iterations.
+    """Bring all singular values of matrices near 1 (0.7 to 1.2), by five Newton-Schulz iterations.
 
-    Args:
-        matrices: float32 [matrix, row, column].
-
-    Returns:
-        Matrices of the same shape and about the same singular vectors, with singular values
-        between about 0.7 and 1.2.
+    `matrices` are float32 [matrix, row, column]; their singular vectors stay about the same.
     """
     a, b, c = _QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One problem in one language, in tokens.
+    """One problem in one language: ``<s>``, the prompt, the response and ``</s>`` in tokens.
 
     Attributes:
-        ids: ``<s>``, the prompt, the response, ``</s>``.
-        weights: weight of each token in the loss; 0 for ``<s>``.
+        ids: of the tokens.
+        weights: of each token in the loss; 0 for ``<s>``.
         language: its code; empty for drills, which are in none.
     """
 
@@ -96,9 +96,7 @@ def draw_step(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, step: int) -> 
     training = (problem for problem in problems if problem.split == "train")
     texts = [(code, *render(next(training), code)) for code in codes]
     drills = recipe.drill_texts if step >= recipe.drills_from else 0
-    equations = (
-        equation for problem in training for equation in work_out(problem.family, problem.numbers)
-    )
+    equations = (one for p in training for one in work_out(p.family, p.numbers))
     encoded = encode_problems(tokenizer, texts, prompt_weight=recipe.prompt_weight)
     for _ in range(drills):
         encoded.append(encode_drill(tokenizer, islice(equations, recipe.drill_equations)))
@@ -111,23 +109,19 @@ def draw_held_out(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, language: 
     return encode_problems(tokenizer, ((language, *render(p, language)) for p in problems))
 
 
-def make_batches(texts: Iterable[Text], recipe: Recipe, pad: int) -> Iterator[TextBatch]:
-    """Divide texts into batches of similar length.
+def make_batches(
+    texts: Iterable[Text], recipe: Recipe, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[TextBatch]:
+    """Divide texts into batches of similar length, every text once, padded as the tokenizer does.
 
-    Args:
-        texts: in any order.
-        recipe: gives the tokens of a batch and what a token of each language is charged for its
-            active neurons, 1 on average.
-        pad: id to fill up with.
-
-    Yields:
-        Batches of at most ``recipe.micro_tokens`` tokens (or of a single text), every text once.
+    A batch has at most ``recipe.micro_tokens`` tokens, or a single text. What a token of each
+    language is charged for its active neurons follows from the recipe and is 1 on average.
     """
-    charges = {
-        code: max(share, 1e-6) ** -recipe.sparsity_balance for code, share in recipe.shares.items()
-    }
+    balance = recipe.sparsity_balance
+    charges = {code: max(share, 1e-6) ** -balance for code, share in recipe.shares.items()}
     mean = sum(recipe.shares[code] * charge for code, charge in charges.items())
     charges = {code: charge / mean for code, charge in charges.items()}
+    pad: Any = tokenizer.pad_token_id
     rows: list[Text] = []
     for text in sorted(texts, key=lambda text: len(text.ids)):
         if rows and (len(rows) + 1) * len(text.ids) > recipe.micro_tokens:

@@ -15,18 +15,12 @@ from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import LensNeuronsError, choose
 
 MIDDLE = ("ru", "es", "fr", "de", "zh", "ja")
-SCARCE = ("bn", "th", "sw")
 
 
 def divide_shares(scarce: Mapping[str, float], *, english: float = 0.38) -> dict[str, float]:
-    """Divide the training problems among the languages.
+    """Divide the training problems among the languages: what is left goes to the six of `MIDDLE`.
 
-    Args:
-        scarce: share of each scarce language.
-        english: share of English; the six middle languages divide the rest equally.
-
-    Returns:
-        Language to share, in the order of the world's languages; the shares sum to 1.
+    Return language to share, in the order of the world's languages; the shares sum to 1.
     """
     rest = (1 - english - sum(scarce.values())) / len(MIDDLE)
     return {code: {"en": english, **scarce}.get(code, rest) for code in LANGUAGES}
@@ -115,22 +109,16 @@ class Recipe:
             )
 
     def rate_at(self, step: int) -> float:
-        """Return the learning rate of a step: it rises in a line, stays, and falls in a line.
-
-        Args:
-            step: from 0 to ``steps - 1``.
-        """
+        """Return the rate of a step from 0 to ``steps - 1``: it rises, stays, and falls."""
         rise = (step + 1) / self.warm_up if self.warm_up else 1.0
         left = (self.steps - step) / max(1.0, self.fall * self.steps)
         return self.learning_rate * min(1.0, rise, left)
 
 
 SECONDS = Recipe(
-    n_layers=8,
     width=64,
     n_heads=2,
     d_mlp=256,
-    vocabulary=1024,
     tokenizer_items=400,
     steps=90,
     items=24,
@@ -139,5 +127,4 @@ SECONDS = Recipe(
     validate_every=50,
     validation_items=8,
 )
-FULL = Recipe()
-RECIPES: Mapping[str, Recipe] = {"seconds": SECONDS, "full": FULL}
+RECIPES: Mapping[str, Recipe] = {"seconds": SECONDS, "full": Recipe()}

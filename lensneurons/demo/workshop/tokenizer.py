@@ -14,7 +14,7 @@ from lensneurons.demo.world import LANGUAGES, generate, render
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-PAD, BEGIN, END = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
+PAD, BEGIN, END = "<pad>", "<s>", "</s>"
 # Words with their marks (Bengali and Thai vowels are marks), single digits, punctuation, space.
 _PIECES = r" ?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+|\s+"
 # Longest token in bytes: a long English word, and about five letters of Thai, Bengali or Chinese.
@@ -28,9 +28,6 @@ def train_tokenizer(vocabulary: int, items: int, context: int) -> PreTrainedToke
         vocabulary: tokens, special tokens and bytes included.
         items: how many problems.
         context: longest text in tokens, which the tokenizer records.
-
-    Returns:
-        The tokenizer; equal arguments give an equal one.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -42,7 +39,7 @@ def train_tokenizer(vocabulary: int, items: int, context: int) -> PreTrainedToke
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=[PAD, BEGIN, END],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         max_token_length=_LONGEST,
         show_progress=False,

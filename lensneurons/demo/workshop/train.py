@@ -23,24 +23,18 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 
 from lensneurons.demo.workshop.model import build_model, run_blocks
 from lensneurons.demo.workshop.optimizer import Optimizer
-from lensneurons.demo.workshop.problem_batches import (
-    Text,
-    TextBatch,
-    draw_held_out,
-    draw_step,
-    make_batches,
-)
+from lensneurons.demo.workshop.problem_batches import draw_held_out, draw_step, make_batches
 from lensneurons.demo.workshop.recipe import RECIPES, Recipe
 from lensneurons.demo.workshop.tokenizer import train_tokenizer
 from lensneurons.errors import LensNeuronsError, StorageError
@@ -72,18 +66,9 @@ class _Run:
     tokens: int = 0
     seconds: float = 0.0
 
-    def batches(self, texts: list[Text]) -> list[TextBatch]:
-        """Divide texts into batches."""
-        pad: Any = self.tokenizer.pad_token_id
-        return list(make_batches(texts, self.recipe, pad))
-
 
 def train(
-    recipe: Recipe,
-    folder: str | Path,
-    *,
-    progress: bool = True,
-    stop_after: int | None = None,
+    recipe: Recipe, folder: str | Path, *, progress: bool = True, stop_after: int | None = None
 ) -> Path:
     """Train the model of a recipe, or go on where an earlier call stopped.
 
@@ -134,17 +119,15 @@ def _open_run(recipe: Recipe, folder: Path) -> _Run:
 
 
 def _step(run: _Run) -> tuple[float, float]:
-    """Draw the problems of a step, add up their gradients, and change the weights.
-
-    Return the mean NLL of the tokens, as they are weighted, and the mean gate, as it is charged.
-    """
-    batches = run.batches(draw_step(run.recipe, run.tokenizer, run.step))
+    """Change the weights by the problems of a step; return their weighted NLL and charged gate."""
+    texts = draw_step(run.recipe, run.tokenizer, run.step)
+    batches = list(make_batches(texts, run.recipe, run.tokenizer))
     weight = sum(float(batch.weight.sum()) for batch in batches)
     charge = sum(float(batch.charge.sum()) for batch in batches)
     run.model.zero_grad(set_to_none=True)
     nlls, gates = [], []
     for batch in batches:
-        each, passed_gate = token_nll(run.model, batch)
+        each, passed_gate = token_nll(run.model, torch.from_numpy(batch.ids))
         nll = (each * torch.from_numpy(batch.weight[:, 1:])).sum() / weight
         gate = (passed_gate * torch.from_numpy(batch.charge)).sum() / charge
         (nll + run.recipe.sparsity * gate).backward()
@@ -157,19 +140,20 @@ def _step(run: _Run) -> tuple[float, float]:
     return sum(nlls), sum(gates)
 
 
-def token_nll(model: LlamaForCausalLM, batch: TextBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run a batch and return the NLL of its tokens and their mean gate activations.
+def token_nll(model: LlamaForCausalLM, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run texts and return the NLL of their tokens and their mean gate activations.
+
+    Args:
+        model: what `build_model` makes.
+        ids: int64 [text, position].
 
     Returns:
         float32 [text, position - 1], in nats, of all tokens but the first of every text, without
-        meaning where a token has no weight; and float32 [text, position].
+        meaning where a text is padded; and float32 [text, position].
     """
-    hidden, gate = run_blocks(model, torch.from_numpy(batch.ids))
-    logits = model.lm_head(hidden[:, :-1])
-    targets = torch.from_numpy(batch.ids[:, 1:])
-    nll = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), reduction="none"
-    )
+    hidden, gate = run_blocks(model, ids)
+    logits, targets = model.lm_head(hidden[:, :-1]).flatten(0, 1), ids[:, 1:]
+    nll = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="none")
     return nll.view(targets.shape), gate
 
 
@@ -177,9 +161,11 @@ def token_nll(model: LlamaForCausalLM, batch: TextBatch) -> tuple[torch.Tensor, 
 def _validate(run: _Run, language: str) -> float:
     """Mean NLL of the response tokens of held-out problems in a language, in nats."""
     total, tokens = 0.0, 0
-    for batch in run.batches(draw_held_out(run.recipe, run.tokenizer, language)):
+    texts = draw_held_out(run.recipe, run.tokenizer, language)
+    for batch in make_batches(texts, run.recipe, run.tokenizer):
         counted = torch.from_numpy(batch.weight[:, 1:] == 1)
-        total += float(token_nll(run.model, batch)[0][counted].sum())
+        nll, _ = token_nll(run.model, torch.from_numpy(batch.ids))
+        total += float(nll[counted].sum())
         tokens += int(counted.sum())
     return total / tokens
 
@@ -199,15 +185,15 @@ def _checkpoint(run: _Run, nll: float, gate: float) -> None:
     with (run.folder / LOG).open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
     details = {key: getattr(run, key) for key in ("step", "tokens", "seconds")}
-    arrays = {name: tensor.detach().numpy() for name, tensor in _state(run)}
+    arrays = {name: tensor.detach().numpy() for name, tensor in _state(run).items()}
     save_arrays(run.folder / CHECKPOINT, KIND, arrays, details | {"recipe": asdict(run.recipe)})
     _export(run)
 
 
-def _state(run: _Run) -> Iterator[tuple[str, torch.Tensor]]:
+def _state(run: _Run) -> dict[str, torch.Tensor]:
     """Everything that the next step depends on, by its name in the checkpoint."""
-    yield from ((f"weight.{name}", weight) for name, weight in run.optimizer.weights.items())
-    yield from run.optimizer.state.items()
+    weights = {f"weight.{name}": weight for name, weight in run.optimizer.weights.items()}
+    return weights | run.optimizer.state
 
 
 def _restore(run: _Run) -> None:
@@ -223,7 +209,7 @@ def _restore(run: _Run) -> None:
             "Give another folder, or the recipe that it was begun with"
         )
     with torch.no_grad():
-        for name, tensor in _state(run):
+        for name, tensor in _state(run).items():
             tensor.copy_(torch.from_numpy(arrays[name]))
     run.step, run.tokens, run.seconds = done, details["tokens"], details["seconds"]
     # The lines after the checkpoint are about to be written again.
@@ -248,14 +234,7 @@ def _export(run: _Run) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train a model and say where it is.
-
-    Args:
-        arguments: of the command line; None for those of the process.
-
-    Returns:
-        0, or 2 if the folder holds something else.
-    """
+    """Train a model and say where it is; return 2 if its folder holds something else."""
     parser = argparse.ArgumentParser(
         prog="python -m lensneurons.demo.workshop.train",
         description="Train the demo model on word problems in ten languages, without outside data.",
@@ -271,9 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     changes = {name: getattr(options, name) for name in ("seed", "steps")}
     given = {name: value for name, value in changes.items() if value is not None}
     try:
-        folder = train(
-            replace(RECIPES[options.preset], **given), options.out, progress=not options.quiet
-        )
+        recipe = replace(RECIPES[options.preset], **given)
+        folder = train(recipe, options.out, progress=not options.quiet)
     except LensNeuronsError as error:
         sys.stderr.write(f"{error}\n")
         return 2

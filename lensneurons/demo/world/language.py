@@ -34,11 +34,8 @@ Noun = Mapping[str, str]
 class Language:
     """The words, templates and grammar of one language.
 
-    Args:
-        code: two letters, the name of the data file.
-
     Attributes:
-        code: two letters.
+        code: two letters, the name of the data file.
         names: key of a name to the name.
         nouns: key of a thing, unit or place to its forms by name of the form; ``noun`` is the basic
             one. ``class`` is no form.
@@ -78,14 +75,9 @@ class Language:
         return {}
 
     def spell(self, value: int, noun: Noun | None = None) -> str:
-        """Write a number in words.
+        """Write a number from 0 to 999 in words, such as "one hundred and five".
 
-        Args:
-            value: from 0 to 999.
-            noun: what it counts, as in `nouns`; None for the number by itself.
-
-        Returns:
-            Its name, such as "one hundred and five".
+        `noun` is what it counts, as in `nouns`; None for the number by itself.
         """
         return _spell(value, self.code)
 
@@ -94,16 +86,13 @@ class Language:
         return self.nouns[key].get(form, self.nouns[key]["noun"])
 
     def count(self, value: int, key: str, form: str, as_digits: bool) -> str:
-        """Write a number together with what it counts.
+        """Write a number together with what it counts: "twelve apples" or "12 apples".
 
         Args:
             value: the number.
             key: of the thing or unit.
             form: one of this language's; any other is the plain one.
             as_digits: write the number in digits.
-
-        Returns:
-            Text such as "twelve apples" or "12 apples".
         """
         noun = self.nouns[key]
         words = {
@@ -180,9 +169,9 @@ class _Russian(Language):
             return stem + (("и" if stem[-1] in "гкхжшчщ" else "ы") if genitive else "е")
         if last == "я":
             return stem + ("и" if genitive else "е")
-        return (stem if last in "йь" else name) + (
-            ("я" if genitive else "ю") if last in "йь" else ("а" if genitive else "у")
-        )
+        if last in "йь":
+            return stem + ("я" if genitive else "ю")
+        return name + ("а" if genitive else "у")
 
 
 class _Spanish(Language):
@@ -260,9 +249,8 @@ class _Bengali(Language):
         if number.endswith("দুই") and classifier:  # দুটি, দুটো, দুজন
             number, classifier = number[:-1], "টো" if classifier == "টা" else classifier
         each = " করে" if form.endswith("per") else ""
-        return (
-            f"{number}{classifier}{each} {self.noun(key, form if form in ('gen', 'loc') else '')}"
-        )
+        counted = self.noun(key, form if form in ("gen", "loc") else "")
+        return f"{number}{classifier}{each} {counted}"
 
     def name(self, name: str, form: str) -> str:
         if form == "gen":  # by the last sound
@@ -293,10 +281,7 @@ LANGUAGES: tuple[str, ...] = tuple(_GRAMMARS)
 
 
 def find_language(code: str) -> Language:
-    """Return a language of the world, read once.
-
-    Args:
-        code: one of `LANGUAGES`.
+    """Return one of the `LANGUAGES` of the world, read once.
 
     Raises:
         LensNeuronsError: no such language.

@@ -18,13 +18,12 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
 
 NAMES: tuple[str, ...] = tuple(f"{sex}{i:02d}" for sex in "fm" for i in range(20))
-_OBJECTS = (
+OBJECTS: tuple[str, ...] = tuple(
     "apple orange banana mango pear lemon egg potato tomato carrot onion coconut watermelon "
     "cookie candy cake book notebook pencil pen envelope newspaper stamp photo map ticket key "
     "button stone flower shell ball doll toy cup plate spoon bottle candle lamp chair hat shirt "
-    "blanket towel"
+    "blanket towel".split()
 )
-OBJECTS: tuple[str, ...] = tuple(_OBJECTS.split())
 ANIMALS: tuple[str, ...] = ("goat", "sheep", "hen", "duck", "rabbit", "cow")
 THINGS: tuple[str, ...] = OBJECTS + ANIMALS
 PLACES: tuple[str, ...] = tuple("village city market school station river sea forest".split())
@@ -155,14 +154,9 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def work_out(family: str, numbers: tuple[int, ...]) -> tuple[Step, ...]:
-    """Solve the arithmetic of a family for some numbers.
+    """Solve the arithmetic of a family for its numbers, in the order of the family.
 
-    Args:
-        family: a key of `FAMILIES`.
-        numbers: in the order of the family.
-
-    Returns:
-        The steps of the worked answer; the result of the last one is the answer.
+    Return the steps of the worked answer; the result of the last one is the answer.
     """
     steps: list[Step] = []
     for left, sign, right in FAMILIES[family].plan.split(","):
@@ -229,11 +223,7 @@ def _check(
 
 
 def sample_problem(rng: Random) -> Problem:
-    """Draw one problem of any split, of a family drawn uniformly.
-
-    Args:
-        rng: decides everything.
-    """
+    """Draw one problem of any split, of a family drawn uniformly; `rng` decides everything."""
     family = rng.choice(tuple(FAMILIES))
     kind = FAMILIES[family]
     pool = _POOLS[kind.pool]
@@ -242,14 +232,9 @@ def sample_problem(rng: Random) -> Problem:
 
 
 def stream(split: Split, seed: int = 0) -> Iterator[Problem]:
-    """Draw distinct problems of one split, one at a time and without end.
+    """Draw problems of one split without end, no two with the same id.
 
-    Args:
-        split: ``"train"``, ``"validation"`` or ``"test"``.
-        seed: equal seeds give equal streams.
-
-    Returns:
-        Problems, no two with the same id.
+    Equal seeds give equal streams.
 
     Raises:
         LensNeuronsError: no such split.
@@ -268,15 +253,9 @@ def _draw_distinct(split: str, rng: Random) -> Iterator[Problem]:
 
 
 def generate(split: Split, n: int, *, seed: int = 0) -> list[Problem]:
-    """Draw distinct problems of one split.
+    """Draw `n` problems of one split, no two with the same id.
 
-    Args:
-        split: ``"train"``, ``"validation"`` or ``"test"``.
-        n: how many, zero or more.
-        seed: equal arguments give equal lists; a longer list begins with the shorter one.
-
-    Returns:
-        The problems, no two with the same id.
+    Equal arguments give equal lists; a longer list begins with the shorter one.
 
     Raises:
         LensNeuronsError: no such split, or a negative `n`.

@@ -24,11 +24,7 @@ _SLOT = re.compile(r"\{(\w+)([.?]?)([^{}]*)\}")
 
 
 def render(problem: Problem, language: str) -> tuple[str, str]:
-    """Write a problem in a language.
-
-    Args:
-        problem: the problem.
-        language: one of `LANGUAGES`.
+    """Write a problem in one of the `LANGUAGES`.
 
     Returns:
         The prompt (the question and a newline) and the response: short reasoning in digits, then a
@@ -48,19 +44,9 @@ def render(problem: Problem, language: str) -> tuple[str, str]:
 
 
 def fill_template(template: str, problem: Problem, language: Language) -> str:
-    """Replace every slot of a template.
-
-    Args:
-        template: text with slots.
-        problem: gives names, numbers and things.
-        language: writes them.
-
-    Returns:
-        The text, without slots.
-    """
-    keys = dict(zip("ABC", problem.people, strict=False)) | dict(
-        zip("x", problem.things, strict=False)
-    )
+    """Replace every slot of a template by what the problem holds, as the language writes it."""
+    keys = dict(zip("ABC", problem.people, strict=False))
+    keys |= zip("x", problem.things, strict=False)
 
     def fill(slot: re.Match[str]) -> str:
         head, operator, rest = slot.groups()

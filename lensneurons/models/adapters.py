@@ -64,14 +64,14 @@ def add_adapter(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what PEFT warns of is refused below
-            adapted = PeftModel.from_pretrained(hugging_face, source, **options).eval()
+            adapted: Any = PeftModel.from_pretrained(hugging_face, source, **options).eval()
+            if not hasattr(adapted.base_model, "merge_and_unload"):
+                raise ValueError(f"{adapted.active_peft_config.peft_type.value} changes no weights")
             _require_all_used(adapted, source, options)
             wanted = _probe_logits(adapted)
             merged = adapted.merge_and_unload().eval()
     except Exception as error:  # PEFT raises whatever a wrong file or configuration ends in
         reason = " ".join(str(error).split())[:300]
-        if "merge_and_unload" in reason:
-            reason = f"{adapted.peft_config['default'].peft_type.value} changes no weights"
         raise ModelError(f"{refusal}: {reason}") from error
     difference = float((_probe_logits(merged) - wanted).abs().max() / wanted.abs().max())
     if not difference <= (1e-3 if wanted.dtype in (torch.float32, torch.float64) else 0.1):

@@ -60,11 +60,12 @@ def _added(model: Any) -> int:
 
 def _with_added(model: Any, saved: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """The saved tokenizer with the tokens that the model's tokenizer has beyond it."""
-    known, size = saved.get_vocab(), int(model.cfg.d_vocab)
-    own = {n: token for n, token in model.tokenizer.added_tokens_decoder.items() if n < size}
+    theirs, size = model.tokenizer, int(model.cfg.d_vocab)
+    known = saved.get_vocab()
+    own = {n: token for n, token in theirs.added_tokens_decoder.items() if n < size}
     new = {n: token for n, token in sorted(own.items()) if token.content not in known}
-    invented = {model.tokenizer.eos_token, model.tokenizer.bos_token, model.tokenizer.pad_token}
-    invented -= {saved.eos_token, saved.bos_token, saved.pad_token}  # by TransformerLens
+    framing = ("eos_token", "bos_token", "pad_token")  # TransformerLens gives those that lack
+    invented = {getattr(theirs, name) for name in framing if getattr(saved, name) is None}
     saved.add_tokens([token for token in new.values() if token.content not in invented])
     wrong = [t.content for n, t in own.items() if saved.get_vocab().get(t.content, n) != n]
     if wrong:

@@ -106,7 +106,7 @@ def read_model(
     options["local_files_only"] = local_files_only or here
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
             output_loading_info=True,
@@ -119,6 +119,7 @@ def read_model(
             f"{'the folder' if here else 'the hub or its local cache'}: {first_sentence(error)}. "
             "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
         ) from error
+    model, report = loaded
     require_complete(source, model, report)
     model = text_model(model).eval()
     return model, tokenizer, DEMO if source == str(DEMO_FOLDER) else source

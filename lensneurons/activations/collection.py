@@ -40,6 +40,7 @@ from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.models.forward import Forward, has_hooks, prove_neurons, to_device, watching
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite
 from lensneurons.shapes import GroupWeights, LayerSums
 from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
@@ -151,6 +152,7 @@ class RunFolder:
         return Path(self.folder or ".") / "languages" / f"{language}.safetensors"
 
 
+@runs_model
 def collect(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

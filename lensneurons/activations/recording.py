@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.forward import to_device, watching
+from lensneurons.models.running import runs_model
 from lensneurons.shapes import NeuronIndices
 from lensneurons.tokens.batches import make_batch
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Recorded = Float[torch.Tensor, "token neurons"]
 
 
+@runs_model
 def record_activations(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

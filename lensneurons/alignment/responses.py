@@ -45,6 +45,7 @@ from lensneurons.evaluation.numbers import last_number, numbers_in, same_number
 from lensneurons.languages.codes import language_code, language_name
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.running import runs_model
 from lensneurons.tokens.prepared import model_provenance
 from lensneurons.values.base import Overview, Table
 from lensneurons.values.files import load_rows, save_rows
@@ -131,6 +132,7 @@ class SampledResponses(TextTable[SampledResponse]):
         return Overview(repr(self), ("language", "name", "items", "texts", "different"), rows)
 
 
+@runs_model
 def respond(
     model: Any,
     corpus: ParallelCorpus,

@@ -33,6 +33,7 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
 from lensneurons.models.forward import has_hooks, least_logits, to_device
+from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import NeuronSite
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.shapes import FlatNeurons, LayerSums, Logits, TokenIds
@@ -140,6 +141,7 @@ class Importance(Value):
         return Overview(repr(self), ("language", "largest"), rows)
 
 
+@runs_model
 def importance(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,
@@ -258,6 +260,7 @@ def _sum_counted(values: torch.Tensor, batch: Batch) -> np.ndarray:
     """Sum over the counted tokens, float64 [neuron]; OPT flattens batch and position."""
     values = values.reshape(*batch.tokens.shape, -1)
     counted = batch.counted.to(values.device)
+    require_finite(values[counted], "the activations and gradients")
     return values[counted].sum(dim=0, dtype=torch.float64).cpu().numpy()
 
 

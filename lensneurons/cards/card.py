@@ -39,6 +39,7 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.interventions.editing import ablate
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, flat_index
@@ -339,6 +340,7 @@ class CardOptions(TypedDict, total=False):
     tokenizer: PreTrainedTokenizerBase | None
 
 
+@runs_model
 def describe(
     model: Any,
     neurons: LanguageNeurons,
@@ -354,6 +356,7 @@ def describe(
     return describe_all(model, neurons, [name], corpus=corpus, **options)[0]
 
 
+@runs_model
 def describe_all(
     model: Any,
     neurons: LanguageNeurons,

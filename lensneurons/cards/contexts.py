@@ -31,6 +31,7 @@ from jaxtyping import Float64, Int64
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.models.forward import to_device, watching
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.batches import Batch
@@ -164,6 +165,7 @@ class Contexts(Value):
         )
 
 
+@runs_model
 def top_contexts(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

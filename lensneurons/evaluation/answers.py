@@ -60,6 +60,7 @@ from lensneurons.languages.detection import (
 )
 from lensneurons.models.family import model_family
 from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.running import runs_model
 from lensneurons.tokens.prepared import PreparedCorpus, model_provenance, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
@@ -232,6 +233,7 @@ class Accuracy(Value):
         return Overview(repr(self), head, rows)
 
 
+@runs_model
 def accuracy(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

@@ -34,6 +34,7 @@ import torch
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.family import context_length, input_device, model_family
 from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.running import require_finite, runs_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,6 +86,7 @@ class Response:
     tokens: int
 
 
+@runs_model
 def generate(
     model: Any,
     prompts: Sequence[str],
@@ -250,6 +252,7 @@ def write_batch(
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
     noise = [_Noise(seeds, decoding.temperature)] if decoding.temperature else []
+    processors: list[Any] = [_finite, *noise]
     hugging_face = model.original_model
     own, hugging_face.generation_config = hugging_face.generation_config, GenerationConfig()
     try:
@@ -258,13 +261,19 @@ def write_batch(
             attention_mask=mask.to(input_device(model)),
             max_new_tokens=decoding.max_new_tokens,
             do_sample=False,
-            logits_processor=noise,
+            logits_processor=processors,
             eos_token_id=ends or None,
             pad_token_id=pad,
         )
     finally:
         hugging_face.generation_config = own
     return written[:, width:].tolist()
+
+
+def _finite(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """The logits as they are; raise where the model computed none (their argmax would be id 0)."""
+    require_finite(scores, "the logits")
+    return scores
 
 
 class _Noise:

@@ -34,6 +34,7 @@ from jaxtyping import Float, Float64
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError
 from lensneurons.models.forward import to_device
+from lensneurons.models.running import require_finite, runs_model
 from lensneurons.shapes import AttentionMask, TextNumbers, TokenIds
 from lensneurons.tokens.batches import PaddingSide, make_batch
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
@@ -170,6 +171,7 @@ def _require_same_texts(before: CorpusNLL, after: CorpusNLL) -> None:
         raise ProvenanceError("the two counted other tokens of the same texts")
 
 
+@runs_model
 def nll(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,
@@ -260,6 +262,7 @@ def text_scorer(
         mask = batch.attention_mask if padding_side == "left" else None
         losses = token_nll(model, batch.tokens, mask).cpu().double()
         losses = losses.masked_fill(~batch.predicted, 0.0)
+        require_finite(losses, "the log-probabilities")
         return losses.sum(1).numpy(), batch.predicted.sum(1).numpy()
 
     return score

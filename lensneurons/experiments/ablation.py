@@ -51,6 +51,7 @@ from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.evaluation.answers import answer_scorer
 from lensneurons.evaluation.likelihood import TextMeasure, fitting, require_predicted, text_scorer
 from lensneurons.interventions.editing import ablate
+from lensneurons.models.running import runs_model
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import LanguageMatrix
@@ -322,6 +323,7 @@ def _row_distances(cells: LanguageMatrix, own: np.ndarray) -> np.ndarray:
     return distance
 
 
+@runs_model
 def ablation_matrix(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

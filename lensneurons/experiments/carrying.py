@@ -76,6 +76,7 @@ from lensneurons.interventions.patching import Put, read_source, residual_name
 from lensneurons.models.family import context_length
 from lensneurons.models.forward import to_device
 from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.registry import ANSWER_SPANS, load_registered
 from lensneurons.shapes import TokenIds
@@ -456,6 +457,7 @@ class _Row(NamedTuple):
     questions: list[tuple[int, int, int]]
 
 
+@runs_model
 def carry_over(
     model: Any,
     pairs: Sequence[PatchPair],
@@ -577,4 +579,5 @@ def _log_probabilities(model: Any, ids: TokenIds, batch: list[_Row]) -> np.ndarr
     rows, places, tokens = torch.tensor(asked).T.to(logits.device)
     chosen = logits[rows, places].double()
     said = chosen.gather(-1, tokens[:, None])[:, 0] - chosen.logsumexp(-1)
+    require_finite(said, "the log-probabilities")
     return said.cpu().numpy()

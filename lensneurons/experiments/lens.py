@@ -62,6 +62,7 @@ from lensneurons.evaluation.likelihood import LOGITS, fitting, require_predicted
 from lensneurons.interventions.patching import residual_name
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import least_logits, to_device
+from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import probe_tokens
 from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.characters import token_texts
@@ -297,6 +298,7 @@ class LensCurves(Value):
         return Overview(title, ("layer", *self.kinds), rows)
 
 
+@runs_model
 def logit_lens(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,
@@ -454,6 +456,7 @@ def _read(model: Any, batch: Batch, members: torch.Tensor) -> tuple[np.ndarray, 
             parts = (one.split(at_once) for one in (vectors, row, following))
             for some, rows, ids in zip(*parts, strict=True):
                 p = read_next(model, some)
+                require_finite(p, f"the probabilities read from layer {layer}")
                 truth = p.gather(1, ids[:, None].to(p.device))[:, 0]
                 by_kind = p @ members.to(p.device)
                 np.add.at(mass[layer], rows.numpy(), by_kind.cpu().double().numpy())

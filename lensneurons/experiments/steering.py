@@ -50,6 +50,7 @@ from lensneurons.evaluation.numbers import last_number, same_number
 from lensneurons.interventions.editing import SteeringMethod, ablate, require_fit, steer
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.forward import has_hooks
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
@@ -232,6 +233,7 @@ def _wilson(found: Bool[np.ndarray, "alpha item"], level: float) -> Interval:
     return Interval(found.mean(axis=1), low, high, level, "wilson")
 
 
+@runs_model
 def steering_curve(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

@@ -41,6 +41,7 @@ from jaxtyping import Bool
 from lensneurons.activations.recording import ActivationDraws, record_activations
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, ModelError, choose
+from lensneurons.models.running import reserved
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import Activation, CountedMask, NeuronIndices, NeuronScores
@@ -286,7 +287,7 @@ def hooking(model: Any, hooks: Sequence[tuple[str, Callable[..., Any]]]) -> Iter
     """
     if missing := [name for name, _ in hooks if name not in model.hook_dict]:
         raise ModelError(f"{type(model).__name__} has no {missing[0]}: the hook would never fire")
-    with model.hooks(fwd_hooks=list(hooks)):
+    with reserved(model), model.hooks(fwd_hooks=list(hooks)):
         yield
 
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lensneurons.errors import LensNeuronsError, ModelError, choose
 
 DEMO_ADAPTERS = Path(__file__).parents[1] / "demo" / "adapters"
@@ -26,21 +28,27 @@ def demo_adapters() -> list[str]:
 
 
 def add_adapter(
-    hugging_face: Any, name: str, adapter: str | Path, local_files_only: bool = False
+    hugging_face: Any,
+    name: str,
+    adapter: str | Path,
+    local_files_only: bool = False,
+    revision: str | None = None,
 ) -> Any:
-    """Merge an adapter into a model.
+    """Merge an adapter into a model, and prove that the sum is what PEFT computes with both.
 
     Args:
         hugging_face: a causal language model; its weights change.
         name: the name that it goes by, ``"demo"`` for the package's own.
         adapter: as in `load_model`.
         local_files_only: never ask the hub.
+        revision: branch, tag or commit of the adapter on the hub.
 
     Returns:
         The model with the sum of both as its weights.
 
     Raises:
-        ModelError: no such adapter, or one of another model.
+        ModelError: no such adapter, one of another model, or one that is more than a change of
+            weights (prompt tuning, a low-rank change of tied embeddings).
         LensNeuronsError: PEFT is not installed.
     """
     try:
@@ -49,19 +57,58 @@ def add_adapter(
         raise LensNeuronsError(
             "adapters need peft, which is not installed: pip install 'lensneurons[align]'"
         ) from None
-    from safetensors import SafetensorError
-
     source = _find(name, adapter)
-    local: dict[str, Any] = {"local_files_only": local_files_only or Path(source).is_dir()}
+    options: dict[str, Any] = {"local_files_only": local_files_only or Path(source).is_dir()}
+    options |= {"revision": revision} if revision else {}
+    refusal = f"adapter {str(adapter)!r} does not fit {name!r} or could not be read"
     try:
-        with quiet():
-            adapted = PeftModel.from_pretrained(hugging_face, source, **local)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PEFT warns of is refused below
+            adapted: Any = PeftModel.from_pretrained(hugging_face, source, **options).eval()
+            if not hasattr(adapted.base_model, "merge_and_unload"):
+                raise ValueError(f"{adapted.active_peft_config.peft_type.value} changes no weights")
+            _require_all_used(adapted, source, options)
+            wanted = _probe_logits(adapted)
+            merged = adapted.merge_and_unload().eval()
+    except Exception as error:  # PEFT raises whatever a wrong file or configuration ends in
         reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{refusal}: {reason}") from error
+    difference = float((_probe_logits(merged) - wanted).abs().max() / wanted.abs().max())
+    if not difference <= (1e-3 if wanted.dtype in (torch.float32, torch.float64) else 0.1):
         raise ModelError(
-            f"adapter {str(adapter)!r} does not fit {name!r} or could not be read: {reason}"
-        ) from error
-    return adapted.merge_and_unload().eval()
+            f"adapter {str(adapter)!r} cannot be added to the weights of {name!r}: merged, the "
+            f"logits differ from PEFT's own by {difference:.1e} of the largest. It changes weights "
+            "that the model uses twice (tied embeddings): train it without embed_tokens and lm_head"
+        )
+    return merged
+
+
+def _require_all_used(adapted: Any, source: str, options: dict[str, Any]) -> None:
+    """Raise unless the adapter's file and the adapted model name the same weights.
+
+    PEFT leaves out what does not fit, and begins what is missing with zeros: the base model.
+    """
+    from peft import get_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    given = set(load_peft_weights(source, device="cpu", **options))
+    taken = set(get_peft_model_state_dict(adapted))
+    if given != taken:
+        extra, lacking = sorted(given - taken), sorted(taken - given)
+        first = (
+            f"has no place for {extra[0]}" if extra else f"expects {lacking[0]}, not in the file"
+        )
+        raise ValueError(
+            f"of {len(given)} weights in its file {len(given & taken)} fit; the model {first}"
+        )
+
+
+@torch.inference_mode()
+def _probe_logits(model: Any) -> torch.Tensor:
+    """Logits [1, pos, vocabulary] of a text of ids spread over the vocabulary."""
+    size = model.get_input_embeddings().weight.shape[0]
+    ids = torch.linspace(min(4, size - 1), size - 1, 8, device=model.device).long()
+    return model(input_ids=ids[None]).logits
 
 
 @contextmanager

@@ -33,5 +33,23 @@ def input_device(model: Any) -> torch.device:
 
 
 def context_length(model: Any) -> int:
-    """Longest text in tokens that the model was made for."""
-    return int(model.cfg.n_ctx)
+    """Longest text in tokens that the model was made for, and reads alike beside any other.
+
+    Longrope (Phi-3 128k) rotates a whole batch by other factors as soon as its longest text passes
+    a length: the numbers of a short text would depend on its batch. So the context ends there.
+    """
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    return min([int(model.cfg.n_ctx), *_switching_lengths(config)])
+
+
+def _switching_lengths(config: Any) -> list[int]:
+    """The lengths beyond which rotary factors depend on the longest text of a batch."""
+    given = getattr(config, "rope_parameters", None) or {}
+    by_layer_type = [value for value in given.values() if isinstance(value, dict)]
+    own = getattr(config, "original_max_position_embeddings", None)
+    lengths = [
+        parameters.get("original_max_position_embeddings") or own
+        for parameters in by_layer_type or [given]
+        if parameters.get("rope_type") in ("longrope", "dynamic")
+    ]
+    return [int(length) for length in lengths if length]

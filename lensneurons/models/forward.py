@@ -24,8 +24,9 @@ import torch
 from torch import nn
 
 from lensneurons.errors import ModelError
-from lensneurons.models.family import input_device, model_family
+from lensneurons.models.family import context_length, input_device, model_family
 from lensneurons.models.identity import once
+from lensneurons.models.running import require_finite
 from lensneurons.models.sites import (
     NeuronSite,
     first_projection,
@@ -77,16 +78,22 @@ def watching(
 
     Yields:
         ``run(tokens, attention_mask)``. Right padding needs no mask in a causal model and costs
-        speed with one: pass None for it.
+        speed with one: pass None for it. It raises a ModelError where a pre-activation is not
+        finite.
     """
     path = path or forward_path(model)
+
+    def finite(layer: int, pre: Activation) -> None:
+        require_finite(pre, f"the pre-activations of layer {layer}")
+        watch(layer, pre)
+
     if path == "native":
-        with _watch_native(model, site, watch) as run:
+        with _watch_native(model, site, finite) as run:
             yield run
         return
 
     def hook(layer: int) -> Callable[..., None]:
-        return lambda tensor, hook: watch(layer, tensor)
+        return lambda tensor, hook: finite(layer, tensor)
 
     def run_hooked(tokens: TokenIds, mask: AttentionMask | None) -> None:
         with torch.inference_mode():
@@ -216,31 +223,69 @@ def require_same_neurons(model: Any, site: NeuronSite) -> None:
     if forward_path(model) != "native":
         return
     tokens = probe_tokens(model)
-    seen: dict[Path, dict[int, Activation]] = {"native": {}, "bridge": {}}
-    for path, layers in seen.items():
-        with watching(model, site, layers.__setitem__, path=path) as run:
-            run(tokens, None)
-    pairs = [(seen["native"][layer], pre) for layer, pre in seen["bridge"].items()]
-    scale = max(float(bridged.abs().max()) for _, bridged in pairs)
-    worst = max(float((a - b).abs().max()) for a, b in pairs) / max(scale, 1e-30)
-    # sdpa against eager: 1e-7 to 1e-6 in fp32 over 16 architectures, a few 1e-3 in bf16.
-    if worst > (1e-3 if pairs[0][1].dtype in (torch.float32, torch.float64) else 0.1):
+    seen = [_pre_activations(model, site, tokens, path) for path in ("native", "bridge")]
+    if (worst := _worst(*seen)) > _allowed(seen[1][0].dtype):
         raise ModelError(
             f"the fast path and the bridge disagree by {worst:.1e} on "
             f"{type(model.original_model).__name__}: please report this architecture"
         )
 
 
-def prove_neurons(model: Any) -> None:
-    """Prove once for a model that its hooks are its neurons, and that the fast path sees the same.
+def require_same_in_company(model: Any, site: NeuronSite) -> None:
+    """Prove on a short probe that a text gives the same beside a longer one as alone.
 
     Raises:
-        ModelError: as `verify_neuron_hooks` and `require_same_neurons`.
+        ModelError: a pre-activation differs by more than rounding, so numbers would depend on how
+            texts are put together in batches.
+    """
+    text = probe_tokens(model)
+    length = min(4 * text.shape[1], context_length(model))
+    pair = text.repeat(2, -(-length // text.shape[1]))[:, :length]
+    pair[0, text.shape[1] :] = 0  # padding: a causal model never looks to the right
+    path = forward_path(model)
+    alone = _pre_activations(model, site, text, path)
+    beside = [pre[:1, : text.shape[1]] for pre in _pre_activations(model, site, pair, path)]
+    if (worst := _worst(alone, beside)) > _allowed(alone[0].dtype):
+        raise ModelError(
+            f"{type(model.original_model).__name__} reads a text otherwise beside a longer one: "
+            f"pre-activations differ by {worst:.1e} of the largest, so counts would depend on the "
+            "batches; please report this architecture"
+        )
+
+
+def _pre_activations(
+    model: Any, site: NeuronSite, tokens: TokenIds, path: Path
+) -> list[Activation]:
+    """hook_pre of every layer for one batch over one path."""
+    seen: list[Activation] = []
+    with watching(model, site, lambda layer, pre: seen.append(pre), path=path) as run:
+        run(tokens, None)
+    return seen
+
+
+def _worst(ours: list[Activation], theirs: list[Activation]) -> float:
+    """Largest difference over all layers, relative to the largest entry."""
+    scale = max(float(pre.abs().max()) for pre in theirs)
+    largest = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
+    return largest / max(scale, 1e-30)
+
+
+def _allowed(dtype: torch.dtype) -> float:
+    """Sdpa against eager: 1e-7 to 1e-6 in fp32 over 16 architectures, a few 1e-3 in bf16."""
+    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.1
+
+
+def prove_neurons(model: Any) -> None:
+    """Prove once for a model that its hooks are its neurons, and that every path sees the same.
+
+    Raises:
+        ModelError: as `verify_neuron_hooks`, `require_same_neurons` and `require_same_in_company`.
     """
 
     def prove() -> bool:
         verify_neuron_hooks(model)
         require_same_neurons(model, neuron_site(model))
+        require_same_in_company(model, neuron_site(model))
         return True
 
     weight = next(iter(model.parameters()))

@@ -30,22 +30,63 @@ def original_tokenizer(model: Any) -> PreTrainedTokenizerBase:
     """The tokenizer as it was saved, with its own rule for BOS; read from its files once a model.
 
     TransformerLens gives a model a tokenizer that prepends BOS even where the original does not
-    (Qwen 2, BLOOM), which would shift every activation. So it is read again from where it came.
+    (Qwen 2, BLOOM), which would shift every activation. So `load_model` keeps the one that it read;
+    that of a model which was bridged elsewhere is read again from where it came, at the model's
+    own revision, and gets the tokens that were added to it in memory.
 
     Raises:
-        ModelError: the model has no tokenizer, or it cannot be read again.
+        ModelError: the model has no tokenizer, or it cannot be read again, or not as it is.
     """
     source = getattr(getattr(model, "tokenizer", None), "name_or_path", None)
     if not source:
         raise ModelError("the model has no tokenizer that can be read again: pass tokenizer=")
-    return once(model, "tokenizer", source, lambda: _read_tokenizer(source))
+    return once(
+        model,
+        "tokenizer",
+        (source, _added(model)),
+        lambda: _with_added(model, _read_tokenizer(model, source)),
+    )
 
 
-def _read_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def remember_tokenizer(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Keep the tokenizer that a model was loaded with, for `original_tokenizer`."""
+    once(model, "tokenizer", (model.tokenizer.name_or_path, _added(model)), lambda: tokenizer)
+
+
+def _added(model: Any) -> int:
+    """How many tokens were added to the model's tokenizer, in its files or in memory."""
+    return len(getattr(model.tokenizer, "added_tokens_decoder", ()))
+
+
+def _with_added(model: Any, saved: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The saved tokenizer with the tokens that the model's tokenizer has beyond it."""
+    theirs, size = model.tokenizer, int(model.cfg.d_vocab)
+    known = saved.get_vocab()
+    own = {n: token for n, token in theirs.added_tokens_decoder.items() if n < size}
+    new = {n: token for n, token in sorted(own.items()) if token.content not in known}
+    framing = ("eos_token", "bos_token", "pad_token")  # TransformerLens gives those that lack
+    invented = {getattr(theirs, name) for name in framing if getattr(saved, name) is None}
+    saved.add_tokens([token for token in new.values() if token.content not in invented])
+    wrong = [t.content for n, t in own.items() if saved.get_vocab().get(t.content, n) != n]
+    if wrong:
+        raise ModelError(
+            f"the model's tokenizer was changed in memory ({wrong[0]!r} has another id than in its "
+            "files), so the saved one does not fit: pass tokenizer="
+        )
+    return saved
+
+
+def _read_tokenizer(model: Any, source: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    commit = getattr(config, "_commit_hash", None)
+    same_place = commit and getattr(config, "_name_or_path", None) == source
+    options: dict[str, Any] = {"revision": commit} if same_place else {}
     try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            source, local_files_only=True, trust_remote_code=False, **options
+        )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"the tokenizer of the model cannot be read again from {source!r} "
@@ -55,7 +96,8 @@ def _read_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 def first_sentence(error: BaseException) -> str:
     """What went wrong, without the advice that follows it."""
-    return " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+    text = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
 def once(model: Any, what: str, key: Hashable, make: Callable[[], Any]) -> Any:

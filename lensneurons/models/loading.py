@@ -13,6 +13,7 @@ This package is the only one that knows how TransformerLens is built.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -20,8 +21,9 @@ import torch
 
 from lensneurons.errors import ModelError, choose
 from lensneurons.models.adapters import add_adapter
-from lensneurons.models.identity import first_sentence
+from lensneurons.models.identity import first_sentence, remember_tokenizer
 from lensneurons.models.sites import neuron_site
+from lensneurons.models.weights import require_complete, text_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,6 +41,7 @@ def load_model(
     revision: str | None = None,
     local_files_only: bool = False,
     adapter: str | Path | None = None,
+    adapter_revision: str | None = None,
 ) -> Any:
     """Load a causal language model as a TransformerLens ``TransformerBridge`` with raw weights.
 
@@ -55,17 +58,20 @@ def load_model(
             in it), a name on the hub, or, for ``"demo"``, one that comes with this package:
             ``"zh-de"``, ``"sw-th"`` or ``"all"``, with a step behind it for a checkpoint
             (``"zh-de/100"``). Needs the extra ``align``.
+        adapter_revision: branch, tag or commit of the adapter on the hub.
 
     Raises:
-        ModelError: no such model, folder or adapter, files missing in it, or an architecture
-            without dense MLP neurons (mixture of experts, state-space models).
+        ModelError: no such model, folder, adapter or device; files or weights missing in it; or an
+            architecture without dense MLP neurons (mixture of experts, state-space models).
     """
+    place = _device(device)
     hugging_face, tokenizer, name = read_model(
         name_or_path, dtype=dtype, revision=revision, local_files_only=local_files_only
     )
     if adapter is not None:
-        hugging_face = add_adapter(hugging_face, name, adapter, local_files_only)
-    model = _bridge(name, hugging_face, tokenizer, device)
+        hugging_face = add_adapter(hugging_face, name, adapter, local_files_only, adapter_revision)
+    model = _bridge(name, hugging_face, copy.deepcopy(tokenizer), place)
+    remember_tokenizer(model, tokenizer)
     neuron_site(model)
     if adapter is not None:
         model.cfg.model_name = f"{name} + {adapter}"
@@ -82,30 +88,41 @@ def read_model(
     """Read a causal language model as Hugging Face has it, by the rules of `load_model`.
 
     Returns:
-        The model, in evaluation mode; its tokenizer; the name that it goes by.
+        The model, in evaluation mode; its tokenizer; the name that it goes by. Of a model that
+        also reads pictures or sound, the part that reads text.
 
     Raises:
-        ModelError: no such model or folder, or files missing in it.
+        ModelError: no such model or folder, or files or weights missing in it.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not isinstance(dtype, torch.dtype):
         dtype = getattr(torch, choose(dtype, get_args(Dtype), "dtype"))
     source = _find(name_or_path)
     here = Path(source).is_dir()
-    options: dict[str, Any] = {"revision": revision} if revision else {}
+    # False, not the default: the default asks on the terminal whether to run a model's own code.
+    options: dict[str, Any] = {"trust_remote_code": False}
+    options |= {"revision": revision} if revision else {}
     options["local_files_only"] = local_files_only or here
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused below
+            **options,
+        )
+    except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers
         raise ModelError(
             f"{source!r} could not be loaded from "
             f"{'the folder' if here else 'the hub or its local cache'}: {first_sentence(error)}. "
             "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
         ) from error
-    return model.eval(), tokenizer, DEMO if source == str(DEMO_FOLDER) else source
+    model, report = loaded
+    require_complete(source, model, report)
+    model = text_model(model).eval()
+    return model, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
 
 
 def _find(name_or_path: str | Path) -> str:
@@ -128,13 +145,27 @@ def _find(name_or_path: str | Path) -> str:
     return name
 
 
-def _bridge(
-    source: str, hugging_face: Any, tokenizer: Any, device: str | torch.device | None
-) -> Any:
+def _device(device: str | torch.device | None) -> torch.device:
+    """The device that was asked for; raise where there is none such."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(
+            f"device={str(device)!r} cannot be used here: {first_sentence(error)}; give 'cpu', or "
+            "a device of this machine"
+        ) from error
+    if place.type == "meta":
+        raise ModelError("device='meta' holds no weights, so nothing can be computed on it")
+    return place
+
+
+def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device) -> Any:
     """The bridge over a loaded model, on its device."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     hugging_face = hugging_face.to(place)
     try:
         return TransformerBridge.boot_transformers(
@@ -144,7 +175,7 @@ def _bridge(
             device=place,
             dtype=next(hugging_face.parameters()).dtype,
         )
-    except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # what it cannot bridge ends anywhere in its adapters
         raise ModelError(
             f"TransformerLens cannot bridge {source!r} ({type(hugging_face).__name__}): "
             f"{first_sentence(error)}. Supported are its dense causal language models: Llama, "

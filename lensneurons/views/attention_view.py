@@ -41,6 +41,7 @@ from markupsafe import Markup
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
+from lensneurons.models.running import runs_model
 from lensneurons.plots.labels import plain
 from lensneurons.tokens.characters import TextTokens, token_labels
 from lensneurons.views.page import View, label_of, read_texts, render, visible
@@ -121,6 +122,7 @@ class AttentionView(View):
         return render("attention.html.jinja", view=self, texts=texts, bundle=Markup(_bundle()))
 
 
+@runs_model
 def attention(
     model: Any,
     texts: str | Sequence[str],
@@ -203,7 +205,7 @@ def _pattern(model: Any, name: str, read: TextTokens) -> Float32[np.ndarray, "he
     pattern = seen[0][0].float().cpu().numpy()
     # The hook may hold something else, such as scores before the softmax.
     ahead, rows = float(np.abs(np.triu(pattern, 1)).max()), pattern.sum(-1)
-    if pattern.min() < 0 or ahead > 0 or np.abs(rows - 1).max() > _TOLERANCE:
+    if not (pattern.min() >= 0 and ahead == 0 and np.abs(rows - 1).max() <= _TOLERANCE):
         raise ModelError(
             f"{name} holds no causal attention: rows add up to {rows.min():.3g} to "
             f"{rows.max():.3g}, the smallest entry is {pattern.min():.3g} and the largest on a "

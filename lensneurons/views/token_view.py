@@ -34,6 +34,7 @@ from jaxtyping import Float64
 
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.forward import to_device, watching
+from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.labels import plain
@@ -143,6 +144,7 @@ class TokenView(View):
         )
 
 
+@runs_model
 def tokens(
     model: Any,
     texts: str | Sequence[str],

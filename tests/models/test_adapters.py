@@ -1,0 +1,93 @@
+"""Adapters: what is called base + adapter is exactly that, or refused."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from lensneurons.errors import ModelError
+from lensneurons.models.adapters import quiet
+from lensneurons.models.loading import load_model
+
+IDS = torch.tensor([[5, 17, 42, 99, 260]])
+
+
+@pytest.fixture
+def adapter(model_folder, tmp_path):
+    """``adapter(base, config, edit)``: the folder of an adapter with random weights."""
+
+    def make(base, config, edit=lambda weights: weights):
+        plain = AutoModelForCausalLM.from_pretrained(model_folder(base))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = get_peft_model(plain, config)
+            torch.manual_seed(0)
+            for weight in model.parameters():
+                if weight.requires_grad:
+                    torch.nn.init.normal_(weight, std=0.1)
+            model.save_pretrained(tmp_path)
+        file = tmp_path / "adapter_model.safetensors"
+        save_file(edit(load_file(file)), file)
+        return tmp_path
+
+    return make
+
+
+def lora(*modules, **options):
+    return LoraConfig(task_type="CAUSAL_LM", target_modules=list(modules), **options)
+
+
+@pytest.mark.parametrize(
+    ("base", "config"),
+    [
+        ("Llama", lora("q_proj", "up_proj")),
+        ("Llama", lora("lm_head")),
+        ("Llama", lora("q_proj", modules_to_save=["lm_head"])),
+        ("GPT2", lora("c_fc", fan_in_fan_out=True)),
+    ],
+    ids=["lora", "head", "whole head", "conv1d"],
+)
+def test_a_merged_adapter_gives_the_logits_of_peft(base, config, adapter, model_folder, bridge):
+    folder = adapter(base, config)
+    plain = AutoModelForCausalLM.from_pretrained(model_folder(base))
+    with torch.no_grad(), quiet():
+        wanted = PeftModel.from_pretrained(plain, folder).eval()(IDS).logits
+        ours = load_model(model_folder(base), adapter=folder, device="cpu")(IDS)
+    torch.testing.assert_close(ours, wanted, atol=2e-5, rtol=1e-4)
+    assert not torch.allclose(ours, bridge(base)(IDS), atol=1e-3)
+
+
+def renamed(weights):
+    return {name.replace(".model.layers", ".layers"): w for name, w in weights.items()}
+
+
+def without_layer_1(weights):
+    return {name: weight for name, weight in weights.items() if "layers.1" not in name}
+
+
+@pytest.mark.parametrize(
+    ("base", "config", "edit", "message"),
+    [
+        ("Llama", lora("q_proj"), renamed, "of 6 weights in its file 0 fit; the model has no"),
+        ("Llama", lora("q_proj"), without_layer_1, r"4 fit; the model expects .*layers\.1"),
+        ("GPT2", lora("lm_head"), None, "uses twice .tied embeddings.: train it without"),
+        ("GPT2", lora("wte"), None, "merged, the logits differ from PEFT's own by"),
+        ("Llama", lora("q_proj", lora_bias=True), None, "Impossible to merge LoRA"),
+        (
+            *("Llama", PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), None),
+            "PROMPT_TUNING changes no weights",
+        ),
+    ],
+    ids=["names", "half", "tied head", "tied embeddings", "bias", "prompt tuning"],
+)
+def test_an_adapter_that_is_not_what_it_is_called_is_refused(
+    base, config, edit, message, adapter, model_folder
+):
+    folder = adapter(base, config, edit or (lambda weights: weights))
+    with pytest.raises(ModelError, match=message):
+        load_model(model_folder(base), adapter=folder, device="cpu")

@@ -1,0 +1,185 @@
+"""Models whose files say one thing and hold another are refused; nothing is run or installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+from lensneurons.errors import ModelError
+from lensneurons.evaluation.likelihood import nll
+from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.loading import load_model
+
+
+@pytest.fixture
+def changed(model_folder, tmp_path):
+    """``changed(weights=edit, config={...})``: a copy of the tiny Llama with other files."""
+
+    def change(weights=None, config=None):
+        folder = tmp_path / "changed"
+        shutil.copytree(model_folder("Llama"), folder)
+        if weights is not None:
+            file = folder / "model.safetensors"
+            save_file(weights(load_file(file)), file, metadata={"format": "pt"})
+        if config is not None:
+            file = folder / "config.json"
+            file.write_text(json.dumps(json.loads(file.read_text()) | config))
+        return folder
+
+    return change
+
+
+GATE = "model.layers.1.mlp.gate_proj.weight"
+
+
+def without(part):
+    return lambda weights: {name: w for name, w in weights.items() if part not in name}
+
+
+def with_weight(name):
+    return lambda weights: weights | {name: torch.zeros(32)}
+
+
+def prefixed(prefix):
+    return lambda weights: {prefix + name: weight for name, weight in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (without("lm_head"), r"lacks lm_head\.weight of the model's weights; .*random numbers"),
+        (without(GATE), rf"lacks {GATE} of the model's weights"),
+        (without("layers.1.mlp"), r"lacks model\.layers\.1\.mlp\.down_proj\.weight, .*up_proj"),
+        (prefixed("_orig_mod."), r"and 27 more .*'_orig_mod\.', the mark of torch\.compile"),
+        (prefixed("module."), r"begin with 'module\.', the mark of DataParallel"),
+        (with_weight("model.layers.0.self_attn.q_proj.bias"), r"has no place: the numbers would"),
+        (with_weight("model.layers.0.mlp.up_proj.lora_A.weight"), r"merge an adapter"),
+    ],
+)
+def test_weights_that_are_missing_or_unread_are_refused(edit, message, changed):
+    with pytest.raises(ModelError, match=message):
+        load_model(changed(edit))
+
+
+@pytest.mark.parametrize(
+    "name", ["visual.patch.weight", "model.layers.3.mlp.shared_head.weight", "score.weight"]
+)
+def test_weights_of_other_heads_change_nothing(name, changed, bridge):
+    ids = torch.tensor([[5, 17, 42]])
+    ours = load_model(changed(with_weight(name)), device="cpu")(ids)
+    assert torch.equal(ours, bridge("Llama")(ids))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"intermediate_size": 60}, r"down_proj\.weight as \[32, 52\], .* it is \[32, 60\]"),
+        ({"vocab_size": 10}, r"as \[350, 32\], but by its config\.json it is \[10, 32\]"),
+        ({"num_hidden_layers": 2}, r"layers\.2\.input_layernorm\.weight.* and 6 more for which"),
+        ({"num_hidden_layers": 0}, "no transformer blocks"),
+        ({"num_attention_heads": 0}, "could not be loaded from the folder"),
+        ({"hidden_size": "a"}, "Field 'hidden_size' expected int, got str"),
+        ({"hidden_act": "nope"}, "KeyError 'nope'"),
+        ({"architectures": 3}, "TransformerLens cannot bridge"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(config, message, changed):
+    with pytest.raises(ModelError, match=message):
+        load_model(changed(config=config))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "malicious"])
+def test_a_damaged_or_malicious_pickle_is_refused_and_not_run(damage, changed, tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "was run"),)
+
+    folder = changed()
+    (folder / "model.safetensors").unlink()
+    file = folder / "pytorch_model.bin"
+    torch.save({"a": torch.zeros(999) if damage == "truncated" else Malicious()}, file)
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:600])
+    with pytest.raises(ModelError, match="could not be loaded from the folder"):
+        load_model(folder)
+    assert not (tmp_path / "was run").exists()
+
+
+def test_code_in_a_model_folder_is_neither_run_nor_asked_about(changed, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
+    own = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+    folder = changed(config={"auto_map": own, "model_type": "own", "architectures": ["Model"]})
+    (folder / "own.py").write_text(f"import os; os.mkdir({str(tmp_path / 'was run')!r})")
+    with pytest.raises(ModelError, match="contains custom code"):
+        load_model(folder)
+    assert not (tmp_path / "was run").exists()
+
+
+@pytest.mark.parametrize("device", ["tpu", "meta", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_there_is_refused(device, model_folder):
+    with pytest.raises(ModelError, match="device="):
+        load_model(model_folder("Llama"), device=device)
+
+
+@pytest.fixture
+def no_processes(monkeypatch):
+    """Starting any process fails the test, even where the failure is swallowed."""
+    started = []
+    monkeypatch.setattr(subprocess.Popen, "__init__", lambda self, *a, **_: started.append(a))
+    monkeypatch.setattr(os, "system", started.append)
+    yield
+    assert started == []
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_loading_starts_no_process(architecture, model_folder, no_processes):
+    load_model(model_folder(architecture), device="cpu")
+
+
+def test_of_a_model_that_sees_pictures_the_language_model_is_loaded(tmp_path, no_processes):
+    vision = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2}
+    vision |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    text = tiny.configuration("Gemma3").to_dict()
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    whole = Gemma3ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path)
+    tiny.byte_tokenizer(bos=True).save_pretrained(tmp_path)
+    model, ids = load_model(tmp_path, device="cpu"), torch.tensor([[0, 5, 17, 42, 99, 260]])
+    assert type(model.original_model).__name__ == "Gemma3ForCausalLM"
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids), whole(ids).logits, atol=1e-5, rtol=1e-5)
+    assert nll(model, tiny.tiny_corpus()).mean.shape == (3,)
+
+
+def test_the_tokenizer_of_the_moment_of_loading_is_kept(changed):
+    folder = changed()
+    model = load_model(folder, device="cpu")
+    (folder / "tokenizer.json").unlink()
+    assert original_tokenizer(model)("a cat")["input_ids"][0] == 0
+
+
+def test_tokens_that_were_added_in_memory_are_read(changed):
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = changed()
+    tokenizer, hugging_face = (
+        kind.from_pretrained(folder) for kind in (AutoTokenizer, AutoModelForCausalLM)
+    )
+    tokenizer.add_tokens(["<cat>", "<mat>"])
+    tokenizer.add_bos_token = True  # else TransformerLens reads it again itself, without them
+    hugging_face.resize_token_embeddings(352)
+    model = TransformerBridge.boot_transformers(
+        str(folder), hf_model=hugging_face, tokenizer=tokenizer, device="cpu"
+    )
+    wanted = [tokenizer.convert_tokens_to_ids(token) for token in ("<mat>", "<cat>")]
+    read = original_tokenizer(model)("<mat><cat>")["input_ids"]
+    assert read[-2:] == wanted

@@ -7,7 +7,9 @@ for anything; all else is exact.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from inspect import unwrap
 from os.path import dirname
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 import tiny
 import torch
 from edited import draw_set, draw_statistics
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from lensneurons import errors
 from lensneurons.activations.collection import collect
@@ -29,8 +31,10 @@ from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
 from lensneurons.evaluation.likelihood import CorpusNLL
 from lensneurons.interventions.editing import ablate
+from lensneurons.models.adapters import DEMO_ADAPTERS
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
+from lensneurons.models.running import reserved
 from lensneurons.models.sites import neuron_site, verify_neuron_hooks
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
@@ -82,6 +86,40 @@ def hooks_that_do_not_hold_what_they_name(given: Any) -> None:
     model = given.bridge("Llama")
     with model.hooks(fwd_hooks=[("blocks.1.mlp.hook_post", lambda tensor, hook: tensor + 1)]):
         verify_neuron_hooks(model)
+
+
+def copied(folder: Path, name: str) -> Path:
+    return Path(shutil.copytree(folder, name))
+
+
+def weights_that_are_missing(given: Any) -> None:
+    file = copied(given.folder("Llama"), "my-model") / "model.safetensors"
+    weights = {name: weight for name, weight in load_file(file).items() if name != "lm_head.weight"}
+    save_file(weights, file, metadata={"format": "pt"})
+    load_model("my-model")
+
+
+def numbers_that_are_not_finite(given: Any) -> None:
+    model = load_model(given.folder("Llama"), dtype="float16", device="cpu")
+    with torch.no_grad():
+        model.original_model.model.layers[1].mlp.gate_proj.weight *= 1e5
+    collect(model, tiny.tiny_corpus(), progress=False)
+
+
+def a_model_that_another_thread_uses(given: Any) -> None:
+    model = given.bridge("Llama")
+    with ThreadPoolExecutor() as threads, reserved(model):
+        threads.submit(collect, model, tiny.tiny_corpus(), progress=False).result()
+
+
+def an_adapter_of_another(given: Any) -> None:
+    copied(given.folder("GPT2"), "my-model")
+    load_model("my-model", adapter=demo_folder("my-adapter"))
+
+
+def demo_folder(name: str) -> Path:
+    """An adapter of the demo model, under another name."""
+    return copied(DEMO_ADAPTERS / "zh-de", name)
 
 
 def corpus_of(*cells: tuple[str, int], response: str = "9") -> ParallelCorpus:
@@ -194,6 +232,10 @@ CASES: dict[str, dict[str, Case]] = {
         "A model without its tokenizer": lambda given: original_tokenizer(
             SimpleNamespace(tokenizer=None)
         ),
+        "Weights that are missing, or have no place": weights_that_are_missing,
+        "Numbers that are not finite": numbers_that_are_not_finite,
+        "A model that another thread uses": a_model_that_another_thread_uses,
+        "An adapter that does not fit, or cannot be added to the weights": an_adapter_of_another,
         "A folder that is no adapter": lambda given: load_model(
             given.folder("Llama"), adapter=empty("my-adapter")
         ),
@@ -292,7 +334,7 @@ def test_every_error_has_its_page_and_every_quoted_message_its_code() -> None:
     assert {kind: set(cases) for kind, cases in CASES.items()} == {
         kind: set(situations(kind)) for kind in KINDS
     }
-    assert all(3 <= len(situations(kind)) <= 8 for kind in KINDS if kind != "CorpusWarning")
+    assert all(3 <= len(situations(kind)) <= 12 for kind in KINDS if kind != "CorpusWarning")
 
 
 @pytest.mark.parametrize(("kind", "heading"), QUOTED, ids=map(": ".join, QUOTED))

@@ -112,6 +112,7 @@ class RunFolder:
         self.finished: ActivationStatistics | None = None
         if folder is not None and (folder / "statistics.safetensors").is_file():
             self.finished = ActivationStatistics.load(folder)
+            shutil.rmtree(folder / "languages", ignore_errors=True)  # killed before it could
 
     def load(self, language: str) -> LanguageTotals | None:
         """What was saved of a language, or None."""

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from lensneurons.errors import LensNeuronsError, ModelError, choose
+from lensneurons.models.weights import probe_logits
 
 DEMO_ADAPTERS = Path(__file__).parents[1] / "demo" / "adapters"
 CONFIG = "adapter_config.json"
@@ -68,12 +69,12 @@ def add_adapter(
             if not hasattr(adapted.base_model, "merge_and_unload"):
                 raise ValueError(f"{adapted.active_peft_config.peft_type.value} changes no weights")
             _require_all_used(adapted, source, options)
-            wanted = _probe_logits(adapted)
+            wanted = probe_logits(adapted)
             merged = adapted.merge_and_unload().eval()
     except Exception as error:  # PEFT raises whatever a wrong file or configuration ends in
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{refusal}: {reason}") from error
-    difference = float((_probe_logits(merged) - wanted).abs().max() / wanted.abs().max())
+    difference = float((probe_logits(merged) - wanted).abs().max() / wanted.abs().max())
     if not difference <= (1e-3 if wanted.dtype in (torch.float32, torch.float64) else 0.1):
         raise ModelError(
             f"adapter {str(adapter)!r} cannot be added to the weights of {name!r}: merged, the "
@@ -101,14 +102,6 @@ def _require_all_used(adapted: Any, source: str, options: dict[str, Any]) -> Non
         raise ValueError(
             f"of {len(given)} weights in its file {len(given & taken)} fit; the model {first}"
         )
-
-
-@torch.inference_mode()
-def _probe_logits(model: Any) -> torch.Tensor:
-    """Logits [1, pos, vocabulary] of a text of ids spread over the vocabulary."""
-    size = model.get_input_embeddings().weight.shape[0]
-    ids = torch.linspace(min(4, size - 1), size - 1, 8, device=model.device).long()
-    return model(input_ids=ids[None]).logits
 
 
 @contextmanager

@@ -23,7 +23,12 @@ from lensneurons.errors import ModelError, choose
 from lensneurons.models.adapters import add_adapter
 from lensneurons.models.identity import first_sentence, remember_tokenizer
 from lensneurons.models.sites import neuron_site
-from lensneurons.models.weights import require_complete, text_model
+from lensneurons.models.weights import (
+    probe_logits,
+    require_complete,
+    require_same_logits,
+    text_model,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,7 +75,10 @@ def load_model(
     )
     if adapter is not None:
         hugging_face = add_adapter(hugging_face, name, adapter, local_files_only, adapter_revision)
+    hugging_face = hugging_face.to(place)
+    wanted = probe_logits(hugging_face)
     model = _bridge(name, hugging_face, copy.deepcopy(tokenizer), place)
+    require_same_logits(name, model.original_model, wanted)
     remember_tokenizer(model, tokenizer)
     neuron_site(model)
     if adapter is not None:
@@ -166,7 +174,6 @@ def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device)
     """The bridge over a loaded model, on its device."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    hugging_face = hugging_face.to(place)
     try:
         return TransformerBridge.boot_transformers(
             source,
@@ -177,7 +184,8 @@ def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device)
         )
     except Exception as error:  # what it cannot bridge ends anywhere in its adapters
         raise ModelError(
-            f"TransformerLens cannot bridge {source!r} ({type(hugging_face).__name__}): "
+            f"TransformerLens cannot bridge {source!r} ({type(hugging_face).__name__} with this "
+            "configuration): "
             f"{first_sentence(error)}. Supported are its dense causal language models: Llama, "
             "Mistral, Qwen 2/3, Gemma, OLMo 2, Phi, GPT-2/J/NeoX, BLOOM, OPT, Falcon, XGLM"
         ) from error

@@ -1,4 +1,4 @@
-"""Whether a model's weights are those of its file, all of them and no others."""
+"""Whether a model is what its files say: all of their weights, no others, and the same logits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import torch
 
 from lensneurons.errors import ModelError
 from lensneurons.models.identity import first_sentence
+from lensneurons.shapes import Logits
+
+PROBE = 24  # tokens of the text that proofs read
 
 # What wrappers put in front of the names of weights, and who does.
 WRAPPERS = {
@@ -115,3 +118,39 @@ def text_model(model: Any) -> Any:
             "its language model cannot be taken out of it"
         )
     return text
+
+
+@torch.inference_mode()
+def probe_logits(hugging_face: Any) -> Logits:
+    """Logits [1, pos, vocabulary] of a short text of ids spread over the vocabulary."""
+    size = hugging_face.get_input_embeddings().weight.shape[0]
+    ids = torch.linspace(min(4, size - 1), size - 1, PROBE, device=hugging_face.device).long()
+    return hugging_face(input_ids=ids[None], use_cache=False).logits
+
+
+def require_same_logits(name: str, bridged: Any, wanted: Logits) -> None:
+    """Raise unless a model computes the same as before TransformerLens replaced its modules.
+
+    Args:
+        name: of the model, for the message.
+        bridged: the Hugging Face model inside the bridge.
+        wanted: its `probe_logits` before.
+
+    Raises:
+        ModelError: the logits differ by more than rounding, or cannot be computed any more.
+    """
+    try:
+        difference = float((probe_logits(bridged) - wanted).abs().max() / wanted.abs().max())
+        said = f"its logits differ by {difference:.1e} of the largest"
+    except Exception as error:  # a module that TransformerLens lost or calls in another way
+        raise ModelError(f"{_not_the_same(name, bridged)}: {first_sentence(error)}") from error
+    # Eager attention against sdpa: 1e-7 to 1e-6 in fp32, some 1e-2 in half precision.
+    if not difference <= (1e-4 if wanted.dtype in (torch.float32, torch.float64) else 0.1):
+        raise ModelError(f"{_not_the_same(name, bridged)}: {said}")
+
+
+def _not_the_same(name: str, bridged: Any) -> str:
+    return (
+        f"TransformerLens does not compute what Hugging Face does for {name!r} "
+        f"({type(bridged).__name__} with this configuration), so no number of it would be right"
+    )

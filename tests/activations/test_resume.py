@@ -194,6 +194,15 @@ def test_neither_the_folder_nor_its_checkpoints_change_the_result(run, whole, tm
     assert not (tmp_path / "rare" / "languages").exists()
 
 
+def test_killed_between_the_result_and_the_end(run, whole, tmp_path):
+    run(tmp_path)
+    (tmp_path / "languages").mkdir()
+    (tmp_path / "languages" / "zh.safetensors").write_bytes(b"done")
+    run(tmp_path)
+    assert (tmp_path / RESULT).read_bytes() == whole
+    assert not (tmp_path / "languages").exists()
+
+
 def test_checkpoints_wait_for_their_time(tmp_path):
     with open_folder(tmp_path, Provenance(), {}) as folder:
         run = RunFolder(folder, 3600.0)

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 import tiny
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
@@ -94,6 +95,29 @@ def test_weights_of_other_heads_change_nothing(name, changed, bridge):
 def test_a_configuration_that_does_not_fit_is_refused(config, message, changed):
     with pytest.raises(ModelError, match=message):
         load_model(changed(config=config))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("Falcon", {"alibi": True}, r"does not compute what .* logits differ by"),
+        ("OPT", {"do_layer_norm_before": False}, "does not compute what .* component not set"),
+        ("GPTNeoX", {"attention_bias": False}, "cannot bridge .*with this configuration.: Assert"),
+    ],
+)
+def test_a_configuration_that_transformer_lens_computes_otherwise_is_refused(
+    name, options, message, tmp_path
+):
+    kind, sizes = tiny.ARCHITECTURES[name]
+    config = getattr(transformers, kind)(**(sizes | options))
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(3))
+    model.save_pretrained(tmp_path)
+    tiny.byte_tokenizer(bos=False).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        load_model(tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "malicious"])

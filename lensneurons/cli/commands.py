@@ -15,7 +15,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
@@ -31,9 +31,10 @@ from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError, choose
 from lensneurons.evaluation.answers import Accuracy, answer_scorer
-from lensneurons.experiments.ablation import AblationMatrix, Metric, ablation_matrix, ablation_sets
+from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix, ablation_sets
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.languages.codes import language_code
 from lensneurons.languages.detection import require_identifiable
@@ -123,7 +124,7 @@ def do_ablate(options: Namespace) -> None:
     """Make an ablation matrix for each metric, in a folder of its own, and print its summary."""
     require_writable(options.out)
     for metric in options.metric:
-        choose(metric, get_args(Metric), "metric")
+        choose(metric, METRICS, "metric")
     if len(set(options.metric)) < len(options.metric):
         raise LensNeuronsError(f"metric: {options.metric} names one twice")
     statistics = ActivationStatistics.load(options.folder)

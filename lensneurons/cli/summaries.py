@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lensneurons.experiments.ablation import UNITS, AblationMatrix
+from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.metrics import METRICS
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 
@@ -94,6 +95,6 @@ def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]
 
 def describe_matrix(matrix: AblationMatrix, table: Path) -> str:
     """The summary of an ablation matrix as a short text."""
-    head = f"{UNITS[matrix.metric]}; {matrix.draws} random sets a control; cells: {table}"
+    head = f"{METRICS[matrix.metric].unit}; {matrix.draws} random sets a control; cells: {table}"
     rows = matrix.summary().to_string(index=False, float_format="{:.4f}".format)
     return f"{head}\n{rows}\n"

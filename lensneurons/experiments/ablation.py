@@ -48,8 +48,8 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
-from lensneurons.evaluation.answers import answer_scorer
-from lensneurons.evaluation.likelihood import TextMeasure, fitting, require_predicted, text_scorer
+from lensneurons.evaluation.likelihood import TextMeasure, fitting
+from lensneurons.experiments.metrics import METRICS, Metric
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.running import runs_model
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
@@ -70,9 +70,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-Metric = Literal["nll", "accuracy"]
 Match = Literal["activity", "layer"]
-UNITS = {"nll": "change of NLL, nats a token", "accuracy": "change of accuracy"}
 
 TextEffects = Float64[np.ndarray, "setting row text"]
 Cell = tuple[str, str, str]  # setting, row and column
@@ -290,12 +288,12 @@ class AblationMatrix(Value):
             name = self.name_of(setting)
             told.append(f"{name}: diagonal {own}, off-diagonal {other}, control {chance}")
         size = f"{len(self.rows)} x {len(self.languages)}"
-        return f"{size}, {UNITS[self.metric]}: {'; '.join(told)}"
+        return f"{size}, {METRICS[self.metric].unit}: {'; '.join(told)}"
 
     def _overview(self) -> Overview:
         lines = zip(self.rows, self.sizes[-1], self.cells(), strict=True)
         rows = [(row, n, *(f"{cell:.3f}" for cell in line)) for row, n, line in lines]
-        title = f"AblationMatrix, {self.name_of()} removed: {UNITS[self.metric]}"
+        title = f"AblationMatrix, {self.name_of()} removed: {METRICS[self.metric].unit}"
         return Overview(title, ("removed", "neurons", *self.languages), rows)
 
 
@@ -373,7 +371,7 @@ def ablation_matrix(
         ProvenanceError: `run_dir` was begun with something else; says what.
     """
     sets = ablation_sets(neurons, classes, languages)
-    choose(metric, get_args(Metric), "metric")
+    measure = METRICS[choose(metric, METRICS, "metric")]
     choose(match, get_args(Match), "match")
     if controls < 1:
         raise LensNeuronsError(f"controls={controls}: an effect needs a control to mean anything")
@@ -385,7 +383,7 @@ def ablation_matrix(
             f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "
             f"{site.n_layers} x {site.d_mlp}"
         )
-    score = _scorer(prepared, metric, max_new_tokens)
+    score = measure.scorer(prepared, max_new_tokens)
     activity = neurons.probability.mean(axis=-1)
     if match == "layer":
         activity = np.zeros_like(activity)  # equal activities leave nothing to match
@@ -482,20 +480,6 @@ class CellJob:
         encoded = self.prepared.encoded
         texts = np.flatnonzero(encoded.language == encoded.languages.index(column))
         return texts[np.argsort(-encoded.lengths[texts], kind="stable")]
-
-
-def _scorer(prepared: PreparedCorpus, metric: Metric, max_new_tokens: int | None) -> TextMeasure:
-    """Make the function that scores texts: by NLL and tokens, or by right answers of weight 1."""
-    if metric == "nll":
-        require_predicted(prepared.encoded)
-        return text_scorer(prepared.model, prepared.encoded)
-    answer = answer_scorer(prepared.model, prepared, max_new_tokens=max_new_tokens)
-
-    def score(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        right = np.array(answer([int(row) for row in rows]), np.float64)
-        return right, np.ones(len(right), np.int64)
-
-    return score
 
 
 def _digest(sets: Iterable[NeuronSet]) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.metrics import METRICS
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import ItemDraws
 
@@ -58,7 +59,7 @@ def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
     """
     corpora, own = ItemDraws(matrix.item_ids, matrix.language), matrix.own_cells
     there = own if own.any() else np.ones_like(own)
-    harm = 1.0 if matrix.metric == "nll" else -1.0
+    harm = float(METRICS[matrix.metric].harm)
     drawn = [corpora.means(values, matrix.weight) for values in (matrix.effect, matrix.control)]
 
     def mean(cells: np.ndarray, chosen: np.ndarray) -> np.ndarray:

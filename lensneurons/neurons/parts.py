@@ -11,8 +11,9 @@ arXiv 2505.21505 (section 4.2) sees four parts, with boundaries drawn by eye:
 Here a rule draws them. Part 4 is what follows the late maximum of the specific neurons, where they
 fall while related and agnostic ones rise. Parts 1 to 3 are the least-squares division of the other
 layers into three segments, on z-scored ``log1p`` of the three counts over *all* neurons (counts of
-selected neurons hold no agnostic ones). Each line of the table above is then tested, and so is the
-order of the layers: a division that fits shuffled layers as well explains nothing.
+selected neurons hold no agnostic ones). Each line of the table above is then checked, and so is the
+order of the layers: a division that fits shuffled layers as well explains nothing. (What alignment
+changes in each part is tested in `lensneurons.comparison.paper_claims`.)
 
 On the published Mistral-7B counts this gives 0-4, 5-19, 20-30, 31.
 

@@ -24,7 +24,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import choose
-from lensneurons.experiments.ablation import UNITS, AblationMatrix
+from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.setting_means import SettingMeans, setting_means
 from lensneurons.plots.labels import capital, entities, escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import MINUS, counted, listing, signed, small_change, with_ends
@@ -32,7 +33,6 @@ from lensneurons.plots.panels import panels
 from lensneurons.plots.style import WIDTH, frame, language_tick, ticks
 
 Order = Literal["clustered", "given"]
-_UNITS = {"nll": "nats a token", "accuracy": "accuracy"}
 _NAMED = 14  # most languages whose full names leave a file small
 _LABEL = 14  # longest label of a language on an axis
 _UNEVEN = 8  # largest change over that of the weakest panel, from which colours go by the root
@@ -86,7 +86,7 @@ def ablation_effects(
             figure.add_trace(trace.update(z=_on_scale(shown, root)), row=row, col=col)
             if path:
                 figure.add_shape(type="path", path=path, line={"width": 1.3}, row=row, col=col)
-    unit, up_is_worse = UNITS[matrix.metric], matrix.metric == "nll"
+    unit, up_is_worse = METRICS[matrix.metric].unit, METRICS[matrix.metric].harm > 0
     bottom = _language_axes(figure, grid, rows, columns)
     _colour_key(figure, end, unit, root=root, up_is_worse=up_is_worse, bottom=bottom)
     told = f"{unit}, {'positive' if up_is_worse else 'negative'} is worse; outlined: a language on "
@@ -110,7 +110,7 @@ def _title(matrix: AblationMatrix, means: list[SettingMeans], one: SettingMeans)
     own, others, random = (
         signed(float(mean.estimate)) for mean in (one.own, one.others, one.random)
     )
-    removing, unit = f"Removing {one.setting} neurons", _UNITS[matrix.metric]
+    removing, unit = f"Removing {one.setting} neurons", METRICS[matrix.metric].short_unit
     if np.isnan(one.own.estimate):
         hurts = f"hurts other languages {_beside_random(one)}"
         told = hurts if one.harm.low > 0 else "does not measurably hurt other languages"

@@ -10,6 +10,7 @@ from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.metrics import METRICS
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import full_name
@@ -97,7 +98,7 @@ def _of_effects(matrix: AblationMatrix) -> str:
         with_ends(*(float(rows.loc[name, end]) for end in ("estimate", "low", "high")))  # pyright: ignore[reportArgumentType]
         for name in ("mean diagonal", "mean off-diagonal", "mean diagonal of the control")
     )
-    unit = "NLL, in nats a token," if matrix.metric == "nll" else "accuracy"
+    unit = METRICS[matrix.metric].subject
     items = counted(len(set(matrix.item_ids)), "item")
     return (
         f"Without the {matrix.name_of()} neurons of a language, its own {unit} changes by {own}, "

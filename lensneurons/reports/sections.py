@@ -11,8 +11,9 @@ from lensneurons import plots
 from lensneurons.comparison.before_after import Comparison, p_text
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.evaluation.answers import VERDICTS, Accuracy
-from lensneurons.experiments.ablation import UNITS, AblationMatrix
+from lensneurons.experiments.ablation import AblationMatrix
 from lensneurons.experiments.lens import KINDS
+from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
@@ -161,7 +162,7 @@ def _one_neuron(neurons: LanguageNeurons) -> Iterator[Section]:
 def _effects(values: ReportValues) -> Iterator[Section]:
     for matrix in values.effects:
         yield Section(
-            "What removing them does" if matrix.metric == "nll" else "And to right answers",
+            METRICS[matrix.metric].section,
             "The neurons of a row's language are set to 0, and every language is evaluated. Random "
             "neurons of the same layers and activity stand beside them: what they do as well is no "
             "matter of languages." + _other_model(matrix.provenance, values.neurons),
@@ -197,7 +198,7 @@ def _means_table(matrix: AblationMatrix) -> Table:
     ]
     wide = table.pivot(index="figure", columns="removed", values="told")
     wide = wide.loc[table["figure"].unique(), table["removed"].unique()]
-    caption = f"{UNITS[matrix.metric]}, with 95% intervals, by what is removed"
+    caption = f"{METRICS[matrix.metric].unit}, with 95% intervals, by what is removed"
     return table_of(wide.reset_index(), caption)
 
 
@@ -212,7 +213,7 @@ def _cell_tables(matrix: AblationMatrix) -> Iterator[Table]:
                 for row, size, line in zip(matrix.rows, sizes, cells.tolist(), strict=True)
             )
             head = ("removed", "neurons", *matrix.languages)
-            yield Table(head, rows, f"{UNITS[matrix.metric]}: {told}")
+            yield Table(head, rows, f"{METRICS[matrix.metric].unit}: {told}")
 
 
 def _steering_table(curve: SteeringCurve) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from functools import cache
+from typing import get_args
 
 import numpy as np
 import planted
@@ -20,6 +21,7 @@ from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments import ablation as ablation_cells
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
+from lensneurons.experiments.metrics import METRICS, Metric
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.identity import hash_weights, original_tokenizer
 from lensneurons.models.loading import load_model
@@ -392,3 +394,7 @@ def test_hooks_and_a_run_folder_do_not_go_together(llama, tmp_path):
 def test_a_layer_without_enough_others_is_refused(writing, found):
     with pytest.raises(LensNeuronsError, match="layer 11 has .* outside agnostic .*, too few"):
         ablation_matrix(writing, PLANTED, found.with_population("all"), progress=False)
+
+
+def test_every_metric_has_its_scorer_and_words():
+    assert set(METRICS) == set(get_args(Metric))

@@ -77,7 +77,7 @@ def interrupt(model, enter):
 
 @pytest.mark.parametrize("kind", ENTER)
 @pytest.mark.parametrize("architecture", ["Llama", "OPT"])
-def test_the_model_is_as_before(architecture, kind, bridge):
+def test_the_hooks_of_an_edit_are_gone_after_an_exception(architecture, kind, bridge):
     model = bridge(architecture)
     model.add_hook("blocks.1.hook_out", lambda tensor, hook: tensor * 1.5)
     try:
@@ -95,7 +95,7 @@ def test_the_model_is_as_before(architecture, kind, bridge):
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
-def test_the_model_is_as_before_where_a_hook_cannot_be_added(after, own, monkeypatch):
+def test_no_hook_stays_where_one_cannot_be_added(after, own, monkeypatch):
     before, added = state_of(own), []
 
     def refuse(*args, **kwargs):

@@ -35,6 +35,7 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.models.family import context_length, input_device, model_family
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
+from lensneurons.tokens.beginnings import doubled, warn_doubled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -166,7 +167,7 @@ def write_responses(
 
 
 def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Encode prompts with the tokenizer's own rule for BOS, and nothing behind them.
+    """Encode prompts with the tokenizer's own rule for BOS, never twice, and nothing behind them.
 
     Raises:
         LensNeuronsError: there are no prompts, or one has no tokens.
@@ -174,10 +175,13 @@ def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     if isinstance(prompts, str) or not prompts:
         raise LensNeuronsError(f"prompts={prompts!r}: give a list of one text or more")
     encoded = tokenizer(list(prompts), return_special_tokens_mask=True)
-    ids = []
+    ids, left_out = [], ""
     for row, mask in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
         last = max((place for place, special in enumerate(mask) if not special), default=0)
-        ids.append(row[: last + 1])
+        first = doubled(row, mask)
+        left_out = str(tokenizer.decode(row[:first])) if first else left_out
+        ids.append(row[first : last + 1])
+    warn_doubled(left_out)
     if empty := [number for number, row in enumerate(ids) if not row]:
         raise LensNeuronsError(
             f"prompt {empty[0]} of {len(ids)} has no tokens: this tokenizer begins texts with "

@@ -320,11 +320,12 @@ def score_responses(
         for row, value in zip(block, values, strict=True):
             names = names_in(row.prompt)
             guess = detect_language(row.text, languages=corpus.languages, ignore=names)
+            number = last_number(row.text, language=guess.language or row.language)
             judged.append(
                 ScoredResponse(
                     **asdict(row),
                     score=float(value),
-                    right_answer=same_number(last_number(row.text), expected[row.id, row.language]),
+                    right_answer=same_number(number, expected[row.id, row.language]),
                     right_language=guess.language == row.language,
                 )
             )
@@ -375,8 +376,8 @@ def consistency(parallels: Sequence[Parallel]) -> list[float]:
         0 to 1 each; 0 where neither has a number.
     """
     scores = []
-    for text, _, reference in parallels:
-        ours, theirs = numbers_in(text), numbers_in(reference)
+    for text, language, reference in parallels:
+        ours, theirs = numbers_in(text, language=language), numbers_in(reference)
         matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
         scores.append(matcher.ratio() if ours or theirs else 0.0)
     return scores

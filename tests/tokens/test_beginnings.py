@@ -26,6 +26,7 @@ from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.evaluation.generation import encode_prompts
 from lensneurons.experiments.carrying import PatchPair, encode_pairs
+from lensneurons.models.adapters import quiet
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import read_model
 from lensneurons.tokens.beginnings import doubled, encode_once, without_spelt
@@ -165,7 +166,8 @@ def test_training_reads_one(model_folder, tmp_path):
     for front in ("", tokenizer.bos_token):
         pairs = [PreferencePair("1", "en", front + "the cat ", "a", "b", 1.0, 0.0)]
         with pytest.warns(CorpusWarning, match=TOLD) if front else nullcontext():
-            trainer = _make_trainer(network, tokenizer, (pairs, []), tmp_path, settings, "cpu")
+            with quiet():
+                trainer = _make_trainer(network, tokenizer, (pairs, []), tmp_path, settings, "cpu")
         read.append(trainer.train_dataset[0]["prompt_ids"])
     assert read[0] == read[1]
     assert read[0][:2].count(tokenizer.bos_token_id) == 1

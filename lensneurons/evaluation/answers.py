@@ -243,6 +243,7 @@ def accuracy(
     temperature: float = 0.0,
     seed: int = 0,
     batch_tokens: int = 16384,
+    stop: Sequence[str] = (),
     minimum_confidence: float = MINIMUM_CONFIDENCE,
     ignore: Sequence[str] = (),
     identify: Identify | None = None,
@@ -258,6 +259,8 @@ def accuracy(
         temperature: 0 always takes the likeliest token; else tokens are drawn.
         seed: of the drawing; the same for two states of a model gives paired texts.
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
+        stop: a text is cut before the first of these strings that the model writes, and ends
+            there.
         minimum_confidence: below it the language of a text is undetermined.
         ignore: words that say nothing about the language, beside the names of each prompt.
         identify: your own identification of languages, from a text to a `LanguageGuess` with tags
@@ -275,7 +278,7 @@ def accuracy(
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     corpus, given = _texts(model, corpus, tokenizer)
-    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
+    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens, stop)
     expected = [expected_number(item) for item in corpus]
     asks = [identify] * len(corpus) if identify else _asks(corpus, ignore, minimum_confidence)
     tokenizer = given or original_tokenizer(model)
@@ -291,6 +294,7 @@ def answer_scorer(
     corpus: ParallelCorpus | PreparedCorpus,
     *,
     max_new_tokens: int | None = None,
+    stop: Sequence[str] = (),
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Callable[[Sequence[int]], list[bool]]:
     """Make the function that lets a model answer some items, greedily, one batch a call.
@@ -315,7 +319,8 @@ def answer_scorer(
     asks = _asks(corpus, (), MINIMUM_CONFIDENCE)
     own = given or original_tokenizer(model)
     ids = encode_prompts([item.prompt for item in items], own)
-    decoding = Decoding(fit_context(model, [len(row) for row in ids], max_new_tokens))
+    most = fit_context(model, [len(row) for row in ids], max_new_tokens)
+    decoding = Decoding(most, stop=stop)
 
     def score(rows: Sequence[int]) -> list[bool]:
         written = write_rows(model, own, [ids[row] for row in rows], list(rows), decoding)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import regex
 
@@ -87,14 +88,14 @@ _FRONT = regex.compile(rf"(?<!\p{{L}})({'|'.join(IN_FRONT)})\s$", regex.IGNORECA
 
 
 @lru_cache
-def _words(language: str) -> regex.Pattern[str]:
+def _words(language: str) -> Any:
     """The words of a language behind a number, each in a group named after its size."""
     behind = "" if language in {"th", "bn"} else r"(?![\p{L}\p{M}])"
     said = "|".join(f"(?P<x{size:.0f}>(?:{word}))" for word, size in MULTIPLIERS[language].items())
     return regex.compile(rf"[\s-]?(?:{said}){behind}", regex.IGNORECASE)
 
 
-def _size(word: regex.Match[str]) -> float:
+def _size(word: Any) -> float:
     return float(str(word.lastgroup)[1:])
 
 
@@ -116,6 +117,6 @@ def _han(text: str, end: int, value: float, read: Callable[[int], Read]) -> Read
     return (total, end) if scale < float("inf") else None
 
 
-def _han_size(sign: regex.Match[str] | None) -> float:
+def _han_size(sign: Any) -> float:
     small, large = (sign["small"], sign["large"]) if sign else (None, None)
     return _SMALL.get(small or "", 1) * _LARGE.get(large or "", 1)

@@ -46,7 +46,7 @@ digits), Han or Roman numerals, dates, versions. Percent and currency signs are 
 from __future__ import annotations
 
 import unicodedata
-from typing import Literal
+from typing import Any, Literal
 
 import regex
 
@@ -175,7 +175,7 @@ def _plain(text: str) -> str:
     return _UNIT.sub("", _EXPONENT.sub("", text))
 
 
-def _value(found: regex.Match[str], decimal: Decimal) -> float:
+def _value(found: Any, decimal: Decimal) -> float:
     """The number without its sign: groups are joined, unless one separator is a decimal sign."""
     whole, part = found["whole"] or "", found["part"]
     digits = "".join(sign for sign in whole if sign.isdecimal())
@@ -187,9 +187,9 @@ def _value(found: regex.Match[str], decimal: Decimal) -> float:
 
 def _extended(
     text: str,
-    found: regex.Match[str],
+    found: Any,
     value: float,
-    number: regex.Pattern[str],
+    number: Any,
     decimal: Decimal,
     language: str | None,
 ) -> tuple[float, int]:
@@ -206,13 +206,14 @@ def _extended(
     return multiplied(text, found.span(), value, language, read) or (value, end)
 
 
-def _integer(found: regex.Match[str]) -> bool:
+def _integer(found: Any) -> bool:
     return found["part"] is None and str(found["whole"]).isdecimal()
 
 
-def _clock(text: str, found: regex.Match[str], value: float) -> Read:
+def _clock(text: str, found: Any, value: float) -> Read:
     """``12:30`` in hours."""
-    if not _integer(found) or value > 24 or regex.search(r"[:.,/]\d*$", text[: found.end()]):
+    before = text[max(found.start() - 1, 0) : found.start()]
+    if not _integer(found) or value > 24 or before in {":", ".", ",", "/"}:
         return None
     time = regex.compile(r"(?<=(?<!\d)\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:]|[.,]\d)")
     if not (rest := time.match(text, found.end())):
@@ -223,7 +224,7 @@ def _clock(text: str, found: regex.Match[str], value: float) -> Read:
 _OVER = r"(\d+)\s?[/⁄]\s?(\d+)(?![\d/⁄]|[.,]\d)"
 
 
-def _mixed(text: str, found: regex.Match[str], value: float) -> Read:
+def _mixed(text: str, found: Any, value: float) -> Read:
     """``2 1/2``: a whole number and a proper fraction."""
     rest = regex.compile(rf"\p{{Zs}}{_OVER}").match(text, found.end())
     if not rest or not _integer(found) or not 0 < float(rest[1]) < float(rest[2]):
@@ -231,10 +232,10 @@ def _mixed(text: str, found: regex.Match[str], value: float) -> Read:
     return value + float(rest[1]) / float(rest[2]), rest.end()
 
 
-def _over(text: str, found: regex.Match[str], value: float) -> Read:
+def _over(text: str, found: Any, value: float) -> Read:
     """``3/4``; a date such as 12/05/2024 is none."""
     begin, end = found.span("whole")
-    if not _integer(found) or regex.search(r"[/⁄]\s?$", text[:begin]):
+    if not _integer(found) or regex.search(r"[/⁄]\s?$", text[max(begin - 2, 0) : begin]):
         return None
     rest = regex.compile(_OVER).match(text, begin)
     if not rest or not float(rest[2]) or rest.end(1) != end:
@@ -242,16 +243,16 @@ def _over(text: str, found: regex.Match[str], value: float) -> Read:
     return value / float(rest[2]), rest.end()
 
 
-def _scientific(text: str, found: regex.Match[str], value: float) -> Read:
+def _scientific(text: str, found: Any, value: float) -> Read:
     """``1.5e3`` and ``1.5 × 10^3``."""
     rest = regex.compile(
-        r"[eE](?P<ten>[+-−]?\d{1,5})(?![\p{L}\d])"
+        r"[eE](?P<ten>[-+−]?\d{1,5})(?![\p{L}\d])"
         r"|\s?[×xX*·⋅∙]\s?10(?:\s?\^\s?\{?\s?(?P<ten>[-−+]?\d{1,5})\s?\}?|(?P<ten>⁻?[⁰¹²³⁴-⁹]{1,5}))"
     ).match(text, found.end())
     return (value * _raise(10, rest["ten"]), rest.end()) if rest else None
 
 
-def _power(text: str, found: regex.Match[str], value: float) -> Read:
+def _power(text: str, found: Any, value: float) -> Read:
     """``10^3``, ``2^{10}``, ``10³``."""
     rest = regex.compile(
         r"\s?\^\s?\{?\s?(?P<power>[-−]?\d{1,5})\s?\}?|(?P<power>⁻?[⁰¹²³⁴-⁹]{1,5})"

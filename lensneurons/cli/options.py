@@ -212,7 +212,7 @@ def _positive(text: str) -> int:
 
 
 def _stop(text: str) -> str:
-    """A string to stop at; a line break may be written as ``\\n``."""
+    r"""A string to stop at; a line break may be written as ``\n``."""
     if not text:
         raise argparse.ArgumentTypeError("an empty string stops every answer at once")
     return text.replace("\\n", "\n").replace("\\t", "\t")

@@ -281,7 +281,8 @@ def write_batch(
     """The new token ids of one batch; what follows one of the `ends` in a row has no meaning.
 
     Writing ends early once every row has an end token or, where a tokenizer is given, a stop
-    string. A bridge writes by Hugging Face's `generate`, whose modules are its components, so hooks fire.
+    string. A bridge writes by Hugging Face's `generate`, whose modules are its components, so hooks
+    fire.
     """
     from transformers import GenerationConfig
 
@@ -321,7 +322,7 @@ def _finite(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 
 class _Stopped:
-    """Which rows have written a stop string, by the last tokens of each: one holds a byte or more."""
+    """Which rows have written a stop string, by their last tokens: each holds a byte or more."""
 
     def __init__(self, decoding: Decoding, tokenizer: PreTrainedTokenizerBase, width: int) -> None:
         self.decoding, self.tokenizer, self.width = decoding, tokenizer, width

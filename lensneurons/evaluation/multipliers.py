@@ -119,4 +119,4 @@ def _han(text: str, end: int, value: float, read: Callable[[int], Read]) -> Read
 
 def _han_size(sign: Any) -> float:
     small, large = (sign["small"], sign["large"]) if sign else (None, None)
-    return _SMALL.get(small or "", 1) * _LARGE.get(large or "", 1)
+    return float(_SMALL.get(small or "", 1) * _LARGE.get(large or "", 1))

@@ -16,7 +16,7 @@ from lensneurons.models.identity import original_tokenizer
 PROMPTS = ["the cat", "a dog and a", "the"]
 ROWS = [
     {"id": str(n), "language": language, "prompt": prompt, "response": "It is 7"}
-    for language in ("en", "th")
+    for language in ("en", "sw")
     for n, prompt in enumerate(PROMPTS)
 ]
 

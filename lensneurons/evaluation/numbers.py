@@ -249,7 +249,7 @@ def _scientific(text: str, found: Any, value: float) -> Read:
         r"[eE](?P<ten>[-+−]?\d{1,5})(?![\p{L}\d])"
         r"|\s?[×xX*·⋅∙]\s?10(?:\s?\^\s?\{?\s?(?P<ten>[-−+]?\d{1,5})\s?\}?|(?P<ten>⁻?[⁰¹²³⁴-⁹]{1,5}))"
     ).match(text, found.end())
-    return (value * _raise(10, rest["ten"]), rest.end()) if rest else None
+    return (value * _raise(10.0, rest["ten"]), rest.end()) if rest else None
 
 
 def _power(text: str, found: Any, value: float) -> Read:

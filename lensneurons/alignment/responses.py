@@ -142,6 +142,7 @@ def respond(
     seed: int = 0,
     max_new_tokens: int | None = None,
     batch_tokens: int = 16384,
+    stop: Sequence[str] = (),
     tokenizer: PreTrainedTokenizerBase | None = None,
     run_dir: str | Path | None = None,
     progress: bool = True,
@@ -156,6 +157,8 @@ def respond(
         seed: of the drawing.
         max_new_tokens: most tokens of an answer; None for 512, or less where the context has less.
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
+        stop: a text is cut before the first of these strings that the model writes, and ends
+            there.
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         run_dir: a folder that keeps what is done, so that an interrupted call goes on there. It
             ends with ``responses.jsonl`` in it, for the next step.
@@ -168,7 +171,7 @@ def respond(
         StorageError: the folder holds something else, or another process works in it.
         ProvenanceError: the folder was begun with another model, corpus or plan.
     """
-    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
+    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens, stop)
     require_answerable(corpus, samples, temperature)
     tokenizer = tokenizer or original_tokenizer(model)
     ids = encode_prompts([item.prompt for item in corpus], tokenizer)
@@ -185,8 +188,7 @@ def respond(
         ]
 
     provenance = model_provenance(model, tokenizer, corpus.fingerprint)
-    plan = {"samples": samples, **asdict(decoding)}
-    del plan["batch_tokens"]  # decides memory and speed, and no text but by rounding
+    plan = {"samples": samples, **decoding.plan()}
     asked = [(item, sample) for item in corpus for sample in range(samples)]
     rows = _in_blocks(
         asked, write, SampledResponse, size=PROMPTS_A_BLOCK, run_dir=run_dir, provenance=provenance,
@@ -320,11 +322,12 @@ def score_responses(
         for row, value in zip(block, values, strict=True):
             names = names_in(row.prompt)
             guess = detect_language(row.text, languages=corpus.languages, ignore=names)
+            number = last_number(row.text, language=guess.language or row.language)
             judged.append(
                 ScoredResponse(
                     **asdict(row),
                     score=float(value),
-                    right_answer=same_number(last_number(row.text), expected[row.id, row.language]),
+                    right_answer=same_number(number, expected[row.id, row.language]),
                     right_language=guess.language == row.language,
                 )
             )
@@ -375,8 +378,8 @@ def consistency(parallels: Sequence[Parallel]) -> list[float]:
         0 to 1 each; 0 where neither has a number.
     """
     scores = []
-    for text, _, reference in parallels:
-        ours, theirs = numbers_in(text), numbers_in(reference)
+    for text, language, reference in parallels:
+        ours, theirs = numbers_in(text, language=language), numbers_in(reference)
         matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
         scores.append(matcher.ratio() if ours or theirs else 0.0)
     return scores

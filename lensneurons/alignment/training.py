@@ -34,6 +34,7 @@ from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, Storag
 from lensneurons.models.adapters import quiet
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import Dtype, read_model
+from lensneurons.tokens.beginnings import doubled, without_spelt
 from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.files import load_json, save_json
@@ -382,10 +383,12 @@ def _check_lengths(pairs: PreferencePairs, tokenizer: Any, config: Any) -> None:
     if context is None:
         return
     texts = [pair.prompt + max(pair.chosen, pair.rejected, key=len) for pair in pairs]
-    for pair, ids in zip(pairs, tokenizer(texts)["input_ids"], strict=True):
-        if len(ids) >= context:
+    encoded = tokenizer(texts, return_special_tokens_mask=True)
+    masks = encoded["special_tokens_mask"]
+    for pair, ids, added in zip(pairs, encoded["input_ids"], masks, strict=True):
+        if (length := len(ids) - doubled(ids, added)) >= context:
             raise CorpusError(
-                f"a pair of {pair.id!r} ({pair.language}) has {len(ids)} tokens; the model's "
+                f"a pair of {pair.id!r} ({pair.language}) has {length} tokens; the model's "
                 f"context holds {context}, the end token included: leave long answers out"
             )
 
@@ -406,10 +409,18 @@ def _make_trainer(
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    names = ("prompt", "chosen", "rejected")
+    # TRL encodes by itself, and would let a prompt that spells BOS begin twice.
+    every_side = [pair.prompt for side in pairs for pair in side]
+    prompts = without_spelt(tokenizer, every_side)
     trained, held_out = (
-        Dataset.from_dict({name: [getattr(pair, name) for pair in side] for name in names})
-        for side in pairs
+        Dataset.from_dict(
+            {
+                "prompt": prompts[first : first + len(side)],
+                "chosen": [pair.chosen for pair in side],
+                "rejected": [pair.rejected for pair in side],
+            }
+        )
+        for first, side in zip((0, len(pairs[0])), pairs, strict=True)
     )
     every = min(settings.checkpoint_every, settings.steps)
     arguments = DPOConfig(

@@ -143,7 +143,7 @@ def do_ablate(options: Namespace) -> None:
         require_identifiable(corpus.languages)
     model = open_same_model(options, statistics)
     if "accuracy" in options.metric:  # refuse its texts before the NLL runs for hours
-        answer_scorer(model, corpus, max_new_tokens=options.max_new_tokens)
+        answer_scorer(model, corpus, max_new_tokens=options.max_new_tokens, stop=options.stop)
     testing = pick(options, "classes", "controls", "scope", "batch_tokens", "seed")
     matrices = {}
     for metric in options.metric:
@@ -154,6 +154,7 @@ def do_ablate(options: Namespace) -> None:
             languages=rows,
             metric=metric,
             max_new_tokens=options.max_new_tokens if metric == "accuracy" else None,
+            stop=options.stop if metric == "accuracy" else (),
             run_dir=options.out / metric,
             **testing,
         )
@@ -213,7 +214,7 @@ def do_align(options: Namespace) -> None:
         open_model(options, options.dtype),
         corpus.select(options.languages),
         run_dir=options.out / "responses",
-        **pick(options, "samples", "temperature", "max_new_tokens", "seed"),
+        **pick(options, "samples", "temperature", "max_new_tokens", "stop", "seed"),
     )
     say(repr(responses))
     scored = score_responses(

@@ -102,6 +102,7 @@ def _declare_ablate(add: Add) -> None:
     add("--metric", type=_names, default="nll", help="nll, accuracy (slow), or nll,accuracy")
     add("--controls", type=_positive, default=20, help="random sets a control")
     add("--max-new-tokens", type=_positive, help="of an answer, for accuracy")
+    add("--stop", type=_stop, action="append", default=[], help="cut answers before it; repeatable")
     add("--scope", default="response", choices=SCOPES, help="tokens of the NLL")
     add("--batch-tokens", type=_positive, default=4096, help="padding included")
     add("--seed", type=_number, default=0, help="of the random sets")
@@ -127,6 +128,7 @@ def _declare_align(add: Add) -> None:
     add("--samples", type=_positive, default=8, help="answers a problem")
     add("--temperature", type=float, default=1.0, help="of the answers")
     add("--max-new-tokens", type=_positive, help="of an answer")
+    add("--stop", type=_stop, action="append", default=[], help="cut answers before it; repeatable")
     add("--scorer", default="consistency", help="or a translation model, on the hub or in a folder")
     add("--per-item", type=_positive, default=4, help="pairs a problem")
     add("--per-language", type=_positive, default=10_000, help="pairs a language")
@@ -207,6 +209,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+def _stop(text: str) -> str:
+    r"""A string to stop at; a line break may be written as ``\n``."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty string stops every answer at once")
+    return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
 def _number(text: str) -> int:

@@ -43,7 +43,7 @@ def word_span(item: Item) -> tuple[int, int] | None:
     Returns:
         First character and end, or None if there is no such word.
     """
-    number = last_number(item.response)
+    number = last_number(item.response, language=item.language)
     if number is None or item.language not in LANGUAGES:
         return None
     word = find_language(item.language).spell(int(number))

@@ -1,8 +1,8 @@
 """Accuracy: how often a model solves the problems of a corpus, and in the language it was asked in.
 
-    prompt -> text -> its last number and its language -> three verdicts
+    prompt -> text -> the number that answers it, and its language -> three verdicts
 
-    right_answer      the last number of the text is the last number of the item's response
+    right_answer      the number that answers the text is that of the item's response
     right_language    the whole text is in the language of the item; undetermined is not
     both              one and the other
 
@@ -24,8 +24,9 @@ bootstrap interval over items, drawn together because they are the same in every
 
 What it does not show: whether the reasoning holds, or why answers differ; a text may be right in
 another way than before. A text that goes on after its answer (a base model that invents a next
-problem) is judged by its very last number; one that was cut at the limit of tokens might have got
-there (`Answer.finished`).
+problem) is judged by the number behind its marker (`lensneurons.evaluation.markers`), and without
+one by its very last number: give `stop`. One that was cut at the limit of tokens might have got
+there (`Answer.finished`). Numbers are read by the rules of the language that the text is in.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from lensneurons.evaluation.generation import (
     write_responses,
     write_rows,
 )
-from lensneurons.evaluation.numbers import last_number, same_number
+from lensneurons.evaluation.numbers import last_number, same_number, stated_number
 from lensneurons.languages.codes import language_name
 from lensneurons.languages.detection import (
     MINIMUM_CONFIDENCE,
@@ -84,7 +85,7 @@ class Answer:
         language: the language that it was asked in.
         text: what the model wrote, whole.
         expected: the number that answers it.
-        number: the last number of the text; None where it has none.
+        number: the number that answers the text (`last_number`); None where it has none.
         guess: the language that the text seems to be written in.
         finished: whether the text ended by itself, not at the limit of tokens.
     """
@@ -99,7 +100,7 @@ class Answer:
 
     @property
     def right_answer(self) -> bool:
-        """Whether the last number is the expected one, within 0.01."""
+        """Whether the number is the expected one, within 0.01."""
         return same_number(self.number, self.expected)
 
     @property
@@ -242,6 +243,7 @@ def accuracy(
     temperature: float = 0.0,
     seed: int = 0,
     batch_tokens: int = 16384,
+    stop: Sequence[str] = (),
     minimum_confidence: float = MINIMUM_CONFIDENCE,
     ignore: Sequence[str] = (),
     identify: Identify | None = None,
@@ -257,6 +259,8 @@ def accuracy(
         temperature: 0 always takes the likeliest token; else tokens are drawn.
         seed: of the drawing; the same for two states of a model gives paired texts.
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
+        stop: a text is cut before the first of these strings that the model writes, and ends
+            there.
         minimum_confidence: below it the language of a text is undetermined.
         ignore: words that say nothing about the language, beside the names of each prompt.
         identify: your own identification of languages, from a text to a `LanguageGuess` with tags
@@ -274,7 +278,7 @@ def accuracy(
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     corpus, given = _texts(model, corpus, tokenizer)
-    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
+    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens, stop)
     expected = [expected_number(item) for item in corpus]
     asks = [identify] * len(corpus) if identify else _asks(corpus, ignore, minimum_confidence)
     tokenizer = given or original_tokenizer(model)
@@ -290,6 +294,7 @@ def answer_scorer(
     corpus: ParallelCorpus | PreparedCorpus,
     *,
     max_new_tokens: int | None = None,
+    stop: Sequence[str] = (),
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Callable[[Sequence[int]], list[bool]]:
     """Make the function that lets a model answer some items, greedily, one batch a call.
@@ -314,7 +319,8 @@ def answer_scorer(
     asks = _asks(corpus, (), MINIMUM_CONFIDENCE)
     own = given or original_tokenizer(model)
     ids = encode_prompts([item.prompt for item in items], own)
-    decoding = Decoding(fit_context(model, [len(row) for row in ids], max_new_tokens))
+    most = fit_context(model, [len(row) for row in ids], max_new_tokens)
+    decoding = Decoding(most, stop=stop)
 
     def score(rows: Sequence[int]) -> list[bool]:
         written = write_rows(model, own, [ids[row] for row in rows], list(rows), decoding)
@@ -353,8 +359,10 @@ def _asks(corpus: ParallelCorpus, ignore: Sequence[str], confidence: float) -> l
 
 
 def _judge(item: Item, expected: float, response: Response, identify: Identify) -> Answer:
-    told = last_number(response.text), identify(response.text), response.finished
-    return Answer(item.id, item.language, response.text, expected, *told)
+    guess = identify(response.text)
+    number = last_number(response.text, language=guess.language or item.language)
+    told = expected, number, guess, response.finished
+    return Answer(item.id, item.language, response.text, *told)
 
 
 def expected_number(item: Item) -> float:
@@ -363,7 +371,7 @@ def expected_number(item: Item) -> float:
     Raises:
         CorpusError: its response has no number, or it has no prompt.
     """
-    number = last_number(item.response)
+    number = stated_number(item.response, language=item.language)
     if number is None or not item.prompt:
         lack = "number in its response" if item.prompt else "prompt"
         raise CorpusError(

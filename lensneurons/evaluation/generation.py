@@ -17,6 +17,8 @@ under the same noise.
 >>> generate(model, ["2 + 3 ="], max_new_tokens=8)                       # doctest: +SKIP
 [' 5']
 
+A text also ends before the first of the `stop` strings: a base model goes on after its answer.
+
 What it does not do: chat templates, few-shot prompts, beams, several texts a prompt (give it
 several times). Batches differ from single prompts by rounding (1e-6 in fp32, more in half
 precision), which can turn a nearly even choice.
@@ -25,7 +27,7 @@ precision), which can turn a nearly even choice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +37,7 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.models.family import context_length, input_device, model_family
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
+from lensneurons.tokens.beginnings import doubled, warn_doubled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,14 +54,22 @@ class Decoding:
         temperature: 0 always takes the likeliest token; else tokens are drawn.
         seed: of the drawing.
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
+        stop: a text is cut before the first of these strings, and ends there.
     """
 
     max_new_tokens: int | None = None
     temperature: float = 0.0
     seed: int = 0
     batch_tokens: int = 16384
+    stop: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        given = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        if not all(isinstance(one, str) and one for one in given):
+            raise LensNeuronsError(
+                f"stop={self.stop!r}: give strings of at least one character, such as ['\\n\\n']"
+            )
+        object.__setattr__(self, "stop", given)
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise LensNeuronsError(f"max_new_tokens={self.max_new_tokens}: write at least 1 token")
         if not 0 <= self.temperature < float("inf"):
@@ -70,6 +81,17 @@ class Decoding:
         if self.batch_tokens < 1:
             raise LensNeuronsError(f"batch_tokens={self.batch_tokens} holds nothing; give more")
 
+    def plan(self) -> dict[str, Any]:
+        """All that decides a text, for the plan of a run folder; `stop` only where it is given."""
+        decided = asdict(self)
+        del decided["batch_tokens"]  # decides memory and speed, and no text but by rounding
+        return decided if self.stop else {k: v for k, v in decided.items() if k != "stop"}
+
+    def cut(self, text: str) -> str | None:
+        """What stands before the first stop string; None for a text without one."""
+        places = [place for one in self.stop if (place := text.find(one)) >= 0]
+        return text[: min(places)] if places else None
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -77,8 +99,8 @@ class Response:
 
     Attributes:
         text: what stands after the prompt, without special tokens.
-        finished: whether it ended with an end token, not at `max_new_tokens`.
-        tokens: tokens written, the end token included.
+        finished: whether it ended with an end token or a stop string, not at `max_new_tokens`.
+        tokens: tokens written, the end token and those of a stop string included.
     """
 
     text: str
@@ -95,6 +117,7 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     batch_tokens: int = 16384,
+    stop: Sequence[str] = (),
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> list[str]:
@@ -107,6 +130,8 @@ def generate(
         temperature: 0 always takes the likeliest token; else tokens are drawn.
         seed: of the drawing; the same call writes the same texts.
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
+        stop: a text is cut before the first of these strings that the model writes, and ends
+            there.
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         progress: show one progress bar, in prompts.
 
@@ -118,7 +143,7 @@ def generate(
             out of its range.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
-    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens)
+    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens, stop)
     responses = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
     return [response.text for response in responses]
 
@@ -166,7 +191,7 @@ def write_responses(
 
 
 def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Encode prompts with the tokenizer's own rule for BOS, and nothing behind them.
+    """Encode prompts with the tokenizer's own rule for BOS, never twice, and nothing behind them.
 
     Raises:
         LensNeuronsError: there are no prompts, or one has no tokens.
@@ -174,10 +199,13 @@ def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     if isinstance(prompts, str) or not prompts:
         raise LensNeuronsError(f"prompts={prompts!r}: give a list of one text or more")
     encoded = tokenizer(list(prompts), return_special_tokens_mask=True)
-    ids = []
+    ids, left_out = [], ""
     for row, mask in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
         last = max((place for place, special in enumerate(mask) if not special), default=0)
-        ids.append(row[: last + 1])
+        first = doubled(row, mask)
+        left_out = str(tokenizer.decode(row[:first])) if first else left_out
+        ids.append(row[first : last + 1])
+    warn_doubled(left_out)
     if empty := [number for number, row in enumerate(ids) if not row]:
         raise LensNeuronsError(
             f"prompt {empty[0]} of {len(ids)} has no tokens: this tokenizer begins texts with "
@@ -220,14 +248,26 @@ def write_rows(
     given: list[Any] = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
     ends = sorted({end for end in given if end is not None})
     responses = []
-    for new in write_batch(model, ids, rows, decoding, ends):
-        stop = next((place for place, token in enumerate(new) if token in ends), None)
-        text = tokenizer.decode(
-            new[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        count = len(new) if stop is None else stop + 1
-        responses.append(Response(str(text), stop is not None, count))
+    for new in write_batch(model, ids, rows, decoding, ends, tokenizer):
+        end = next((place for place, token in enumerate(new) if token in ends), None)
+        text = _decode(tokenizer, new[:end])
+        cut = decoding.cut(text)
+        finished = end is not None or cut is not None
+        count = len(new) if end is None else end + 1
+        if cut is not None:  # what was written behind it, beside longer texts, says nothing
+            count = next(
+                n
+                for n in range(1, count + 1)
+                if decoding.cut(_decode(tokenizer, new[:n])) is not None
+            )
+        responses.append(Response(text if cut is None else cut, finished, count))
     return responses
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return str(
+        tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    )
 
 
 def write_batch(
@@ -236,10 +276,13 @@ def write_batch(
     rows: Sequence[int],
     decoding: Decoding,
     ends: list[int],
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> list[list[int]]:
     """The new token ids of one batch; what follows one of the `ends` in a row has no meaning.
 
-    A bridge writes by Hugging Face's `generate`, whose modules are its components, so hooks fire.
+    Writing ends early once every row has an end token or, where a tokenizer is given, a stop
+    string. A bridge writes by Hugging Face's `generate`, whose modules are its components, so hooks
+    fire.
     """
     from transformers import GenerationConfig
 
@@ -253,6 +296,7 @@ def write_batch(
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
     noise = [_Noise(seeds, decoding.temperature)] if decoding.temperature else []
     processors: list[Any] = [_finite, *noise]
+    stopping = [_Stopped(decoding, tokenizer, width)] if decoding.stop and tokenizer else []
     hugging_face = model.original_model
     own, hugging_face.generation_config = hugging_face.generation_config, GenerationConfig()
     try:
@@ -262,6 +306,7 @@ def write_batch(
             max_new_tokens=decoding.max_new_tokens,
             do_sample=False,
             logits_processor=processors,
+            stopping_criteria=stopping,
             eos_token_id=ends or None,
             pad_token_id=pad,
         )
@@ -274,6 +319,20 @@ def _finite(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """The logits as they are; raise where the model computed none (their argmax would be id 0)."""
     require_finite(scores, "the logits")
     return scores
+
+
+class _Stopped:
+    """Which rows have written a stop string, by their last tokens: each holds a byte or more."""
+
+    def __init__(self, decoding: Decoding, tokenizer: PreTrainedTokenizerBase, width: int) -> None:
+        self.decoding, self.tokenizer, self.width = decoding, tokenizer, width
+        self.window = 8 + max(len(one.encode("utf-8", "replace")) for one in decoding.stop)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Bool [batch]."""
+        last = input_ids[:, self.width :][:, -self.window :].tolist()
+        done = [self.decoding.cut(_decode(self.tokenizer, row)) is not None for row in last]
+        return torch.tensor(done, device=input_ids.device)
 
 
 class _Noise:

@@ -333,6 +333,7 @@ def ablation_matrix(
     controls: int = 20,
     match: Match = "activity",
     max_new_tokens: int | None = None,
+    stop: Sequence[str] = (),
     scope: Scope | None = None,
     run_dir: str | Path | None = None,
     batch_tokens: int = 4096,
@@ -354,6 +355,7 @@ def ablation_matrix(
             ``"layer"``: any neurons of the same layers, most of which hardly fire.
         max_new_tokens: for accuracy, most tokens of an answer. A model that has lost a language
             often does not stop, so give little more than the longest right answer needs.
+        stop: for accuracy, strings before which an answer is cut.
         scope: for the NLL, whose tokens are evaluated.
         run_dir: a folder for the result; the same call resumes there, cell by cell.
         batch_tokens: most tokens in a batch, padding included.
@@ -383,7 +385,7 @@ def ablation_matrix(
             f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "
             f"{site.n_layers} x {site.d_mlp}"
         )
-    score = measure.scorer(prepared, max_new_tokens)
+    score = measure.scorer(prepared, max_new_tokens, stop)
     activity = neurons.probability.mean(axis=-1)
     if match == "layer":
         activity = np.zeros_like(activity)  # equal activities leave nothing to match
@@ -407,6 +409,8 @@ def ablation_matrix(
         "batch_tokens": job.batch_tokens,
         "seed": seed,
     }
+    if stop:
+        plan["stop"] = [stop] if isinstance(stop, str) else list(stop)
     with open_folder(run_dir, provenance, plan) as folder:
         if folder is not None and (folder / AblationMatrix.RUN_FILE).is_file():
             return AblationMatrix.load(folder)

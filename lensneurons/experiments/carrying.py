@@ -81,6 +81,7 @@ from lensneurons.models.sites import neuron_site
 from lensneurons.registry import ANSWER_SPANS, load_registered
 from lensneurons.shapes import TokenIds
 from lensneurons.tokens.batches import divide
+from lensneurons.tokens.beginnings import encode_once, warn_doubled
 from lensneurons.tokens.encoding import exact_backend
 from lensneurons.tokens.prepared import model_provenance
 from lensneurons.uncertainty.groups import Interval
@@ -239,6 +240,8 @@ def encode_pairs(
                 f"continuations that are not empty, not {dict(pair.continuations)}"
             )
     backend = exact_backend(tokenizer, [pairs[0].source])
+    _, left_out = encode_once(backend, [text for one in pairs for text in (one.source, one.target)])
+    warn_doubled(left_out)
     return [_encode_pair(pair, backend) for pair in pairs]
 
 
@@ -259,7 +262,7 @@ def _encode_pair(pair: PatchPair, backend: Any) -> EncodedPair | None:
 
 def _encode(backend: Any, text: str, after: str) -> tuple[list[int], int]:
     """Ids of a text and what follows it, and how many of them hold characters of the text alone."""
-    encoding = backend.encode(text + after)
+    (encoding,), _ = encode_once(backend, [text + after])
     muted, ends = encoding.special_tokens_mask, [end for _, end in encoding.offsets]
     stop = max((i + 1 for i, mute in enumerate(muted) if not mute), default=0)
     beyond = (i for i in range(stop) if not muted[i] and ends[i] > len(text))

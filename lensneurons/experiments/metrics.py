@@ -22,8 +22,8 @@ class Measure(NamedTuple):
     """How a metric is computed and told.
 
     Attributes:
-        scorer: takes a prepared corpus and the most new tokens of an answer; gives the function
-            that scores texts by their numbers: values and weights.
+        scorer: takes a prepared corpus, the most new tokens of an answer and what stops it; gives
+            the function that scores texts by their numbers: values and weights.
         unit: of a cell.
         short_unit: of a number in a sentence.
         subject: what changes, as a sentence says it.
@@ -31,7 +31,7 @@ class Measure(NamedTuple):
         section: title of its section in a report.
     """
 
-    scorer: Callable[[PreparedCorpus, int | None], TextMeasure]
+    scorer: Callable[[PreparedCorpus, int | None, Sequence[str]], TextMeasure]
     unit: str
     short_unit: str
     subject: str
@@ -39,14 +39,18 @@ class Measure(NamedTuple):
     section: str
 
 
-def _by_nll(prepared: PreparedCorpus, max_new_tokens: int | None) -> TextMeasure:
+def _by_nll(
+    prepared: PreparedCorpus, max_new_tokens: int | None, stop: Sequence[str]
+) -> TextMeasure:
     require_predicted(prepared.encoded)
     return text_scorer(prepared.model, prepared.encoded)
 
 
-def _by_answers(prepared: PreparedCorpus, max_new_tokens: int | None) -> TextMeasure:
+def _by_answers(
+    prepared: PreparedCorpus, max_new_tokens: int | None, stop: Sequence[str]
+) -> TextMeasure:
     """1 where number and language are right; all texts weigh the same."""
-    answer = answer_scorer(prepared.model, prepared, max_new_tokens=max_new_tokens)
+    answer = answer_scorer(prepared.model, prepared, max_new_tokens=max_new_tokens, stop=stop)
 
     def score(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         right = np.array(answer([int(row) for row in rows]), np.float64)

@@ -46,7 +46,7 @@ from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.answers import wilson_interval
 from lensneurons.evaluation.generation import Decoding, write_responses
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
-from lensneurons.evaluation.numbers import last_number, same_number
+from lensneurons.evaluation.numbers import last_number, same_number, stated_number
 from lensneurons.interventions.editing import SteeringMethod, ablate, require_fit, steer
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.forward import has_hooks
@@ -320,7 +320,11 @@ def steering_curve(
             for text, item in answers  # the names of a prompt are no evidence of the language
         ])  # fmt: skip
         right.append([
-            same_number(last_number(text), last_number(item.response)) for text, item in answers
+            same_number(
+                last_number(text, language=guess or item.language),
+                stated_number(item.response, language=item.language),
+            )
+            for guess, (text, item) in zip(guesses[-1], answers, strict=True)
         ])  # fmt: skip
     first = given[0][0]
     return SteeringCurve(

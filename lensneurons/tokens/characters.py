@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import regex
 
+from lensneurons.tokens.beginnings import encode_once, warn_doubled
 from lensneurons.tokens.encoding import exact_backend
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def group_tokens(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> li
     texts = list(texts)
     # No tokenizer takes half a surrogate pair; the model reads the replacement character instead.
     readable = [regex.sub(r"[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text) for text in texts]
-    encodings = exact_backend(tokenizer, readable[:1]).encode_batch(readable)
+    encodings, left_out = encode_once(exact_backend(tokenizer, readable[:1]), readable)
+    warn_doubled(left_out)
     known = sorted({number for encoding in encodings for number in encoding.ids})
     own = getattr(tokenizer, "backend_tokenizer")  # noqa: B009 (its type is that of any id)
     pieces = dict(zip(known, token_texts(own, known), strict=True))
@@ -200,7 +202,8 @@ class Excerpts:
         """What stands before a token of a text, the token, and what stands after it."""
         text = self.texts[number]
         if number not in self.read:
-            self.read[number] = self.backend.encode(text).offsets, character_starts(text)
+            (encoding,), _ = encode_once(self.backend, [text])
+            self.read[number] = encoding.offsets, character_starts(text)
         offsets, starts = self.read[number]
         return cut_token(text, *offsets[position], starts=starts, window=self.window)
 

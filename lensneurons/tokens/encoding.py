@@ -8,7 +8,8 @@ response as one text, so both are encoded together and told apart by the charact
   are disjoint, and together they are ``"all"``.
 * A token that is one of several for a character (the byte pieces of an ideograph) goes where the
   character is.
-* Special tokens never count, whether the tokenizer adds them or a text spells them.
+* Special tokens never count, whether the tokenizer adds them or a text spells them. A BOS that a
+  text spells in front is not added again (`lensneurons.tokens.beginnings`).
 * The counted tokens of a text are one run ``[start, stop)``. Any other text is refused.
 
     >>> encoded = encode(corpus, tokenizer, scope="response")  # doctest: +SKIP
@@ -40,6 +41,7 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
 from lensneurons.errors import CorpusError, choose
 from lensneurons.shapes import TextNumbers
+from lensneurons.tokens.beginnings import encode_once, warn_doubled
 from lensneurons.values.base import Overview, Value
 
 if TYPE_CHECKING:
@@ -191,6 +193,9 @@ def encode(
     Raises:
         CorpusError: the tokenizer is slow; a text is too long; a text has no counted token even
             before a cut; or its counted tokens are not one run.
+
+    Warns:
+        CorpusWarning: once, if texts begin with a BOS that the tokenizer adds as well.
     """
     choose(scope, get_args(Scope), "scope")
     choose(overlong, get_args(Overlong), "overlong")
@@ -198,16 +203,18 @@ def encode(
         raise CorpusError(f"max_length={max_length} leaves no token; give 1 or more")
     first_of_each = {item.language: item.text for item in reversed(corpus.items)}
     backend = exact_backend(tokenizer, list(first_of_each.values()))
-    special, texts = special_ids(tokenizer), []
+    special, texts, doubled = special_ids(tokenizer), [], ""
     for begin in range(0, len(corpus), _TEXTS_AT_ONCE):
         items = corpus.items[begin : begin + _TEXTS_AT_ONCE]
-        encodings = backend.encode_batch([item.text for item in items])
+        encodings, left_out = encode_once(backend, [item.text for item in items])
+        doubled = doubled or left_out
         for item, encoding in zip(items, encodings, strict=True):
             try:
                 texts.append(count_tokens(encoding, item, scope, special))
             except CorpusError as refusal:
                 raise CorpusError(f"{item.id!r} ({item.language}): {refusal}") from None
     _refuse_empty_and_long(corpus, texts, scope, max_length if overlong == "refuse" else None)
+    warn_doubled(doubled)
 
     whole = np.array([len(text.ids) for text in texts])
     lengths = whole if max_length is None else np.minimum(whole, max_length)

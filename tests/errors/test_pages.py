@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from corpus_data import llama_like
 from edited import draw_set, draw_statistics
 from safetensors.numpy import load_file, save_file
 
@@ -29,6 +30,7 @@ from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.comparison.before_after import compare
 from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
+from lensneurons.evaluation.generation import encode_prompts
 from lensneurons.evaluation.likelihood import CorpusNLL
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.adapters import DEMO_ADAPTERS
@@ -262,6 +264,7 @@ CASES: dict[str, dict[str, Case]] = {
         "Texts in another script": lambda given: corpus_of(
             ("zh", 1), response="She has nine apples."
         ),
+        "Texts that begin with BOS": lambda given: encode_prompts(["<s>Tom has"], llama_like()),
     },
     "ProvenanceError": {
         "Merging counts of two models, or in two number formats": lambda given: statistics().merge(

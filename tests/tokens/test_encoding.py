@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from real_data import real_data
 from transformers import AutoTokenizer, ByT5Tokenizer
 
+from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import CorpusError
 from lensneurons.tokens.encoding import LanguageTokens, Scope, encode, tokenizer_hash
@@ -75,7 +76,8 @@ def test_added_special_tokens_never_count():
 
 
 def test_a_spelled_special_token_may_stand_beside_the_counted_run_but_not_in_it():
-    assert one("<s>Tom", "42</s>", llama_like()) == ["42"]
+    with pytest.warns(CorpusWarning, match="texts begin with '<s>'"):
+        assert one("<s>Tom", "42</s>", llama_like()) == ["42"]
     assert one("Tom</s>", "42", llama_like()) == ["▁42"]
     message = r"'1' \(qaa\): the special token '</s>' stands between counted tokens in scope 'all'"
     with pytest.raises(CorpusError, match=message):

@@ -206,6 +206,8 @@ def test_a_checkpoint_that_was_half_written_is_left_out(run, tmp_path):
     folder = shutil.copytree(run.folder, tmp_path / "run")
     (folder / "checkpoint-6/trainer_state.json").write_text('{"global_st')
     (folder / "checkpoint-4/optimizer.pt").unlink()
+    for step in (4, 6):
+        (folder / f"checkpoint-{step}" / training.MARK).unlink()
     assert training._last_whole(folder) == str(folder / "checkpoint-2")
     assert not (folder / "checkpoint-6").exists()
 

@@ -101,7 +101,7 @@ def test_killed_between_write_and_rename(number, llama, goes_on, tmp_path):
 
 
 def test_there_are_no_other_renames(llama, tmp_path):
-    assert killed_before_replace(CELLS + 3, llama, tmp_path) == 0
+    assert killed_before_replace(CELLS + 4, llama, tmp_path) == 0
 
 
 def test_cells_that_are_done_are_not_run_again(llama, goes_on, tmp_path, monkeypatch):

@@ -287,7 +287,7 @@ def _check(statistics: ActivationStatistics) -> None:
     tokens = statistics.grouped_tokens
     over = counts.max(axis=(1, 2)) - tokens if counts.size else np.zeros_like(tokens)
     # Published counts may be a little above: `neurons.published` says why, and by how much.
-    allowed = 0 if statistics.sums is not None else np.ceil(SEAM * tokens)
+    allowed = 0 if statistics.sums is not None else SEAM * tokens
     if (over > allowed).any():
         group, k = np.unravel_index(np.argmax(over), over.shape)
         raise LensNeuronsError(

@@ -503,10 +503,8 @@ def _scorer(prepared: PreparedCorpus, metric: Metric, max_new_tokens: int | None
 
 def _digest(sets: Iterable[NeuronSet]) -> str:
     """A hash over all sets and their labels."""
-    digest = hashlib.sha256()
-    for one in sets:
-        digest.update(f"{one.label}:{len(one)}:".encode() + one.flat.tobytes())
-    return digest.hexdigest()
+    told = (f"{one.label}:{len(one)}:".encode() + one.flat.tobytes() for one in sets)
+    return hashlib.sha256(b"".join(told)).hexdigest()
 
 
 def _assemble(

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.activations.statistics import SEAM, ActivationStatistics
 from lensneurons.errors import PublishedCountsError, choose
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import NeuronNumbers
 from lensneurons.values.provenance import Provenance
 
-SEAM = 0.005
 _NAME = re.compile(r"(?P<prefix>prefix\.)?activation\.(?P<language>[^.]+)\.(?P<model>.+)\.pt")
 
 

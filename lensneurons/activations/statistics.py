@@ -284,6 +284,10 @@ def _check(statistics: ActivationStatistics) -> None:
             raise LensNeuronsError(f"{name} {moment.shape} do not fit counts {counts.shape}")
     if counts.size and counts.min() < 0:
         raise LensNeuronsError("an activation count is negative: the counter overflowed")
+    if empty := [
+        k for k, t in zip(languages, statistics.grouped_tokens.sum(0), strict=True) if t < 1
+    ]:
+        raise LensNeuronsError(f"no token was counted in {empty}: leave these languages out")
     tokens = statistics.grouped_tokens
     over = counts.max(axis=(1, 2)) - tokens if counts.size else np.zeros_like(tokens)
     # Published counts may be a little above: `neurons.published` says why, and by how much.
@@ -301,10 +305,6 @@ def _check(statistics: ActivationStatistics) -> None:
             )
     if statistics.squares is not None and (statistics.squares < 0).any():
         raise LensNeuronsError("a sum of squares is negative: the file is damaged")
-    if empty := [
-        k for k, t in zip(languages, statistics.grouped_tokens.sum(0), strict=True) if t < 1
-    ]:
-        raise LensNeuronsError(f"no token was counted in {empty}: leave these languages out")
 
 
 def _add(

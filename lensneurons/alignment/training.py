@@ -44,7 +44,7 @@ from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import Dtype, read_model
 from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.values.base import Overview, Value, whole
-from lensneurons.values.files import load_json, save_json
+from lensneurons.values.files import explaining, load_json, save_json
 from lensneurons.values.provenance import Provenance, library_versions, require_same
 from lensneurons.values.run_folders import Run, open_folder
 
@@ -303,7 +303,7 @@ def align(
             done = Alignment.load(folder)
             _require_done_here(done, provenance, settings)
             return done
-        with quiet(), _progress(settings.steps, progress) as callback:
+        with explaining(folder), quiet(), _progress(settings.steps, progress) as callback:
             trainer = _make_trainer(
                 hugging_face, tokenizer, (trained, held_out), folder, settings, device
             )

@@ -68,26 +68,40 @@ def replacing(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     name = f".{final.name}.{os.getpid() & 0xFFFFFFFF:08x}{_HOST}{os.urandom(8).hex()}.tmp"
     temporary = final.with_name(name)
+    with explaining(final):
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if final.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder; give the name of a file")
+            remove_leftovers(final.parent, of=final.name)
+            mode = _usual_mode(temporary)
+            yield temporary
+            _flush(temporary)
+            with suppress(OSError):  # file systems without modes
+                temporary.chmod(mode)
+            os.replace(temporary, final)
+            with suppress(OSError):  # network shares and Windows cannot flush a folder
+                _flush(final.parent)
+        finally:
+            with suppress(OSError, ValueError):
+                temporary.unlink()
+
+
+@contextmanager
+def explaining(final: Path) -> Iterator[None]:
+    """Turn what the disk says against writing `final` in the block into a sentence.
+
+    Raises:
+        StorageError: the disk is full, or the file may not be written there.
+    """
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if final.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder; give the name of a file")
-        remove_leftovers(final.parent, of=final.name)
-        mode = _usual_mode(temporary)
-        yield temporary
-        _flush(temporary)
-        with suppress(OSError):  # file systems without modes
-            temporary.chmod(mode)
-        os.replace(temporary, final)
-        with suppress(OSError):  # network shares and Windows cannot flush a folder
-            _flush(final.parent)
+        yield
+    except StorageError:
+        raise
     except Exception as error:
         if (reason := _why_not_written(error, final)) is None:
             raise
         raise StorageError(f"{final} cannot be written: {reason}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _usual_mode(path: Path) -> int:

@@ -573,7 +573,10 @@ def _last_whole(folder: Path, run: Run | None = None) -> str | None:
         except StorageError as error:  # broken off in the middle of its last file
             mark, damage = {}, str(error)
         if run is not None and mark:
-            run.require_part(checkpoint / MARK, mark, step=step)
+            try:
+                run.require_part(checkpoint, mark, step=step)
+            except StorageError as error:
+                raise StorageError(f"{error}; delete it, and call again") from None
             found = _file_hashes(checkpoint)
             changed = [n for n, digest in mark.get("files", {}).items() if found.get(n) != digest]
             damage = damage or (f"{changed[0]} was changed" if changed else "")

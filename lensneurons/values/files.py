@@ -239,11 +239,11 @@ def save_json(path: str | Path, value: Mapping[str, Any], *, sealed: bool = True
         sealed: add ``"lensneurons"`` with the format version and a checksum; False for a file that
             another program reads.
     """
-    value = json.loads(json.dumps(dict(value)))  # as it will be read: keys are strings
+    plain: dict[str, Any] = json.loads(json.dumps(dict(value)))  # as it will be read
     if sealed:
-        value[HEADER] = {"version": FORMAT_VERSION, "checksum": checksum([FORMAT_VERSION, value])}
+        plain[HEADER] = {"version": FORMAT_VERSION, "checksum": checksum([FORMAT_VERSION, plain])}
     with replacing(path) as temporary:
-        text = _json_text(value, indent=1, sort_keys=True)
+        text = _json_text(plain, indent=1, sort_keys=True)
         temporary.write_text(text + "\n", encoding="utf-8")
     return Path(path)
 

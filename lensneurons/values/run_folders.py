@@ -77,9 +77,7 @@ class Run:
             told = [
                 f"{k} {found.get(k)!r}, not {v!r}" for k, v in wanted.items() if found.get(k) != v
             ]
-            raise StorageError(
-                f"{file} does not belong here (it is of {'; '.join(told)}): delete it, call again"
-            )
+            raise StorageError(f"{file} does not belong here (it is of {'; '.join(told)})")
 
     def finish(self, value: Value) -> None:
         """Write the result, once ``run.json`` has its checksum.

@@ -242,7 +242,9 @@ def test_a_checkpoint_of_another_step_or_run_is_refused(run, model_folder, tmp_p
     folder = unfinished(run, tmp_path / "run")
     mark = load_json(folder / "checkpoint-6" / training.MARK)
     save_json(folder / "checkpoint-6" / training.MARK, {**mark, "of": {**mark["of"], **change}})
-    with pytest.raises(StorageError, match=rf"lensneurons.json does not belong here .*{told}"):
+    with pytest.raises(
+        StorageError, match=rf"checkpoint-6 does not belong here .*{told}.*; delete it"
+    ):
         align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
 
 

@@ -551,9 +551,7 @@ def _file_hashes(checkpoint: Path) -> dict[str, str]:
 def _last_whole(folder: Path, run: Run | None = None) -> str | None:
     """The last checkpoint that was written to its end; pieces of later ones are removed.
 
-    Args:
-        folder: of the run.
-        run: the same, open; None for checkpoints that need not say what they are of.
+    Without `run`, the open folder, checkpoints need not say what they are of.
 
     Raises:
         StorageError: a checkpoint is of another run, or of another step.

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -49,7 +49,7 @@ from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
 from lensneurons.values.base import read_only
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.run_folders import open_folder
+from lensneurons.values.run_folders import Run, open_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -105,24 +105,27 @@ class LanguageTotals:
 class RunFolder:
     """A run that is under way; without a folder it only keeps everything in memory."""
 
-    def __init__(self, folder: Path | None, checkpoint_seconds: float) -> None:
+    def __init__(self, folder: Run | None, checkpoint_seconds: float) -> None:
         self.folder = folder
         self.checkpoint_seconds = checkpoint_seconds
         self.last_checkpoint = time.monotonic()
         self.finished: ActivationStatistics | None = None
-        if folder is not None and (folder / "statistics.safetensors").is_file():
-            self.finished = ActivationStatistics.load(folder)
+        if folder is not None and (folder / ActivationStatistics.RUN_FILE).exists():
+            self.finished = ActivationStatistics.load(folder / ActivationStatistics.RUN_FILE)
+            folder.require_result(self.finished)
             shutil.rmtree(folder / "languages", ignore_errors=True)  # killed before it could
 
     def load(self, language: str) -> LanguageTotals | None:
         """What was saved of a language, or None."""
-        if self.folder is None or not self._file(language).is_file():
+        if self.folder is None or not self._file(language).exists():
             return None
+        file = self._file(language)
         try:
-            arrays, details = load_arrays(self._file(language), KIND)
+            arrays, details = load_arrays(file, KIND)
+            self.folder.require_part(file, details, language=language)
+            return _whole_totals(file, language, arrays, details)
         except StorageError as error:
             raise StorageError(f"{error}; delete it to count {language} again") from None
-        return LanguageTotals(language, **arrays, batches_done=details["batches_done"])
 
     def save(self, totals: LanguageTotals, *, now: bool = True) -> None:
         """Save the totals of a language: now, or only where enough time has passed."""
@@ -130,7 +133,8 @@ class RunFolder:
         if self.folder is None or (waiting and not now):
             return
         arrays = {name: getattr(totals, name) for name in ARRAYS}
-        details = {"language": totals.language, "batches_done": totals.batches_done}
+        details = self.folder.part(language=totals.language)
+        details |= {"language": totals.language, "batches_done": totals.batches_done}
         save_arrays(self._file(totals.language), KIND, arrays, details)
         self.last_checkpoint = time.monotonic()
 
@@ -145,12 +149,36 @@ class RunFolder:
         )
         statistics = ActivationStatistics(names, counts, tokens, sums, squares, provenance)
         if self.folder is not None:
-            statistics.save(self.folder / "statistics.safetensors")
+            self.folder.finish(statistics)
             shutil.rmtree(self.folder / "languages", ignore_errors=True)
         return statistics
 
     def _file(self, language: str) -> Path:
-        return Path(self.folder or ".") / "languages" / f"{language}.safetensors"
+        folder = Path(".") if self.folder is None else self.folder.path
+        return folder / "languages" / f"{language}.safetensors"
+
+
+def _whole_totals(
+    file: Path, language: str, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]
+) -> LanguageTotals:
+    """The totals that a file holds.
+
+    Raises:
+        StorageError: they lack something, or are what no corpus can give.
+    """
+    batches = details.get("batches_done")
+    if set(arrays) != set(ARRAYS) or not isinstance(batches, int) or batches < 0:
+        raise StorageError(f"{file} does not hold one whole {KIND}")
+    counts, tokens, sums, squares = (arrays[name] for name in ARRAYS)
+    shaped = counts.ndim == 3 and sums.shape == squares.shape == counts.shape[1:]
+    typed = counts.dtype == tokens.dtype == np.int64 and sums.dtype == squares.dtype == np.float64
+    if not (shaped and typed and tokens.shape == counts.shape[:1]):
+        raise StorageError(f"{file} does not hold one whole {KIND}")
+    if (counts < 0).any() or (counts > tokens[:, None, None]).any():
+        raise StorageError(f"{file} is damaged: a neuron is active on more tokens than there are")
+    if not (np.isfinite(sums).all() and np.isfinite(squares).all()):
+        raise StorageError(f"{file} is damaged: a sum of activations is not finite")
+    return LanguageTotals(language, counts, tokens, sums, squares, batches)
 
 
 @runs_model

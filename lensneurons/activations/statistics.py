@@ -38,6 +38,7 @@ from lensneurons.values.provenance import Provenance, require_same
 if TYPE_CHECKING:
     import pandas as pd
 
+SEAM = 0.005  # share of the tokens by which published counts of a response may be above them
 ARRAYS = ("grouped_counts", "grouped_tokens", "sums", "squares")
 
 
@@ -56,7 +57,8 @@ class ActivationStatistics(Value):
 
     Raises:
         LensNeuronsError: shapes that do not fit each other, a language named twice, a negative
-            count, or a language without a counted token.
+            count or one above the tokens, a sum that is not finite, or a language without a
+            counted token.
     """
 
     FILE_KIND: ClassVar = "activation statistics"
@@ -286,6 +288,23 @@ def _check(statistics: ActivationStatistics) -> None:
         k for k, t in zip(languages, statistics.grouped_tokens.sum(0), strict=True) if t < 1
     ]:
         raise LensNeuronsError(f"no token was counted in {empty}: leave these languages out")
+    tokens = statistics.grouped_tokens
+    over = counts.max(axis=(1, 2)) - tokens if counts.size else np.zeros_like(tokens)
+    # Published counts may be a little above: `neurons.published` says why, and by how much.
+    allowed = 0 if statistics.sums is not None else SEAM * tokens
+    if (over > allowed).any():
+        group, k = np.unravel_index(np.argmax(over), over.shape)
+        raise LensNeuronsError(
+            f"a neuron is active on {over[group, k] + tokens[group, k]} of {tokens[group, k]} "
+            f"tokens in {languages[k]}: the counts are damaged, or not of these tokens"
+        )
+    for name, moment in (("sums", statistics.sums), ("squares", statistics.squares)):
+        if moment is not None and not np.isfinite(moment).all():
+            raise LensNeuronsError(
+                f"{name} are not all finite: a NaN or infinite activation got in"
+            )
+    if statistics.squares is not None and (statistics.squares < 0).any():
+        raise LensNeuronsError("a sum of squares is negative: the file is damaged")
 
 
 def _add(

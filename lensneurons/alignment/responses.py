@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
-from lensneurons.errors import CorpusError, LensNeuronsError, choose
+from lensneurons.errors import CorpusError, LensNeuronsError, StorageError, choose
 from lensneurons.evaluation.answers import expected_number
 from lensneurons.evaluation.generation import Decoding, encode_prompts, fit_context, write_responses
 from lensneurons.evaluation.numbers import last_number, numbers_in, same_number
@@ -47,10 +47,10 @@ from lensneurons.languages.detection import detect_language, names_in, require_i
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import runs_model
 from lensneurons.tokens.prepared import model_provenance
-from lensneurons.values.base import Overview, Table
+from lensneurons.values.base import Overview, Table, from_json
 from lensneurons.values.files import load_rows, save_rows
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.run_folders import open_folder
+from lensneurons.values.run_folders import Run, open_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,6 +60,7 @@ PROMPTS_A_BLOCK = 512
 ANSWERS_A_BLOCK = 256
 BLOCK = "block of rows"
 Row = TypeVar("Row")
+Made = TypeVar("Made", bound="TextTable[Any]")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -190,14 +191,12 @@ def respond(
     provenance = model_provenance(model, tokenizer, corpus.fingerprint)
     plan = {"samples": samples, **decoding.plan()}
     asked = [(item, sample) for item in corpus for sample in range(samples)]
-    rows = _in_blocks(
-        asked, write, SampledResponse, size=PROMPTS_A_BLOCK, run_dir=run_dir, provenance=provenance,
-        plan=plan, label="respond", progress=progress,
+    return _in_blocks(
+        asked, write, SampledResponse,
+        lambda rows: SampledResponses(rows, decoding, provenance),
+        size=PROMPTS_A_BLOCK, run_dir=run_dir, provenance=provenance, plan=plan,
+        label="respond", progress=progress,
     )  # fmt: skip
-    responses = SampledResponses(rows, decoding, provenance)
-    if run_dir is not None:
-        responses.save(Path(run_dir) / SampledResponses.RUN_FILE)
-    return responses
 
 
 def require_answerable(corpus: ParallelCorpus, samples: int, temperature: float) -> None:
@@ -335,15 +334,13 @@ def score_responses(
 
     name = getattr(score, "__name__", type(score).__name__)
     plan = {"responses": responses.fingerprint, "corpus": corpus.fingerprint, "pivot": pivot}
-    rows = _in_blocks(
-        responses.rows, judge, ScoredResponse, size=ANSWERS_A_BLOCK, run_dir=run_dir,
-        provenance=responses.provenance, plan={**plan, "scorer": name}, label="score",
+    return _in_blocks(
+        responses.rows, judge, ScoredResponse,
+        lambda rows: ScoredResponses(rows, pivot, name, responses.provenance),
+        size=ANSWERS_A_BLOCK, run_dir=run_dir, provenance=responses.provenance,
+        plan={**plan, "scorer": name}, label="score",
         progress=progress,
     )  # fmt: skip
-    scored = ScoredResponses(rows, pivot, name, responses.provenance)
-    if run_dir is not None:
-        scored.save(Path(run_dir) / ScoredResponses.RUN_FILE)
-    return scored
 
 
 def _references(
@@ -387,8 +384,9 @@ def consistency(parallels: Sequence[Parallel]) -> list[float]:
 
 def _in_blocks(
     entries: Sequence[Any],
-    work: Callable[[int, Sequence[Any]], list[Row]],
-    make: Callable[..., Row],
+    work: Callable[[int, Sequence[Any]], list[Any]],
+    make: type,
+    finish: Callable[[tuple[Any, ...]], Made],
     *,
     size: int,
     run_dir: str | Path | None,
@@ -396,15 +394,16 @@ def _in_blocks(
     plan: Mapping[str, Any],
     label: str,
     progress: bool,
-) -> tuple[Row, ...]:
-    """Turn entries into rows, block by block; a block that is in the folder is not done again.
+) -> Made:
+    """Turn entries into a table, block by block; a block that is in the folder is not done again.
 
-    `work` gets the place of the first entry of a block, and its entries; `make` gives a row from
-    its JSON. `plan` is all that decides the rows, beside the provenance.
+    `work` gets the place of the first entry of a block, and its entries; `make` is the class
+    of a row, and `finish` makes the table, which the folder gets. `plan` is all that decides the
+    rows, beside the provenance.
     """
     from tqdm.auto import tqdm
 
-    rows: list[Row] = []
+    rows: list[Any] = []
     with (
         open_folder(run_dir, provenance, {**plan, "block": size}) as folder,
         tqdm(total=len(entries), desc=label, unit="text", disable=not progress) as bar,
@@ -412,12 +411,36 @@ def _in_blocks(
         for first in range(0, len(entries), size):
             block = entries[first : first + size]
             path = folder / "blocks" / f"{first:08d}.jsonl" if folder else None
-            if path is not None and path.is_file():
-                rows += [make(**row) for row in load_rows(path, BLOCK)[0]]
+            if folder is not None and path is not None and path.exists():
+                found = _load_block(folder, path, make, label, first, len(block))
             else:
-                done: list[Any] = work(first, block)
-                if path is not None:
-                    save_rows(path, BLOCK, map(asdict, done), {})
-                rows += done
+                found = work(first, block)
+                if folder is not None and path is not None:
+                    save_rows(path, BLOCK, map(asdict, found), folder.part(job=label, first=first))
+            rows += found
             bar.update(len(block))
-    return tuple(rows)
+        table = finish(tuple(rows))
+        if folder is not None:
+            folder.require_there()
+            table.save(folder / table.RUN_FILE)
+    return table
+
+
+def _load_block(
+    folder: Run, path: Path, make: Any, label: str, first: int, number: int
+) -> list[Any]:
+    """The rows of a block that is in the folder.
+
+    Raises:
+        StorageError: it is damaged, or of another run or place.
+    """
+    try:
+        rows, details = load_rows(path, BLOCK)
+        folder.require_part(path, details, job=label, first=first)
+        if len(rows) != number:
+            raise StorageError(f"{path} is damaged: it holds {len(rows)} rows of {number}")
+        return [from_json(make, row) for row in rows]
+    except (KeyError, TypeError) as error:
+        raise StorageError(f"{path} is damaged: {error}; delete it to do it again") from None
+    except StorageError as error:
+        raise StorageError(f"{error}; delete it to do it again") from None

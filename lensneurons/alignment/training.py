@@ -27,19 +27,27 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+from warnings import warn
 
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
-from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, StorageError
+from lensneurons.errors import (
+    CorpusError,
+    LensNeuronsError,
+    ModelError,
+    ProvenanceError,
+    StorageError,
+    StorageWarning,
+)
 from lensneurons.models.adapters import quiet
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import Dtype, read_model
 from lensneurons.tokens.beginnings import doubled, without_spelt
 from lensneurons.tokens.encoding import tokenizer_hash
-from lensneurons.values.base import Overview, Value
-from lensneurons.values.files import load_json, save_json
-from lensneurons.values.provenance import Provenance, library_versions
-from lensneurons.values.run_folders import open_folder
+from lensneurons.values.base import Overview, Value, whole
+from lensneurons.values.files import explaining, load_json, save_json
+from lensneurons.values.provenance import Provenance, library_versions, require_same
+from lensneurons.values.run_folders import Run, open_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +64,7 @@ LOGGED = {
 }
 # The files of a checkpoint, the one that is written last at the end.
 WHOLE = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+MARK = "lensneurons.json"  # in a checkpoint, once it is whole: of which run and step, and hashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +206,10 @@ class Alignment(Value):
             StorageError: there is none, or it was interrupted.
         """
         file = Path(path) / cls.RUN_FILE
-        if not file.is_file():
+        if Path(path).is_dir() and not file.exists():
             raise StorageError(f"{path} has no {cls.RUN_FILE}: align() did not finish there")
-        return cls._unpack({}, {**load_json(file), "folder": Path(path)})
+        found = {**load_json(file), "folder": Path(path)}
+        return whole(file, cls, lambda: cls._unpack({}, found))
 
     def _brief(self) -> str:
         return (
@@ -217,7 +227,8 @@ class Alignment(Value):
 
 def _checkpoints(folder: Path) -> dict[int, Path]:
     """Step to the folder of its checkpoint, in the order of the steps."""
-    found = {int(path.name.split("-")[1]): path for path in folder.glob("checkpoint-*")}
+    named = ((re.fullmatch(r"checkpoint-([0-9]+)", path.name), path) for path in folder.iterdir())
+    found = {int(name[1]): path for name, path in named if name and path.is_dir()}
     return dict(sorted(found.items()))
 
 
@@ -287,15 +298,20 @@ def align(
         versions=library_versions(),
     )
     with open_folder(run_dir, provenance, asdict(settings)) as opened:
-        folder = Path(opened or run_dir)
-        if (folder / Alignment.RUN_FILE).is_file():
-            return Alignment.load(folder)
-        with quiet(), _progress(settings.steps, progress) as callback:
+        run = cast("Run", opened)
+        folder = run.path
+        if (folder / Alignment.RUN_FILE).exists():
+            done = Alignment.load(folder)
+            _require_done_here(done, provenance, settings)
+            return done
+        with explaining(folder), quiet(), _progress(settings.steps, progress) as callback:
             trainer = _make_trainer(
                 hugging_face, tokenizer, (trained, held_out), folder, settings, device
             )
             trainer.add_callback(callback)
-            trainer.train(resume_from_checkpoint=_last_whole(folder))
+            trainer.add_callback(_marking(run))
+            trainer.train(resume_from_checkpoint=_last_whole(folder, run))
+            run.require_there()
             trainer.save_model(str(folder))
         log = tuple(_log_rows(trainer.state.log_history))
         done = Alignment(folder, settings, len(trained), log, provenance)
@@ -501,15 +517,86 @@ def _progress(steps: int, shown: bool) -> Iterator[Any]:
             logging.enable_progress_bar()
 
 
-def _last_whole(folder: Path) -> str | None:
-    """The last checkpoint that was written to its end; pieces of later ones are removed."""
-    for checkpoint in reversed(_checkpoints(folder).values()):
+def _require_done_here(done: Alignment, provenance: Provenance, settings: DPOSettings) -> None:
+    """Raise unless a finished alignment is the one that is asked for.
+
+    Raises:
+        StorageError: its file was copied in.
+    """
+    file = done.folder / Alignment.RUN_FILE
+    try:
+        require_same(done.provenance, provenance)
+    except ProvenanceError as error:
+        raise StorageError(f"{file} is of another run: {error}; delete it, call again") from None
+    ours, theirs = asdict(settings), asdict(done.settings)
+    if different := [name for name in ours if ours[name] != theirs[name]]:
+        raise StorageError(
+            f"{file} is of another run ({different[0]}: {theirs[different[0]]!r}, not "
+            f"{ours[different[0]]!r}): delete it, call again"
+        )
+
+
+def _marking(run: Run) -> Any:
+    """A callback that writes into every checkpoint, last of all, what it is of and holds."""
+    from transformers import TrainerCallback
+
+    class Marking(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            checkpoint = run / f"checkpoint-{state.global_step}"
+            about = run.part(step=state.global_step)
+            save_json(checkpoint / MARK, {**about, "files": _file_hashes(checkpoint)})
+
+    return Marking()
+
+
+def _file_hashes(checkpoint: Path) -> dict[str, str]:
+    """File name to the hash of its content, without the mark."""
+    found = {}
+    for path in sorted(checkpoint.iterdir()):
+        if path.is_file() and path.name != MARK and not path.name.startswith("."):
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _last_whole(folder: Path, run: Run | None = None) -> str | None:
+    """The last checkpoint that was written to its end; pieces of later ones are removed.
+
+    Without `run`, the open folder, checkpoints need not say what they are of.
+
+    Raises:
+        StorageError: a checkpoint is of another run, or of another step.
+
+    Warns:
+        StorageWarning: a checkpoint was written to its end, but is damaged.
+    """
+    marked = run is not None and bool(run.fingerprint)
+    for step, checkpoint in reversed(_checkpoints(folder).items()):
+        ended, damage = (checkpoint / MARK).exists() or not marked, ""
         try:
-            if all((checkpoint / name).is_file() for name in WHOLE):
+            mark = load_json(checkpoint / MARK) if marked and ended else {}
+            if lacking := [name for name in WHOLE if not (checkpoint / name).is_file()]:
+                damage = f"it has no {lacking[0]}"
+            else:
                 load_json(checkpoint / WHOLE[-1])
-                return str(checkpoint)
-        except StorageError:  # broken off in the middle of its last file
-            pass
+        except StorageError as error:  # broken off in the middle of its last file
+            mark, damage = {}, str(error)
+        if run is not None and mark:
+            try:
+                run.require_part(checkpoint, mark, step=step)
+            except StorageError as error:
+                raise StorageError(f"{error}; delete it, and call again") from None
+            found = _file_hashes(checkpoint)
+            changed = [n for n, digest in mark.get("files", {}).items() if found.get(n) != digest]
+            damage = damage or (f"{changed[0]} was changed" if changed else "")
+        if ended and not damage:
+            return str(checkpoint)
+        if marked and ended:
+            warn(
+                f"{checkpoint} is damaged ({damage}): training goes on at the checkpoint before it",
+                StorageWarning,
+                stacklevel=3,
+            )
         shutil.rmtree(checkpoint)
     return None
 

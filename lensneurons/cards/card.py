@@ -230,7 +230,7 @@ class NeuronCard(Value):
             if row["record"]["score"] is None:
                 row["record"]["score"] = math.inf
             return cls._unpack({}, row)
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, AttributeError, IndexError):
             raise StorageError(f"{path} does not hold one whole card: write it anew") from None
 
     def _brief(self) -> str:

@@ -343,7 +343,11 @@ class Comparison(Value):
                 for some in (arrays, details)
             ]
             parts[name] = value._unpack(*own) if any(own) else None
-        return replace(super()._unpack(arrays, details), **parts)
+        own_arrays, own_details = (
+            {key: entry for key, entry in some.items() if key.partition(".")[0] not in _TABLES_OF}
+            for some in (arrays, details)
+        )
+        return replace(super()._unpack(own_arrays, own_details), **parts)
 
     @property
     def description(self) -> str:

@@ -49,7 +49,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -65,7 +65,7 @@ from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.uncertainty.groups import require_level
 from lensneurons.uncertainty.swaps import least_interval, swap_p_least
-from lensneurons.values.base import Overview, Table
+from lensneurons.values.base import Overview, Table, from_json, whole
 from lensneurons.values.files import load_json, save_json
 
 Verdict = Literal["holds", "does not hold", "undecided"]
@@ -135,14 +135,20 @@ class Claims(Table[Claim]):
         """Read what `save` wrote.
 
         Raises:
-            StorageError: no such file, or no JSON.
+            StorageError: no such file, no JSON, or one that lacks something or was changed.
         """
         found = load_json(path)
-        rows: list[dict[str, Any]] = [
-            {name: NAN if value is None else value for name, value in row.items()}
-            for row in found["claims"]
-        ]
-        return cls(tuple(Claim(**row) for row in rows), found["level"], found["about"])
+
+        def build() -> Claims:
+            rows = tuple(
+                from_json(Claim, {name: NAN if one is None else one for name, one in row.items()})
+                for row in found["claims"]
+            )
+            if foreign := sorted(found.keys() - {"claims", "level", "about"}):
+                raise KeyError(f"no entry is called {foreign[0]!r}")
+            return cls(rows, from_json(float, found["level"]), from_json(str, found["about"]))
+
+        return whole(Path(path), cls, build)
 
     def _brief(self) -> str:
         counts = Counter(row.verdict for row in self.rows)

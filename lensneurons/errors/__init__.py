@@ -46,6 +46,10 @@ class StorageError(LensNeuronsError):
     """A file or folder that is missing, damaged, in use, or of another kind or version."""
 
 
+class StorageWarning(UserWarning):
+    """A damaged file that could be done without."""
+
+
 class PublishedCountsError(StorageError):
     """Published activation counts that contradict themselves."""
 

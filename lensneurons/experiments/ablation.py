@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +64,7 @@ from lensneurons.values.base import Overview, Value
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.progress import with_bar
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.run_folders import open_folder
+from lensneurons.values.run_folders import Run, open_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -412,11 +412,13 @@ def ablation_matrix(
     if stop:
         plan["stop"] = [stop] if isinstance(stop, str) else list(stop)
     with open_folder(run_dir, provenance, plan) as folder:
-        if folder is not None and (folder / AblationMatrix.RUN_FILE).is_file():
-            return AblationMatrix.load(folder)
+        if folder is not None and (folder / AblationMatrix.RUN_FILE).exists():
+            done = AblationMatrix.load(folder / AblationMatrix.RUN_FILE)
+            folder.require_result(done)
+            return done
         matrix = _assemble(job, metric, folder, provenance, progress)
         if folder is not None:
-            matrix.save(folder / AblationMatrix.RUN_FILE)
+            folder.finish(matrix)
             shutil.rmtree(folder / "cells", ignore_errors=True)
         return matrix
 
@@ -488,14 +490,12 @@ class CellJob:
 
 def _digest(sets: Iterable[NeuronSet]) -> str:
     """A hash over all sets and their labels."""
-    digest = hashlib.sha256()
-    for one in sets:
-        digest.update(f"{one.label}:{len(one)}:".encode() + one.flat.tobytes())
-    return digest.hexdigest()
+    told = (f"{one.label}:{len(one)}:".encode() + one.flat.tobytes() for one in sets)
+    return hashlib.sha256(b"".join(told)).hexdigest()
 
 
 def _assemble(
-    job: CellJob, metric: Metric, folder: Path | None, provenance: Provenance, progress: bool
+    job: CellJob, metric: Metric, folder: Run | None, provenance: Provenance, progress: bool
 ) -> AblationMatrix:
     """Run the cells that are missing and put all of them together."""
     encoded = job.prepared.encoded
@@ -530,7 +530,7 @@ def _assemble(
 
 
 def run_cells(
-    job: CellJob, base: np.ndarray, folder: Path | None
+    job: CellJob, base: np.ndarray, folder: Run | None
 ) -> Iterator[tuple[Cell, np.ndarray]]:
     """Yield every cell with its effects and controls [2, text]: from its file, or by a run.
 
@@ -538,17 +538,28 @@ def run_cells(
         StorageError: the file of a cell is damaged.
     """
     for cell in job.cells:
+        of = dict(zip(("setting", "row", "column"), cell, strict=True))
         file = None if folder is None else folder / "cells" / f"{'_'.join(cell)}.safetensors"
-        if file is not None and file.is_file():
+        if folder is not None and file is not None and file.exists():
             try:
-                effects = load_arrays(file, CELL_KIND)[0]["effects"]
+                arrays, details = load_arrays(file, CELL_KIND)
+                folder.require_part(file, details, **of)
+                effects = _whole_effects(file, arrays, len(job.texts(cell[-1])))
             except StorageError as error:
                 raise StorageError(f"{error}; delete it to run the cell again") from None
         else:
             effects = _run_cell(job, base, *cell)
-            if file is not None:
-                save_arrays(file, CELL_KIND, {"effects": effects}, {})
+            if folder is not None and file is not None:
+                save_arrays(file, CELL_KIND, {"effects": effects}, folder.part(**of))
         yield cell, effects
+
+
+def _whole_effects(file: Path, arrays: Mapping[str, np.ndarray], texts: int) -> np.ndarray:
+    """Effects and controls of a cell, float64 [2, text], once the file proves to hold them."""
+    effects = arrays.get("effects", np.zeros(0))
+    if (effects.dtype, effects.shape) != (np.float64, (2, texts)) or np.isnan(effects).any():
+        raise StorageError(f"{file} does not hold the effects of {texts} texts")
+    return effects
 
 
 def _run_cell(job: CellJob, base: np.ndarray, setting: str, row: str, column: str) -> np.ndarray:

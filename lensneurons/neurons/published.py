@@ -9,19 +9,22 @@ differences are clamped to 0, as the authors do; anything beyond such a seam eff
 from __future__ import annotations
 
 import re
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.errors import PublishedCountsError, choose
+from lensneurons.activations.statistics import SEAM, ActivationStatistics
+from lensneurons.errors import PublishedCountsError, StorageError, choose
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.shapes import NeuronNumbers
+from lensneurons.values.files import require_file
 from lensneurons.values.provenance import Provenance
 
-SEAM = 0.005
 _NAME = re.compile(r"(?P<prefix>prefix\.)?activation\.(?P<language>[^.]+)\.(?P<model>.+)\.pt")
 
 
@@ -111,21 +114,13 @@ def _read_counts(path: Path) -> tuple[NeuronNumbers, int]:
     content = _load(path)
     if not isinstance(content, dict) or not {"over_zero", "total_tokens"} <= set(content):
         raise PublishedCountsError(f"{path.name} is not a dict of over_zero and total_tokens")
-    counts, tokens = content["over_zero"], content["total_tokens"]
-    if not hasattr(counts, "numpy") or counts.numel() == 0:
-        found = "empty" if hasattr(counts, "numpy") else f"a {type(counts).__name__}, not a tensor"
-        raise PublishedCountsError(f"{path.name}: over_zero is {found}")
-    counts = counts.numpy()
-    try:
-        tokens = int(tokens)
-    except (TypeError, ValueError):
+    counts = _integers(content["over_zero"], f"{path.name}: over_zero")
+    if counts.ndim != 2 or counts.size == 0:
+        found = "empty" if counts.size == 0 else f"{counts.dtype} {counts.shape}"
         raise PublishedCountsError(
-            f"{path.name}: total_tokens is {tokens!r}, not a whole number"
-        ) from None
-    if counts.ndim != 2 or counts.dtype.kind not in "iu":
-        raise PublishedCountsError(
-            f"{path.name}: over_zero is {counts.dtype} {counts.shape}, not integers [layer, neuron]"
+            f"{path.name}: over_zero is {found}, not integers [layer, neuron]"
         )
+    tokens = _whole_number(content["total_tokens"], f"{path.name}: total_tokens")
     if tokens <= 0 or counts.min() < 0:
         raise PublishedCountsError(
             f"{path.name}: total_tokens {tokens}, smallest count {counts.min()}: a "
@@ -138,6 +133,58 @@ def _read_counts(path: Path) -> tuple[NeuronNumbers, int]:
     return counts.astype(np.int64), tokens
 
 
+def _integers(tensor: Any, name: str) -> np.ndarray:
+    """The integers of a tensor, once it holds as many numbers as it seems to.
+
+    Raises:
+        PublishedCountsError: it is no tensor, of another type, or repeats few numbers, so that a
+            small file would fill the memory.
+    """
+    import torch
+
+    if not isinstance(tensor, torch.Tensor):
+        raise PublishedCountsError(f"{name} is a {type(tensor).__name__}, not a tensor")
+    form = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        told = "meta (without numbers)" if tensor.is_meta else str(tensor.layout)
+        raise PublishedCountsError(
+            f"{name} is {told.removeprefix('torch.')}, {form}: save a dense tensor, .to_dense()"
+        )
+    whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    if tensor.numel() and not whole:
+        raise PublishedCountsError(f"{name} is {form}, not integers [layer, neuron]")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise PublishedCountsError(
+            f"{name} is {form}, but the file holds only {tensor.untyped_storage().nbytes()} bytes "
+            "of it: it was expanded; save a copy, .contiguous()"
+        )
+    return tensor.detach().resolve_conj().resolve_neg().numpy()
+
+
+def _whole_number(value: Any, name: str) -> int:
+    """A number of tokens: an integer, a float without a fraction, or a tensor of one of them.
+
+    Raises:
+        PublishedCountsError: it is something else; 1.5 would otherwise count as 1.
+    """
+    if (
+        hasattr(value, "item")
+        and getattr(value, "numel", lambda: 1)() == 1
+        and not (getattr(value, "is_meta", False))
+    ):
+        value = value.item()
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or value != value or abs(value) >= 2**63 or value != int(value):
+        raise PublishedCountsError(f"{name} is {value!r}, not a whole number")
+    return int(value)
+
+
+# What PyTorch raises for a damaged file depends on the byte.
+_UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError,
+               ArithmeticError, AssertionError, ImportError, MemoryError, zipfile.BadZipFile,
+               struct.error, zlib.error)  # fmt: skip
+
+
 def _load(path: Path) -> Any:
     """A ``torch.save``d file, read without running any code in it."""
     import pickle
@@ -145,10 +192,37 @@ def _load(path: Path) -> Any:
     import torch
 
     try:
+        require_file(path)
+        _require_undamaged(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except StorageError as error:
+        raise PublishedCountsError(f"{path} cannot be read safely: {error}") from None
+    except pickle.UnpicklingError as error:
+        # PyTorch's own message goes on to say how to switch the protection off.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        told = f" ({named[1]})" if named else ""
+        raise PublishedCountsError(
+            f"{path} cannot be read safely: it is damaged, or holds objects of Python{told} that "
+            "could run code. Nothing in it was run; ask for a file of tensors and numbers alone"
+        ) from None
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:120]
-        raise PublishedCountsError(f"{path} cannot be read safely: {reason}") from error
+        raise PublishedCountsError(f"{path} cannot be read safely: {reason}") from None
+
+
+def _require_undamaged(path: Path) -> None:
+    """Raise where the checksums of a zip file, which PyTorch does not look at, do not hold.
+
+    Raises:
+        PublishedCountsError: the file is damaged, or grows when it is unpacked.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as file:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in file.infolist()):
+            raise PublishedCountsError("it is packed, which torch.save never does")
+        if damaged := file.testzip():
+            raise PublishedCountsError(f"its part {damaged} is damaged; download it again")
 
 
 def read_published_mask(
@@ -182,11 +256,15 @@ def _read_mask(language: str, layers: Any, d_mlp: int) -> NeuronSet:
     """The neurons of one language from its index tensors, one a layer."""
     if not isinstance(layers, Sequence) or not all(hasattr(ids, "numpy") for ids in layers):
         raise PublishedCountsError(f"{language} is not a list of index tensors, one a layer")
-    indices = [ids.numpy().astype(np.int64) for ids in layers]
+    indices = [_integers(ids, f"{language}, layer {n}") for n, ids in enumerate(layers)]
     for layer, ids in enumerate(indices):
-        if ids.max(initial=0) >= d_mlp:
+        if ids.ndim != 1:
+            raise PublishedCountsError(f"{language} has {ids.shape} in layer {layer}, not a list")
+        if ids.max(initial=0) >= d_mlp or ids.min(initial=0) < 0:
+            wrong = ids.max() if ids.max() >= d_mlp else ids.min()
             raise PublishedCountsError(
-                f"{language} has neuron {ids.max()} in layer {layer}, but d_mlp is {d_mlp}"
+                f"{language} has neuron {wrong} in layer {layer}, but d_mlp is {d_mlp}"
             )
+    indices = [ids.astype(np.int64) for ids in indices]
     flat = np.concatenate([ids + layer * d_mlp for layer, ids in enumerate(indices)])
     return NeuronSet(flat, len(layers), d_mlp, language)

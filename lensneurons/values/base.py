@@ -18,6 +18,7 @@ A subclass adds `_brief`, the text of its ``repr``, and `_overview`, its table i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import (
     Any,
     ClassVar,
     Generic,
+    Literal,
     NamedTuple,
     TypeVar,
     Union,
@@ -36,6 +38,7 @@ from typing import (
 from typing import get_type_hints as type_hints
 
 import numpy as np
+from jaxtyping import jaxtyped
 
 from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.values.files import load_arrays, load_rows, save_arrays, save_rows
@@ -119,7 +122,7 @@ class Value(Shown):
         file = _in_folder(path, cls.RUN_FILE)
         arrays, details = load_arrays(file, cls.FILE_KIND)
         fresh = {name: read_only(array) for name, array in arrays.items()}
-        return _whole(file, cls, lambda: cls._unpack(fresh, details))
+        return whole(file, cls, lambda: cls._unpack(fresh, details))
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays and the JSON details of the file."""
@@ -136,12 +139,17 @@ class Value(Shown):
     def _unpack(cls: type[V], arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> V:
         """The value that `_pack` described."""
         given: dict[str, Any] = {}
-        for entry in fields(cls):
-            name = cls._file_name(entry.name)
-            if name in arrays:
-                given[entry.name] = arrays[name]
-            elif name in details:
-                given[entry.name] = from_json(_hints(cls)[entry.name], details[name])
+        names = {cls._file_name(entry.name): entry.name for entry in fields(cls)}
+        given_names = {*arrays, *(name for name, value in details.items() if value is not None)}
+        if foreign := sorted(given_names - names.keys()):
+            raise KeyError(f"no entry is called {foreign[0]!r}")
+        with jaxtyped("context"):  # an axis is as long in every array
+            for name, field in names.items():
+                hint = _hints(cls)[field]
+                if name in arrays:
+                    given[field] = _fitting(name, hint, arrays[name])
+                elif name in details:
+                    given[field] = from_json(hint, details[name])
         return cls(**given)
 
     @classmethod
@@ -192,7 +200,7 @@ class Table(Value, Generic[Row]):
         """
         file = _in_folder(path, cls.RUN_FILE)
         rows, details = load_rows(file, cls.FILE_KIND)
-        return _whole(file, cls, lambda: cls._unpack({}, {**details, "rows": rows}))
+        return whole(file, cls, lambda: cls._unpack({}, {**details, "rows": rows}))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -244,13 +252,21 @@ def to_json(value: Any) -> Any:
 def from_json(hint: Any, value: Any) -> Any:
     """The field of type `hint` that `to_json` wrote: lists become tuples and dataclasses again."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if value is None:
-        return None
     if origin in (Union, UnionType):
-        return from_json(next(one for one in arguments if one is not type(None)), value)
+        return _of_one(arguments, value)
+    if hint in _PLAIN:
+        if not isinstance(value, _PLAIN[hint]) or (hint is not bool and isinstance(value, bool)):
+            raise TypeError(f"{value!r} is no {hint.__name__}")
+        return value
+    if hint is type(None) or origin is Literal:
+        if value not in (arguments or (None,)):
+            raise TypeError(f"{value!r} is none of {list(arguments) or [None]}")
+        return value
     if hint is Provenance:
         return Provenance.from_dict(value)
     if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{value!r} is no list")
         each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(from_json(one, part) for one, part in zip(each, value, strict=True))
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -258,7 +274,29 @@ def from_json(hint: Any, value: Any) -> Any:
     if isinstance(hint, type) and is_dataclass(hint):
         hints = _hints(hint)
         return hint(**{name: from_json(hints[name], one) for name, one in value.items()})
+    if value is None and hint is not Any:
+        raise TypeError("null stands where a value belongs")
     return value
+
+
+# Types of JSON values to what JSON reads as such: 1 may stand for 1.0, never 1.5 for an integer.
+_PLAIN: dict[Any, Any] = {str: str, int: int, float: (int, float), bool: bool}
+
+
+def _of_one(hints: Sequence[Any], value: Any) -> Any:
+    """The field of the first type that the value fits."""
+    for hint in hints:
+        with suppress(TypeError, KeyError, AttributeError, ValueError):
+            return from_json(hint, value)
+    raise TypeError(f"{value!r} does not fit")
+
+
+def _fitting(name: str, hint: Any, array: np.ndarray) -> np.ndarray:
+    """The array, once its numbers and axes are those of the field."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if not any(isinstance(array, kind) for kind in kinds if isinstance(kind, type)):
+        raise TypeError(f"{name} is {array.dtype} {list(array.shape)}")
+    return array
 
 
 @cache
@@ -276,11 +314,11 @@ def _in_folder(path: str | Path, name: str) -> Path:
     return Path(path) / name if name and Path(path).is_dir() else Path(path)
 
 
-def _whole(path: Path, kind: type[Value], build: Any) -> Any:
+def whole(path: Path, kind: type[Value], build: Any) -> Any:
     """What `build` gives, or an error that names the file where entries are missing."""
     try:
         return build()
-    except (KeyError, TypeError, StopIteration) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise StorageError(
             f"{path} does not hold one whole {kind.FILE_KIND} ({error}): write it anew"
         ) from None

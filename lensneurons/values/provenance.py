@@ -59,9 +59,19 @@ class Provenance:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Provenance:
-        """The provenance that `to_dict` described; entries of later versions are left out."""
-        known = {entry.name for entry in fields(cls)}
-        kept = {name: value for name, value in values.items() if name in known}
+        """The provenance that `to_dict` described; entries of later versions are left out.
+
+        Raises:
+            TypeError: an entry is of another type.
+        """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"provenance is {values!r}")
+        types = {entry.name: str for entry in fields(cls)} | {"corpora": list, "versions": dict}
+        kept = {name: value for name, value in values.items() if name in types}
+        for name, value in kept.items():
+            parts = value if name == "corpora" else ()
+            if not isinstance(value, types[name]) or not all(isinstance(k, str) for k in parts):
+                raise TypeError(f"{name} of the provenance is {value!r}")
         return cls(**{**kept, "corpora": tuple(kept.get("corpora", ()))})
 
     def merge(self, other: Provenance) -> Provenance:

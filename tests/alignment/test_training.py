@@ -28,9 +28,11 @@ from lensneurons.errors import (
     ModelError,
     ProvenanceError,
     StorageError,
+    StorageWarning,
 )
 from lensneurons.models.loading import load_model
 from lensneurons.plots import alignment_curves
+from lensneurons.values.files import load_json, save_json
 from lensneurons.values.provenance import Provenance
 
 TEXTS = ["the cat sat", "小明有三个苹果", "แมวนั่งบนเสื่อ", "nine apples"]
@@ -206,8 +208,59 @@ def test_a_checkpoint_that_was_half_written_is_left_out(run, tmp_path):
     folder = shutil.copytree(run.folder, tmp_path / "run")
     (folder / "checkpoint-6/trainer_state.json").write_text('{"global_st')
     (folder / "checkpoint-4/optimizer.pt").unlink()
+    for step in (4, 6):
+        (folder / f"checkpoint-{step}" / training.MARK).unlink()
     assert training._last_whole(folder) == str(folder / "checkpoint-2")
     assert not (folder / "checkpoint-6").exists()
+
+
+def unfinished(run, folder):
+    """A copy of a run's folder, as if it was killed before its end."""
+    shutil.copytree(run.folder, folder)
+    (folder / Alignment.RUN_FILE).unlink()
+    (folder / training.WHOLE[0]).unlink()
+    return folder
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "adapter_model.safetensors", training.MARK])
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, model_folder, tmp_path, name):
+    folder = unfinished(run, tmp_path / "run")
+    file = folder / "checkpoint-6" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(bytes(content))
+    with pytest.warns(StorageWarning, match=r"checkpoint-6 is damaged \(.*\): training goes on at"):
+        resumed = align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
+    ours, theirs = (load_file(one.folder / training.WHOLE[0]) for one in (resumed, run))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [({"step": 2}, "step 2, not 6"), ({"run": "00"}, "run '00', not '.*'")]
+)
+def test_a_checkpoint_of_another_step_or_run_is_refused(run, model_folder, tmp_path, change, told):
+    folder = unfinished(run, tmp_path / "run")
+    mark = load_json(folder / "checkpoint-6" / training.MARK)
+    save_json(folder / "checkpoint-6" / training.MARK, {**mark, "of": {**mark["of"], **change}})
+    with pytest.raises(
+        StorageError, match=rf"checkpoint-6 does not belong here .*{told}.*; delete it"
+    ):
+        align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
+
+
+def test_the_result_of_another_run_is_refused(run, model_folder, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    replace(run, folder=folder, settings=replace(run.settings, seed=3)).save()
+    with pytest.raises(StorageError, match=r"alignment.json is of another run \(seed: 3, not 0\)"):
+        align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
+
+
+@pytest.mark.parametrize("change", [{"provenance": None}, {"more": 1}, {"n_pairs": 1.5}])
+def test_an_alignment_file_with_gaps_is_refused(run, tmp_path, change):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    save_json(folder / "alignment.json", {**load_json(folder / "alignment.json"), **change})
+    with pytest.raises(StorageError, match="alignment.json does not hold one whole alignment"):
+        Alignment.load(folder)
 
 
 def test_a_finished_folder_is_read_and_another_plan_refused(run, model_folder, monkeypatch):

@@ -25,7 +25,7 @@ from edited import draw_set, draw_statistics
 from safetensors.numpy import load_file, save_file
 
 from lensneurons import errors
-from lensneurons.activations.collection import collect
+from lensneurons.activations.collection import LanguageTotals, RunFolder, collect
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.comparison.before_after import compare
 from lensneurons.corpora.checks import CorpusWarning
@@ -155,6 +155,15 @@ def work_in(folder: str, weights: str = "a1b2", **plan: int) -> None:
 def run_folder_in_use(given: Any) -> None:
     with open_folder("runs/base", Provenance(), {}), open_folder("runs/base", Provenance(), {}):
         pass
+
+
+def file_of_another_run(given: Any) -> None:
+    with open_folder(".", Provenance(), {}) as run:
+        assert run is not None
+        folder = RunFolder(run, 1.0)
+        folder.save(LanguageTotals.zeros("en", 1, 2, 3))
+        Path("languages/en.safetensors").rename("languages/zh.safetensors")
+        folder.load("zh")
 
 
 def losses_of_different_texts(given: Any) -> None:
@@ -287,6 +296,7 @@ CASES: dict[str, dict[str, Case]] = {
         "A damaged file": lambda given: LanguageNeurons.load(
             write("neurons.safetensors", b"\0" * 20)
         ),
+        "A file of another run": file_of_another_run,
         "A file of another kind": lambda given: LanguageNeurons.load(
             statistics().save("statistics.safetensors")
         ),

@@ -20,6 +20,7 @@ from lensneurons.experiments import ablation as ablation_cells
 from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.values import files as storage
+from lensneurons.values.files import load_arrays, save_arrays
 
 # Python 3.12 warns of any fork beside threads; ours run nothing but the matrix and die.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -90,18 +91,18 @@ def killed_before_replace(number, llama, folder):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 8, CELLS + 1, CELLS + 2])
+@pytest.mark.parametrize("number", [1, 2, 3, 8, CELLS + 1, CELLS + 2, CELLS + 3])
 def test_killed_between_write_and_rename(number, llama, goes_on, tmp_path):
-    """Renamed are run.json, every cell, and the result."""
+    """Renamed are run.json, every cell, run.json with the result's checksum, and the result."""
     assert killed_before_replace(number, llama, tmp_path) == KILLED
     assert len(list(tmp_path.rglob(".*.tmp"))) == 1
-    assert len(list(tmp_path.glob("cells/*.safetensors"))) == max(0, number - 2)
+    assert len(list(tmp_path.glob("cells/*.safetensors"))) == min(max(0, number - 2), CELLS)
     goes_on()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", RESULT, "run.json"]
 
 
 def test_there_are_no_other_renames(llama, tmp_path):
-    assert killed_before_replace(CELLS + 3, llama, tmp_path) == 0
+    assert killed_before_replace(CELLS + 4, llama, tmp_path) == 0
 
 
 def test_cells_that_are_done_are_not_run_again(llama, goes_on, tmp_path, monkeypatch):
@@ -219,3 +220,31 @@ def test_a_damaged_cell_is_named(llama, goes_on, tmp_path):
         run(llama, tmp_path)
     file.unlink()
     goes_on()
+
+
+def test_a_cell_of_another_column_or_matrix_is_refused(llama, tmp_path):
+    folder = tmp_path
+    assert killed_before_replace(CELLS + 2, llama, folder) == KILLED
+    first, second = sorted((folder / "cells").iterdir())[:2]
+    whole = first.read_bytes()
+    shutil.copy(second, first)
+    message = (
+        r"does not belong here \(it is of column '.*', not '.*'\); delete it to run the cell again"
+    )
+    with pytest.raises(StorageError, match=message):
+        run(llama, folder)
+    first.write_bytes(whole)
+    arrays, details = load_arrays(first, ablation_cells.CELL_KIND)
+    of = {**details["of"], "run": "00"}
+    save_arrays(first, ablation_cells.CELL_KIND, arrays, {"of": of})
+    with pytest.raises(StorageError, match=r"it is of run '00', not '.*'\)"):
+        run(llama, folder)
+    first.write_bytes(whole)
+    run(llama, folder)
+
+
+def test_the_matrix_of_another_run_is_refused(finished, llama):
+    matrix = AblationMatrix.load(finished)
+    replace(matrix, effect=matrix.effect * 2).save(finished / RESULT)
+    with pytest.raises(StorageError, match="was not written by this run: delete it, and call ag"):
+        run(llama, finished)

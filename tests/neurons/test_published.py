@@ -267,6 +267,71 @@ def test_other_contents_are_refused(tmp_path, content, text):
     assert text in refusal(tmp_path)
 
 
+def counts_of(tensor, tokens=5):
+    return {"over_zero": tensor, "total_tokens": tokens}
+
+
+ONES = torch.ones(2, 3, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (counts_of(ONES.bfloat16()), "over_zero is bfloat16 (2, 3), not integers [layer, neuron]"),
+        (counts_of(ONES.bool()), "over_zero is bool (2, 3), not integers"),
+        (counts_of(ONES.to(torch.complex64)), "over_zero is complex64 (2, 3), not integers"),
+        (counts_of(ONES.float().requires_grad_()), "over_zero is float32 (2, 3), not integers"),
+        (counts_of(ONES.to_sparse()), "over_zero is sparse_coo, int64 (2, 3): save a dense"),
+        (counts_of(ONES.to("meta")), "over_zero is meta (without numbers), int64 (2, 3)"),
+        (
+            counts_of(torch.ones(1, dtype=torch.int64).expand(20_000, 20_000)),
+            "the file holds only 8 bytes of it: it was expanded; save a copy, .contiguous()",
+        ),
+        (counts_of(ONES[:, :0]), "over_zero is empty"),
+        *(
+            (counts_of(ONES, tokens), "not a whole number")
+            for tokens in (1.5, np.inf, float("nan"), True, torch.tensor(1.5), torch.ones(2), 2**63)
+        ),
+    ],
+)
+def test_tensors_without_counts_are_refused(tmp_path, content, text):
+    torch.save(content, tmp_path / "activation.zh.toy.pt")
+    assert (tmp_path / "activation.zh.toy.pt").stat().st_size < 4000
+    assert text in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("tokens", [5, 5.0, torch.tensor(5), torch.tensor([5.0])])
+def test_whole_numbers_of_any_kind_are_read(tmp_path, tokens):
+    torch.save(counts_of(ONES, tokens), tmp_path / "activation.zh.toy.pt")
+    assert read_published_counts(tmp_path).tokens.tolist() == [5]
+
+
+def test_no_flipped_bit_goes_unseen(tmp_path):
+    """PyTorch does not look at the checksums in its own files."""
+    random, path = np.random.default_rng(0), tmp_path / "activation.zh.toy.pt"
+    torch.save(counts_of(torch.arange(6).reshape(2, 3)), path)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(200):
+        content = bytearray(whole)
+        content[random.integers(len(whole))] ^= 1 << random.integers(8)
+        path.write_bytes(bytes(content))
+        try:
+            statistics = read_published_counts(tmp_path)
+        except PublishedCountsError:
+            refused += 1
+        else:  # padding between the parts of the file
+            assert statistics.tokens.tolist() == [5]
+            assert statistics.counts.ravel().tolist() == list(range(6))
+    assert refused > 50
+
+
+def test_the_message_does_not_say_how_to_switch_the_protection_off(tmp_path):
+    torch.save({"over_zero": _Runs(tmp_path / "x")}, tmp_path / "activation.zh.toy.pt")
+    text = refusal(tmp_path)
+    assert "could run code. Nothing in it was run; ask for a file of tensors and numbers" in text
+    assert "weights_only" not in text
+
+
 class _Runs:
     """A pickle that would run code."""
 
@@ -336,6 +401,9 @@ def test_masks_by_hand(tmp_path):
         ([[torch.tensor([0, 3]), torch.tensor([1])]], "zh has neuron 3 in layer 0, but d_mlp is 3"),
         ([[torch.tensor([0])]] * 2, "holds 2, not a list of 1 languages"),
         ({"zh": 1}, "holds dict, not a list of 1 languages"),
+        ([[torch.tensor([0.0, 1.5])]], r"zh, layer 0 is float32 \(2,\), not integers"),
+        ([[torch.tensor([-1])]], "zh has neuron -1 in layer 0"),
+        ([[torch.tensor([[1]])]], r"zh has \(1, 1\) in layer 0, not a list"),
         ([3], "zh is not a list of index tensors, one a layer"),
     ],
 )

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from lensneurons.errors import StorageError
 from lensneurons.values.files import (
     FORMAT_VERSION,
+    arrays_checksum,
     load_arrays,
     load_json,
     replacing,
@@ -54,7 +55,8 @@ def test_the_same_value_gives_the_same_bytes(saved, tmp_path):
 def test_the_header_can_be_read_without_this_package(saved):
     with safe_open(saved, framework="np") as file:
         header = json.loads(file.metadata()["lensneurons"])
-    assert header == {"kind": "test value", "version": FORMAT_VERSION, "details": DETAILS}
+    told = {"kind": "test value", "version": FORMAT_VERSION, "details": DETAILS}
+    assert header == {**told, "checksum": arrays_checksum("test value", ARRAYS, DETAILS)}
 
 
 @pytest.mark.parametrize(
@@ -87,8 +89,8 @@ def test_another_kind_is_refused(saved):
 
 
 def test_a_newer_version_asks_for_an_upgrade(saved, monkeypatch):
-    monkeypatch.setattr("lensneurons.values.files.FORMAT_VERSION", 0)
-    with pytest.raises(StorageError, match="format version 1; this lensneurons reads up to 0: upg"):
+    monkeypatch.setattr("lensneurons.values.files.FORMAT_VERSION", 1)
+    with pytest.raises(StorageError, match="format version 2; this lensneurons reads up to 1: upg"):
         load_arrays(saved, "test value")
 
 

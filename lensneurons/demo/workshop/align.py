@@ -60,7 +60,8 @@ def export(run: Alignment, folder: str | Path) -> Path:
         with replacing(copy / "adapter_model.safetensors") as temporary:
             save_file({name: w.half().contiguous() for name, w in weights.items()}, temporary)
         config = load_json(source / "adapter_config.json")
-        save_json(copy / "adapter_config.json", {**config, "base_model_name_or_path": DEMO})
+        ours = {**config, "base_model_name_or_path": DEMO}
+        save_json(copy / "adapter_config.json", ours, sealed=False)
     run.save(target)
     return target
 

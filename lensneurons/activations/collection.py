@@ -42,6 +42,7 @@ from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.models.forward import Forward, has_hooks, prove_neurons, to_device, watching
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite
+from lensneurons.options import plain_options
 from lensneurons.shapes import GroupWeights, LayerSums
 from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
 from lensneurons.tokens.encoding import Overlong, Scope
@@ -152,6 +153,7 @@ class RunFolder:
         return Path(self.folder or ".") / "languages" / f"{language}.safetensors"
 
 
+@plain_options
 @runs_model
 def collect(
     model: Any,

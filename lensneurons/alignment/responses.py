@@ -46,6 +46,7 @@ from lensneurons.languages.codes import language_code, language_name
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import runs_model
+from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import model_provenance
 from lensneurons.values.base import Overview, Table
 from lensneurons.values.files import load_rows, save_rows
@@ -132,6 +133,7 @@ class SampledResponses(TextTable[SampledResponse]):
         return Overview(repr(self), ("language", "name", "items", "texts", "different"), rows)
 
 
+@plain_options
 @runs_model
 def respond(
     model: Any,
@@ -198,6 +200,7 @@ def respond(
     return responses
 
 
+@plain_options
 def require_answerable(corpus: ParallelCorpus, samples: int, temperature: float) -> None:
     """Raise for a request that could not give different answers to problems.
 
@@ -275,6 +278,7 @@ class Parallel(NamedTuple):
 Scorer = Callable[[Sequence[Parallel]], list[float]]
 
 
+@plain_options
 def score_responses(
     responses: SampledResponses,
     corpus: ParallelCorpus,

@@ -34,6 +34,7 @@ from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, Storag
 from lensneurons.models.adapters import quiet
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import Dtype, read_model
+from lensneurons.options import plain_options
 from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.files import load_json, save_json
@@ -233,6 +234,7 @@ def require_extra() -> None:
             )
 
 
+@plain_options
 def align(
     model: str | Path,
     pairs: PreferencePairs,

@@ -23,6 +23,7 @@ import torch
 from lensneurons.alignment.responses import Parallel, Scorer
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.languages.codes import language_code
+from lensneurons.options import plain_options
 
 # FLORES-200 names one member where ISO 639-3 has a macrolanguage.
 _MEMBERS = {
@@ -32,6 +33,7 @@ _MEMBERS = {
 }  # fmt: skip
 
 
+@plain_options
 def translation_scorer(
     name_or_path: str | Path,
     *,

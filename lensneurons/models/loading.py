@@ -24,6 +24,7 @@ from lensneurons.models.adapters import add_adapter
 from lensneurons.models.identity import first_sentence, remember_tokenizer
 from lensneurons.models.sites import neuron_site
 from lensneurons.models.weights import require_complete, text_model
+from lensneurons.options import plain_options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,6 +34,7 @@ DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
 
 
+@plain_options
 def load_model(
     name_or_path: str | Path,
     *,

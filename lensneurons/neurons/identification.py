@@ -35,11 +35,13 @@ from lensneurons.neurons.scores import (
     percentile_bar,
     select_lowest,
 )
+from lensneurons.options import plain_options
 from lensneurons.values.base import read_only
 
 Score = Literal["paper", "lape"]
 
 
+@plain_options
 def identify(
     statistics: ActivationStatistics,
     *,

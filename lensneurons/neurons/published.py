@@ -18,6 +18,7 @@ import numpy as np
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import PublishedCountsError, choose
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.options import plain_options
 from lensneurons.shapes import NeuronNumbers
 from lensneurons.values.provenance import Provenance
 
@@ -25,6 +26,7 @@ SEAM = 0.005
 _NAME = re.compile(r"(?P<prefix>prefix\.)?activation\.(?P<language>[^.]+)\.(?P<model>.+)\.pt")
 
 
+@plain_options
 def read_published_counts(
     folder: str | Path, *, languages: Sequence[str] | None = None
 ) -> ActivationStatistics:
@@ -151,6 +153,7 @@ def _load(path: Path) -> Any:
         raise PublishedCountsError(f"{path} cannot be read safely: {reason}") from error
 
 
+@plain_options
 def read_published_mask(
     path: str | Path, *, languages: Sequence[str], d_mlp: int
 ) -> dict[str, NeuronSet]:

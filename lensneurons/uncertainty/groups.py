@@ -29,6 +29,7 @@ import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics, require_comparable
 from lensneurons.errors import LensNeuronsError
+from lensneurons.options import plain_options
 from lensneurons.shapes import GroupWeights
 
 Measure = Callable[[ActivationStatistics], np.ndarray | float]
@@ -100,6 +101,7 @@ def resamples(
     )
 
 
+@plain_options
 def bootstrap(
     statistics: ActivationStatistics,
     measure: Measure,
@@ -123,6 +125,7 @@ def bootstrap(
     return _percentiles(_drawn(statistics, measure, draws, level, seed), level)
 
 
+@plain_options
 def bootstrap_difference(
     before: ActivationStatistics,
     after: ActivationStatistics,
@@ -161,6 +164,7 @@ def _percentiles(values: np.ndarray, level: float) -> Interval:
     return Interval.of(values[0], low, high, level, "bootstrap")
 
 
+@plain_options
 def jackknife(
     statistics: ActivationStatistics, measure: Measure, *, level: float = 0.95
 ) -> Interval:

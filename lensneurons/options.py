@@ -1,9 +1,9 @@
 """Options as plain Python values: the door that every number of a caller passes.
 
-A number may come as NumPy's or torch's scalar, a list of texts as a pandas Series, a generator or an
-array. `plain_options` turns them into what the function's annotations say before it begins, so that
-results can be saved and two calls that mean the same leave the same files. What is no such thing
-is refused with the name of the option:
+A number may come as NumPy's or torch's scalar, a list of texts as a pandas Series, a generator or
+an array. `plain_options` turns them into what the function's annotations say before it begins, so
+that results can be saved and two calls that mean the same leave the same files. What is no such
+thing is refused with the name of the option:
 
     >>> @plain_options
     ... def count(groups: int = 10, rate: float = 0.5): return groups, rate

@@ -24,7 +24,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -34,7 +34,7 @@ from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, Storag
 from lensneurons.models.adapters import quiet
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import Dtype, read_model
-from lensneurons.options import plain_options
+from lensneurons.options import finite_number, plain_options, truth_value, whole_number
 from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.files import load_json, save_json
@@ -103,6 +103,13 @@ class DPOSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            read = {"int": whole_number, "float": finite_number, "bool": truth_value}.get(
+                str(entry.type)
+            )
+            if read is not None:
+                plain = read(getattr(self, entry.name), entry.name)
+                object.__setattr__(self, entry.name, plain)
         for name in ("steps", "batch", "micro_batch", "rank", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise LensNeuronsError(f"{name}={getattr(self, name)}: give 1 or more")

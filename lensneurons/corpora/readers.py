@@ -226,8 +226,8 @@ def read_dict(texts: Mapping[str, object]) -> Iterator[Record]:
         where = language if isinstance(language, str) and len(language) < 60 else shown(language)
         if isinstance(entries, str) or not isinstance(entries, Iterable):
             raise CorpusError(
-                f"the texts of {shown(language)} are {type(entries).__name__}; give a list of texts,"
-                " or of (prompt, response) pairs"
+                f"the texts of {shown(language)} are {type(entries).__name__}; give a list of"
+                " texts, or of (prompt, response) pairs"
             )
         for number, entry in enumerate(entries, start=1):
             pair = ("", entry) if isinstance(entry, str) else entry

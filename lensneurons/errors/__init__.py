@@ -94,7 +94,7 @@ def shown(value: object, most: int = 60) -> str:
         return f"{value!r:.{most - 3}}..."
     try:
         told = repr(value)
-    except Exception:  # anybody's __repr__
+    except Exception:  # noqa: BLE001 - anybody's __repr__
         return f"<{type(value).__name__}>"
     return told if len(told) <= most else f"{told[: most - 3]}..."
 

@@ -172,9 +172,7 @@ class ParallelCorpus:
         return html_table(f"{self!r}{doubts and ' - ' + doubts}", head, rows)
 
 
-def build_corpus(
-    records: Iterable[Record | Mapping[str, object]], *, name: str = "corpus"
-) -> ParallelCorpus:
+def build_corpus(records: Any, *, name: str = "corpus") -> ParallelCorpus:
     """Check rows and make them a corpus.
 
     Args:
@@ -274,7 +272,7 @@ def wanted_languages(languages: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(language_code, given)))
 
 
-def _check(records: Iterable[Record | Mapping[str, object]], name: str) -> ParallelCorpus:
+def _check(records: Any, name: str) -> ParallelCorpus:
     if not isinstance(records, Iterable) or isinstance(records, str | bytes):
         raise CorpusError(f"{shown(records)} is no list of rows; give a list of mappings")
     numbered = enumerate(records, start=1)

@@ -92,7 +92,7 @@ def finite_number(value: Any, what: str) -> float:
         finite = False
     if not finite:
         raise LensNeuronsError(f"{what}={shown(value)} is not a finite number; give one that is")
-    return value if type(value) in (int, float) else float(value)
+    return float(value)
 
 
 def truth_value(value: Any, what: str) -> bool:

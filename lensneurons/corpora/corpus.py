@@ -250,7 +250,7 @@ def load_corpus(
         listed = ", ".join(opened.skipped[:SHOWN]) + and_more(opened.skipped)
         warn_outside(
             f"corpus {corpus.name!r}: {listed} {'are' if opened.skipped[1:] else 'is'} left out,"
-            " because no reader takes such a name; rename, unpack or remove them"
+            " because no reader takes such a name; rename, unpack or remove what is left out"
         )
     if tags is not None:
         corpus = corpus.select(languages=tags)

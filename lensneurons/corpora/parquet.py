@@ -58,7 +58,7 @@ def _rows(path: Path) -> Iterator[Record]:
         if not read:
             raise CorpusError(f"{path} has no column of text; it has {shown(names, 200)}")
         limit = max(LARGEST_ANYWAY, LARGEST_SHARE * path.stat().st_size)
-        _check_size(path, _declared_size(declared, read), limit)
+        _check_size(path, _declared_size(declared), limit)
         n_rows = declared.num_rows
         unread = {name: schema.field(name).type for name in names if name not in read}
         texts = [name for name in read if not types.is_primitive(schema.field(name).type)]
@@ -91,14 +91,14 @@ def _is_plain(kind: Any) -> bool:
     return text or number or types.is_boolean(kind) or types.is_null(kind)
 
 
-def _declared_size(declared: Any, read: list[str]) -> int:
-    """Bytes of the read columns, before compression, as the file's footer has them."""
-    size = _CELL * declared.num_rows
-    for number in range(declared.num_row_groups):
-        group = declared.row_group(number)
-        columns = (group.column(place) for place in range(group.num_columns))
-        size += sum(one.total_uncompressed_size for one in columns if one.path_in_schema in read)
-    return size
+def _declared_size(declared: Any) -> int:
+    """Bytes of all columns before compression, as the file's footer has them.
+
+    The footer is not asked for single columns: where the statistics of one contradict the schema,
+    pyarrow 26 ends the whole process in answering, while reading the column raises an error.
+    """
+    groups = (declared.row_group(number) for number in range(declared.num_row_groups))
+    return _CELL * declared.num_rows + sum(max(0, group.total_byte_size) for group in groups)
 
 
 def _size(column: Any) -> int:

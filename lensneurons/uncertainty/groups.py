@@ -93,7 +93,10 @@ def resamples(
             one, or nearly every draw leaves a language without tokens.
     """
     _require_groups(statistics.n_groups)
-    require_spread(statistics.grouped_tokens, statistics.languages, REMEDY)
+    if np.count_nonzero(statistics.grouped_tokens.any(axis=1)) < 2:
+        raise LensNeuronsError(
+            f"all items fell into one group, so every draw is the same: {REMEDY}"
+        )
     done = 0
     for weights in group_weights(statistics.n_groups, 10 * draws, seed):
         if (weights @ statistics.grouped_tokens).all():

@@ -264,12 +264,16 @@ def test_a_data_set_in_another_format_is_read_as_its_plain_rows(form):
 
 
 def test_the_parquet_reader_survives_any_footer(tmp_path):
-    """Every byte of the footer is set to 0 and to 255 in turn."""
+    """Every byte of the footer is set to 0 and to 255 in turn.
+
+    Some of these made pyarrow end the process: a column that is required by the schema, and has
+    statistics of one that is not.
+    """
     table = pa.table({"id": ["1"], "language": ["en"], "response": ["One."]})
     target = io.BytesIO()
     pq.write_table(table, target, store_schema=False)
     data, path = target.getvalue(), tmp_path / "a.parquet"
-    for place in range(len(data) - 300, len(data)):
+    for place in range(len(data) - 8 - int.from_bytes(data[-8:-4], "little"), len(data)):
         for byte in (0, 255):
             path.write_bytes(data[:place] + bytes([byte]) + data[place + 1 :])
             word, told = fuzzing.outcome(lambda: load_corpus(path), None)

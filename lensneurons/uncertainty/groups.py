@@ -94,9 +94,8 @@ def resamples(
     """
     _require_groups(statistics.n_groups)
     if np.count_nonzero(statistics.grouped_tokens.any(axis=1)) < 2:
-        raise LensNeuronsError(
-            f"all items fell into one group, so every draw is the same: {REMEDY}"
-        )
+        told = "all items fell into one group, so every draw is the same"
+        raise LensNeuronsError(f"{told}: {REMEDY}")
     done = 0
     for weights in group_weights(statistics.n_groups, 10 * draws, seed):
         if (weights @ statistics.grouped_tokens).all():

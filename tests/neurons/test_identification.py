@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import lensneurons.neurons.identification as identification
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import IdentificationError, LensNeuronsError
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons

@@ -24,6 +24,7 @@ A language file says how many batches it holds; a run that was killed goes on af
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.models.forward import Forward, has_hooks, prove_neurons, to_device, watching
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite
+from lensneurons.options import plain_options
 from lensneurons.shapes import GroupWeights, LayerSums
 from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
 from lensneurons.tokens.encoding import Overlong, Scope
@@ -100,6 +102,31 @@ class LanguageTotals:
             self.sums[layer] += reduced.sums
             self.squares[layer] += reduced.squares
         self.batches_done += 1
+
+
+_KNOWS_MEMORY = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})  # not on Windows
+
+
+def require_memory(groups: int, languages: int, n_layers: int = 1, d_mlp: int = 64) -> None:
+    """Raise where the counts of all groups would not fit into the memory of this machine.
+
+    Args:
+        groups: how many resampling groups.
+        languages: how many languages.
+        n_layers: of the model; by default those of a model smaller than any.
+        d_mlp: neurons a layer.
+
+    Raises:
+        LensNeuronsError: the counts, 8 bytes each, take more than the physical memory.
+    """
+    size = 8 * groups * languages * n_layers * d_mlp
+    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if _KNOWS_MEMORY else 2**44
+    if size > held:
+        raise LensNeuronsError(
+            f"groups={groups}: the counts of {languages} languages in {n_layers} x {d_mlp} neurons"
+            f" would take {size / 2**30:,.0f} GiB or more, and this machine has"
+            f" {held / 2**30:,.0f}; 10 groups are enough for intervals"
+        )
 
 
 class RunFolder:
@@ -181,6 +208,7 @@ def _whole_totals(
     return LanguageTotals(language, counts, tokens, sums, squares, batches)
 
 
+@plain_options
 @runs_model
 def collect(
     model: Any,
@@ -223,7 +251,8 @@ def collect(
     Raises:
         ModelError: the model has no dense MLP neurons, or its hooks do not hold what they name.
         CorpusError: texts without counted tokens, too long, or ids outside the vocabulary.
-        LensNeuronsError: `run_dir` is given while hooks are on the model.
+        LensNeuronsError: `run_dir` is given while hooks are on the model, or the counts of `groups`
+            do not fit into memory.
         StorageError: `run_dir` holds something else, or another process works in it.
         ProvenanceError: `run_dir` was begun with another model, corpus or plan; says which.
     """
@@ -233,6 +262,8 @@ def collect(
     prepared = prepare(
         model, corpus, scope=scope, max_length=max_length, overlong=overlong, tokenizer=tokenizer
     )
+    site = prepared.site
+    require_memory(groups, len(prepared.encoded.languages), site.n_layers, site.d_mlp)
     batches = prepared.batches(batch_tokens)
     refuse_hooks(model, run_dir)
     plan = {

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.forward import to_device, watching
 from lensneurons.models.running import runs_model
+from lensneurons.options import plain_options
 from lensneurons.shapes import NeuronIndices
 from lensneurons.tokens.batches import make_batch
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Recorded = Float[torch.Tensor, "token neurons"]
 
 
+@plain_options
 @runs_model
 def record_activations(
     model: Any,

@@ -31,6 +31,7 @@ from jaxtyping import Int64
 from lensneurons.activations.reduction import reduce_batch
 from lensneurons.errors import LensNeuronsError, ProvenanceError, choose
 from lensneurons.models.sites import neuron_site
+from lensneurons.options import plain_options
 from lensneurons.shapes import Cache, CountedMask, Counts, GroupWeights, Probabilities, Sums, Tokens
 from lensneurons.values.base import Overview, Value, read_only
 from lensneurons.values.provenance import Provenance, require_same
@@ -136,6 +137,7 @@ class ActivationStatistics(Value):
             )
         return moment
 
+    @plain_options
     def update(
         self, cache: Cache, model: Any, *, languages: Sequence[str], counted: CountedMask
     ) -> ActivationStatistics:
@@ -148,6 +150,7 @@ class ActivationStatistics(Value):
         return _add(self, replace(batch, provenance=self.provenance), self.provenance)
 
     @classmethod
+    @plain_options
     def from_cache(
         cls, cache: Cache, model: Any, *, languages: Sequence[str], counted: CountedMask
     ) -> ActivationStatistics:
@@ -203,6 +206,7 @@ class ActivationStatistics(Value):
         """
         return _add(self, other, self.provenance.merge(other.provenance))
 
+    @plain_options
     def select(self, languages: Sequence[str]) -> ActivationStatistics:
         """The same statistics for some languages, in the given order.
 
@@ -214,6 +218,7 @@ class ActivationStatistics(Value):
         chosen = {name: a[..., places] for name, a in arrays.items() if a is not None}
         return replace(self, languages=tuple(languages), **chosen)
 
+    @plain_options
     def of_neuron(self, layer: int, neuron: int) -> ActivationStatistics:
         """The statistics of one neuron; a jackknife over them costs nothing."""
         at = np.s_[..., layer : layer + 1, neuron : neuron + 1, :]

@@ -23,6 +23,7 @@ from lensneurons.alignment.responses import ScoredResponse, ScoredResponses, Tex
 from lensneurons.corpora.corpus import wanted_languages
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.languages.codes import language_name
+from lensneurons.options import plain_options
 from lensneurons.values.base import Overview
 from lensneurons.values.provenance import Provenance
 
@@ -70,6 +71,7 @@ class PreferencePairs(TextTable[PreferencePair]):
     provenance: Provenance
     shuffle_seed: int | None = None
 
+    @plain_options
     def shuffled(self, *, seed: int = 0) -> PreferencePairs:
         """The same pairs, each turned around by the toss of a coin: a control for `align`.
 
@@ -93,6 +95,7 @@ class PreferencePairs(TextTable[PreferencePair]):
         ]
         return replace(self, rows=tuple(rows), shuffle_seed=seed)
 
+    @plain_options
     def select(self, languages: Sequence[str]) -> PreferencePairs:
         """The pairs of some languages.
 
@@ -121,6 +124,7 @@ class PreferencePairs(TextTable[PreferencePair]):
         return Overview(repr(self), ("language", "name", "items", "pairs", "mean gap"), rows)
 
 
+@plain_options
 def preference_pairs(
     scored: ScoredResponses,
     *,

@@ -46,6 +46,7 @@ from lensneurons.languages.codes import language_code, language_name
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import runs_model
+from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import model_provenance
 from lensneurons.values.base import Overview, Table, from_json
 from lensneurons.values.files import load_rows, save_rows
@@ -133,6 +134,7 @@ class SampledResponses(TextTable[SampledResponse]):
         return Overview(repr(self), ("language", "name", "items", "texts", "different"), rows)
 
 
+@plain_options
 @runs_model
 def respond(
     model: Any,
@@ -199,6 +201,7 @@ def respond(
     )  # fmt: skip
 
 
+@plain_options
 def require_answerable(corpus: ParallelCorpus, samples: int, temperature: float) -> None:
     """Raise for a request that could not give different answers to problems.
 
@@ -206,13 +209,26 @@ def require_answerable(corpus: ParallelCorpus, samples: int, temperature: float)
         LensNeuronsError: one answer a problem, or all of them the same.
         CorpusError: an item without a prompt.
     """
-    if samples < 2 or not temperature:
+    if samples < 2 or temperature <= 0:
         raise LensNeuronsError(
             f"samples={samples}, temperature={temperature}: pairs are made of different answers to "
             "one problem, so give at least 2 samples and a temperature above 0"
         )
     if empty := [item for item in corpus if not item.prompt]:
         raise CorpusError(f"{empty[0].id!r} ({empty[0].language}) has no prompt to answer")
+
+
+def require_other_languages(languages: Sequence[str], pivot: str) -> None:
+    """Raise where answers would only be compared with those of their own language.
+
+    Raises:
+        LensNeuronsError: the pivot language is the only one.
+    """
+    if set(languages) <= {pivot}:
+        raise LensNeuronsError(
+            f"languages={list(languages)}: {pivot!r} is the pivot, which the others are aligned to;"
+            " name at least one other language, or another pivot"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +292,7 @@ class Parallel(NamedTuple):
 Scorer = Callable[[Sequence[Parallel]], list[float]]
 
 
+@plain_options
 def score_responses(
     responses: SampledResponses,
     corpus: ParallelCorpus,
@@ -306,6 +323,7 @@ def score_responses(
         ProvenanceError: the folder was begun with other responses, corpus or options.
     """
     pivot = language_code(pivot)
+    require_other_languages(list(dict.fromkeys(row.language for row in responses)), pivot)
     if isinstance(scorer, str):
         choose(scorer, ("consistency",), "scorer")
         scorer = consistency

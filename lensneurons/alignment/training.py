@@ -24,7 +24,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
@@ -42,6 +42,7 @@ from lensneurons.errors import (
 from lensneurons.models.adapters import quiet
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import Dtype, read_model
+from lensneurons.options import finite_number, plain_options, truth_value, whole_number
 from lensneurons.tokens.beginnings import doubled, without_spelt
 from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.values.base import Overview, Value, whole
@@ -112,6 +113,13 @@ class DPOSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            read = {"int": whole_number, "float": finite_number, "bool": truth_value}.get(
+                str(entry.type)
+            )
+            if read is not None:
+                plain = read(getattr(self, entry.name), entry.name)
+                object.__setattr__(self, entry.name, plain)
         for name in ("steps", "batch", "micro_batch", "rank", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise LensNeuronsError(f"{name}={getattr(self, name)}: give 1 or more")
@@ -245,6 +253,7 @@ def require_extra() -> None:
             )
 
 
+@plain_options
 def align(
     model: str | Path,
     pairs: PreferencePairs,

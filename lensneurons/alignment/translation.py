@@ -23,6 +23,7 @@ import torch
 from lensneurons.alignment.responses import Parallel, Scorer
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.languages.codes import language_code
+from lensneurons.options import plain_options
 
 # FLORES-200 names one member where ISO 639-3 has a macrolanguage.
 _MEMBERS = {
@@ -32,6 +33,7 @@ _MEMBERS = {
 }  # fmt: skip
 
 
+@plain_options
 def translation_scorer(
     name_or_path: str | Path,
     *,
@@ -39,6 +41,8 @@ def translation_scorer(
     codes: Mapping[str, str] | None = None,
     batch_tokens: int = 4096,
     device: str | None = None,
+    languages: Sequence[str] = (),
+    local_files_only: bool = False,
 ) -> Scorer:
     """Load a translation model as a scorer for `score_responses`.
 
@@ -48,22 +52,25 @@ def translation_scorer(
         codes: the model's code of a language, where it cannot be found by its rules.
         batch_tokens: largest rectangle, texts times (longest text + longest reference).
         device: where to put it; None takes the GPU where there is one.
+        languages: those of the answers, so that one that the model does not know is found here.
+        local_files_only: never ask the hub; only what is already in its cache.
 
     Returns:
         A function from a list of `Parallel` to mean log likelihoods in nats a token, at most 0.
 
     Raises:
         ModelError: no such model, or one whose tokenizer knows no codes of languages.
-        LensNeuronsError: it does not know the pivot language.
+        LensNeuronsError: it does not know the pivot language, or one of `languages`.
     """
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     name = str(name_or_path)
+    local: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
     try:
-        model: Any = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        model: Any = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32, **local)
+        tokenizer = AutoTokenizer.from_pretrained(name, **local)
+    except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(
             f"{name!r} could not be loaded: {reason}. A scorer is a translation model such as "
             "facebook/nllb-200-distilled-600M"
@@ -72,6 +79,8 @@ def translation_scorer(
         raise ModelError(f"{name!r} translates one pair of languages: a scorer needs many")
     model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     target = _code(language_code(pivot), tokenizer, codes or {})
+    for language in languages:
+        _code(language_code(language), tokenizer, codes or {})
 
     def score(parallels: Sequence[Parallel]) -> list[float]:
         known = {p.language: _code(p.language, tokenizer, codes or {}) for p in parallels}

@@ -36,6 +36,7 @@ from lensneurons.models.forward import has_hooks, least_logits, to_device
 from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import NeuronSite
 from lensneurons.neurons.sets import NeuronSet, flat_index
+from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, LayerSums, Logits, TokenIds
 from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.encoding import Scope
@@ -95,6 +96,7 @@ class Importance(Value):
         larger = np.count_nonzero(size > size[place], axis=0)
         return {k: int(n) + 1 for k, n in zip(self.languages, larger, strict=True)}
 
+    @plain_options
     def top(self, language: str, n: int) -> NeuronSet:
         """The n neurons with the largest |value| in a language; equal ones by index.
 
@@ -141,6 +143,7 @@ class Importance(Value):
         return Overview(repr(self), ("language", "largest"), rows)
 
 
+@plain_options
 @runs_model
 def importance(
     model: Any,

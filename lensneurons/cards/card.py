@@ -43,6 +43,7 @@ from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, flat_index
+from lensneurons.options import plain_options
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import jackknife
@@ -356,6 +357,7 @@ def describe(
     return describe_all(model, neurons, [name], corpus=corpus, **options)[0]
 
 
+@plain_options
 @runs_model
 def describe_all(
     model: Any,

@@ -34,6 +34,7 @@ from lensneurons.models.forward import to_device, watching
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.options import plain_options
 from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.characters import Excerpts, excerpt_html
 from lensneurons.tokens.encoding import Scope, exact_backend
@@ -165,6 +166,7 @@ class Contexts(Value):
         )
 
 
+@plain_options
 @runs_model
 def top_contexts(
     model: Any,

@@ -37,6 +37,7 @@ from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import flat_index
+from lensneurons.options import plain_options
 from lensneurons.tokens.characters import token_texts
 from lensneurons.values.base import Overview, Shown
 
@@ -126,6 +127,7 @@ class VocabularyEffect(Shown):
         return Overview(title, ("promotes", "suppresses", "hears"), rows)
 
 
+@plain_options
 def promoted_tokens(
     model: Any, neuron: str, *, k: int = 10, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> VocabularyEffect:
@@ -163,6 +165,7 @@ def promoted_tokens(
     )
 
 
+@plain_options
 @torch.inference_mode()
 def written_logits(model: Any, layer: int, neuron: int) -> VocabularyScores:
     """float64 [d_vocab]: what the output row of a neuron adds to each logit.
@@ -179,6 +182,7 @@ def written_logits(model: Any, layer: int, neuron: int) -> VocabularyScores:
     return _dot(model.W_U.T, row)
 
 
+@plain_options
 @torch.inference_mode()
 def heard_tokens(model: Any, layer: int, neuron: int) -> VocabularyScores:
     """float64 [d_vocab]: the pre-activation, less its bias, that each bare embedding would give.

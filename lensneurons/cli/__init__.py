@@ -22,24 +22,46 @@ line on stderr and exit code 2. Jobs that write a run folder continue when they 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from lensneurons.cli.options import BAD_INPUT, build_parser
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, shown
 
 INTERRUPTED = 130
+CLOSED = 141  # what a shell reports of a program that writes to a closed pipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 2 for bad input, 130 when interrupted."""
-    options = build_parser().parse_args(arguments)
+    """Run the command line and return its exit code: 0, 2 for bad input, 130 when interrupted, 141
+    when nobody reads the output any more.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        code = _run(given)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has enough of it, as `head` after ten lines.
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        return CLOSED
+    return code
+
+
+def _run(given: list[str]) -> int:
+    options = build_parser().parse_args(given)
+    try:
+        if unfit := [one for one in given if "\0" in one]:
+            raise LensNeuronsError(f"{shown(unfit[0])} holds a NUL character, which no name has")
         from lensneurons.cli import commands  # torch and all: not before --help has answered
 
         getattr(commands, f"do_{options.command}")(options)
     except LensNeuronsError as error:
         told, code = str(error), BAD_INPUT
+    except BrokenPipeError:
+        raise
     except OSError as error:
         named = error.filename is not None and error.strerror is not None
         told, code = f"{error.filename}: {error.strerror}" if named else str(error), BAD_INPUT

@@ -15,12 +15,18 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from lensneurons.activations.collection import collect
+from lensneurons.activations.collection import collect, require_memory
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.alignment.pairs import preference_pairs
-from lensneurons.alignment.responses import require_answerable, respond, score_responses
+from lensneurons.alignment.responses import (
+    require_answerable,
+    require_other_languages,
+    respond,
+    score_responses,
+)
 from lensneurons.alignment.training import DPOSettings, align, require_extra
 from lensneurons.alignment.translation import translation_scorer
 from lensneurons.cards.card import NeuronCard, card_html, describe_all, neuron_facts
@@ -81,7 +87,7 @@ def do_demo(options: Namespace) -> None:
     """Run every step on the small model, and say where the report is."""
     from lensneurons.demo.run import run_demo  # this and `report` import plotly: a second
 
-    require_writable(options.out.parent)
+    require_writable_file(options.out)
     run_demo(options.out, languages=options.languages, items=options.items, say=say)
 
 
@@ -90,6 +96,7 @@ def do_collect(options: Namespace) -> None:
     require_writable(options.out)
     corpus = open_corpus(options, options.languages)
     counting = pick(options, "scope", "groups", "batch_tokens", "max_length", "overlong")
+    require_memory(options.groups, len(corpus.languages))
     model = open_model(options, options.dtype)
     say(repr(collect(model, corpus, run_dir=options.out, **counting)))
 
@@ -168,8 +175,8 @@ def do_ablate(options: Namespace) -> None:
 
 def do_describe(options: Namespace) -> None:
     """Print the cards of some neurons; write them as a page, and as files, if asked."""
-    for folder in (options.out and options.out.parent, options.save):
-        require_writable(folder)
+    require_writable_file(options.out)
+    require_writable(options.save)
     statistics = ActivationStatistics.load(options.folder)
     neurons = find_neurons(options, statistics)
     names = list(dict.fromkeys(neuron_facts(neurons, name).name for name in options.neurons))
@@ -206,10 +213,13 @@ def do_align(options: Namespace) -> None:
     DPOSettings(**settings)
     pivot = language_code(options.pivot)
     corpus = open_corpus(options, list(dict.fromkeys([*options.languages, pivot])))
+    require_other_languages(corpus.select(options.languages).languages, pivot)
     require_answerable(corpus, options.samples, options.temperature)
     scorer: Any = options.scorer
     if scorer != "consistency":
-        scorer = translation_scorer(scorer, pivot=pivot)
+        scorer = translation_scorer(
+            scorer, pivot=pivot, languages=corpus.languages, local_files_only=options.offline
+        )
     responses = respond(
         open_model(options, options.dtype),
         corpus.select(options.languages),
@@ -270,7 +280,7 @@ def do_report(options: Namespace) -> None:
     """
     from lensneurons.reports import report
 
-    require_writable(options.out.parent)
+    require_writable_file(options.out)
     first, *others = options.folders
     statistics = ActivationStatistics.load(first)
     neurons = find_neurons(options, statistics)
@@ -357,8 +367,10 @@ def tell(options: Namespace, value: Any, text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Write a line to stdout."""
-    sys.stdout.write(text + "\n")
+    """Write a line to stdout, if there is one; what its encoding lacks is written as an escape."""
+    if sys.stdout is not None:  # it was closed before the program began
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def say_json(value: Any) -> None:
@@ -393,6 +405,23 @@ def require_writable(folder: Path | None) -> None:
         raise StorageError(f"{there} is a file: nothing can be written into {folder}")
     if not os.access(there, os.W_OK):
         raise StorageError(f"{there} is read-only: nothing can be written into {folder}")
+    try:
+        TemporaryFile(dir=there).close()
+    except OSError as cause:
+        raise StorageError(f"nothing can be written into {folder}: {cause.strerror}") from None
+
+
+def require_writable_file(path: Path | None) -> None:
+    """Raise if a file cannot be written, before any work is done for nothing.
+
+    Raises:
+        StorageError: names the file or folder in the way.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder: give the name of a file in it")
+    require_writable(path.parent)
 
 
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
@@ -407,6 +436,7 @@ def open_model(options: Namespace, dtype: Any) -> Any:
         dtype=dtype,
         local_files_only=options.offline,
         adapter=getattr(options, "adapter", None),  # align has none
+        adapter_revision=getattr(options, "adapter_revision", None),
         **pick(options, "device", "revision"),
     )
 

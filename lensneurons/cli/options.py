@@ -12,8 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from lensneurons.errors import shown
+
 Add = Callable[..., object]
 BAD_INPUT = 2
+_MESSAGE = 1000  # characters; a longer one quotes a long argument
+_DIGITS = 18  # of the largest whole number, which fits 64 bits
 SCOPES = ("response", "prompt", "all")
 
 
@@ -21,7 +25,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser that says in one line what is wrong, like every other error of the package."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        message = message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]}..."
+        self.exit(BAD_INPUT, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -196,19 +201,20 @@ def _add_model(add: Add, *, dtype: str | None = None, adapter: bool = True) -> N
     add("--offline", action="store_true", help="never ask the hub")
     if adapter:
         add("--adapter", help="of the model: a folder, such as what align wrote")
+        add("--adapter-revision", help="branch, tag or commit of the adapter on the hub")
 
 
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+        raise argparse.ArgumentTypeError(f"{shown(text)} names nothing")
     return names
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
+    if (number := _number(text, "a positive whole number")) < 1:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a positive whole number")
+    return number
 
 
 def _stop(text: str) -> str:
@@ -218,9 +224,11 @@ def _stop(text: str) -> str:
     return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
-def _number(text: str) -> int:
+def _number(text: str, what: str = "a whole number") -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not {what}")
+    if len(text) > _DIGITS:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is larger than any number of this program")
     return int(text)
 
 
@@ -228,4 +236,4 @@ def _weight(text: str) -> float | str:
     try:
         return text if text == "auto" else float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'auto'") from None
+        raise argparse.ArgumentTypeError(f"{shown(text)} is neither a number nor 'auto'") from None

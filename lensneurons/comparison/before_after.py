@@ -50,6 +50,7 @@ from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.neurons.scores import percentile_bar
+from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, ModelMemberships, NeuronMask, NeuronNumbers, RowMask
 from lensneurons.uncertainty.groups import jackknife_interval, require_spread
 from lensneurons.uncertainty.swaps import swap_p
@@ -195,6 +196,7 @@ class Comparison(Value):
         """int64 [N before, N after]: how many neurons went from which N to which."""
         return self.tables.transitions[0]
 
+    @plain_options
     def change(self, measure: ClassMeasure, *, level: float = 0.95) -> Change:
         """A change of class counts with its interval and p-value.
 
@@ -218,6 +220,7 @@ class Comparison(Value):
         ends = jackknife_interval(estimate, measure(self.left_out), level=level)
         return [ends.low, ends.high]
 
+    @plain_options
     def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
         """One of the tables of the comparison.
 
@@ -255,6 +258,7 @@ class Comparison(Value):
             measure = ClassTables.class_change_by_language
         return _change_table(keys, counts, self.change(measure, level=level))
 
+    @plain_options
     def part_changes(self, parts: LayerParts | Boundaries, *, level: float = 0.95) -> pd.DataFrame:
         """One row a part and class: part, first, last, class, before, after, change, low, high, p.
 
@@ -420,6 +424,7 @@ def _overlaps(tables: ClassTables) -> np.ndarray:
     return np.stack([sizes[:, 0], sizes[:, 1], tables.stayed])
 
 
+@plain_options
 def compare(
     before: Counted,
     after: Counted,

@@ -41,6 +41,7 @@ from lensneurons.comparison.class_counts import ratio
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons, Population
+from lensneurons.options import plain_options
 from lensneurons.shapes import Memberships
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance
@@ -214,6 +215,7 @@ def _by_chance(first: Memberships, second: Memberships) -> tuple[np.ndarray, np.
     return means, variances
 
 
+@plain_options
 def compare_halves(
     statistics: ActivationStatistics,
     *,

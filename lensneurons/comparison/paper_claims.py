@@ -63,6 +63,7 @@ from lensneurons.comparison.before_after import (
 from lensneurons.comparison.class_counts import ClassTables, of_class, ratio
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.neurons.parts import LayerParts
+from lensneurons.options import plain_options
 from lensneurons.uncertainty.groups import require_level
 from lensneurons.uncertainty.swaps import least_interval, swap_p_least
 from lensneurons.values.base import Overview, Table, from_json, whole
@@ -184,6 +185,7 @@ CHOICES = "which languages are called trained"
 RANK = "none: a rank, decided by its interval"
 
 
+@plain_options
 def claims(
     comparison: Comparison,
     *,

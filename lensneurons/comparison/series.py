@@ -30,6 +30,7 @@ from lensneurons.comparison.before_after import (
     compare,
 )
 from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.options import plain_options
 from lensneurons.values.base import Overview, Value
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class ComparisonSeries(Value):
     def __len__(self) -> int:
         return len(self.names)
 
+    @plain_options
     def change(self, measure: ClassMeasure, *, level: float = 0.95) -> Change:
         """Changes [checkpoint, ...] since the first checkpoint, whose own change of 0 comes first.
 
@@ -74,6 +76,7 @@ class ComparisonSeries(Value):
         stacked = (np.stack([getattr(one, name) for one in (start, *found)]) for name in names)
         return Change(*stacked, level=level)
 
+    @plain_options
     def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
         """The tables of `Comparison.to_pandas` below each other; first column: checkpoint."""
         import pandas as pd
@@ -116,6 +119,7 @@ class ComparisonSeries(Value):
         return Overview(f"Change of neurons by N: {self.description}", head, rows)
 
 
+@plain_options
 def compare_series(
     checkpoints: Mapping[str, Counted] | Iterable[tuple[str, Counted]],
     *,

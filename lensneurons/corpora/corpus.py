@@ -24,12 +24,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensneurons.corpora.checks import COLUMNS, CorpusProblem, announce, check_records, find_doubts
+from lensneurons.corpora.checks import (
+    COLUMNS,
+    SHOWN,
+    CorpusProblem,
+    and_more,
+    announce,
+    check_records,
+    find_doubts,
+    warn_outside,
+)
 from lensneurons.corpora.items import Item, Record
 from lensneurons.corpora.readers import rename_columns
 from lensneurons.corpora.sources import open_source, take_items
-from lensneurons.errors import CorpusError
+from lensneurons.errors import CorpusError, shown
 from lensneurons.languages.codes import language_code, language_name
+from lensneurons.options import plain_options
 from lensneurons.values.files import replacing
 from lensneurons.values.tables import html_table
 
@@ -86,6 +96,7 @@ class ParallelCorpus:
     def __iter__(self) -> Iterator[Item]:
         return iter(self.items)
 
+    @plain_options
     def select(
         self, languages: Sequence[str] | None = None, ids: Iterable[str] | None = None
     ) -> ParallelCorpus:
@@ -112,6 +123,7 @@ class ParallelCorpus:
         kept = [item for item in self.items if item.language in tags and item.id in wanted]
         return _arrange(self.name, sorted(kept, key=lambda item: tags.index(item.language)))
 
+    @plain_options
     def head(self, n: int) -> ParallelCorpus:
         """The corpus of the first `n` ids, in every language.
 
@@ -160,9 +172,7 @@ class ParallelCorpus:
         return html_table(f"{self!r}{doubts and ' - ' + doubts}", head, rows)
 
 
-def build_corpus(
-    records: Iterable[Record | Mapping[str, object]], *, name: str = "corpus"
-) -> ParallelCorpus:
+def build_corpus(records: Any, *, name: str = "corpus") -> ParallelCorpus:
     """Check rows and make them a corpus.
 
     Args:
@@ -181,6 +191,7 @@ def build_corpus(
     return corpus
 
 
+@plain_options
 def load_corpus(
     source: Any,
     *,
@@ -222,6 +233,10 @@ def load_corpus(
     opened = open_source(source, split=split, limit=limit, separator=separator)
     records = opened.records
     if columns is not None:
+        if not isinstance(columns, Mapping) or not all(
+            isinstance(one, str) for pair in columns.items() for one in pair
+        ):
+            raise CorpusError(f"columns={shown(columns)} is no mapping from our names to theirs")
         if unknown := [column for column in columns if column not in COLUMNS]:
             raise CorpusError(
                 f"columns={dict(columns)} renames to {unknown[0]!r}; write it as our name: theirs,"
@@ -231,6 +246,12 @@ def load_corpus(
     if opened.streamed:
         records = take_items(records, limit, tags)
     corpus = _check(records, opened.name if name is None else name)
+    if opened.skipped:
+        listed = ", ".join(opened.skipped[:SHOWN]) + and_more(opened.skipped)
+        warn_outside(
+            f"corpus {corpus.name!r}: {listed} {'are' if opened.skipped[1:] else 'is'} left out,"
+            " because no reader takes such a name; rename, unpack or remove what is left out"
+        )
     if tags is not None:
         corpus = corpus.select(languages=tags)
     if limit is not None:
@@ -251,7 +272,9 @@ def wanted_languages(languages: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(language_code, given)))
 
 
-def _check(records: Iterable[Record | Mapping[str, object]], name: str) -> ParallelCorpus:
+def _check(records: Any, name: str) -> ParallelCorpus:
+    if not isinstance(records, Iterable) or isinstance(records, str | bytes):
+        raise CorpusError(f"{shown(records)} is no list of rows; give a list of mappings")
     numbered = enumerate(records, start=1)
     placed = (r if isinstance(r, Record) else Record(f"record {n}", r) for n, r in numbered)
     return _arrange(name, check_records(placed))

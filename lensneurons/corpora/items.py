@@ -6,8 +6,8 @@ Readers turn files into records, `checks.check_records` turns records into items
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +16,12 @@ class Record:
 
     Attributes:
         where: the place to name in an error, like ``"mgsm_zh.tsv:12"``.
-        columns: what was read; ``id``, ``language``, ``prompt`` and ``response`` are understood.
+        columns: what was read, a mapping if it is a row; ``id``, ``language``, ``prompt`` and
+            ``response`` are understood.
     """
 
     where: str
-    columns: Mapping[str, object]
+    columns: Any
 
 
 @dataclass(frozen=True, slots=True)

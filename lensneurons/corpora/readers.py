@@ -3,7 +3,8 @@
 A reader maps columns and nothing else: it does not clean, normalise or guess. Whether the records
 make a corpus is for `checks.check_records` to say. Text is UTF-8. A byte-order mark at the start of
 a file and Windows line ends are tolerated; any other encoding is refused with its line. Only a line
-feed ends a line: U+2028 and the like are part of the text.
+feed ends a line, or in a file without any a carriage return: U+2028 and the like are part of the
+text.
 
 If question and answer come as two columns, the separator closes the prompt, so that prompt +
 response is exactly what the model reads. `FORMATS` lists the formats that are known by the names of
@@ -13,12 +14,15 @@ their files; a new one is a function and an entry there.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lensneurons.corpora.items import Record
-from lensneurons.errors import CorpusError
+from lensneurons.corpora.parquet import read_parquet
+from lensneurons.errors import CorpusError, shown
 from lensneurons.languages.codes import language_code, language_of_name
 
 
@@ -29,8 +33,13 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
         CorpusError: the file cannot be opened, or a line is not UTF-8.
     """
     try:
-        with path.open("rb") as lines:
+        with path.open("rb") as file:
+            first = file.readline()
+            old = b"\r" in first and not first.endswith(b"\n")  # the whole file, as old Macs wrote
+            lines = first.removesuffix(b"\r").split(b"\r") if old else chain([first], file)
             for number, line in enumerate(lines, start=1):
+                if number == 1 and not line and not old:
+                    return  # an empty file has no line
                 where = f"{path.name}:{number}"
                 try:
                     text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
@@ -56,12 +65,22 @@ def read_jsonl(path: Path) -> Iterator[Record]:
 
 def _json_object(line: str, where: str) -> dict[str, object]:
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=_only_once)
     except json.JSONDecodeError as cause:
         raise CorpusError(
             f"{where}: this line is not JSON ({cause.msg} at column {cause.colno}); give one JSON"
             " object a line"
         ) from cause
+    except CorpusError as cause:
+        raise CorpusError(f"{where}: {cause}") from None
+    except RecursionError:
+        raise CorpusError(
+            f"{where}: this line is JSON nested too deeply; give one flat JSON object a line"
+        ) from None
+    except ValueError:  # more digits than Python reads
+        raise CorpusError(
+            f"{where}: this line holds a number of too many digits; write it as text"
+        ) from None
     if not isinstance(value, dict):
         raise CorpusError(
             f"{where}: this line is a JSON {type(value).__name__}, not an object; give one object a"
@@ -70,22 +89,13 @@ def _json_object(line: str, where: str) -> dict[str, object]:
     return value
 
 
-def read_parquet(path: Path) -> Iterator[Record]:
-    """Yield the rows of a Parquet file, read in batches of bounded memory; rows count from 1.
-
-    Raises:
-        CorpusError: the file is damaged or no Parquet.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as table:
-            batches = table.iter_batches(batch_size=1024)
-            rows = (row for batch in batches for row in batch.to_pylist())
-            yield from read_dataset(rows, where=path.name)
-    except (pyarrow.ArrowException, OSError) as cause:
-        raise CorpusError(f"{path} cannot be read as Parquet: {cause}") from cause
+def _only_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The object of some pairs; JSON's own reader would take the last of two equal keys."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        key = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise CorpusError(f"the key {shown(key)} stands twice in one object; keep one of them")
+    return made
 
 
 # One file a language, line i the same item in every file: the number of the line is the id.
@@ -128,7 +138,7 @@ def read_msvamp(paths: Sequence[Path], separator: str) -> Iterator[Record]:
             answer = row.get("response")
             if question is None or not isinstance(answer, str):
                 raise CorpusError(
-                    f"{where}: no text under 'm_query' or 'response', only {sorted(row)}; both are"
+                    f"{where}: no text under 'm_query' or 'response', only {_names(row)}; both are"
                     " needed in MSVAMP"
                 )
             yield _numbered(where, language, f"{question}{separator}", answer)
@@ -161,16 +171,22 @@ def read_sib200(paths: Sequence[Path], separator: str) -> Iterator[Record]:
             fields = line.split("\t")
             if len(fields) != 3 or (number == 0 and fields != ["index_id", "category", "text"]):
                 raise CorpusError(
-                    f"{where}: {fields!r:.80} is no line of SIB-200; three fields separated by tabs"
-                    " are wanted, under the header index_id, category, text"
+                    f"{where}: {shown(fields, 80)} is no line of SIB-200; three fields separated by"
+                    " tabs are wanted, under the header index_id, category, text"
                 )
             if number:
                 yield Record(where, {"id": fields[0], "language": language, "response": fields[2]})
 
 
-def _numbered(where: str, language: str, prompt: str, response: str) -> Record:
+def _numbered(where: str, language: object, prompt: str, response: str) -> Record:
     columns = {"id": where.rpartition(":")[2], "language": language}
     return Record(where, columns | {"prompt": prompt, "response": response})
+
+
+def _names(columns: Iterable[object]) -> str:
+    """The columns of a row, sorted, in a message; the first ten of more."""
+    names = sorted(map(shown, columns))
+    return f"[{', '.join(names[:10])}{', ...' if names[10:] else ''}]"
 
 
 def _language(path: Path, name: str, read: Callable[[str], str] = language_code) -> str:
@@ -207,17 +223,22 @@ def read_dict(texts: Mapping[str, object]) -> Iterator[Record]:
         CorpusError: a value is neither a list of texts nor a list of pairs.
     """
     for language, entries in texts.items():
+        where = language if isinstance(language, str) and len(language) < 60 else shown(language)
         if isinstance(entries, str) or not isinstance(entries, Iterable):
             raise CorpusError(
-                f"the texts of {language!r} are {type(entries).__name__}; give a list of texts, or"
-                " of (prompt, response) pairs"
+                f"the texts of {shown(language)} are {type(entries).__name__}; give a list of"
+                " texts, or of (prompt, response) pairs"
             )
         for number, entry in enumerate(entries, start=1):
             pair = ("", entry) if isinstance(entry, str) else entry
-            if not isinstance(pair, (tuple, list)) or [type(part) for part in pair] != [str, str]:
-                told = f"{language}[{number}] is {entry!r:.60}"
+            if not (
+                isinstance(pair, (tuple, list))
+                and len(pair) == 2
+                and all(isinstance(part, str) for part in pair)
+            ):
+                told = f"{where}[{number}] is {shown(entry)}"
                 raise CorpusError(f"{told}; give a text or a (prompt, response) pair")
-            yield _numbered(f"{language}:{number}", language, *pair)
+            yield _numbered(f"{where}:{number}", language, *pair)
 
 
 def read_dataset(dataset: Iterable[Any], *, where: str = "dataset") -> Iterator[Record]:
@@ -244,10 +265,12 @@ def rename_columns(
     for record in records:
         row: dict[str, Any] = {}
         for ours, theirs in columns.items():
+            if not isinstance(record.columns, Mapping):
+                raise CorpusError(f"{record.where}: {shown(record.columns)} is no row of columns")
             if theirs not in record.columns:
                 raise CorpusError(
                     f"{record.where}: there is no column {theirs!r} for {ours!r}; the columns are"
-                    f" {sorted(record.columns)}"
+                    f" {_names(record.columns)}"
                 )
             row[ours] = record.columns[theirs]
         if asked and isinstance(row["prompt"], str) and row["prompt"]:

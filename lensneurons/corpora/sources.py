@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from re import fullmatch
 from typing import Any, NamedTuple
 
 from lensneurons.corpora.items import Record
 from lensneurons.corpora.readers import FORMATS, read_dataset, read_dict
-from lensneurons.errors import CorpusError
-from lensneurons.languages.codes import language_code
+from lensneurons.errors import CorpusError, shown
+from lensneurons.languages.codes import known_code
 from lensneurons.registry import CORPORA, load_registered
 
 UNDERSTOOD = """load_corpus understands
@@ -30,13 +30,21 @@ UNDERSTOOD = """load_corpus understands
   a Hugging Face data set, loaded with datasets.load_dataset
   "demo\""""
 
+# Names of files that hold texts, whether or not a reader knows them.
+_DATA = (
+    r".+\.(txt|text|tsv|csv|tab|json|jsonl|jsonlines|ndjson|parquet|arrow)(\.(gz|bz2|xz|zst|zip))?"
+)
+
 
 class Source(NamedTuple):
-    """An opened source: what to call it, its records, and whether they come as a stream."""
+    """An opened source: what to call it, its records, whether they come as a stream, and what is
+    left out of a folder although it looks like a part of the corpus.
+    """
 
     name: str
     records: Iterable[Record]
     streamed: bool = False
+    skipped: Sequence[str] = ()
 
 
 def open_source(
@@ -63,7 +71,7 @@ def open_source(
         _check_split("a single data set", (), split)
         name = (source.info.dataset_name if source.info else None) or "dataset"
         streamed = _is_dataset(source, "IterableDataset")
-        return Source(name, read_dataset(source, where=name), streamed)
+        return Source(name, read_dataset(_plain(source), where=name), streamed)
     if isinstance(source, Mapping):
         _check_split("a dictionary", (), split)
         return Source("dictionary", read_dict(source))
@@ -76,20 +84,48 @@ def _is_dataset(source: object, *names: str) -> bool:
     return library is not None and isinstance(source, tuple(getattr(library, n) for n in names))
 
 
+def _plain(dataset: Any) -> Any:
+    """A data set whose rows are Python values, not NumPy's, torch's or Arrow's.
+
+    The chosen columns stay chosen, and a transform of the user's own stays.
+    """
+    form = getattr(dataset, "format", None)  # of a data set that is no stream
+    if isinstance(form, Mapping):
+        if form["type"] in (None, "custom"):
+            return dataset
+        chosen = None if set(form["columns"]) == set(dataset.column_names) else form["columns"]
+        return dataset.with_format(None, columns=chosen)
+    return dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
+
+
 def _check_split(source: object, parts: Sequence[str], split: str | None) -> None:
     if split is not None and not parts:
-        raise CorpusError(f"split={split!r} was given, but {source} has no splits; leave it out")
+        raise CorpusError(
+            f"split={shown(split)} was given, but {source} has no splits; leave it out"
+        )
     if split is not None and split not in parts:
-        raise CorpusError(f"split={split!r} is not in {source}; it has {list(parts)}")
+        raise CorpusError(f"split={shown(split)} is not in {source}; it has {list(parts)}")
 
 
 def _open_path(path: Path, split: str | None, separator: str) -> Source:
+    try:
+        return _open_there(path, split, separator)
+    except OSError as cause:
+        raise CorpusError(f"{shown(os.fspath(path), 200)}: {cause.strerror or cause}") from None
+    except ValueError as cause:  # a NUL, which no path has
+        if isinstance(cause, CorpusError):
+            raise
+        raise CorpusError(f"{shown(os.fspath(path), 200)} is no path: {cause}") from None
+
+
+def _open_there(path: Path, split: str | None, separator: str) -> Source:
+    skipped: list[str] = []
     if path.is_dir():
-        format_, files = _folder_format(path)
+        format_, files, skipped = _folder_format(path)
     elif path.is_file():
         format_, files = _file_format(path), [path]
     else:
-        raise CorpusError(f"{os.fspath(path)!r} is no file or folder; {UNDERSTOOD}")
+        raise CorpusError(f"{shown(os.fspath(path), 200)} is no file or folder; {UNDERSTOOD}")
     if format_ == "SIB-200":
         part_of = {file: file.name.split(".")[-2] for file in files}
         _check_split(path, sorted(set(part_of.values())), split)
@@ -97,7 +133,7 @@ def _open_path(path: Path, split: str | None, separator: str) -> Source:
     else:
         _check_split(f"{path} ({format_})", (), split)
     name = path.stem if path.is_file() else path.resolve().name
-    return Source(name, FORMATS[format_][1](files, separator))
+    return Source(name, FORMATS[format_][1](files, separator), skipped=skipped)
 
 
 def _named_format(path: Path) -> str | None:
@@ -120,20 +156,42 @@ def _file_format(path: Path) -> str:
     return named
 
 
-def _folder_format(folder: Path) -> tuple[str, list[Path]]:
-    """The format of a folder's files, and those files sorted by name."""
+def _folder_format(folder: Path) -> tuple[str, list[Path], list[str]]:
+    """The format of a folder's files, those files sorted by name, and the files left out."""
     entries = sorted(folder.iterdir())
     found: dict[str, list[Path]] = {}
+    skipped: list[str] = []
     for file in entries:
-        if file.is_file() and (named := _named_format(file)) is not None:
+        named = _named_format(file) if file.is_file() else None
+        if named is not None:
             found.setdefault(named, []).append(file)
+        elif _looks_like_a_part(file):
+            skipped.append(file.name)
     if not found:
         held = ", ".join(path.name for path in entries[:10]) + (", ..." if entries[10:] else "")
         raise CorpusError(f"{folder} holds {held or 'nothing'}; {UNDERSTOOD}")
     if len(found) > 1:
         held = ", ".join(f"{one} ({files[0].name})" for one, files in found.items())
         raise CorpusError(f"{folder} holds several kinds: {held}; keep one or give one file")
-    return next(iter(found.items()))
+    return (*next(iter(found.items())), skipped)
+
+
+def _looks_like_a_part(path: Path) -> bool:
+    """Whether a file that no reader takes holds data by its name, or a folder such files."""
+    name = path.name.lower()
+    if name.startswith(".") or fullmatch(r"(readme|license|notice)\b.*", name):
+        return False
+    if path.is_dir():
+        return any(_named_format(one) or _looks_like_a_part(one) for one in _files_of(path))
+    return fullmatch(_DATA, name) is not None
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The files right under a folder; none if it cannot be read."""
+    try:
+        return [path for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return []
 
 
 def take_items(
@@ -152,9 +210,15 @@ def take_items(
     kept: Counter[str | None] = Counter()
     seen: set[str | None] = set()
     for record in records:
-        language, item = _tag(record.columns.get("language")), record.columns.get("id")
+        if not isinstance(record.columns, Mapping):
+            yield record  # to be refused later
+            continue
+        language, item = known_code(record.columns.get("language")), record.columns.get("id")
         seen.add(language)
         if languages is not None and language is not None and language not in languages:
+            continue
+        if not isinstance(item, Hashable):
+            yield record
             continue
         if limit is not None and item not in ids and len(ids) >= limit:
             continue
@@ -166,10 +230,3 @@ def take_items(
     if missing := sorted(set(languages or ()) - seen):
         present = sorted(tag for tag in seen if tag is not None)
         raise CorpusError(f"the stream has no language {missing[0]!r}; it has {present}")
-
-
-def _tag(value: object) -> str | None:
-    try:
-        return language_code(value) if isinstance(value, str) else None
-    except CorpusError:
-        return None

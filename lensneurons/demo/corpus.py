@@ -10,8 +10,11 @@ from typing import cast
 
 from lensneurons.corpora.items import Item, Record
 from lensneurons.demo.world import LANGUAGES, SPLITS, Split, find_language, generate, render
-from lensneurons.errors import choose
+from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.evaluation.numbers import last_number
+
+# Its problems are drawn until they differ, which takes ever longer as they run out.
+MOST = 10_000
 
 
 def read(split: str | None, limit: int | None) -> tuple[str, Iterator[Record]]:
@@ -25,8 +28,13 @@ def read(split: str | None, limit: int | None) -> tuple[str, Iterator[Record]]:
         The name of the corpus, and its rows.
 
     Raises:
-        LensNeuronsError: no such split, or a negative `limit`.
+        LensNeuronsError: no such split, or a `limit` that is negative or above `MOST`.
     """
+    if limit is not None and limit > MOST:
+        raise LensNeuronsError(
+            f"limit={limit}: the demo world has no more than {MOST:,} problems to give; ask for"
+            " fewer"
+        )
     part = cast("Split", choose("test" if split is None else split, SPLITS, "split"))
     rows = (
         {"id": problem.id, "language": language, "prompt": prompt, "response": response}

@@ -19,6 +19,7 @@ from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import Score, identify
 from lensneurons.neurons.parts import divide_layers
+from lensneurons.options import plain_options
 from lensneurons.reports import report
 
 SCORE: Score = "lape"
@@ -33,6 +34,7 @@ NOTE = (
 )
 
 
+@plain_options
 def run_demo(
     out: str | Path,
     *,

@@ -16,6 +16,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+# Characters of a message. The longest that the package writes itself, ten problems of a corpus, has
+# 3,000; what is longer quotes somebody's data.
+LONGEST = 10_000
+
 
 class Explained:
     """An error or a warning that has a page in this folder."""
@@ -27,7 +31,13 @@ class Explained:
 
 
 class LensNeuronsError(Explained, ValueError):
-    """Bad input to lensneurons, found before any forward pass wherever that is possible."""
+    """Bad input to lensneurons, found before any forward pass wherever that is possible.
+
+    A message is at most `LONGEST` characters: of a longer one the middle is left out.
+    """
+
+    def __init__(self, *told: object) -> None:
+        super().__init__(*(_bounded(one) if isinstance(one, str) else one for one in told))
 
 
 class ModelError(LensNeuronsError):
@@ -70,8 +80,32 @@ def choose(given: str, allowed: Iterable[str], what: str) -> str:
         LensNeuronsError: `given` is not allowed; the message suggests the closest choice.
     """
     choices = list(allowed)
-    if given in choices:
-        return given
-    close = get_close_matches(str(given), choices, n=1)
+    if isinstance(given, str) and given in choices:
+        return str(given)
+    close = get_close_matches(given, choices, n=1) if isinstance(given, str) else []
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise LensNeuronsError(f"{what}={given!r} is not known; choose one of {choices}.{hint}")
+    raise LensNeuronsError(f"{what}={shown(given)} is not known; choose one of {choices}.{hint}")
+
+
+def shown(value: object, most: int = 60) -> str:
+    """The ``repr`` of any value in at most `most` characters, for a message.
+
+    A value of any size costs no more than a short one, as far as text and bytes are concerned; a
+    value whose ``repr`` fails (nested too deeply, an integer of 5,000 digits) is named by its type.
+    """
+    if isinstance(value, str | bytes) and len(value) > most:
+        value = value[:most]
+        return f"{value!r:.{most - 3}}..."
+    try:
+        told = repr(value)
+    except Exception:  # noqa: BLE001 - anybody's __repr__
+        return f"<{type(value).__name__}>"
+    return told if len(told) <= most else f"{told[: most - 3]}..."
+
+
+def _bounded(message: str) -> str:
+    cut = len(message) - LONGEST
+    if cut <= 0:
+        return message
+    half = LONGEST // 2 - 40
+    return f"{message[:half]} [... {cut + 80} characters left out ...] {message[-half:]}"

@@ -62,6 +62,7 @@ from lensneurons.languages.detection import (
 from lensneurons.models.family import model_family
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import runs_model
+from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import PreparedCorpus, model_provenance, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
@@ -141,6 +142,7 @@ class Accuracy(Value):
     def __iter__(self) -> Iterator[Answer]:
         return iter(self.answers)
 
+    @plain_options
     def per_language(self, *, level: float = 0.95) -> pd.DataFrame:
         """Shares of right answers and right languages, with Wilson's intervals.
 
@@ -234,6 +236,7 @@ class Accuracy(Value):
         return Overview(repr(self), head, rows)
 
 
+@plain_options
 @runs_model
 def accuracy(
     model: Any,
@@ -289,6 +292,7 @@ def accuracy(
     return Accuracy(answers, decoding, provenance)
 
 
+@plain_options
 def answer_scorer(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,
@@ -384,6 +388,7 @@ def expected_number(item: Item) -> float:
 # Two runs over the same items
 
 
+@plain_options
 def accuracy_difference(
     before: Accuracy, after: Accuracy, *, verdict: str = "both", level: float = 0.95
 ) -> pd.DataFrame:

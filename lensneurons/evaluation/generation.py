@@ -37,6 +37,7 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.models.family import context_length, input_device, model_family
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
+from lensneurons.options import plain_options
 from lensneurons.tokens.beginnings import doubled, warn_doubled
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Response:
     tokens: int
 
 
+@plain_options
 @runs_model
 def generate(
     model: Any,

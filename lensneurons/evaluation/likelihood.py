@@ -35,6 +35,7 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError
 from lensneurons.models.forward import to_device
 from lensneurons.models.running import require_finite, runs_model
+from lensneurons.options import plain_options
 from lensneurons.shapes import AttentionMask, TextNumbers, TokenIds
 from lensneurons.tokens.batches import PaddingSide, make_batch
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
@@ -91,6 +92,7 @@ class CorpusNLL(Value):
     def _by_language(self, values: np.ndarray) -> LanguageValues:
         return np.bincount(self.language, values, minlength=len(self.languages))
 
+    @plain_options
     def interval(self, *, draws: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
         """Mean NLL by language with its bootstrap interval over items, in nats a token.
 
@@ -101,6 +103,7 @@ class CorpusNLL(Value):
             self.item_ids, self.language, self.nll, self.tokens, draws=draws, level=level, seed=seed
         )
 
+    @plain_options
     def difference(
         self, before: CorpusNLL, *, draws: int = 1000, level: float = 0.95, seed: int = 0
     ) -> Interval:
@@ -171,6 +174,7 @@ def _require_same_texts(before: CorpusNLL, after: CorpusNLL) -> None:
         raise ProvenanceError("the two counted other tokens of the same texts")
 
 
+@plain_options
 @runs_model
 def nll(
     model: Any,

@@ -54,6 +54,7 @@ from lensneurons.interventions.editing import ablate
 from lensneurons.models.running import runs_model
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.options import plain_options
 from lensneurons.shapes import LanguageMatrix
 from lensneurons.tokens.batches import divide
 from lensneurons.tokens.encoding import Scope
@@ -135,24 +136,29 @@ class AblationMatrix(Value):
         """float64 [row, column]: mean effect of the random sets."""
         return self._means(self.control)[self._place(setting)]
 
+    @plain_options
     def interval(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
         """Cells with bootstrap intervals over items, [row, column]."""
         return self._interval(self.cells(setting), self._drawn_cells(setting)[0], level)
 
+    @plain_options
     def control_interval(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
         """Control cells with bootstrap intervals over items and draws, [row, column]."""
         return self._interval(self.control_cells(setting), self._drawn_cells(setting)[1], level)
 
+    @plain_options
     def causal_ratio(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
         """Effect over control, [row, column]; without meaning where a control is about 0."""
         estimate = _ratio(self.cells(setting), self.control_cells(setting))
         return self._interval(estimate, _ratio(*self._drawn_cells(setting)), level)
 
+    @plain_options
     def selectivity(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
         """Effect on the own language over the largest effect on another, [row]."""
         estimate = self._selectivity(self.cells(setting))
         return self._interval(estimate, self._selectivity(self._drawn_cells(setting)[0]), level)
 
+    @plain_options
     def summary(self, *, level: float = 0.95) -> pd.DataFrame:
         """One row a setting and figure: removed, figure, estimate, low, high.
 
@@ -204,6 +210,7 @@ class AblationMatrix(Value):
         tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
         return tuple(self.rows[i] for i in leaves_list(tree))
 
+    @plain_options
     def to_pandas(self, *, level: float = 0.95) -> pd.DataFrame:
         """One row a cell: removed, row, column, neurons, effect and control with their ends."""
         import pandas as pd
@@ -321,6 +328,7 @@ def _row_distances(cells: LanguageMatrix, own: np.ndarray) -> np.ndarray:
     return distance
 
 
+@plain_options
 @runs_model
 def ablation_matrix(
     model: Any,

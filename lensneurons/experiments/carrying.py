@@ -78,6 +78,7 @@ from lensneurons.models.forward import to_device
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import neuron_site
+from lensneurons.options import plain_options
 from lensneurons.registry import ANSWER_SPANS, load_registered
 from lensneurons.shapes import TokenIds
 from lensneurons.tokens.batches import divide
@@ -127,6 +128,7 @@ class PatchPair:
     item: str
 
 
+@plain_options
 def answer_pairs(
     corpus: ParallelCorpus,
     *,
@@ -336,6 +338,7 @@ class CarryOver(Value):
         """What `share` is without a patch, float64 [1, language]."""
         return self._means(*self._chosen(_shares(self.unpatched[None]), outcomes))
 
+    @plain_options
     def interval(
         self,
         *outcomes: str,
@@ -460,6 +463,7 @@ class _Row(NamedTuple):
     questions: list[tuple[int, int, int]]
 
 
+@plain_options
 @runs_model
 def carry_over(
     model: Any,

@@ -64,6 +64,7 @@ from lensneurons.models.family import model_family
 from lensneurons.models.forward import least_logits, to_device
 from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import probe_tokens
+from lensneurons.options import plain_options
 from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.characters import token_texts
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
@@ -161,6 +162,7 @@ class LensCurves(Value):
         place = self.owners.index(choose(owner, self.owners, "language"))
         return self._mean(self.mass[..., place])
 
+    @plain_options
     def interval(
         self, kind: LensKind, *, pooled: bool = False, draws: int = 1000, level: float = 0.95,
         seed: int = 0,
@@ -182,6 +184,7 @@ class LensCurves(Value):
         """
         return self._bootstrap(self._sums(kind), pooled, draws, level, seed, kind == "pivot")
 
+    @plain_options
     def difference(
         self, first: LensKind, second: LensKind, *, pooled: bool = False, draws: int = 1000,
         level: float = 0.95, seed: int = 0,
@@ -196,6 +199,7 @@ class LensCurves(Value):
         values = self._sums(first) - self._sums(second)
         return self._bootstrap(values, pooled, draws, level, seed, "pivot" in (first, second))
 
+    @plain_options
     def pivot_lead(
         self, *, pooled: bool = False, draws: int = 1000, level: float = 0.95, seed: int = 0
     ) -> Interval:
@@ -257,6 +261,7 @@ class LensCurves(Value):
         ends[..., self._in_pivot & no_pivot] = np.nan
         return Interval(ends[0], ends[1], ends[2], found.level, found.method)
 
+    @plain_options
     def to_pandas(self, *, level: float = 0.95) -> pd.DataFrame:
         """One row a layer, language and kind: probability, low, high (NaN with one item alone).
 
@@ -298,6 +303,7 @@ class LensCurves(Value):
         return Overview(title, ("layer", *self.kinds), rows)
 
 
+@plain_options
 @runs_model
 def logit_lens(
     model: Any,

@@ -54,6 +54,7 @@ from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
@@ -116,6 +117,7 @@ class SteeringCurve(Value):
         """The kinds of given texts: `KINDS`."""
         return KINDS
 
+    @plain_options
     def share_in(self, language: str | None, *, level: float = 0.95) -> Interval:
         """Share of texts in a language, [alpha], with Wilson's interval.
 
@@ -128,14 +130,17 @@ class SteeringCurve(Value):
         """
         return _wilson(self._written_in(language), level)
 
+    @plain_options
     def share_right(self, *, level: float = 0.95) -> Interval:
         """Share of right answers in whatever language, [alpha], with Wilson's interval."""
         return _wilson(self.right, level)
 
+    @plain_options
     def share_right_toward(self, *, level: float = 0.95) -> Interval:
         """Share of right answers in the language steered toward, [alpha], as `share_right`."""
         return _wilson(self.right & self._written_in(self.toward), level)
 
+    @plain_options
     def mean_nll(
         self, kind: TextKind, *, draws: int = 1000, level: float = 0.95, seed: int = 0
     ) -> Interval:
@@ -146,6 +151,7 @@ class SteeringCurve(Value):
         """
         return self._bootstrap(self.nll, kind, draws, level, seed)
 
+    @plain_options
     def nll_difference(
         self, kind: TextKind, *, draws: int = 1000, level: float = 0.95, seed: int = 0
     ) -> Interval:
@@ -233,6 +239,7 @@ def _wilson(found: Bool[np.ndarray, "alpha item"], level: float) -> Interval:
     return Interval(found.mean(axis=1), low, high, level, "wilson")
 
 
+@plain_options
 @runs_model
 def steering_curve(
     model: Any,

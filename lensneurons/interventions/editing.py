@@ -44,6 +44,7 @@ from lensneurons.errors import LensNeuronsError, ModelError, choose
 from lensneurons.models.running import reserved
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.options import plain_options
 from lensneurons.shapes import Activation, CountedMask, NeuronIndices, NeuronScores
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ SteeringMethod = Literal["add", "replace", "difference"]
 READS = {"zero": (), "mean": ("statistics", "language"), "resample": ("reference", "tokenizer")}
 
 
+@plain_options
 @contextmanager
 def ablate(
     model: Any,
@@ -124,6 +126,7 @@ def ablate(
         yield model
 
 
+@plain_options
 @contextmanager
 def scale(
     model: Any, neurons: Neurons, factor: float, *, positions: Positions | None = None
@@ -149,6 +152,7 @@ def scale(
         yield model
 
 
+@plain_options
 @contextmanager
 def steer(
     model: Any,

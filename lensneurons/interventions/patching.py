@@ -41,6 +41,7 @@ from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.options import plain_options
 from lensneurons.shapes import AttentionMask, FlatNeurons, TokenIds
 
 PositionNumbers = Int64[torch.Tensor, "_ _"]
@@ -51,6 +52,7 @@ Places = int | Sequence[int] | PositionNumbers
 _reading: ContextVar[bool] = ContextVar("reading a source", default=False)
 
 
+@plain_options
 @contextmanager
 def patch(
     model: Any,

@@ -48,6 +48,7 @@ import regex
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.languages.codes import language_code, scripts
+from lensneurons.options import plain_options
 
 # Latin languages that always take part: a model that leaves its language falls into a large one,
 # English above all.
@@ -84,6 +85,7 @@ class LanguageGuess:
     script: str | None
 
 
+@plain_options
 def detect_language(
     text: str,
     *,

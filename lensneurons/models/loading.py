@@ -29,6 +29,7 @@ from lensneurons.models.weights import (
     require_same_logits,
     text_model,
 )
+from lensneurons.options import plain_options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +39,7 @@ DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
 
 
+@plain_options
 def load_model(
     name_or_path: str | Path,
     *,

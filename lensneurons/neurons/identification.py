@@ -35,11 +35,14 @@ from lensneurons.neurons.scores import (
     percentile_bar,
     select_lowest,
 )
+from lensneurons.options import plain_options
+from lensneurons.shapes import Probabilities
 from lensneurons.values.base import read_only
 
 Score = Literal["paper", "lape"]
 
 
+@plain_options
 def identify(
     statistics: ActivationStatistics,
     *,
@@ -60,7 +63,9 @@ def identify(
         lambda_: weight of the largest probability; ``"auto"`` takes the largest value that selects
             no language-agnostic neuron, found exactly.
         tau: a bar to use instead of the percentile, such as that of a run before alignment: with
-            each run's own percentile the share of memberships is the same in every run.
+            each run's own percentile the share of memberships is the same in every run. Above a
+            tau of 0 is a neuron that was active on one token or more; one that never was is above
+            no bar. The percentile itself is 0 where most neurons are silent, and means the same.
         population: which neurons the sets of the result hold: the selected ones (for
             interventions), or all neurons classified by N alone (for layer profiles).
 
@@ -69,10 +74,12 @@ def identify(
 
     Raises:
         IdentificationError: a rate outside (0, 1), a tau outside [0, 1), a negative lambda, fewer
-            than two languages, or no lambda without language-agnostic neurons.
+            than two languages, neurons that are all silent or all alike, or no lambda without
+            language-agnostic neurons.
     """
     _check(statistics, score, top_rate, percentile, lambda_, tau)
     probability = statistics.probability
+    _require_difference(probability)
     bar = percentile_bar(probability, percentile) if tau is None else float(tau)
     rows = language_rows(probability, statistics.languages)
     above = languages_above(rows, bar)
@@ -102,6 +109,18 @@ def identify(
         top_rate=top_rate,
         population=population,
         provenance=statistics.provenance,
+    )
+
+
+def _require_difference(probability: Probabilities) -> None:
+    """Raise where no neuron differs from another, so that any selection would be arbitrary."""
+    least, most = float(probability.min()), float(probability.max())
+    if least < most:
+        return
+    what = "no neuron was ever active" if most == 0 else f"every probability is {most:g}"
+    raise IdentificationError(
+        f"{what}, in any of the {probability.shape[-1]} languages: there is nothing to identify;"
+        " check the model, and count more texts"
     )
 
 

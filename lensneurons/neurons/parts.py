@@ -35,6 +35,7 @@ from jaxtyping import Float64, Int64
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.options import plain_options
 from lensneurons.shapes import LayerProfile
 from lensneurons.uncertainty.groups import resamples
 from lensneurons.values.base import Overview, Value
@@ -161,6 +162,7 @@ class LayerParts(Value):
         """The criteria that do not hold: why four parts were not found."""
         return tuple(criterion for criterion in self.criteria if not criterion.holds)
 
+    @plain_options
     def interval(self, part: int, level: float = 0.95) -> tuple[int, int]:
         """Bootstrap interval of the first layer of part 2, 3 or 4.
 
@@ -202,6 +204,7 @@ class LayerParts(Value):
         )
 
 
+@plain_options
 def divide_layers(
     neurons: LanguageNeurons | LayerProfile,
     statistics: ActivationStatistics | None = None,

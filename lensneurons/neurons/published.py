@@ -21,6 +21,7 @@ import numpy as np
 from lensneurons.activations.statistics import SEAM, ActivationStatistics
 from lensneurons.errors import PublishedCountsError, StorageError, choose
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.options import plain_options
 from lensneurons.shapes import NeuronNumbers
 from lensneurons.values.files import require_file
 from lensneurons.values.provenance import Provenance
@@ -28,6 +29,7 @@ from lensneurons.values.provenance import Provenance
 _NAME = re.compile(r"(?P<prefix>prefix\.)?activation\.(?P<language>[^.]+)\.(?P<model>.+)\.pt")
 
 
+@plain_options
 def read_published_counts(
     folder: str | Path, *, languages: Sequence[str] | None = None
 ) -> ActivationStatistics:
@@ -225,6 +227,7 @@ def _require_undamaged(path: Path) -> None:
             raise PublishedCountsError(f"its part {damaged} is damaged; download it again")
 
 
+@plain_options
 def read_published_mask(
     path: str | Path, *, languages: Sequence[str], d_mlp: int
 ) -> dict[str, NeuronSet]:

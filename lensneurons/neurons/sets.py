@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from lensneurons.errors import LensNeuronsError
+from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, NeuronMask, NeuronScores
 from lensneurons.values.base import Overview, Value, read_only
 
@@ -70,6 +71,7 @@ class NeuronSet(Value):
         return cls(np.flatnonzero(mask), mask.shape[0], mask.shape[1], label)
 
     @classmethod
+    @plain_options
     def from_names(
         cls, names: Iterable[str], *, n_layers: int, d_mlp: int, label: str = "neurons"
     ) -> NeuronSet:
@@ -170,6 +172,7 @@ class NeuronSet(Value):
         """``|A & B| / |A|``: the share of this set that is in the other; not symmetric."""
         return _ratio(len(self & other), len(self))
 
+    @plain_options
     def random_control(
         self,
         probability: NeuronScores,

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.options import plain_options
 from lensneurons.plots.style import WIDTH, layout_of
 from lensneurons.values.files import replacing
 from lensneurons.values.tables import html_templates
@@ -24,6 +25,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
+@plain_options
 def save_figure(figure: go.Figure, path: str | Path, *, scale: float = 2.0) -> Path:
     """Write a figure, whole or not at all, and return its path.
 

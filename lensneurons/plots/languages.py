@@ -25,6 +25,7 @@ from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.neurons.language_neurons import CLASSES, LanguageNeurons, Overlap
 from lensneurons.neurons.sets import flat_index
+from lensneurons.options import plain_options
 from lensneurons.plots.labels import entities, full_name, plain
 from lensneurons.plots.numbers import counted, layer_runs, listing, short_number, small_share
 from lensneurons.plots.panels import error_bars
@@ -51,6 +52,7 @@ _MEASURES = {
 }
 
 
+@plain_options
 def neuron_map(neurons: LanguageNeurons, layer: int | None = None) -> go.Figure:
     """Draw where the language neurons of the population are, by layer and language.
 

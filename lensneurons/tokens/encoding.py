@@ -40,6 +40,7 @@ from lensneurons.corpora.checks import SHOWN, and_more
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
 from lensneurons.errors import CorpusError, choose
+from lensneurons.options import plain_options
 from lensneurons.shapes import TextNumbers
 from lensneurons.tokens.beginnings import encode_once, warn_doubled
 from lensneurons.values.base import Overview, Value
@@ -169,6 +170,7 @@ class EncodedCorpus(Value):
         return self.report._brief()
 
 
+@plain_options
 def encode(
     corpus: ParallelCorpus,
     tokenizer: PreTrainedTokenizerBase,

@@ -25,6 +25,7 @@ from lensneurons.models.family import context_length
 from lensneurons.models.forward import attention_implementation, has_hooks
 from lensneurons.models.identity import hash_config, hash_weights, original_tokenizer, revision_of
 from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.options import plain_options
 from lensneurons.tokens.batches import Batch, make_batch, plan_batches
 from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope, encode, tokenizer_hash
 from lensneurons.values.provenance import Provenance, library_versions
@@ -62,10 +63,12 @@ class PreparedCorpus:
         """Which tokens count."""
         return self.encoded.scope
 
+    @plain_options
     def batches(self, batch_tokens: int) -> list[np.ndarray]:
         """Numbers of the texts of each batch; see `lensneurons.tokens.batches.plan_batches`."""
         return plan_batches(self.encoded, batch_tokens=batch_tokens)
 
+    @plain_options
     def read(self, batch_tokens: int, label: str, *, progress: bool) -> Iterator[Batch]:
         """Yield all texts in batches, padded on the right, with a progress bar in texts."""
         from tqdm.auto import tqdm
@@ -100,6 +103,7 @@ class PreparedCorpus:
         )
 
 
+@plain_options
 def prepare(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,

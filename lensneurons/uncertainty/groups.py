@@ -29,6 +29,7 @@ import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics, require_comparable
 from lensneurons.errors import LensNeuronsError
+from lensneurons.options import plain_options
 from lensneurons.shapes import GroupWeights
 
 Measure = Callable[[ActivationStatistics], np.ndarray | float]
@@ -59,6 +60,9 @@ class Interval:
         return cls(middle, bottom, top, level, method)
 
 
+REMEDY = "count more items, or collect with other groups"
+
+
 def require_level(level: float) -> None:
     """Raise a `LensNeuronsError` for a level outside (0, 1)."""
     if not 0 < level < 1:
@@ -81,12 +85,17 @@ def resamples(
 ) -> Iterator[ActivationStatistics]:
     """The statistics of corpora whose groups of items are drawn again with replacement.
 
-    A draw that leaves a language without tokens is drawn again.
+    A draw that leaves a language without tokens is drawn again. Where only one group has items,
+    every draw would be the same, and an interval of no width is no interval.
 
     Raises:
-        LensNeuronsError: the statistics keep fewer than two groups, or nearly every draw leaves a
-            language without tokens.
+        LensNeuronsError: the statistics keep fewer than two groups, all items of a language are in
+            one, or nearly every draw leaves a language without tokens.
     """
+    _require_groups(statistics.n_groups)
+    if np.count_nonzero(statistics.grouped_tokens.any(axis=1)) < 2:
+        told = "all items fell into one group, so every draw is the same"
+        raise LensNeuronsError(f"{told}: {REMEDY}")
     done = 0
     for weights in group_weights(statistics.n_groups, 10 * draws, seed):
         if (weights @ statistics.grouped_tokens).all():
@@ -100,6 +109,7 @@ def resamples(
     )
 
 
+@plain_options
 def bootstrap(
     statistics: ActivationStatistics,
     measure: Measure,
@@ -123,6 +133,7 @@ def bootstrap(
     return _percentiles(_drawn(statistics, measure, draws, level, seed), level)
 
 
+@plain_options
 def bootstrap_difference(
     before: ActivationStatistics,
     after: ActivationStatistics,
@@ -161,6 +172,7 @@ def _percentiles(values: np.ndarray, level: float) -> Interval:
     return Interval.of(values[0], low, high, level, "bootstrap")
 
 
+@plain_options
 def jackknife(
     statistics: ActivationStatistics, measure: Measure, *, level: float = 0.95
 ) -> Interval:
@@ -173,8 +185,7 @@ def jackknife(
     n = statistics.n_groups
     _require_groups(n)
     require_level(level)
-    remedy = "count more items, or collect with other groups"
-    require_spread(statistics.grouped_tokens, statistics.languages, remedy)
+    require_spread(statistics.grouped_tokens, statistics.languages, REMEDY)
     left_out = [measure(statistics.resample(row)) for row in 1 - np.eye(n, dtype=np.int64)]
     return jackknife_interval(measure(statistics), np.array(left_out, float), level=level)
 

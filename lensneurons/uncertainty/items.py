@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from lensneurons.errors import LensNeuronsError
+from lensneurons.options import plain_options
 from lensneurons.shapes import TextNumbers
 from lensneurons.uncertainty.groups import Interval, require_level
 
@@ -127,6 +128,7 @@ def expanded_tail(n_items: int, level: float) -> float:
     return float(ndtr(-reach))
 
 
+@plain_options
 def item_bootstrap(
     item_ids: Sequence[str],
     language: TextNumbers,

@@ -25,9 +25,13 @@ def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[objec
     """
 
     def cells(values: Sequence[object], tag: str) -> str:
-        return "".join(f"<{tag}>{escape(str(value))}</{tag}>" for value in values)
+        return "".join(f"<{tag}>{safe(value)}</{tag}>" for value in values)
 
-    caption = f"<caption style='text-align:left;font-weight:bold'>{escape(title)}</caption>"
+    def safe(value: object) -> str:
+        # A lone surrogate has no UTF-8, so that a notebook that holds one could not be saved.
+        return escape(str(value).encode("utf-8", "backslashreplace").decode())
+
+    caption = f"<caption style='text-align:left;font-weight:bold'>{safe(title)}</caption>"
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return (
         f"<table>{caption}<thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"

@@ -42,6 +42,7 @@ from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
 from lensneurons.models.running import runs_model
+from lensneurons.options import plain_options
 from lensneurons.plots.labels import plain
 from lensneurons.tokens.characters import TextTokens, token_labels
 from lensneurons.views.page import View, label_of, read_texts, render, visible
@@ -122,6 +123,7 @@ class AttentionView(View):
         return render("attention.html.jinja", view=self, texts=texts, bundle=Markup(_bundle()))
 
 
+@plain_options
 @runs_model
 def attention(
     model: Any,

@@ -37,6 +37,7 @@ from lensneurons.models.forward import to_device, watching
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.options import plain_options
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import signed
 from lensneurons.tokens.characters import Span, TextTokens
@@ -144,6 +145,7 @@ class TokenView(View):
         )
 
 
+@plain_options
 @runs_model
 def tokens(
     model: Any,

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 from unittest.mock import Mock
 
+import fuzzing
 import numpy as np
 import pages
 import pandas as pd
@@ -25,6 +27,7 @@ from lensneurons.cards.card import NeuronCard, describe
 from lensneurons.cli import commands as cli_commands
 from lensneurons.cli import main
 from lensneurons.corpora.corpus import load_corpus
+from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
@@ -228,6 +231,17 @@ BAD: list[tuple[list[str], str]] = [
     (["report", "{run}", "{empty}"], "is no run folder, no folder of ablate or describe, and no"),
     (["report", "{run}", "{file}"], "is no value that lensneurons saved"),
     (["report", "{run}", "{neurons}"], "holds language neurons; a page shows activation statist"),
+    (["collect", "m", *DEMO, "--out", "{empty}/run", "--groups", "1000000000"], "GiB or more, and"),
+    (["collect", "m", *DEMO, "--out", "{empty}/run", "--groups", "9" * 5000], "is larger than any"),
+    (["collect", "m", *DEMO, "--out", "a\0b"], "holds a NUL character, which no name has"),
+    (["collect", "m", "--corpus", "a\0b", "--out", "{empty}/run"], "holds a NUL character"),
+    (["collect", "m", *DEMO, "--out", "{empty}/" + "x" * 300], "name too long"),
+    (["collect", "m", *DEMO, "--out", "r", "--limit", "9" * 20], "is larger than any number"),
+    (["demo", "--items", "9" * 18, "--out", "{empty}/p.html"], "has no more than 10,000 problems"),
+    (["demo", "--out", "{empty}"], "empty is a folder: give the name of a file in it"),
+    (["identify", "{published}", "--tau", "nan"], "tau=nan is not a finite number; give one"),
+    (["identify", "{published}", "--lambda", "inf"], "lambda_=inf is not a finite number"),
+    (["report", "{run}", "--out", "{empty}"], "empty is a folder: give the name of a file in it"),
     (["report", "{run}", "{accuracy}", "{accuracy}"], "holds a second accuracy: a page shows one"),
 ]
 
@@ -254,6 +268,33 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert text in refused(capsys, *(a.format(**places) for a in arguments))
     assert (tmp_path / "file").read_bytes() == b""
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "file"]
+
+
+def test_odd_command_lines_are_one_line(saved, tmp_path, monkeypatch) -> None:
+    """The same as tests/simulations/fuzzed_inputs.py, which draws 200."""
+    monkeypatch.chdir(tmp_path)
+    random, places = Random(3), [str(saved["run"]), str(tmp_path / "nowhere"), "/dev/null"]
+    lines = [fuzzing.command_line(random, places) for _ in range(40)]
+    found = [(line, *fuzzing.try_command(line)) for line in lines]
+    assert [one for one in found if one[1] not in ("read", "refused")] == []
+
+
+def test_a_closed_standard_output_ends_the_program_quietly(published) -> None:
+    command = f"'{sys.executable}' -m lensneurons identify '{published}' --json"
+    for closed, code in (("| true", 141), (">&-", 0)):
+        line = f"set -o pipefail; {command} {closed}"
+        done = subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_the_revision_of_an_adapter_reaches_the_loader(tmp_path, monkeypatch, capsys) -> None:
+    loaded = Mock(side_effect=LensNeuronsError("seen"))
+    monkeypatch.setattr("lensneurons.cli.commands.load_model", loaded)
+    given = ["--adapter", "a", "--adapter-revision", "v2"]
+    assert "seen" in refused(capsys, "collect", "m", *DEMO, "--out", tmp_path / "r", *given)
+    assert loaded.call_args.kwargs["adapter_revision"] == "v2"
 
 
 def test_json_has_no_infinity_and_no_nan(capsys) -> None:

@@ -60,6 +60,10 @@ def test_another_plan_is_refused(aligned, tmp_path, capsys, change, told):
     [
         (["--languages", "xx"], "is not a language code"),
         (["--batch", "6"], "micro_batch=4 does not divide batch=6"),
+        (["--languages", "en"], "'en' is the pivot, which the others are aligned to"),
+        (["--learning-rate", "inf"], "learning_rate=inf is not a finite number"),
+        (["--beta", "nan"], "beta=nan is not a finite number"),
+        (["--temperature", "inf"], "temperature=inf is not a finite number"),
         (["--samples", "1"], "at least 2 samples"),
         (["--scorer", "/nowhere"], "could not be loaded"),
     ],

@@ -62,8 +62,10 @@ def write(path: str, text: str | bytes = "") -> str:
     return path
 
 
-def statistics(groups: int = 1, languages: tuple[str, ...] = ("en", "zh"), **entries: Any) -> Any:
-    counts = np.ones((groups, 3, tiny.D_MLP, len(languages)), np.int64)
+def statistics(
+    groups: int = 1, languages: tuple[str, ...] = ("en", "zh"), active: int = 1, **entries: Any
+) -> Any:
+    counts = np.full((groups, 3, tiny.D_MLP, len(languages)), active, np.int64)
     tokens = np.full((groups, len(languages)), 9)
     provenance = Provenance(**(PLAIN | entries))
     return ActivationStatistics(languages, counts, tokens, provenance=provenance)
@@ -270,6 +272,9 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "CorpusWarning": {
         "Languages with unequal items": lambda given: corpus_of(("en", 1), ("en", 2), ("zh", 1)),
+        "Files that are left out": lambda given: load_corpus(
+            dirname([write("corpus/en.txt", "One.\n"), write("corpus/fr.csv", "Un.\n")][0])
+        ),
         "Texts in another script": lambda given: corpus_of(
             ("zh", 1), response="She has nine apples."
         ),
@@ -320,6 +325,7 @@ CASES: dict[str, dict[str, Case]] = {
         "A rate that is not a share": lambda given: identify(statistics(), top_rate=1.0),
         "A bar that is not a probability": lambda given: identify(statistics(), tau=95.0),
         "LAPE with a lambda": lambda given: identify(statistics(), score="lape", lambda_=0.1),
+        "Nothing to identify": lambda given: identify(statistics(active=0)),
         "No lambda without language-agnostic neurons": lambda given: identify(
             draw_statistics(), tau=0.0, top_rate=0.1
         ),

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import lensneurons.neurons.identification as identification
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import IdentificationError, LensNeuronsError
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
@@ -74,6 +75,7 @@ def compare(result, statistics, percentile):
 @given(small_counts(), st.floats(0, 2), st.floats(0.01, 0.6), st.floats(0.05, 0.99))
 def test_a_given_lambda(counts, weight, rate, percentile):
     statistics = build(counts)
+    assume(np.ptp(statistics.probability) > 0)
     result = identify(statistics, lambda_=weight, top_rate=rate, percentile=percentile)
     p = statistics.probability.tolist()
     scores = [oracle.score(shares, weight) for shares in oracle.neurons_of(p)]
@@ -91,6 +93,7 @@ def test_a_given_lambda(counts, weight, rate, percentile):
 @given(small_counts(), st.floats(0.01, 0.6), st.floats(0.05, 0.99))
 def test_lape(counts, rate, percentile):
     statistics = build(counts)
+    assume(np.ptp(statistics.probability) > 0)
     result = identify(statistics, score="lape", top_rate=rate, percentile=percentile)
     p = statistics.probability.tolist()
     bar = oracle.tau(p, percentile)
@@ -201,6 +204,21 @@ def test_a_large_given_lambda_may_select_agnostic_neurons_and_sets_leave_them_ou
     assert result.histogram("selected").tolist() == [0, 0, 1]
     assert len(result["zh"]) == len(result["en"]) == 0
     assert result.layer_profile("selected").tolist() == [[0, 0, 1]]
+
+
+@pytest.mark.parametrize("score", ["paper", "lape"])
+@pytest.mark.parametrize("tau", [None, 0.0, 0.5])
+@pytest.mark.parametrize(
+    ("active", "told"), [(0, "no neuron was ever active"), (3, "every probability is 0.3")]
+)
+def test_a_dead_model_has_nothing_to_identify(active, told, tau, score):
+    counts, tokens = np.full((1, 2, 8, 2), active), np.full((1, 2), 10)
+    with pytest.raises(IdentificationError, match=f"{told}, in any of the 2 languages: there is n"):
+        identify(ActivationStatistics(("en", "zh"), counts, tokens), tau=tau, score=score)
+    counts[0, 1, 3, 0] += 1  # one token of one neuron makes the difference
+    found = identify(ActivationStatistics(("en", "zh"), counts, tokens), tau=0.0, lambda_=0.0)
+    assert "L1N3" in found.to_pandas()["neuron"].tolist()
+    assert found.languages_of("L1N3") == (("en",) if active == 0 else ("en", "zh"))
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,17 @@ def test_draws_without_tokens_in_a_language_are_drawn_again() -> None:
         bootstrap(statistics, one_probability, draws=10)
 
 
+def test_one_group_that_holds_all_items_has_no_interval() -> None:
+    """All draws would be the same, and the interval would have no width."""
+    counts, tokens = np.ones((5, 1, 1, 2), np.int64), np.zeros((5, 2), np.int64)
+    tokens[2] = 9
+    counts[[0, 1, 3, 4]] = 0
+    statistics = ActivationStatistics(("zh", "en"), counts, tokens)
+    for method in (bootstrap, jackknife):
+        with pytest.raises(LensNeuronsError, match="fell into one group, so .*: count more items"):
+            method(statistics, one_probability)
+
+
 def test_one_group_has_no_interval() -> None:
     statistics = drawn_corpus(np.random.default_rng(7), groups=1)
     for method in (bootstrap, jackknife):

@@ -5,7 +5,8 @@
 ``read`` is what was read as an independent reader reads it, ``refused`` what ended in an error of
 the package. Nothing may be ``changed``, end in a ``traceback`` or be ``slow`` (over 10 seconds):
 then the exit code is 1, and the first few are shown with their numbers, by which
-`fuzzing.try_input` draws them again. Interrupted, it shows what it has. 100,000 inputs take about 15 minutes of one core.
+`fuzzing.try_input` draws them again. Interrupted, it shows what it has.
+100,000 inputs take about 12 minutes of one core (measured on 3,500).
 """
 
 from __future__ import annotations

@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
+        if sys.stdout is None:
+            return CLOSED
         # Whoever read the output has enough of it, as `head` after ten lines.
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), sys.stdout.fileno())

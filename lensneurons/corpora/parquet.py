@@ -103,7 +103,10 @@ def _declared_size(declared: Any) -> int:
 
 def _size(column: Any) -> int:
     """Bytes of a column once its texts stand alone."""
-    from pyarrow import compute, types
+    import pyarrow.compute
+    from pyarrow import types
+
+    compute: Any = pyarrow.compute  # its functions are made at run time
 
     size = _CELL * len(column)
     if types.is_dictionary(column.type) and not types.is_primitive(column.type.value_type):

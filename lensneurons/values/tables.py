@@ -33,9 +33,9 @@ def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[objec
 
     caption = f"<caption style='text-align:left;font-weight:bold'>{safe(title)}</caption>"
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return (
-        f"<table>{caption}<thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    table = f"<thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody>"
+    # A table of many languages is wider than a page: it scrolls by itself, the page does not.
+    return f"<div style='overflow-x:auto;max-width:100%'><table>{caption}{table}</table></div>"
 
 
 @cache

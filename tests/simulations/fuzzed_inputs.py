@@ -5,7 +5,8 @@
 ``read`` is what was read as an independent reader reads it, ``refused`` what ended in an error of
 the package. Nothing may be ``changed``, end in a ``traceback`` or be ``slow`` (over 10 seconds):
 then the exit code is 1, and the first few are shown with their numbers, by which
-`fuzzing.try_input` draws them again. 100,000 inputs take about 15 minutes of one core.
+`fuzzing.try_input` draws them again. Interrupted, it shows what it has.
+100,000 inputs take about 12 minutes of one core (measured on 3,500).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -29,13 +31,8 @@ def main(inputs: int = 100_000, lines: int = 200, seed: int = 0) -> int:
     began = time.perf_counter()
     found: dict[str, Counter[str]] = {}
     faults: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, suppress(KeyboardInterrupt):
         folder = Path(name)
-        for number in range(inputs):
-            kind, word, told = fuzzing.try_input(number, seed, folder)
-            found.setdefault(kind, Counter())[word] += 1
-            if word not in WORDS[:2]:
-                faults.append(f"input {number} ({kind}): {word}\n{told}")
         draw_statistics().save(folder / "statistics.safetensors")
         places = [name, f"{name}/nowhere", f"{name}/a.jsonl", f"{name}/en.txt", "/dev/null"]
         random = Random(seed)
@@ -45,6 +42,11 @@ def main(inputs: int = 100_000, lines: int = 200, seed: int = 0) -> int:
             found.setdefault("command lines", Counter())[word] += 1
             if word not in WORDS[:2]:
                 faults.append(f"line {number}: {word} {line!r:.300}\n{told}")
+        for number in range(inputs):
+            kind, word, told = fuzzing.try_input(number, seed, folder)
+            found.setdefault(kind, Counter())[word] += 1
+            if word not in WORDS[:2]:
+                faults.append(f"input {number} ({kind}): {word}\n{told}")
     print(f"{'':14}" + "".join(f"{word:>11}" for word in WORDS))
     for kind, counts in found.items():
         print(f"{kind:14}" + "".join(f"{counts[word]:>11}" for word in WORDS))

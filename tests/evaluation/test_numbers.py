@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 from answer_rules import count_right, written
 from answer_table import ROWS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensneurons.evaluation import numbers
@@ -217,6 +217,7 @@ def test_two_kinds_of_separators_are_read_in_every_language(language, number):
         assert last_number(text, language=language) == float(str(number))
 
 
+@settings(deadline=None)  # reads several texts an example
 @given(st.integers(0, 10**6), st.text(alphabet="abc xyz,", max_size=20), st.integers(0, 999))
 def test_the_number_behind_a_marker_answers(answer, text, number):
     for marker in (
@@ -270,6 +271,7 @@ def test_written_numbers_come_back(number, language):
     assert stated_number(written(number), language=language) == number
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789.,/^{}\\frac eE+-×万千億 :½²，٬", max_size=30))
 def test_any_soup_of_numbers_is_read(text):
     """No error, no hang; each number is a float."""

@@ -71,7 +71,7 @@ def math_octopus(text: str, language: str, value: float) -> bool:
 
 def ours(text: str, language: str, value: float) -> bool:
     """Whether `last_number` is the expected number."""
-    return same_number(last_number(text, language=language), value)
+    return same_number(last_number(text, language=language), float(value))
 
 
 RULES: dict[str, Callable[[str, str, float], bool]] = {

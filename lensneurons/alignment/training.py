@@ -21,15 +21,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
-from warnings import warn
 
+from lensneurons.alignment.checkpoints import checkpoints, last_whole, marking
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
 from lensneurons.errors import (
     CorpusError,
@@ -37,7 +36,6 @@ from lensneurons.errors import (
     ModelError,
     ProvenanceError,
     StorageError,
-    StorageWarning,
 )
 from lensneurons.models.adapters import quiet
 from lensneurons.models.identity import hash_weights
@@ -63,9 +61,6 @@ LOGGED = {
     "grad_norm": "gradient",
     "learning_rate": "learning_rate",
 }
-# The files of a checkpoint, the one that is written last at the end.
-WHOLE = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
-MARK = "lensneurons.json"  # in a checkpoint, once it is whole: of which run and step, and hashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +179,7 @@ class Alignment(Value):
     @property
     def checkpoints(self) -> dict[int, Path]:
         """Step to the folder of its adapter, in the order of the steps."""
-        return _checkpoints(self.folder)
+        return checkpoints(self.folder)
 
     def to_pandas(self) -> pd.DataFrame:
         """The log. Columns: step; pairs ("trained": the mean since the row before; "held out": all
@@ -231,13 +226,6 @@ class Alignment(Value):
         cells = ([row[name] for name in columns] for row in self.log)
         rows = [[f"{c:.3f}" if isinstance(c, float) else str(c) for c in row] for row in cells]
         return Overview(repr(self), columns, rows)
-
-
-def _checkpoints(folder: Path) -> dict[int, Path]:
-    """Step to the folder of its checkpoint, in the order of the steps."""
-    named = ((re.fullmatch(r"checkpoint-([0-9]+)", path.name), path) for path in folder.iterdir())
-    found = {int(name[1]): path for name, path in named if name and path.is_dir()}
-    return dict(sorted(found.items()))
 
 
 def require_extra() -> None:
@@ -318,8 +306,8 @@ def align(
                 hugging_face, tokenizer, (trained, held_out), folder, settings, device
             )
             trainer.add_callback(callback)
-            trainer.add_callback(_marking(run))
-            trainer.train(resume_from_checkpoint=_last_whole(folder, run))
+            trainer.add_callback(marking(run))
+            trainer.train(resume_from_checkpoint=last_whole(folder, run))
             run.require_there()
             trainer.save_model(str(folder))
         log = tuple(_log_rows(trainer.state.log_history))
@@ -543,71 +531,6 @@ def _require_done_here(done: Alignment, provenance: Provenance, settings: DPOSet
             f"{file} is of another run ({different[0]}: {theirs[different[0]]!r}, not "
             f"{ours[different[0]]!r}): delete it, call again"
         )
-
-
-def _marking(run: Run) -> Any:
-    """A callback that writes into every checkpoint, last of all, what it is of and holds."""
-    from transformers import TrainerCallback
-
-    class Marking(TrainerCallback):
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            checkpoint = run / f"checkpoint-{state.global_step}"
-            about = run.part(step=state.global_step)
-            save_json(checkpoint / MARK, {**about, "files": _file_hashes(checkpoint)})
-
-    return Marking()
-
-
-def _file_hashes(checkpoint: Path) -> dict[str, str]:
-    """File name to the hash of its content, without the mark."""
-    found = {}
-    for path in sorted(checkpoint.iterdir()):
-        if path.is_file() and path.name != MARK and not path.name.startswith("."):
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
-def _last_whole(folder: Path, run: Run | None = None) -> str | None:
-    """The last checkpoint that was written to its end; pieces of later ones are removed.
-
-    Without `run`, the open folder, checkpoints need not say what they are of.
-
-    Raises:
-        StorageError: a checkpoint is of another run, or of another step.
-
-    Warns:
-        StorageWarning: a checkpoint was written to its end, but is damaged.
-    """
-    marked = run is not None and bool(run.fingerprint)
-    for step, checkpoint in reversed(_checkpoints(folder).items()):
-        ended, damage = (checkpoint / MARK).exists() or not marked, ""
-        try:
-            mark = load_json(checkpoint / MARK) if marked and ended else {}
-            if lacking := [name for name in WHOLE if not (checkpoint / name).is_file()]:
-                damage = f"it has no {lacking[0]}"
-            else:
-                load_json(checkpoint / WHOLE[-1])
-        except StorageError as error:  # broken off in the middle of its last file
-            mark, damage = {}, str(error)
-        if run is not None and mark:
-            try:
-                run.require_part(checkpoint, mark, step=step)
-            except StorageError as error:
-                raise StorageError(f"{error}; delete it, and call again") from None
-            found = _file_hashes(checkpoint)
-            changed = [n for n, digest in mark.get("files", {}).items() if found.get(n) != digest]
-            damage = damage or (f"{changed[0]} was changed" if changed else "")
-        if ended and not damage:
-            return str(checkpoint)
-        if marked and ended:
-            warn(
-                f"{checkpoint} is damaged ({damage}): training goes on at the checkpoint before it",
-                StorageWarning,
-                stacklevel=3,
-            )
-        shutil.rmtree(checkpoint)
-    return None
 
 
 def _log_rows(history: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

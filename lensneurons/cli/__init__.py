@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return CLOSED
         # Whoever read the output has enough of it, as `head` after ten lines.
         with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
+            os.dup2(nothing.fileno(), 1)
         return CLOSED
     return code
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.collection import collect
-from lensneurons.alignment import training
+from lensneurons.alignment import checkpoints, training
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs, preference_pairs
 from lensneurons.alignment.responses import respond, score_responses
 from lensneurons.alignment.training import Alignment, align, split_pairs, target_modules
@@ -198,7 +198,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     with pytest.raises(StorageError, match="align\\(\\) did not finish there"):
         Alignment.load(folder)
     resumed = align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
-    ours, theirs = (load_file(one.folder / training.WHOLE[0]) for one in (resumed, run))
+    ours, theirs = (load_file(one.folder / checkpoints.WHOLE[0]) for one in (resumed, run))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     logs = [one.to_pandas().drop(columns="gradient") for one in (resumed, run)]
     assert logs[0].equals(logs[1])
@@ -209,8 +209,8 @@ def test_a_checkpoint_that_was_half_written_is_left_out(run, tmp_path):
     (folder / "checkpoint-6/trainer_state.json").write_text('{"global_st')
     (folder / "checkpoint-4/optimizer.pt").unlink()
     for step in (4, 6):
-        (folder / f"checkpoint-{step}" / training.MARK).unlink()
-    assert training._last_whole(folder) == str(folder / "checkpoint-2")
+        (folder / f"checkpoint-{step}" / checkpoints.MARK).unlink()
+    assert checkpoints.last_whole(folder) == str(folder / "checkpoint-2")
     assert not (folder / "checkpoint-6").exists()
 
 
@@ -218,11 +218,11 @@ def unfinished(run, folder):
     """A copy of a run's folder, as if it was killed before its end."""
     shutil.copytree(run.folder, folder)
     (folder / Alignment.RUN_FILE).unlink()
-    (folder / training.WHOLE[0]).unlink()
+    (folder / checkpoints.WHOLE[0]).unlink()
     return folder
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "adapter_model.safetensors", training.MARK])
+@pytest.mark.parametrize("name", ["optimizer.pt", "adapter_model.safetensors", checkpoints.MARK])
 def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, model_folder, tmp_path, name):
     folder = unfinished(run, tmp_path / "run")
     file = folder / "checkpoint-6" / name
@@ -231,7 +231,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, model_folde
     file.write_bytes(bytes(content))
     with pytest.warns(StorageWarning, match=r"checkpoint-6 is damaged \(.*\): training goes on at"):
         resumed = align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
-    ours, theirs = (load_file(one.folder / training.WHOLE[0]) for one in (resumed, run))
+    ours, theirs = (load_file(one.folder / checkpoints.WHOLE[0]) for one in (resumed, run))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -240,8 +240,8 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, model_folde
 )
 def test_a_checkpoint_of_another_step_or_run_is_refused(run, model_folder, tmp_path, change, told):
     folder = unfinished(run, tmp_path / "run")
-    mark = load_json(folder / "checkpoint-6" / training.MARK)
-    save_json(folder / "checkpoint-6" / training.MARK, {**mark, "of": {**mark["of"], **change}})
+    mark = load_json(folder / "checkpoint-6" / checkpoints.MARK)
+    save_json(folder / "checkpoint-6" / checkpoints.MARK, {**mark, "of": {**mark["of"], **change}})
     with pytest.raises(
         StorageError, match=rf"checkpoint-6 does not belong here .*{told}.*; delete it"
     ):

@@ -103,6 +103,8 @@ _OF_LANGUAGE = regex.compile(_NUMBER.replace("FULL", r"，\d{3}"), regex.VERBOSE
 
 _BARE = regex.compile(r"\s*-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?\s*")
 
+_POINT_AND_THREE = regex.compile(r"\s*-?[1-9][0-9]{0,2}\.[0-9]{3}\s*")
+
 Decimal = Literal["point", "comma", "unknown"]
 
 
@@ -125,9 +127,11 @@ def stated_number(response: str, *, language: str | None = None) -> float | None
     """The number that answers a problem, from the response of a corpus.
 
     A response that is nothing but a number is in the notation of programs, whatever its language:
-    MGSM writes 2,125 and MSVAMP 8.0 in all of theirs.
+    MGSM writes 2,125 and MSVAMP 8.0 in all of theirs. A point before three digits is left to the
+    language: a German 1.000 is a thousand.
     """
-    return last_number(response, language="en" if _BARE.fullmatch(response) else language)
+    programs = _BARE.fullmatch(response) and not _POINT_AND_THREE.fullmatch(response)
+    return last_number(response, language="en" if programs else language)
 
 
 def numbers_in(text: str, *, language: str | None = None) -> list[float]:

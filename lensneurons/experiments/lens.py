@@ -501,7 +501,7 @@ def _require_readable(model: Any) -> None:
     """Prove on a short probe that the lens says in the last layer what the model says.
 
     Raises:
-        ModelError: it does not; or the model has no such hook, or is being trained.
+        ModelError: it does not; or the model has no such hook.
     """
     kept: list[torch.Tensor] = []
     name, tokens = residual_name(int(model.cfg.n_layers) - 1), probe_tokens(model)

@@ -74,7 +74,8 @@ def add_adapter(
     except Exception as error:  # PEFT raises whatever a wrong file or configuration ends in
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{refusal}: {reason}") from error
-    difference = float((probe_logits(merged) - wanted).abs().max() / wanted.abs().max())
+    scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)
+    difference = float((probe_logits(merged) - wanted).abs().max() / scale)
     if not difference <= (1e-3 if wanted.dtype in (torch.float32, torch.float64) else 0.1):
         raise ModelError(
             f"adapter {str(adapter)!r} cannot be added to the weights of {name!r}: merged, the "

@@ -140,7 +140,8 @@ def require_same_logits(name: str, bridged: Any, wanted: Logits) -> None:
         ModelError: the logits differ by more than rounding, or cannot be computed any more.
     """
     try:
-        difference = float((probe_logits(bridged) - wanted).abs().max() / wanted.abs().max())
+        scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)
+        difference = float((probe_logits(bridged) - wanted).abs().max() / scale)
         said = f"its logits differ by {difference:.1e} of the largest"
     except Exception as error:  # a module that TransformerLens lost or calls in another way
         raise ModelError(f"{_not_the_same(name, bridged)}: {first_sentence(error)}") from error

@@ -258,6 +258,8 @@ def test_known_places_of_the_answer(number, text):
         (114200, "ru", " 114,200\n"),
         (50000, "de", "Es sind 50.000"),
         (1.5, "de", "1,5"),
+        (1000, "de", "1.000"),
+        (1, "en", "1.000"),
     ],
 )
 def test_a_response_that_is_a_bare_number_is_in_the_notation_of_programs(

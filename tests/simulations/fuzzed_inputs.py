@@ -6,7 +6,7 @@
 the package. Nothing may be ``changed``, end in a ``traceback`` or be ``slow`` (over 10 seconds):
 then the exit code is 1, and the first few are shown with their numbers, by which
 `fuzzing.try_input` draws them again. Interrupted, it shows what it has.
-100,000 inputs take about 12 minutes of one core (measured on 3,500).
+100,000 inputs and 200 command lines take about two minutes of one core.
 """
 
 from __future__ import annotations

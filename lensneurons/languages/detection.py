@@ -21,9 +21,9 @@ A guess below `minimum_confidence`, or for a text without letters, is undetermin
 None.
 
 How many texts are recognised grows with their length: of runs of 10, 20, 40 and 80 characters of
-1997 news sentences (NTREX) at least 28, 55, 86 and 96 % in each of ten languages, with 4.0, 2.0,
-0.8 and 0.5 % taken for another (all numbers: assets/measurements.md). An undetermined text is no
-mistake, but whoever counts it as one favours languages of other scripts. Of the 250 questions of
+1997 news sentences (NTREX) at least 28, 55, 86 and 96 % in each of ten languages, with at most 4.0,
+2.0, 0.8 and 0.5 % taken for another (all numbers: assets/measurements.md). An undetermined text is
+no mistake, but whoever counts it as one favours languages of other scripts. Of the 250 questions of
 MGSM in each language one is undetermined, in French, and none is mistaken.
 
 >>> detect_language("Die Antwort ist neunundfünfzig (59).", languages=["de", "en", "th"]).language

@@ -42,6 +42,7 @@ from lensneurons.errors import CorpusError, LensNeuronsError, StorageError, choo
 from lensneurons.evaluation.answers import expected_number
 from lensneurons.evaluation.generation import Decoding, encode_prompts, fit_context, write_responses
 from lensneurons.evaluation.numbers import last_number, numbers_in, same_number
+from lensneurons.evaluation.shots import fingerprint_of, prompts_of
 from lensneurons.languages.codes import language_code, language_name
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.identity import original_tokenizer
@@ -91,7 +92,7 @@ class SampledResponse:
         id: the item.
         language: the language that it was asked in.
         sample: number of the answer, from 0.
-        prompt: what the model was given.
+        prompt: of the item, which the model was given, after examples if there were any.
         text: what it wrote, without special tokens.
         finished: whether it ended by itself, not at the limit of tokens.
     """
@@ -146,6 +147,7 @@ def respond(
     max_new_tokens: int | None = None,
     batch_tokens: int = 16384,
     stop: Sequence[str] = (),
+    shots: ParallelCorpus | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     run_dir: str | Path | None = None,
     progress: bool = True,
@@ -162,37 +164,43 @@ def respond(
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
         stop: a text is cut before the first of these strings that the model writes, and ends
             there.
+        shots: worked examples, which stand before the prompts of their language. They are not kept
+            in the rows, so that a later training learns to answer without them.
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         run_dir: a folder that keeps what is done, so that an interrupted call goes on there. It
             ends with ``responses.jsonl`` in it, for the next step.
         progress: show one progress bar, in texts.
 
     Raises:
-        CorpusError: an item without a prompt.
+        CorpusError: an item without a prompt; `shots` without a language, with fewer in one, or
+            with an item of the corpus.
         LensNeuronsError: an option out of its range, or prompts too long.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
         StorageError: the folder holds something else, or another process works in it.
         ProvenanceError: the folder was begun with another model, corpus or plan.
     """
-    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens, stop)
+    decoding = Decoding(
+        max_new_tokens, temperature, seed, batch_tokens, stop, fingerprint_of(shots)
+    )
     require_answerable(corpus, samples, temperature)
     tokenizer = tokenizer or original_tokenizer(model)
-    ids = encode_prompts([item.prompt for item in corpus], tokenizer)
-    fit_context(model, [len(row) for row in ids], max_new_tokens)
+    given = prompts_of(corpus.items, shots, tokenizer)
+    fit_context(model, [len(row) for row in encode_prompts(given, tokenizer)], max_new_tokens)
 
     def write(first: int, block: Sequence[Any]) -> list[SampledResponse]:
-        prompts = [item.prompt for item, _ in block]
+        prompts = [prompt for _, _, prompt in block]
         written = write_responses(
             model, prompts, decoding, first_row=first, tokenizer=tokenizer, progress=False
         )
         return [
             SampledResponse(item.id, item.language, n, item.prompt, new.text, new.finished)
-            for (item, n), new in zip(block, written, strict=True)
+            for (item, n, _), new in zip(block, written, strict=True)
         ]
 
     provenance = model_provenance(model, tokenizer, corpus.fingerprint)
     plan = {"samples": samples, **decoding.plan()}
-    asked = [(item, sample) for item in corpus for sample in range(samples)]
+    pairs = zip(corpus.items, given, strict=True)
+    asked = [(item, sample, prompt) for item, prompt in pairs for sample in range(samples)]
     return _in_blocks(
         asked, write, SampledResponse,
         lambda rows: SampledResponses(rows, decoding, provenance),

@@ -37,6 +37,7 @@ from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError, choose
 from lensneurons.evaluation.answers import Accuracy, answer_scorer
+from lensneurons.evaluation.shots import require_examples
 from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix, ablation_sets
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
@@ -148,9 +149,11 @@ def do_ablate(options: Namespace) -> None:
         raise LensNeuronsError("intervals need at least two items a language: raise the limit")
     if "accuracy" in options.metric:
         require_identifiable(corpus.languages)
+    shots = open_shots(options, corpus)
     model = open_same_model(options, statistics)
     if "accuracy" in options.metric:  # refuse its texts before the NLL runs for hours
-        answer_scorer(model, corpus, max_new_tokens=options.max_new_tokens, stop=options.stop)
+        answering = pick(options, "max_new_tokens", "stop")
+        answer_scorer(model, corpus, shots=shots, **answering)
     testing = pick(options, "classes", "controls", "scope", "batch_tokens", "seed")
     matrices = {}
     for metric in options.metric:
@@ -162,6 +165,7 @@ def do_ablate(options: Namespace) -> None:
             metric=metric,
             max_new_tokens=options.max_new_tokens if metric == "accuracy" else None,
             stop=options.stop if metric == "accuracy" else (),
+            shots=shots if metric == "accuracy" else None,
             run_dir=options.out / metric,
             **testing,
         )
@@ -215,6 +219,8 @@ def do_align(options: Namespace) -> None:
     corpus = open_corpus(options, list(dict.fromkeys([*options.languages, pivot])))
     require_other_languages(corpus.select(options.languages).languages, pivot)
     require_answerable(corpus, options.samples, options.temperature)
+    asked = corpus.select(options.languages)
+    shots = open_shots(options, asked)
     scorer: Any = options.scorer
     if scorer != "consistency":
         scorer = translation_scorer(
@@ -222,7 +228,8 @@ def do_align(options: Namespace) -> None:
         )
     responses = respond(
         open_model(options, options.dtype),
-        corpus.select(options.languages),
+        asked,
+        shots=shots,
         run_dir=options.out / "responses",
         **pick(options, "samples", "temperature", "max_new_tokens", "stop", "seed"),
     )
@@ -427,6 +434,28 @@ def require_writable_file(path: Path | None) -> None:
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
     """Read the corpus that the options name, in some languages or in all."""
     return load_corpus(options.corpus, languages=languages, **pick(options, "split", "limit"))
+
+
+def open_shots(options: Namespace, corpus: ParallelCorpus) -> ParallelCorpus | None:
+    """Read the worked examples that the options name, in the languages of a corpus.
+
+    Raises:
+        LensNeuronsError: a number of examples, and no file.
+        CorpusError: what `require_examples` refuses, or fewer examples than asked.
+    """
+    if options.shots is None:
+        if options.n_shots is not None:
+            raise LensNeuronsError("--n-shots takes examples from a file: give --shots too")
+        return None
+    languages = corpus.languages
+    shots = load_corpus(options.shots, languages=languages, limit=options.n_shots)
+    require_examples(corpus.items, shots)
+    if options.n_shots and len(shots) < options.n_shots * len(languages):
+        raise LensNeuronsError(
+            f"--n-shots {options.n_shots}: {options.shots} has {len(shots) // len(languages)} "
+            "examples a language"
+        )
+    return shots
 
 
 def open_model(options: Namespace, dtype: Any) -> Any:

@@ -51,6 +51,7 @@ from lensneurons.evaluation.generation import (
     write_rows,
 )
 from lensneurons.evaluation.numbers import last_number, same_number, stated_number
+from lensneurons.evaluation.shots import fingerprint_of, prompts_of
 from lensneurons.languages.codes import language_name
 from lensneurons.languages.detection import (
     MINIMUM_CONFIDENCE,
@@ -247,6 +248,7 @@ def accuracy(
     seed: int = 0,
     batch_tokens: int = 16384,
     stop: Sequence[str] = (),
+    shots: ParallelCorpus | None = None,
     minimum_confidence: float = MINIMUM_CONFIDENCE,
     ignore: Sequence[str] = (),
     identify: Identify | None = None,
@@ -264,6 +266,7 @@ def accuracy(
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
         stop: a text is cut before the first of these strings that the model writes, and ends
             there.
+        shots: worked examples, which stand before the prompts of their language.
         minimum_confidence: below it the language of a text is undetermined.
         ignore: words that say nothing about the language, beside the names of each prompt.
         identify: your own identification of languages, from a text to a `LanguageGuess` with tags
@@ -275,17 +278,20 @@ def accuracy(
         One answer an item, with per-language shares and intervals.
 
     Raises:
-        CorpusError: an item without a number in its response, or without a prompt.
+        CorpusError: an item without a number in its response, or without a prompt; `shots` without
+            a language, with fewer in one, or with an item of the corpus.
         LensNeuronsError: an option out of its range, prompts too long, or a language that cannot be
             told from others of its script.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     corpus, given = _texts(model, corpus, tokenizer)
-    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens, stop)
+    decoding = Decoding(
+        max_new_tokens, temperature, seed, batch_tokens, stop, fingerprint_of(shots)
+    )
     expected = [expected_number(item) for item in corpus]
     asks = [identify] * len(corpus) if identify else _asks(corpus, ignore, minimum_confidence)
     tokenizer = given or original_tokenizer(model)
-    prompts = [item.prompt for item in corpus]
+    prompts = prompts_of(corpus.items, shots, tokenizer)
     written = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
     answers = tuple(map(_judge, corpus, expected, written, asks))
     provenance = model_provenance(model, tokenizer, corpus.fingerprint)
@@ -299,6 +305,7 @@ def answer_scorer(
     *,
     max_new_tokens: int | None = None,
     stop: Sequence[str] = (),
+    shots: ParallelCorpus | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Callable[[Sequence[int]], list[bool]]:
     """Make the function that lets a model answer some items, greedily, one batch a call.
@@ -311,7 +318,7 @@ def answer_scorer(
         named several times, for rows under different conditions.
 
     Raises:
-        CorpusError: an item without a number in its response, or without a prompt.
+        CorpusError: as for `accuracy`.
         LensNeuronsError: prompts too long, or a language that cannot be told from others.
         ModelError: a model of TransformerLens 3.9, which writes prompts of one length only.
     """
@@ -322,7 +329,7 @@ def answer_scorer(
     expected = [expected_number(item) for item in items]
     asks = _asks(corpus, (), MINIMUM_CONFIDENCE)
     own = given or original_tokenizer(model)
-    ids = encode_prompts([item.prompt for item in items], own)
+    ids = encode_prompts(prompts_of(items, shots, own), own)
     most = fit_context(model, [len(row) for row in ids], max_new_tokens)
     decoding = Decoding(most, stop=stop)
 

@@ -18,8 +18,9 @@ under the same noise.
 [' 5']
 
 A text also ends before the first of the `stop` strings: a base model goes on after its answer.
+Worked examples may stand before each prompt (`lensneurons.evaluation.shots`).
 
-What it does not do: chat templates, few-shot prompts, beams, several texts a prompt (give it
+What it does not do: chat templates, beams, several texts a prompt (give it
 several times). Batches differ from single prompts by rounding (1e-6 in fp32, more in half
 precision), which can turn a nearly even choice.
 """
@@ -33,7 +34,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError
+from lensneurons.evaluation.shots import fingerprint_of, prompts_after
 from lensneurons.models.family import context_length, input_device, model_family
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
@@ -56,6 +59,7 @@ class Decoding:
         seed: of the drawing.
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
         stop: a text is cut before the first of these strings, and ends there.
+        shots: fingerprint of the examples before each prompt; empty without.
     """
 
     max_new_tokens: int | None = None
@@ -63,6 +67,7 @@ class Decoding:
     seed: int = 0
     batch_tokens: int = 16384
     stop: Sequence[str] = ()
+    shots: str = ""
 
     def __post_init__(self) -> None:
         given = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
@@ -83,10 +88,10 @@ class Decoding:
             raise LensNeuronsError(f"batch_tokens={self.batch_tokens} holds nothing; give more")
 
     def plan(self) -> dict[str, Any]:
-        """All that decides a text, for the plan of a run folder; `stop` only where it is given."""
+        """All that decides a text, for a run folder; `stop` and `shots` only if they are given."""
         decided = asdict(self)
         del decided["batch_tokens"]  # decides memory and speed, and no text but by rounding
-        return decided if self.stop else {k: v for k, v in decided.items() if k != "stop"}
+        return {k: v for k, v in decided.items() if v or k not in ("stop", "shots")}
 
     def cut(self, text: str) -> str | None:
         """What stands before the first stop string; None for a text without one."""
@@ -120,6 +125,7 @@ def generate(
     seed: int = 0,
     batch_tokens: int = 16384,
     stop: Sequence[str] = (),
+    shots: ParallelCorpus | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> list[str]:
@@ -134,6 +140,7 @@ def generate(
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
         stop: a text is cut before the first of these strings that the model writes, and ends
             there.
+        shots: worked examples in one language, which stand before every prompt.
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         progress: show one progress bar, in prompts.
 
@@ -143,9 +150,16 @@ def generate(
     Raises:
         LensNeuronsError: no prompts, one without tokens or too long for the context, or an option
             out of its range.
+        CorpusError: examples in several languages, one without a prompt or a response, or one of
+            the prompts among them.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
-    decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens, stop)
+    decoding = Decoding(
+        max_new_tokens, temperature, seed, batch_tokens, stop, fingerprint_of(shots)
+    )
+    if shots is not None:
+        tokenizer = tokenizer or original_tokenizer(model)
+        prompts = prompts_after(shots, prompts, tokenizer)
     responses = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
     return [response.text for response in responses]
 
@@ -227,8 +241,8 @@ def fit_context(model: Any, lengths: Sequence[int], max_new_tokens: int | None) 
     if longest + wanted > context:
         raise LensNeuronsError(
             f"prompt {list(lengths).index(longest)} has {longest} tokens; with {wanted} new ones "
-            f"that is beyond the model's context of {context}: lower max_new_tokens, or leave long "
-            "prompts out"
+            f"that is beyond the model's context of {context}: lower max_new_tokens, give fewer "
+            "shots, or leave long prompts out"
         )
     return min(LONGEST, context - longest) if max_new_tokens is None else max_new_tokens
 

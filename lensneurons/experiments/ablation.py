@@ -49,6 +49,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.evaluation.likelihood import TextMeasure, fitting
+from lensneurons.evaluation.shots import fingerprint_of
 from lensneurons.experiments.metrics import METRICS, Metric
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.running import runs_model
@@ -342,6 +343,7 @@ def ablation_matrix(
     match: Match = "activity",
     max_new_tokens: int | None = None,
     stop: Sequence[str] = (),
+    shots: ParallelCorpus | None = None,
     scope: Scope | None = None,
     run_dir: str | Path | None = None,
     batch_tokens: int = 4096,
@@ -364,6 +366,7 @@ def ablation_matrix(
         max_new_tokens: for accuracy, most tokens of an answer. A model that has lost a language
             often does not stop, so give little more than the longest right answer needs.
         stop: for accuracy, strings before which an answer is cut.
+        shots: for accuracy, worked examples before the prompts of their language.
         scope: for the NLL, whose tokens are evaluated.
         run_dir: a folder for the result; the same call resumes there, cell by cell.
         batch_tokens: most tokens in a batch, padding included.
@@ -393,7 +396,7 @@ def ablation_matrix(
             f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "
             f"{site.n_layers} x {site.d_mlp}"
         )
-    score = measure.scorer(prepared, max_new_tokens, stop)
+    score = measure.scorer(prepared, max_new_tokens, stop, shots)
     activity = neurons.probability.mean(axis=-1)
     if match == "layer":
         activity = np.zeros_like(activity)  # equal activities leave nothing to match
@@ -419,6 +422,8 @@ def ablation_matrix(
     }
     if stop:
         plan["stop"] = [stop] if isinstance(stop, str) else list(stop)
+    if shots is not None:
+        plan["shots"] = fingerprint_of(shots)
     with open_folder(run_dir, provenance, plan) as folder:
         if folder is not None and (folder / AblationMatrix.RUN_FILE).exists():
             done = AblationMatrix.load(folder / AblationMatrix.RUN_FILE)

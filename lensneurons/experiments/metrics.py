@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from lensneurons.corpora.corpus import ParallelCorpus
+from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.answers import answer_scorer
 from lensneurons.evaluation.likelihood import TextMeasure, require_predicted, text_scorer
 from lensneurons.tokens.prepared import PreparedCorpus
@@ -22,8 +24,9 @@ class Measure(NamedTuple):
     """How a metric is computed and told.
 
     Attributes:
-        scorer: takes a prepared corpus, the most new tokens of an answer and what stops it; gives
-            the function that scores texts by their numbers: values and weights.
+        scorer: takes a prepared corpus, the most new tokens of an answer and what stops it, and
+            worked examples; gives the function that scores texts by their numbers: values and
+            weights.
         unit: of a cell.
         short_unit: of a number in a sentence.
         subject: what changes, as a sentence says it.
@@ -31,7 +34,9 @@ class Measure(NamedTuple):
         section: title of its section in a report.
     """
 
-    scorer: Callable[[PreparedCorpus, int | None, Sequence[str]], TextMeasure]
+    scorer: Callable[
+        [PreparedCorpus, int | None, Sequence[str], ParallelCorpus | None], TextMeasure
+    ]
     unit: str
     short_unit: str
     subject: str
@@ -40,17 +45,29 @@ class Measure(NamedTuple):
 
 
 def _by_nll(
-    prepared: PreparedCorpus, max_new_tokens: int | None, stop: Sequence[str]
+    prepared: PreparedCorpus,
+    max_new_tokens: int | None,
+    stop: Sequence[str],
+    shots: ParallelCorpus | None,
 ) -> TextMeasure:
+    if shots is not None:
+        raise LensNeuronsError(
+            "shots stand before prompts that a model answers: give metric='accuracy'"
+        )
     require_predicted(prepared.encoded)
     return text_scorer(prepared.model, prepared.encoded)
 
 
 def _by_answers(
-    prepared: PreparedCorpus, max_new_tokens: int | None, stop: Sequence[str]
+    prepared: PreparedCorpus,
+    max_new_tokens: int | None,
+    stop: Sequence[str],
+    shots: ParallelCorpus | None,
 ) -> TextMeasure:
     """1 where number and language are right; all texts weigh the same."""
-    answer = answer_scorer(prepared.model, prepared, max_new_tokens=max_new_tokens, stop=stop)
+    answer = answer_scorer(
+        prepared.model, prepared, max_new_tokens=max_new_tokens, stop=stop, shots=shots
+    )
 
     def score(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         right = np.array(answer([int(row) for row in rows]), np.float64)

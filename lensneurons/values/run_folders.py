@@ -10,6 +10,7 @@ result is there. So a file of another run, or of another part, that was copied i
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -231,9 +232,11 @@ def _require_same_run(
         require_same(begun, provenance)
     except ProvenanceError as error:
         raise ProvenanceError(f"{path} was begun with something else: {error}") from None
-    different = [name for name in plan if saved["plan"].get(name) != plan[name]]
+    # An option may be in one plan alone: those that nobody gave are left out.
+    before, now = saved["plan"], json.loads(json.dumps(dict(plan)))
+    different = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if different:
-        told = "; ".join(f"{n}: {saved['plan'].get(n)!r}, now {plan[n]!r}" for n in different)
+        told = "; ".join(f"{n}: {before.get(n)!r}, now {now.get(n)!r}" for n in different)
         raise ProvenanceError(
             f"{path} was begun with another plan ({told}): give the same options or a new run_dir"
         )

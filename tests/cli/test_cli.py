@@ -427,6 +427,9 @@ def test_ablate_with_accuracy(ablate, tmp_path, capsys) -> None:
     assert ratio == {"removed": "specific", "figure": name, **nothing}
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"nll", "nll.csv", "accuracy", "accuracy.csv"}
+    shots = load_corpus({k: [("3\n", "3"), ("4\n", "4")] for k in words}).save(tmp_path / "s.jsonl")
+    line = refused(capsys, *command, "--shots", shots, "--n-shots", "1", bars=True)
+    assert "out/accuracy was begun with another plan (shots: None, now '" in line
     # The limit is of answers alone: the NLL is not run again for another one.
     line = refused(capsys, *command[:-1], "4", "--json", bars=True)
     assert "out/accuracy was begun with another plan (max_new_tokens: 3, now 4)" in line
@@ -446,6 +449,10 @@ def test_ablate_with_accuracy(ablate, tmp_path, capsys) -> None:
         (["--limit", "1"], "intervals need at least two items a language"),
         (["--top-rate", "2"], "top_rate=2.0 is not a share between 0 and 1"),
         (["--out", "{texts}"], "is a file: nothing can be written into"),
+        (["--shots", "{texts}"], "'item-0' (en) is one of the problems that are asked"),
+        (["--shots", "{texts}", "--n-shots", "0"], "'0' is not a positive whole number"),
+        (["--n-shots", "2"], "--n-shots takes examples from a file: give --shots too"),
+        (["--shots", "/nowhere"], "/nowhere"),
         (["--seed", "-1"], "'-1' is not a whole number"),
         (["L9N0"], "L9N0 is outside a model of 3 layers x 52 neurons"),
         (["L1N7", "--languages", "sw"], "has no language 'sw'"),

@@ -66,6 +66,8 @@ def test_another_plan_is_refused(aligned, tmp_path, capsys, change, told):
         (["--temperature", "inf"], "temperature=inf is not a finite number"),
         (["--samples", "1"], "at least 2 samples"),
         (["--scorer", "/nowhere"], "could not be loaded"),
+        (["--shots", "demo"], "is one of the problems that are asked"),
+        (["--n-shots", "2"], "give --shots too"),
     ],
 )
 def test_align_refuses_in_one_line(tmp_path, capsys, wrong, told):

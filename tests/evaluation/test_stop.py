@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lensneurons.alignment.responses import SampledResponses, respond
 from lensneurons.corpora.corpus import build_corpus
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, ProvenanceError
 from lensneurons.evaluation.answers import Accuracy, accuracy, answer_scorer
 from lensneurons.evaluation.generation import Decoding, generate, write_responses
 from lensneurons.models.identity import original_tokenizer
@@ -97,5 +97,8 @@ def test_sampled_responses_are_cut(written, tmp_path):
     stop = [whole.rows[0].text[2:4]]
     cut = respond(model, corpus, stop=stop, run_dir=tmp_path / "run", **options)
     assert [row.text for row in cut.rows] == [row.text.split(stop[0])[0] for row in whole.rows]
+    assert [*respond(model, corpus, stop=stop, run_dir=tmp_path / "run", **options)] == [*cut]
+    with pytest.raises(ProvenanceError, match="stop: .*, now None"):
+        respond(model, corpus, run_dir=tmp_path / "run", **options)
     again = SampledResponses.load(tmp_path / "run" / SampledResponses.RUN_FILE)
     assert again.decoding == cut.decoding

@@ -17,7 +17,7 @@ import tiny
 import torch
 
 from lensneurons.corpora.corpus import build_corpus
-from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.errors import LensNeuronsError, ModelError, ProvenanceError
 from lensneurons.evaluation import answers as answering
 from lensneurons.evaluation.answers import accuracy
 from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix, ablation_sets
@@ -185,6 +185,28 @@ def test_it_can_be_resumed_and_tells_its_metric(model, corpus, neurons, tmp_path
             ablation_matrix(model, corpus, neurons, **{**options, **change})
     with pytest.raises(LensNeuronsError, match="perplexity needs metric='nll', these cells hold"):
         matrix.log_perplexity_difference()
+
+
+def test_worked_examples_stand_before_the_prompts(model, corpus, neurons, tmp_path):
+    """The planted model reads the last token alone, so examples change no cell."""
+    shots = build_corpus(
+        [
+            {"id": f"s{tag}", "language": tag, "prompt": "please\n", "response": VOCABULARY[-1]}
+            for tag in ("en", "de")
+        ]
+    )
+    options = {**OPTIONS, "classes": ["specific"], "controls": 1, "run_dir": tmp_path}
+    matrix = ablation_matrix(model, corpus, neurons, shots=shots, **options)
+    bare = ablation_matrix(model, corpus, neurons, **{**options, "run_dir": None})
+    assert np.array_equal(matrix.effect, bare.effect)
+    with pytest.raises(ProvenanceError, match="shots: '[0-9a-f]{64}', now None"):
+        ablation_matrix(model, corpus, neurons, **options)
+    for refused, told in (
+        ({"shots": shots, "metric": "nll"}, "shots stand before prompts that a model answers"),
+        ({"shots": shots.select(["en"])}, r"no example in \['de'\]"),
+    ):
+        with pytest.raises(LensNeuronsError, match=told):
+            ablation_matrix(model, corpus, neurons, **{**options, "run_dir": None} | refused)
 
 
 def test_what_cannot_answer_is_refused(model, corpus, neurons, monkeypatch):

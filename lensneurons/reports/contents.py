@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lensneurons.cards.card import NeuronCard, neuron_facts
@@ -89,7 +90,7 @@ class Table:
     caption: str = ""
     left_out: int = 0
 
-    @property
+    @cached_property
     def wordy(self) -> tuple[bool, ...]:
         """Which columns hold words and stand to the left."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.head)

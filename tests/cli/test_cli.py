@@ -428,7 +428,8 @@ def test_ablate_with_accuracy(ablate, tmp_path, capsys) -> None:
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"nll", "nll.csv", "accuracy", "accuracy.csv"}
     shots = load_corpus({k: [("3\n", "3"), ("4\n", "4")] for k in words}).save(tmp_path / "s.jsonl")
-    line = refused(capsys, *command, "--shots", shots, "--n-shots", "1", bars=True)
+    given = ["--shots", shots, "--n-shots", "1"]
+    line = refused(capsys, *command, "--json", *given, bars=True)
     assert "out/accuracy was begun with another plan (shots: None, now '" in line
     # The limit is of answers alone: the NLL is not run again for another one.
     line = refused(capsys, *command[:-1], "4", "--json", bars=True)
@@ -449,7 +450,8 @@ def test_ablate_with_accuracy(ablate, tmp_path, capsys) -> None:
         (["--limit", "1"], "intervals need at least two items a language"),
         (["--top-rate", "2"], "top_rate=2.0 is not a share between 0 and 1"),
         (["--out", "{texts}"], "is a file: nothing can be written into"),
-        (["--shots", "{texts}"], "'item-0' (en) is one of the problems that are asked"),
+        (["--shots", "{texts}"], "example 'item-3' (en) has no prompt or no response"),
+        (["--shots", "{texts}", "--n-shots", "1"], "'item-0' (en) is one of the problems that"),
         (["--shots", "{texts}", "--n-shots", "0"], "'0' is not a positive whole number"),
         (["--n-shots", "2"], "--n-shots takes examples from a file: give --shots too"),
         (["--shots", "/nowhere"], "/nowhere"),

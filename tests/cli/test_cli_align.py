@@ -66,7 +66,7 @@ def test_another_plan_is_refused(aligned, tmp_path, capsys, change, told):
         (["--temperature", "inf"], "temperature=inf is not a finite number"),
         (["--samples", "1"], "at least 2 samples"),
         (["--scorer", "/nowhere"], "could not be loaded"),
-        (["--shots", "demo"], "is one of the problems that are asked"),
+        (["--shots", "demo", "--n-shots", "101"], "give fewer shots, or leave long prompts out"),
         (["--n-shots", "2"], "give --shots too"),
     ],
 )

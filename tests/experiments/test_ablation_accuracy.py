@@ -191,7 +191,7 @@ def test_worked_examples_stand_before_the_prompts(model, corpus, neurons, tmp_pa
     """The planted model reads the last token alone, so examples change no cell."""
     shots = build_corpus(
         [
-            {"id": f"s{tag}", "language": tag, "prompt": "please\n", "response": VOCABULARY[-1]}
+            {"id": "example", "language": tag, "prompt": "please\n", "response": VOCABULARY[-1]}
             for tag in ("en", "de")
         ]
     )

@@ -315,6 +315,7 @@ def test_a_long_table_says_what_it_leaves_out() -> None:
     assert table.head == ("name", "p max")
     assert (len(table.rows), table.left_out) == (7, len(frame) - 7)
     assert table.wordy == (True, False)
+    assert table.wordy is table.wordy  # not looked up again for each of 9,000 cells
     assert Table(("a", "b"), ()).wordy == (False, False)
 
 

@@ -20,6 +20,7 @@ What this does not show: that the aligned model answers better. `accuracy` befor
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ from lensneurons.options import finite_number, plain_options, truth_value, whole
 from lensneurons.tokens.beginnings import doubled, without_spelt
 from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.values.base import Overview, Value, whole
-from lensneurons.values.files import explaining, load_json, save_json
+from lensneurons.values.files import explaining, load_json, save_json, system_path
 from lensneurons.values.provenance import Provenance, library_versions, require_same
 from lensneurons.values.run_folders import Run, open_folder
 
@@ -199,7 +200,7 @@ class Alignment(Value):
         """
         _, details = self._pack()
         del details["folder"]
-        return save_json(Path(path or self.folder) / self.RUN_FILE, details)
+        return save_json(system_path(path or self.folder) / self.RUN_FILE, details)
 
     @classmethod
     def load(cls, path: str | Path) -> Alignment:
@@ -208,8 +209,8 @@ class Alignment(Value):
         Raises:
             StorageError: there is none, or it was interrupted.
         """
-        file = Path(path) / cls.RUN_FILE
-        if Path(path).is_dir() and not file.exists():
+        file = system_path(path) / cls.RUN_FILE
+        if os.path.isdir(path) and not file.exists():
             raise StorageError(f"{path} has no {cls.RUN_FILE}: align() did not finish there")
         found = {**load_json(file), "folder": Path(path)}
         return whole(file, cls, lambda: cls._unpack({}, found))

@@ -56,7 +56,7 @@ class StorageError(LensNeuronsError):
     """A file or folder that is missing, damaged, in use, or of another kind or version."""
 
 
-class StorageWarning(UserWarning):
+class StorageWarning(Explained, UserWarning):
     """A damaged file that could be done without."""
 
 

@@ -14,6 +14,7 @@ This package is the only one that knows how TransformerLens is built.
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -30,6 +31,7 @@ from lensneurons.models.weights import (
     text_model,
 )
 from lensneurons.options import plain_options
+from lensneurons.values.files import system_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -127,6 +129,7 @@ def read_model(
         raise ModelError(
             f"{source!r} could not be loaded from "
             f"{'the folder' if here else 'the hub or its local cache'}: {first_sentence(error)}. "
+            f"{'' if here else _other_revisions(source, revision)}"
             "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
         ) from error
     model, report = loaded
@@ -135,12 +138,34 @@ def read_model(
     return model, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
 
 
+def _other_revisions(name: str, revision: str | None) -> str:
+    """A sentence on the revisions in the cache, if it has some and not the one that is wanted."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+    names = {
+        path.read_text().strip(): path.relative_to(folder / "refs").as_posix()
+        for path in (folder / "refs").rglob("*")
+        if path.is_file()
+    }
+    commits = sorted(path.name for path in (folder / "snapshots").glob("*"))
+    wanted = revision or "main"
+    if not commits or wanted in (*commits, *names.values()):
+        return ""
+    told = ", ".join(f"{one} ({names[one]})" if one in names else one for one in commits)
+    return (
+        f"The cache has no revision {wanted!r} of it, but {told}: give revision= one of these, or "
+        "load it once with network. "
+    )
+
+
 def _find(name_or_path: str | Path) -> str:
     """The name or folder to load; raise where it can be neither."""
     if name_or_path == DEMO:
         return str(DEMO_FOLDER)
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    path = system_path(name_or_path).expanduser()
+    if os.path.isdir(path):
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"{path} holds no config.json: a local model is a folder written by "
@@ -148,7 +173,12 @@ def _find(name_or_path: str | Path) -> str:
             )
         return str(path)
     name = str(name_or_path)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.is_file():
+    if (
+        path.is_absolute()
+        or name.startswith((".", "~"))
+        or name.count("/") > 1
+        or os.path.isfile(path)
+    ):
         raise ModelError(
             f"{name_or_path} is not a folder: give a hub name or a Hugging Face folder"
         )

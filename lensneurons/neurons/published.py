@@ -8,6 +8,7 @@ differences are clamped to 0, as the authors do; anything beyond such a seam eff
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zipfile
@@ -23,7 +24,7 @@ from lensneurons.errors import PublishedCountsError, StorageError, choose
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 from lensneurons.shapes import NeuronNumbers
-from lensneurons.values.files import require_file
+from lensneurons.values.files import require_file, system_path
 from lensneurons.values.provenance import Provenance
 
 _NAME = re.compile(r"(?P<prefix>prefix\.)?activation\.(?P<language>[^.]+)\.(?P<model>.+)\.pt")
@@ -48,7 +49,7 @@ def read_published_counts(
         PublishedCountsError: no such files, several models, a file that is not such a dict, shapes
             that differ, totals that are not positive, or counts that no seam effect explains.
     """
-    whole, prompts, model = _find_files(Path(folder))
+    whole, prompts, model = _find_files(system_path(folder))
     chosen = list(languages) if languages is not None else sorted(whole)
     if not chosen:
         raise PublishedCountsError(f"languages=[] leaves nothing of {folder}: name at least one")
@@ -70,13 +71,13 @@ def read_published_counts(
 
 def holds_published_counts(folder: str | Path) -> bool:
     """Whether a folder has files that `read_published_counts` reads."""
-    path = Path(folder)
-    return path.is_dir() and any(_NAME.fullmatch(entry.name) for entry in path.iterdir())
+    path = system_path(folder)
+    return os.path.isdir(path) and any(_NAME.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def _find_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path], str]:
     """Whole-text and prompt-only files by language, and the one model that they are of."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise PublishedCountsError(f"{folder} is not a folder")
     matches = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     whole = {m["language"]: path for m, path in matches if not m["prefix"]}
@@ -243,7 +244,7 @@ def read_published_mask(
     Raises:
         PublishedCountsError: the file is of another form, or has another number of languages.
     """
-    content = _load(Path(path))
+    content = _load(system_path(path))
     if not isinstance(content, list) or len(content) != len(languages):
         found = len(content) if isinstance(content, list) else type(content).__name__
         raise PublishedCountsError(

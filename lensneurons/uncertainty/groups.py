@@ -93,9 +93,8 @@ def resamples(
             one, or nearly every draw leaves a language without tokens.
     """
     _require_groups(statistics.n_groups)
-    if np.count_nonzero(statistics.grouped_tokens.any(axis=1)) < 2:
-        told = "all items fell into one group, so every draw is the same"
-        raise LensNeuronsError(f"{told}: {REMEDY}")
+    # Every draw of a language that is in one group is the same, so its interval would be a point.
+    require_spread(statistics.grouped_tokens, statistics.languages, REMEDY)
     done = 0
     for weights in group_weights(statistics.n_groups, 10 * draws, seed):
         if (weights @ statistics.grouped_tokens).all():
@@ -215,7 +214,7 @@ def jackknife_interval(
 
 
 def require_spread(tokens: np.ndarray, languages: Sequence[str], remedy: str) -> None:
-    """Raise where leaving a group out leaves a language without tokens.
+    """Raise where one group has all tokens of a language, so that nothing is known of its spread.
 
     The tokens are int64 [group, ..., language]; the `LensNeuronsError` names the languages and says
     the remedy.
@@ -223,7 +222,7 @@ def require_spread(tokens: np.ndarray, languages: Sequence[str], remedy: str) ->
     alone = (tokens == tokens.sum(axis=0)).any(axis=tuple(range(tokens.ndim - 1)))
     if lonely := [k for k, one in zip(languages, alone, strict=True) if one]:
         raise LensNeuronsError(
-            f"all items of {lonely} fell into one group, so leaving it out leaves nothing: {remedy}"
+            f"all items of {lonely} fell into one group, so nothing tells how they vary: {remedy}"
         )
 
 

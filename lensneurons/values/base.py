@@ -17,6 +17,7 @@ A subclass adds `_brief`, the text of its ``repr``, and `_overview`, its table i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -41,7 +42,7 @@ import numpy as np
 from jaxtyping import jaxtyped
 
 from lensneurons.errors import LensNeuronsError, StorageError
-from lensneurons.values.files import load_arrays, load_rows, save_arrays, save_rows
+from lensneurons.values.files import load_arrays, load_rows, save_arrays, save_rows, system_path
 from lensneurons.values.provenance import Provenance
 from lensneurons.values.tables import html_table
 
@@ -311,7 +312,8 @@ def _hints(owner: Any) -> dict[str, Any]:
 
 
 def _in_folder(path: str | Path, name: str) -> Path:
-    return Path(path) / name if name and Path(path).is_dir() else Path(path)
+    file = system_path(path)
+    return file / name if name and os.path.isdir(file) else file
 
 
 def whole(path: Path, kind: type[Value], build: Any) -> Any:

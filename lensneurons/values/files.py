@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from lensneurons.errors import StorageError
+from lensneurons.errors import StorageError, shown
 
 FORMAT_VERSION = 2
 UNSEALED = 1  # the last version without a checksum
@@ -52,6 +52,19 @@ _TOLD = {
 }
 
 
+def system_path(path: Any) -> Path:
+    """A path that a system can have; every function that takes one asks here.
+
+    Raises:
+        StorageError: it is no path, or holds a NUL character.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise StorageError(f"{shown(path)} is no path: give text or a pathlib.Path")
+    if "\0" in os.fspath(path):
+        raise StorageError(f"{shown(str(path))} holds a NUL character, which no path has")
+    return Path(path)
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` once the block has succeeded.
@@ -65,7 +78,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         StorageError: `path` is a folder, the disk is full, or the file may not be written there.
     """
-    final = Path(path)
+    final = system_path(path)
     name = f".{final.name}.{os.getpid() & 0xFFFFFFFF:08x}{_HOST}{os.urandom(8).hex()}.tmp"
     temporary = final.with_name(name)
     with explaining(final):
@@ -140,8 +153,7 @@ def _why_not_written(error: Exception, final: Path) -> str | None:
         return _TOLD[number]
     if isinstance(error, OSError) and number is not None:
         return error.strerror or str(error)
-    nul = isinstance(error, ValueError) and "\0" in str(final)
-    return "the path holds a NUL character" if nul else None
+    return None
 
 
 def remove_leftovers(folder: Path, *, of: str | None = None) -> None:
@@ -185,6 +197,7 @@ def require_file(path: str | Path) -> None:
     Raises:
         StorageError: says whether it is missing, a folder, or not permitted.
     """
+    path = system_path(path)
     try:
         kind = os.stat(path).st_mode
         if stat.S_ISREG(kind):
@@ -195,7 +208,7 @@ def require_file(path: str | Path) -> None:
         said = "does not exist"
     except PermissionError:
         said = "cannot be read: permission denied; ask its owner"
-    except (OSError, ValueError) as error:  # a NUL in the path, a loop of links
+    except OSError as error:  # a loop of links, a name that is too long
         said = f"cannot be read: {error}"
     raise StorageError(f"{path} {said}")
 

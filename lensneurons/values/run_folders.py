@@ -29,6 +29,7 @@ from lensneurons.values.files import (
     remove_leftovers,
     require_file,
     save_json,
+    system_path,
 )
 from lensneurons.values.provenance import Provenance, require_same
 
@@ -148,7 +149,7 @@ def open_folder(
     if folder is None:
         yield None
         return
-    path = Path(folder)
+    path = system_path(folder)
     with _locked(path):
         if (path / "run.json").exists():
             about, sealed = read_json(path / "run.json")
@@ -185,10 +186,12 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold the folder's lock; the system releases it also when the process is killed."""
     from filelock import FileLock, Timeout
 
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise StorageError(f"run_dir={path} is a file: give a folder")
     try:
-        visible = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
+        visible = (
+            [p.name for p in path.iterdir() if p.name[0] != "."] if os.path.isdir(path) else []
+        )
         if visible and "run.json" not in visible:
             raise StorageError(
                 f"run_dir={path} holds other files ({visible[0]}): give a new folder"

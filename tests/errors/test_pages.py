@@ -6,6 +6,8 @@ for anything; all else is exact.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from safetensors.numpy import load_file, save_file
 from lensneurons import errors
 from lensneurons.activations.collection import LanguageTotals, RunFolder, collect
 from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.alignment.checkpoints import MARK, last_whole
 from lensneurons.comparison.before_after import compare
 from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
@@ -50,7 +53,12 @@ from lensneurons.values.provenance import Provenance
 from lensneurons.values.run_folders import open_folder
 
 PAGES = Path(errors.__file__).parent
-KINDS = [*(name for name in vars(errors) if name.endswith("Error")), "CorpusWarning"]
+KINDS = [
+    *(name for name in vars(errors) if name.endswith("Error")),
+    "CorpusWarning",
+    "StorageWarning",
+]
+WARNINGS = {"CorpusWarning": CorpusWarning, "StorageWarning": errors.StorageWarning}
 Case = Callable[[Any], object]
 ROW = '{"id": 1, "language": "en", "prompt": "2+2=", "response": "4"}\n'
 PLAIN = {"weights": "a1b2", "dtype": "float32", "corpora": ("4f0c9a7d21ee",)}
@@ -157,6 +165,32 @@ def work_in(folder: str, weights: str = "a1b2", **plan: int) -> None:
 def run_folder_in_use(given: Any) -> None:
     with open_folder("runs/base", Provenance(), {}), open_folder("runs/base", Provenance(), {}):
         pass
+
+
+def where_the_disk_says(number: int, call: str, code: Callable[[], object]) -> Case:
+    """Code that is run where a call of the system fails; tests may run as root, who may all."""
+
+    def run(given: Any) -> None:
+        def fails(*arguments: Any, **options: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage.os, call, fails)
+            code()
+
+    return run
+
+
+def folder_that_was_removed(given: Any) -> None:
+    with open_folder("runs/base", Provenance(), {}):
+        Path("runs/base").rename("runs/other")
+
+
+def damaged_checkpoint(given: Any) -> None:
+    with open_folder("runs/base", Provenance(), {}) as run:
+        assert run is not None
+        write(f"runs/base/checkpoint-6/{MARK}", "{")
+        last_whole(run.path, run)
 
 
 def file_of_another_run(given: Any) -> None:
@@ -311,7 +345,18 @@ CASES: dict[str, dict[str, Case]] = {
             dirname(write("runs/notes.txt"))
         ),
         "A run folder that is in use": run_folder_in_use,
+        "A full disk": where_the_disk_says(
+            errno.ENOSPC, "replace", lambda: statistics().save("neurons.safetensors")
+        ),
+        "A place where you may not write": where_the_disk_says(
+            errno.EACCES, "mkdir", lambda: storage.save_json("/data/neurons.json", {})
+        ),
+        "A file that you may not read": where_the_disk_says(
+            errno.EACCES, "stat", lambda: LanguageNeurons.load("/data/neurons.safetensors")
+        ),
+        "A run folder that was removed": folder_that_was_removed,
     },
+    "StorageWarning": {"A damaged checkpoint": damaged_checkpoint},
     "PublishedCountsError": {
         "A folder without counts": published(),
         "Counts of several models in one folder": published(en=(5, 9), other=(5, 9)),
@@ -353,7 +398,7 @@ def test_every_error_has_its_page_and_every_quoted_message_its_code() -> None:
     assert {kind: set(cases) for kind, cases in CASES.items()} == {
         kind: set(situations(kind)) for kind in KINDS
     }
-    assert all(3 <= len(situations(kind)) <= 12 for kind in KINDS if kind != "CorpusWarning")
+    assert all(3 <= len(situations(kind)) <= 12 for kind in KINDS if kind not in WARNINGS)
 
 
 @pytest.mark.parametrize(("kind", "heading"), QUOTED, ids=map(": ".join, QUOTED))
@@ -368,8 +413,8 @@ def test_the_quoted_message_is_raised(
     """By this very class, which knows its page."""
     monkeypatch.chdir(tmp_path)
     code, given = CASES[kind][heading], SimpleNamespace(folder=model_folder, bridge=bridge)
-    if kind == "CorpusWarning":
-        with pytest.warns(CorpusWarning) as warned:
+    if kind in WARNINGS:
+        with pytest.warns(WARNINGS[kind]) as warned:
             code(given)
         told: Any = warned[0].message
     else:

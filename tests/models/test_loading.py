@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inspect import unwrap
+from pathlib import Path
 from shutil import copytree
 from types import SimpleNamespace
 
@@ -46,6 +47,31 @@ def test_a_folder_without_whole_weights_is_refused(weights, tmp_path, model_fold
         (tmp_path / "model.safetensors").write_bytes(weights)
     with pytest.raises(ModelError, match="could not be loaded from the folder: .*needs config"):
         load_model(tmp_path)
+
+
+def cached(cache: Path, model: Path, name: str, refs: dict[str, str]) -> None:
+    """A model as the hub's cache keeps it: snapshots by commit, and names of commits."""
+    for ref, commit in refs.items():
+        copytree(model, cache / f"models--{name.replace('/', '--')}" / "snapshots" / commit)
+        path = cache / f"models--{name.replace('/', '--')}" / "refs" / ref
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(commit)
+
+
+def test_other_revisions_in_the_cache_are_named(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    one, two = "a" * 40, "b" * 40
+    cached(tmp_path, model_folder("Llama"), "x/y", {"step-10": one, "step/20": two})
+    for options, asked in (({}, "main"), ({"revision": "step-30"}, "step-30")):
+        with pytest.raises(ModelError) as raised:
+            load_model("x/y", local_files_only=True, **options)
+        assert (
+            f"The cache has no revision {asked!r} of it, but {one} (step-10), {two} (step/20): "
+            "give revision= one of these, or load it once with network." in str(raised.value)
+        )
+    with pytest.raises(ModelError) as raised:
+        load_model("x/z", local_files_only=True)
+    assert "The cache has" not in str(raised.value)
 
 
 def test_what_is_no_folder_is_never_taken_for_a_hub_name(model_folder):

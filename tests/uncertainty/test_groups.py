@@ -137,8 +137,9 @@ def test_draws_without_tokens_in_a_language_are_drawn_again() -> None:
     drawn = list(resamples(statistics, draws=50))
     assert len(drawn) == 50
     assert all(d.tokens.all() for d in drawn)
-    counts, languages = np.zeros((15, 1, 1, 15), np.int64), tuple(f"l{i}" for i in range(15))
-    statistics = ActivationStatistics(languages, counts, np.eye(15, dtype=np.int64))
+    counts, languages = np.zeros((40, 1, 1, 40), np.int64), tuple(f"l{i}" for i in range(40))
+    one = np.eye(40, dtype=np.int64)
+    statistics = ActivationStatistics(languages, counts, one + np.roll(one, 1, axis=0))
     with pytest.raises(LensNeuronsError, match=r"only 0 of 100 draws of the groups have tokens in"):
         bootstrap(statistics, one_probability, draws=10)
 
@@ -171,10 +172,11 @@ def test_senseless_options_are_refused(options: dict) -> None:
             jackknife(statistics, one_probability, **options)
 
 
-def test_a_language_in_one_group_has_no_jackknife():
+def test_a_language_in_one_group_has_no_interval():
     counts = np.ones((2, 1, 3, 2), np.int64)
     counts[1, ..., 1] = 0
     tokens = np.array([[5, 5], [5, 0]], np.int64)
     lonely = ActivationStatistics(("en", "sw"), counts, tokens)
-    with pytest.raises(LensNeuronsError, match=r"all items of \['sw'\] fell into one group"):
-        jackknife(lonely, lambda drawn: drawn.probability)
+    for method in (bootstrap, jackknife):
+        with pytest.raises(LensNeuronsError, match=r"all items of \['sw'\] fell into one group"):
+            method(lonely, lambda drawn: drawn.probability)

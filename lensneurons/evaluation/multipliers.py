@@ -4,10 +4,10 @@
 
 Han characters multiply in every language. Words multiply in their own language only, because "mil"
 is 1000 in Spanish and nothing in English. Digits that follow a Han multiplier at once are added:
-``5万2000`` is 52000.
+``5万2000`` is 52000. In Chinese a single digit counts the next lower size, as it is said: ``3万5`` is
+35000 and ``3万零5`` is 30005. In other languages, and where none is given, ``3万5`` is 30005.
 
-What it does not read: numbers that are words altogether, such as "five thousand" or ``五万``;
-``3万5`` for 35000.
+What it does not read: numbers that are words altogether, such as "five thousand" or ``五万``.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def multiplied(
     Returns:
         The value and its end; None where nothing multiplies it.
     """
-    if found := _han(text, span[1], value, read):
-        return found
     own = (language or "").split("-")[0]
+    if found := _han(text, span[1], value, read, spoken=own == "zh"):
+        return found
     if own == "sw":
         front = _FRONT.search(text, endpos=span[0])
         return (value * IN_FRONT[front[1].lower()], span[1]) if front else None
@@ -99,7 +99,7 @@ def _size(word: Any) -> float:
     return float(str(word.lastgroup)[1:])
 
 
-def _han(text: str, end: int, value: float, read: Callable[[int], Read]) -> Read:
+def _han(text: str, end: int, value: float, read: Callable[[int], Read], *, spoken: bool) -> Read:
     """The sum of numbers, each with its Han multipliers, and of digits that follow the last."""
     total, scale, place = 0.0, float("inf"), end
     while True:
@@ -108,7 +108,9 @@ def _han(text: str, end: int, value: float, read: Callable[[int], Read]) -> Read
         if value * size >= scale:  # belongs to another number
             break
         if size == 1:
-            return (total + value, place) if total else None
+            # A digit at once behind a size, unlike one behind a zero: 3万5, but 3万零5.
+            lower = scale / 10 if spoken and total and place == end + 1 else 1
+            return (total + value * lower, place) if total else None
         total, scale, end = total + value * size, size, sign.end() if sign else end
         more = read(end + (text[end : end + 1] in {"零", "〇"}))
         if more is None:

@@ -396,7 +396,7 @@ def _finite(value: Any) -> Any:
 def write_table(table: pd.DataFrame, target: Path) -> None:
     """Write a table as CSV, whole or not at all."""
     with replacing(target) as path:
-        table.to_csv(path, index=False)
+        table.to_csv(path, index=False, errors="backslashreplace")
 
 
 def require_writable(folder: Path | None) -> None:

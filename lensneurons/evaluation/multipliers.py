@@ -5,7 +5,8 @@
 Han characters multiply in every language. Words multiply in their own language only, because "mil"
 is 1000 in Spanish and nothing in English. Digits that follow a Han multiplier at once are added:
 ``5万2000`` is 52000. In Chinese a single digit counts the next lower size, as it is said:
-``3万5`` is 35000 and ``3万零5`` is 30005. In other languages, and where none is given, ``3万5`` is 30005.
+``3万5`` is 35000 and ``3万零5`` is 30005. In other languages, and where none is given, ``3万5`` is
+30005.
 
 What it does not read: numbers that are words altogether, such as "five thousand" or ``五万``.
 """

@@ -41,10 +41,10 @@ not after a number, a bracket or a cased letter: ``-5``, ``-$5``, ``负5``, but 
 
 What it does not read: numbers in words, Han or Roman numerals, dates, versions, times with units
 (``3时30分``, ``3 h 30`` are two numbers). "The answer is fifty-nine" leaves the last number in
-digits, and a text without digits has no answer. Words are not read because no rule reads them alike
-in ten languages: "one", "un", ``一`` and "ein" are articles and parts of other words too, and a rule
-that is surer in one language than in another would make up a difference between them. Percent and
-currency signs are ignored.
+digits, and a text without digits has no answer. Words are not read because no rule reads them
+alike in ten languages: "one", "un", ``一`` and "ein" are also articles or parts of other words, and
+a rule that is surer in one language than in another makes up a difference between them. Percent
+and currency signs are ignored.
 """
 
 from __future__ import annotations

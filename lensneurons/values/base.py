@@ -70,7 +70,10 @@ class Shown:
     """What shows itself: in a console by `_brief`, in a notebook by the table of `_overview`."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._brief()})"
+        told = f"{type(self).__name__}({self._brief()})"
+        return told.encode(
+            "utf-8", "backslashreplace"
+        ).decode()  # lone surrogates cannot be printed
 
     def _repr_html_(self) -> str:
         return html_table(*self._overview())

@@ -71,9 +71,7 @@ class Shown:
 
     def __repr__(self) -> str:
         told = f"{type(self).__name__}({self._brief()})"
-        return told.encode(
-            "utf-8", "backslashreplace"
-        ).decode()  # lone surrogates cannot be printed
+        return told.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot print
 
     def _repr_html_(self) -> str:
         return html_table(*self._overview())

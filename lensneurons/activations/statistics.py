@@ -284,6 +284,11 @@ def _check(statistics: ActivationStatistics) -> None:
             f"{len(languages)} languages do not fit: want [group, layer, neuron, language], "
             "[group, language] and one name a language"
         )
+    for name, numbers in (("counts", counts), ("tokens", statistics.grouped_tokens)):
+        if not np.issubdtype(numbers.dtype, np.integer):
+            raise LensNeuronsError(
+                f"{name} are {numbers.dtype}: give whole numbers, such as .astype(np.int64)"
+            )
     for name, moment in (("sums", statistics.sums), ("squares", statistics.squares)):
         if moment is not None and moment.shape != counts.shape[1:]:
             raise LensNeuronsError(f"{name} {moment.shape} do not fit counts {counts.shape}")

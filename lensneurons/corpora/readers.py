@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -224,7 +224,8 @@ def read_dict(texts: Mapping[str, object]) -> Iterator[Record]:
     """
     for language, entries in texts.items():
         where = language if isinstance(language, str) and len(language) < 60 else shown(language)
-        if isinstance(entries, str) or not isinstance(entries, Iterable):
+        # A set has no order, so its texts could not be aligned with those of another language.
+        if isinstance(entries, str | Set | Mapping) or not isinstance(entries, Iterable):
             raise CorpusError(
                 f"the texts of {shown(language)} are {type(entries).__name__}; give a list of"
                 " texts, or of (prompt, response) pairs"

@@ -144,6 +144,8 @@ def test_resampling_is_a_weighted_sum_of_groups(weights):
         ({"sums": np.zeros((2, 5, 2))}, r"sums \(2, 5, 2\) do not fit counts \(4, 2, 5, 3\)"),
         ({"squares": np.zeros((2, 4, 3))}, "squares"),
         ({"grouped_counts": np.full((4, 2, 5, 3), -1)}, "negative: the counter overflowed"),
+        ({"grouped_counts": np.full((4, 2, 5, 3), np.nan)}, "counts are float64: give whole"),
+        ({"grouped_tokens": np.ones((4, 3))}, "tokens are float64: give whole numbers"),
         ({"grouped_tokens": np.zeros((4, 3), np.int64)}, r"no token was counted in \['zh', 'en'"),
     ],
 )

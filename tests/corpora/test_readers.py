@@ -105,6 +105,8 @@ def test_sib200(tmp_path):
     ("entries", "message"),
     [
         ({"en": "One."}, "the texts of 'en' are str; give a list of texts"),
+        ({"en": {"One.", "Two."}}, "the texts of 'en' are set; give a list of texts"),
+        ({"en": {"One.": "Two."}}, "the texts of 'en' are dict; give a list of texts"),
         ({"en": [("a", "b", "c")]}, "en[1] is ('a', 'b', 'c'); give a text or a (prompt, resp"),
         ({"en": ["a", 7]}, "en[2] is 7; give a text"),
         ({"english": ["a"]}, "english:1: 'english' is not a language code"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
@@ -20,11 +22,13 @@ SERVER.set_forkserver_preload(LIBRARIES)
 
 
 def serve(folder: str, arguments: list[str]) -> None:
-    """Be a kernel in a folder, until the process is killed."""
+    """Be a kernel in a folder until the process is terminated; it then leaves nothing behind."""
     from ipykernel.kernelapp import IPKernelApp
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     os.chdir(folder)
-    IPKernelApp.launch_instance(argv=["--log-level=ERROR", *arguments])
+    parent = f"--IPKernelApp.parent_handle={os.getppid()}"
+    IPKernelApp.launch_instance(argv=[parent, *arguments])
 
 
 class ForkedKernel(AsyncKernelManager):
@@ -49,5 +53,6 @@ class ForkedKernel(AsyncKernelManager):
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
         assert self.process is not None
+        self.process.terminate()
+        self.process.join(10)
         self.process.kill()
-        self.process.join()

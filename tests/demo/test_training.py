@@ -166,7 +166,7 @@ def test_orthogonalize_makes_singular_values_about_one(shape: tuple[int, ...]) -
     assert 0.3 < torch.linalg.svdvals(turned).min() < torch.linalg.svdvals(turned).max() < 1.4
 
 
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came in 2.9")
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon needs torch 2.9")
 def test_a_step_is_that_of_torchs_muon_and_adamw(tokenizer) -> None:
     """Muon up to the bfloat16 that PyTorch computes it in, AdamW up to rounding."""
     ours, theirs = (dict(build_model(TINY, tokenizer).named_parameters()) for _ in range(2))

@@ -32,6 +32,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     disable_socket(allow_unix_socket=True)
 
 
+# Begun first, so that no process is left with one of them when the others have ended.
+SLOWEST = ["test_notebooks.py", "test_model.py", "test_docs.py", "test_cli.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first, and leave the rest in its order."""
+    items.sort(key=lambda item: (*SLOWEST, item.path.name).index(item.path.name))
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """``model_folder("Llama")``: a tiny random model, saved as Hugging Face saves one."""
@@ -50,6 +59,12 @@ def bridge(model_folder: Callable[..., Path]) -> Callable[..., Any]:
     from lensneurons.models.loading import load_model
 
     return lru_cache(lambda architecture: load_model(model_folder(architecture), device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def llama(bridge: Callable[..., Any]) -> Any:
+    """The Llama that all tests share."""
+    return bridge("Llama")
 
 
 @pytest.fixture

@@ -49,11 +49,6 @@ def assert_equal(ours, oracle):
 
 
 @pytest.fixture(scope="module")
-def llama(bridge):
-    return bridge("Llama")
-
-
-@pytest.fixture(scope="module")
 def statistics(llama):
     return gather(llama)
 

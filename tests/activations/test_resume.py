@@ -40,11 +40,6 @@ WRITE = safetensors.numpy.save_file
 
 
 @pytest.fixture(scope="module")
-def llama(bridge):
-    return bridge("Llama")
-
-
-@pytest.fixture(scope="module")
 def run(llama):
     """``run(folder)``: the collection of these tests, begun or gone on with."""
     return lambda folder, corpus=CORPUS, **options: collect(

@@ -18,7 +18,8 @@ from torch.nn import functional
 INSTALLED = importlib.metadata.version("transformer-lens")
 if not INSTALLED.startswith("3."):
     pytest.skip(
-        f"TransformerLens {INSTALLED} has no HookedTransformer: run transformer_lens_3.sh",
+        f"TransformerLens {INSTALLED} has no HookedTransformer: run"
+        " tests/compatibility/transformer_lens_3.sh",
         allow_module_level=True,
     )
 

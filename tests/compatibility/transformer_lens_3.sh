@@ -23,4 +23,5 @@ fi
 
 exec "$environment/bin/python" -m pytest --override-ini=addopts= --import-mode=importlib \
     tests/compatibility/test_transformer_lens_3.py \
-    tests/models/test_loading.py tests/models/test_sites.py tests/models/test_forward.py tests/activations/test_collection.py
+    tests/models/test_loading.py tests/models/test_sites.py tests/models/test_forward.py \
+    tests/activations/test_collection.py tests/evaluation/test_generation.py

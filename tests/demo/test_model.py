@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import pytest
 import torch
 
 import lensneurons as ln
+from lensneurons.demo import run
 from lensneurons.demo.run import SCORE, TOP_RATE, run_demo
 from lensneurons.demo.workshop.recipe import RECIPES, Recipe
 from lensneurons.demo.world import LANGUAGES, generate, render
@@ -77,13 +78,13 @@ def test_it_solves_problems_that_it_has_never_seen(demo: Any) -> None:
 
 
 def test_its_neurons_are_needed_by_their_own_language(demo) -> None:
-    corpus = ln.load_corpus("demo", split="validation", limit=40)
+    corpus = ln.load_corpus("demo", split="validation", limit=25)
     statistics = ln.collect(demo, corpus, progress=False)
     neurons = ln.identify(statistics, score=SCORE, top_rate=TOP_RATE)
     some = ["en", "ru", "zh", "th", "sw"]
     corpus = ln.load_corpus("demo", split="test", limit=6, languages=some)
     options: Any = {"classes": ["specific", "related"], "languages": some}
-    matrix = ln.ablation_matrix(demo, corpus, neurons, **options, controls=6, progress=False)
+    matrix = ln.ablation_matrix(demo, corpus, neurons, **options, controls=3, progress=False)
     both = matrix.summary().set_index(["removed", "figure"])["estimate"]["specific + related"]
     assert both["mean diagonal"] > 0.2
     assert both["diagonal / off-diagonal"] > 3
@@ -102,7 +103,9 @@ def test_the_card_says_what_is_asked_of_a_card() -> None:
     assert all(abs(float(share) / 100 - shares[code]) < 0.001 for code, share, _ in rows)
 
 
-def test_the_demo_writes_its_page_and_refuses_a_single_language(tmp_path) -> None:
+def test_the_demo_writes_its_page_and_refuses_a_single_language(tmp_path, monkeypatch) -> None:
+    few = partial(run.ablation_matrix, controls=3)  # 20 take as long as all the rest
+    monkeypatch.setattr(run, "ablation_matrix", few)
     with pytest.raises(LensNeuronsError, match="language"):
         run_demo(tmp_path / "demo.html", languages=["en"], items=3, say=print)
     said: list[str] = []

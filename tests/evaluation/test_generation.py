@@ -206,7 +206,10 @@ def hooked(request, model_folder):
     lens = pytest.importorskip("transformer_lens")
     installed = version("transformer-lens")
     if not installed.startswith("3."):
-        pytest.skip(f"TransformerLens {installed} has no HookedTransformer")
+        pytest.skip(
+            f"TransformerLens {installed} has no HookedTransformer: run"
+            " tests/compatibility/transformer_lens_3.sh"
+        )
     config = lens.HookedTransformerConfig(
         n_layers=3, d_model=32, d_mlp=52, n_ctx=tiny.POSITIONS, n_heads=4, d_head=8,
         d_vocab=tiny.VOCABULARY, device="cpu", act_fn="silu", gated_mlp=True,

@@ -80,11 +80,6 @@ def oracle(folder: Path, architecture: str, model, norms: int = 1):
 
 
 @pytest.fixture(scope="module")
-def llama(bridge):
-    return bridge("Llama")
-
-
-@pytest.fixture(scope="module")
 def plain(llama):
     return logit_lens(llama, CORPUS, **OPTIONS)
 

@@ -17,11 +17,6 @@ from lensneurons.interventions.editing import LayerHook, ablate, chosen_places, 
 from lensneurons.models.loading import load_model
 
 
-@pytest.fixture(scope="module")
-def llama(bridge):
-    return bridge("Llama")
-
-
 @pytest.fixture
 def own(model_folder):
     return load_model(model_folder("Llama"), device="cpu")

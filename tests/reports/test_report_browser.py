@@ -18,8 +18,11 @@ from lensneurons.reports import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 if CHROMIUM is None:
-    pytest.skip("no chromium on the path: the page is not tested in a browser", True)
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    pytest.skip("the page is not tested in a browser: put a chromium on the path", True)
+playwright = pytest.importorskip(
+    "playwright.sync_api",
+    reason="the page is not tested in a browser: pip install -e '.[dev]' brings playwright",
+)
 
 TABS = ("layers", "languages", "neurons", "effects", "change", "about")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

@@ -35,7 +35,7 @@ _TRAINING = [text for pairs in TEXTS.values() for pair in pairs for text in pair
 ]
 
 
-def _fast(backend: Tokenizer, **special: str) -> Any:
+def fast(backend: Tokenizer, **special: str) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
@@ -55,7 +55,7 @@ def byte_level() -> Any:
         show_progress=False,
     )
     backend.train_from_iterator(_TRAINING, trainer)
-    return _fast(backend, eos_token="<|end|>")
+    return fast(backend, eos_token="<|end|>")
 
 
 @lru_cache
@@ -78,7 +78,7 @@ def llama_like() -> Any:
         single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     backend.add_special_tokens(["<unk>", "<s>", "</s>"])
-    return _fast(backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>")
+    return fast(backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>")
 
 
 @lru_cache
@@ -90,7 +90,7 @@ def unigram() -> Any:
         vocab_size=80, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
     )
     backend.train_from_iterator(_TRAINING, trainer)
-    return _fast(backend, unk_token="<unk>")
+    return fast(backend, unk_token="<unk>")
 
 
 def whole_words(names: Sequence[str], split: str | None = None, **special: str) -> Any:
@@ -102,7 +102,7 @@ def whole_words(names: Sequence[str], split: str | None = None, **special: str) 
     backend = Tokenizer(models.WordLevel(ids, unk_token=special["unk_token"]))
     by_space = pre_tokenizers.Whitespace()
     backend.pre_tokenizer = pre_tokenizers.Split(split, "removed") if split else by_space
-    return _fast(backend, **special)
+    return fast(backend, **special)
 
 
 @lru_cache

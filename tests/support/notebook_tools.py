@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
+from forked_kernel import ForkedKernel
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
@@ -57,6 +58,7 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
         timeout=600,
         startup_timeout=300,
         kernel_name="python3",
+        kernel_manager_class=ForkedKernel,
         resources={"metadata": {"path": str(folder)}},
     )
     with tempfile.TemporaryDirectory() as sockets:  # their paths have to be short

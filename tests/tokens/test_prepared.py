@@ -30,11 +30,6 @@ CORPUS = tiny.tiny_corpus()
 
 
 @pytest.fixture(scope="module")
-def llama(bridge):
-    return bridge("Llama")
-
-
-@pytest.fixture(scope="module")
 def ready(llama):
     return prepare(llama, CORPUS)
 

@@ -1,7 +1,7 @@
 """The token view and the attention view: characters whole, numbers right, hostile text inert.
 
-What a token touches is computed apart from the tokenizers' offsets: from the bytes that its piece
-stands for, laid end to end. Activations and patterns are those of a plain Hugging Face forward.
+Activations and patterns are those of a plain Hugging Face forward; how tokens are put together to
+whole characters is tested in `tests/tokens/test_characters.py`.
 """
 
 from __future__ import annotations
@@ -12,26 +12,23 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from html.parser import HTMLParser
-from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import regex
 import torch
+from corpus_data import whole_words
+from many_scripts import tokenizer, world
 from tiny import D_MLP, LAYERS, byte_tokenizer, first_matrix
 
 from lensneurons import views
-from lensneurons.demo.world import LANGUAGES, generate, render
+from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.models.forward import has_hooks
-from lensneurons.models.loading import DEMO_FOLDER
 from lensneurons.neurons.sets import NeuronSet
-from lensneurons.plots.labels import plain
 from lensneurons.plots.style import TEMPLATES
 from lensneurons.views import attention_view, token_view
 from lensneurons.views.page import visible
@@ -41,160 +38,6 @@ HOSTILE = (
     "<script>alert(1)</script> </div></section><img src=x onerror='x()'> \"'`& <s> &amp; "
     "a\u202eb e\u0301 \u0301 👨‍👩‍👧 \0 \x07 \ud800 مرحبا שלום ক্ষ ห้า \ufeff\u2028 <!-- ]]>"
 )
-
-
-@lru_cache
-def world(number: int = 60) -> dict[str, list[str]]:
-    problems = generate("test", number)
-    return {k: [render(problem, k)[0] for problem in problems] for k in LANGUAGES}
-
-
-def fast(backend: Any, **special: str) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
-
-
-@lru_cache
-def tokenizer(kind: str) -> Any:
-    """Tokenizers of four kinds; all but the demo's are trained on few texts of three languages."""
-    from transformers import AutoTokenizer
-
-    if kind == "demo":
-        return AutoTokenizer.from_pretrained(DEMO_FOLDER)
-    return {"bytes": byte_level, "fallback": byte_fallback, "unigram": unigram}[kind]()
-
-
-def training_texts() -> list[str]:
-    return [text for k in ("en", "th", "zh") for text in world()[k][:40]]
-
-
-def byte_level() -> Any:
-    from tokenizers import Tokenizer, pre_tokenizers
-
-    backend = Tokenizer.from_str(byte_tokenizer(bos=False).backend_tokenizer.to_str())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    return fast(backend)
-
-
-def words(*known: str) -> Any:
-    """Whole words; spaces are dropped."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    vocabulary = {word: place for place, word in enumerate(["[UNK]", *known])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    return fast(backend, unk_token="[UNK]")
-
-
-BYTES = [f"<0x{value:02X}>" for value in range(256)]
-
-
-def byte_fallback() -> Any:
-    """Like Llama 2: a marker in front, spaces as ▁, unknown characters as bytes."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
-
-    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    backend.normalizer = normalizers.Sequence(steps)
-    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback()])
-    special = ["<unk>", *BYTES]
-    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False)
-    backend.train_from_iterator(training_texts(), trainer)
-    return fast(backend, unk_token="<unk>")
-
-
-def unigram() -> Any:
-    """Like a SentencePiece unigram model: NFKC and byte fallback; no known Bengali, no emoji."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    backend = Tokenizer(models.Unigram())
-    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=700, special_tokens=["<unk>", *BYTES], unk_token="<unk>", show_progress=False
-    )
-    backend.train_from_iterator(training_texts(), trainer)
-    state = json.loads(backend.to_str())
-    state["model"]["byte_fallback"] = True
-    return fast(Tokenizer.from_str(json.dumps(state)), unk_token="<unk>")
-
-
-def lengths_in_bytes(kind: str, ids: tuple[int, ...]) -> list[int]:
-    """How many bytes of (marked) text each token stands for."""
-    pieces = tokenizer(kind).convert_ids_to_tokens(list(ids))
-    if kind == "demo":
-        return [0 if piece == "<s>" else len(piece) for piece in pieces]
-    if kind == "bytes":
-        return [len(piece) for piece in pieces]  # one letter of its alphabet a byte
-    return [1 if piece in BYTES else len(piece.replace("▁", " ").encode()) for piece in pieces]
-
-
-def touched_by_bytes(kind: str, text: str, ids: tuple[int, ...]) -> list[set[int]]:
-    """The tokens that touch each character, from where their bytes fall."""
-    marker = "" if kind == "demo" else " "
-    owner = [t for t, length in enumerate(lengths_in_bytes(kind, ids)) for _ in range(length)]
-    assert len(owner) == len((marker + text).encode())
-    found, at = [], len(marker)
-    for character in regex.findall(r"\X", text):
-        size = len(character.encode())
-        found.append(set(owner[at : at + size]))
-        at += size
-    if marker:  # the marker belongs to the first character, which its offsets say
-        found[0] |= {owner[0]}
-    return found
-
-
-@pytest.mark.parametrize("kind", ["demo", "bytes", "fallback", "unigram"])
-def test_the_shown_text_is_the_text_and_no_character_is_cut(kind: str) -> None:
-    texts = [text for language in world().values() for text in language]
-    assert len(texts) == 600
-    for text, read in zip(texts, views.group_tokens(tokenizer(kind), texts), strict=True):
-        assert "".join(span.text for span in read.spans) == read.text == text
-        ends = {0} | {found.end() for found in regex.finditer(r"\X", text)}
-        assert {*accumulate(len(span.text) for span in read.spans)} <= ends
-        members = [span.tokens for span in read.spans]
-        assert all(one != next_ for one, next_ in zip(members, members[1:], strict=False))
-        assert {t for m in members for t in m} | {*read.added} == {*range(len(read.ids))}
-
-
-@pytest.mark.parametrize("kind", ["demo", "bytes", "fallback"])
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_a_span_names_the_tokens_whose_bytes_it_holds(kind: str, language: str) -> None:
-    texts = [*world()[language][:5], "é👍🏽 ক্ষ ห้ำ 👨‍👩‍👧."]
-    for text, read in zip(texts, views.group_tokens(tokenizer(kind), texts), strict=True):
-        ours = [set(s.tokens) for s in read.spans for _ in regex.findall(r"\X", s.text)]
-        assert ours == touched_by_bytes(kind, text, read.ids)
-
-
-def test_bytes_of_a_run_of_unknown_characters_go_to_their_own_characters() -> None:
-    """Unigram gives each byte of the run the offsets of the whole run."""
-    read = views.group_tokens(tokenizer("unigram"), ["ক খ😀গ"])[0]
-    spans = [(span.text, len(span.tokens)) for span in read.spans]
-    assert spans[-3:] == [("খ", 3), ("😀", 4), ("গ", 3)]
-    normalised = views.group_tokens(tokenizer("unigram"), ["Ａé①ﬁ\ufdfa"])[0]
-    assert "".join(span.text for span in normalised.spans) == "Ａé①ﬁ\ufdfa"
-    assert {t for s in normalised.spans for t in s.tokens} == {*range(len(normalised.ids))}
-
-
-def test_what_the_tokenizer_drops_is_shown_without_a_token() -> None:
-    read = views.group_tokens(words("a"), ["a  b\n"])[0]
-    spans = [(span.text, span.tokens) for span in read.spans]
-    assert spans == [("a", (0,)), ("  ", ()), ("b", (1,)), ("\n", ())]
-
-
-def test_labels_are_whole_characters_with_an_ellipsis_inside_them() -> None:
-    read = views.group_tokens(byte_tokenizer(bos=True), ["é X\0", "\U00013000"])
-    assert views.token_labels(read[0], plain) == ("<s>", "é…", "…é", "␣", "X", "␀")
-    assert views.token_labels(read[1])[1:] == ("𓀀…", "…𓀀…", "…𓀀…", "…𓀀")
-    assert read[0].pieces[:3] == ("<s>", "<C3>", "<A9>")
-    assert read[0].added == (0,)
-
-
-def test_a_lone_surrogate_is_read_as_the_replacement_character() -> None:
-    bad, good = views.group_tokens(tokenizer("demo"), ["a\ud800b", "a\ufffdb"])
-    assert bad.ids == good.ids
-    assert "".join(span.text for span in bad.spans) == "a\ud800b"
 
 
 @pytest.mark.parametrize("text", [text for texts in world(3).values() for text in texts])
@@ -324,7 +167,9 @@ def test_bad_input_is_refused_before_any_forward_pass(
 
 def test_texts_without_tokens_are_refused(bridge: Callable[..., Any]) -> None:
     with pytest.raises(CorpusError, match="text 1 of 1 has no tokens"):
-        views.tokens(bridge("Llama"), "  ", "L0N0", tokenizer=words())
+        views.tokens(
+            bridge("Llama"), "  ", "L0N0", tokenizer=whole_words(["[UNK]"], unk_token="[UNK]")
+        )
 
 
 def test_a_hook_that_does_not_fire_is_seen(

@@ -398,7 +398,7 @@ class AblationMatrix(Value):
     def _interval(self, values: np.ndarray, level: float) -> Interval:
         """The interval of values [1 + draw, ...]; its ends are NaN where every draw is NaN."""
         require_level(level)
-        estimate, drawn = values[0], values[1:]
+        estimate, drawn = np.asarray(values[0]), values[1:]
         known = ~np.isnan(drawn).all(0)
         if not known.any():
             return Interval.of(estimate, *np.full((2, *estimate.shape), np.nan), level, "none")

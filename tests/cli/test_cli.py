@@ -417,7 +417,10 @@ def test_ablate_goes_on_where_it_stopped(ablate, capsys, monkeypatch) -> None:
 def test_ablate_with_accuracy(ablate, tmp_path, capsys) -> None:
     """A random model answers nothing: ratios to 0 are null, which JSON can say."""
     words = {"en": "apples", "zh": "苹果", "th": "แมว"}
-    rows = {k: [(f"{word} {n}\n", f"{word} {n}") for n in (2, 31, 4, 17, 60)] for k, word in words.items()}
+    rows = {
+        k: [(f"{word} {n}\n", f"{word} {n}") for n in (2, 31, 4, 17, 60)]
+        for k, word in words.items()
+    }
     texts = load_corpus(rows).save(tmp_path / "numbers.jsonl")
     command = [*ablate, "--corpus", texts, "--languages", "zh", "--metric", "nll,accuracy"]
     command += ["--max-new-tokens", "3"]

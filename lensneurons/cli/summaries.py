@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
@@ -89,12 +89,15 @@ def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]
             for setting, row in zip(first.classes, first.sizes.tolist(), strict=True)
         },
         "controls": first.draws,
+        "matches": list(first.matches),
+        "method": first.method,
         "summary": {m: matrix.summary().to_dict("records") for m, matrix in matrices.items()},
     }
 
 
 def describe_matrix(matrix: AblationMatrix, table: Path) -> str:
     """The summary of an ablation matrix as a short text."""
-    head = f"{METRICS[matrix.metric].unit}; {matrix.draws} random sets a control; cells: {table}"
+    head = f"{METRICS[matrix.metric].unit}; {matrix.draws} random sets a control, method "
+    head += f"{matrix.method}; cells: {table}"
     rows = matrix.summary().to_string(index=False, float_format="{:.4f}".format)
     return f"{head}\n{rows}\n"

@@ -8,7 +8,8 @@
 This is MAPO (She et al. 2024, arXiv 2401.06838), by which arXiv 2505.21505 aligns its models. Each
 step is a function whose value is a file that the next one reads; each goes on where it was
 interrupted. `lensneurons.alignment.controls` says which control answers which question:
-`random_adapter`, and `align` on ``pairs.shuffled()``. What alignment changed about the neurons is what `lensneurons.compare` is for.
+`random_adapter`, and `align` on ``pairs.shuffled()``. What alignment changed about the neurons is
+what `lensneurons.compare` is for.
 
 >>> problems = ln.load_corpus("problems.jsonl", languages=["zh", "de", "en"])   # doctest: +SKIP
 >>> asked = problems.select(["zh", "de"])                                       # doctest: +SKIP

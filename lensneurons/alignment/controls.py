@@ -3,13 +3,11 @@
 What an adapter does to the neurons has three causes: that the weights moved at all, that training
 saw these texts, and what the preferences asked for. Each control leaves one of them out:
 
-    control                 same                            random               answers
-    `random_adapter`        modules, rank, size of every    direction            does any change of
-                            change                                               weights this large do it?
-    ``pairs.shuffled()``    texts, steps, settings          which answer of a    does training on these
-    then `align`                                            pair is the better   texts do it?
-    `align`                 everything                                           the rest is what the
-                                                                                 preferences did
+    `random_adapter`                        the same modules, rank and size of every change, in a
+                                            random direction: does any change this large do it?
+    ``pairs.shuffled()``, then `align`      the same texts, steps and settings, but a coin says
+                                            which answer is better: does training on them do it?
+    `align`                                 what it does beyond both is what the preferences did
 
 `random_adapter` gives every change of weights ``B A`` the singular values of the trained one and
 singular vectors drawn uniformly:

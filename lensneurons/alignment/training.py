@@ -221,8 +221,8 @@ class Alignment(Value):
     def _brief(self) -> str:
         control = "CONTROL, preferences shuffled: " if self.preferences == "shuffled" else ""
         return (
-            f"{self.provenance.model}: {control}{self.settings.steps} steps of {self.settings.batch} pairs "
-            f"out of {self.n_pairs}, rank {self.settings.rank}, checkpoints "
+            f"{self.provenance.model}: {control}{self.settings.steps} steps of "
+            f"{self.settings.batch} pairs out of {self.n_pairs}, rank {self.settings.rank}, checkpoints "
             f"{list(self.checkpoints)}"
         )
 

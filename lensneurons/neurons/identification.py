@@ -8,8 +8,9 @@
     1 < N < K  language-related      N = K  language-agnostic ("general" in later versions)
 
 as in arXiv 2505.21505, section 3. Lambda weighs the largest probability in the score and is the
-largest value that selects no language-agnostic neuron, found exactly (`lambda_`) and rounded down at
-six digits (`lambda_floor`), where float32 code selects none either. LAPE (arXiv 2402.16438) is the baseline.
+largest value that selects no language-agnostic neuron, found exactly (`lambda_`) and rounded down
+at six digits (`lambda_floor`), where float32 code selects none either. LAPE (arXiv 2402.16438) is
+the baseline.
 
 What this does not show: a class is a statement about frequencies over one corpus at one bar. That a
 neuron *matters* for a language needs an intervention with matched controls.

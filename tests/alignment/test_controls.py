@@ -104,8 +104,12 @@ def test_it_loads_and_says_that_it_is_a_control(model_folder, bridge, tmp_path, 
     trained = write_adapter(tmp_path / "trained", **options)
     control = random_adapter(trained, tmp_path / "random", seed=5)
     assert sorted(path.name for path in control.iterdir()) == FILES
-    base, plain, model = bridge("Llama"), *(
-        load_model(model_folder("Llama"), adapter=one, device="cpu") for one in (trained, control)
+    base, plain, model = (
+        bridge("Llama"),
+        *(
+            load_model(model_folder("Llama"), adapter=one, device="cpu")
+            for one in (trained, control)
+        ),
     )
     changes = [
         {

@@ -2,11 +2,12 @@
 
     python tests/simulations/language_by_length.py [--sentences 1000] [--seed 0]
 
-Runs of n characters, from the beginning of a random word (of any character where no spaces are), are
-cut out of FLORES (the sentences of SIB-200, all three splits; needs LENSNEURONS_DATA), one a
-sentence, and detected among ten languages.
-Printed for each language: percent recognised of all, percent taken for another language, and percent
-right of those whose language could be told (determined).
+Runs of n characters are cut out of FLORES (the sentences of SIB-200, all three splits; needs
+LENSNEURONS_DATA), one a sentence, from the beginning of a random word, or of any character where
+there are no spaces. They are detected among ten languages. Printed for each language: percent
+recognised of all, percent taken for another language, and percent recognised of those whose
+language could be told; at the end of a row the largest difference between languages in the first
+and in the last.
 """
 
 from __future__ import annotations

@@ -222,8 +222,8 @@ class Alignment(Value):
         control = "CONTROL, preferences shuffled: " if self.preferences == "shuffled" else ""
         return (
             f"{self.provenance.model}: {control}{self.settings.steps} steps of "
-            f"{self.settings.batch} pairs out of {self.n_pairs}, rank {self.settings.rank}, checkpoints "
-            f"{list(self.checkpoints)}"
+            f"{self.settings.batch} pairs out of {self.n_pairs}, rank {self.settings.rank}, "
+            f"checkpoints {list(self.checkpoints)}"
         )
 
     def _overview(self) -> Overview:

@@ -11,7 +11,7 @@ still solve a problem, in English. The language is identified without numbers an
 of the prompt, among the languages of the corpus and a few large ones.
 
 A text whose language cannot be told counts as wrong in ``right_language``, though it need not be.
-That is a bias between languages: of runs of 40 characters 12 % of the English and 14 % of the
+That is a bias between languages: of runs of 40 characters 12 % of the English and 13 % of the
 Spanish ones cannot be told, and no Chinese or Bengali one (`lensneurons.languages.detection`). So
 ``right_language_determined``, the share among the texts whose language could be told, stands beside
 it, with the number of the others. Where the two differ, compare languages by the second; it is

@@ -32,10 +32,12 @@ def marking(run: Run, control: str | None) -> Any:
     """A callback that writes into every checkpoint, last of all, what it is of and holds."""
     from transformers import TrainerCallback
 
+    told = _told(control)
+
     class Marking(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             checkpoint = run / f"checkpoint-{state.global_step}"
-            about = {**run.part(step=state.global_step), **_told(control)}
+            about = {**run.part(step=state.global_step), **told}
             save_json(checkpoint / MARK, {**about, "files": _file_hashes(checkpoint)})
 
     return Marking()

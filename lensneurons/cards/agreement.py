@@ -29,7 +29,11 @@ from lensneurons.errors import LensNeuronsError
 if TYPE_CHECKING:
     from lensneurons.cards.card import NeuronCard
 
-ON_THE_DEMO = "MEASURED"
+# What a card says where no agreement was measured.
+FIRST_ORDER = (
+    "It is a first-order estimate, and removing a neuron may do far more or less: describe ten "
+    "neurons or more together to see how well it predicts."
+)
 FEWEST = 10  # neurons over which a correlation is told
 
 

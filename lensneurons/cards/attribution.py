@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 
-from lensneurons.cards.agreement import ON_THE_DEMO
+from lensneurons.cards.agreement import FIRST_ORDER
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
@@ -151,7 +151,7 @@ class Importance(Value):
             best = [divmod(i, self.value.shape[1]) for i in self._order(language)[:5]]
             told = (f"L{i}N{j} {self.value[i, j, k]:.4g}" for i, j in best)
             rows.append((language, ", ".join(told)))
-        title = f"{self!r}. {ON_THE_DEMO}" if self.method == "activation_gradient" else repr(self)
+        title = f"{self!r}. {FIRST_ORDER}" if self.method == "activation_gradient" else repr(self)
         return Overview(title, ("language", "largest"), rows)
 
 

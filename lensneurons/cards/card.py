@@ -36,7 +36,7 @@ import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.agreement import (
-    ON_THE_DEMO,
+    FIRST_ORDER,
     ImportanceAgreement,
     importance_agreement,
 )
@@ -221,8 +221,8 @@ class NeuronCard(Value):
 
     @property
     def worth(self) -> str:
-        """How well importance predicts removals, in words: here, or else on the demo model."""
-        return ON_THE_DEMO if self.agreement is None else self.agreement.told
+        """How well importance predicts removals, in words."""
+        return FIRST_ORDER if self.agreement is None else self.agreement.told
 
     @property
     def languages(self) -> tuple[str, ...]:

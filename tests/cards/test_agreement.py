@@ -11,7 +11,7 @@ from pages import Page
 
 from lensneurons.activations.collection import collect
 from lensneurons.cards.agreement import (
-    ON_THE_DEMO,
+    FIRST_ORDER,
     agreement_of,
     importance_agreement,
 )
@@ -80,8 +80,8 @@ def test_the_card_shows_both_and_what_the_prediction_is_worth(cards, tmp_path):
     assert f"rho = {card.agreement.spearman:.2f}" in card.agreement.told
     assert "(predicted " in repr(card)
     alone = replace(card, agreement=None, effect=None, effect_interval=None)
-    assert ON_THE_DEMO in Page(alone._repr_html_()).text
-    assert "a first-order estimate; on the demo model" in ON_THE_DEMO
+    assert FIRST_ORDER in Page(alone._repr_html_()).text
+    assert "a first-order estimate" in FIRST_ORDER
     without = replace(alone, importance={"plnd": card.importance["plnd"]})
     assert without.predicted is None
     assert "redicted" not in Page(without._repr_html_()).text

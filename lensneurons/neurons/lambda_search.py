@@ -14,9 +14,9 @@ search, 0.2, is taken (or the largest value below it for which the condition hol
 The supremum is a knife edge: there the lowest language-agnostic score ties with a selected one, and
 only rounding tells them apart. The published code computes in float32, and selects one
 language-agnostic neuron at the float64 supremum of two of three published sets. In planted
-worlds float32 does so in 92 of 160. So `floor_lambda` gives it once more, rounded down at six
+worlds float32 does so in 23 of 40. So `floor_lambda` gives it once more, rounded down at six
 digits after the point, and checks that no such neuron is selected there in float64 or float32
-(rounding alone leaves 4 of the 160; there it goes a step lower). Quote that value to others.
+(rounding alone leaves 3 of the 40; there it goes a step lower). Quote that value to others.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def float32_selects(counts, tokens, tau, weight, number):
 
 
 def test_at_the_floor_float32_selects_no_agnostic_neuron_either():
-    """At the supremum itself it does in more than half of these worlds (92 of 160)."""
+    """At the supremum itself it does in more than half of these worlds (23 of 40)."""
     lower, exactly = 0, 0
     for seed in range(40):
         result, planted = identified(seed), planted_counts(seed)

@@ -9,8 +9,8 @@ recognised of all, percent taken for another language, and percent recognised of
 language could be told; at the end of a row the largest difference between languages in the first
 and in the last.
 
-250 sentences, seed 0, 20 CPU seconds (the table is in assets/measurements.md): at 10, 20, 40, 80 and
-160 characters the languages differ by at most 71, 45, 12, 2, 1 points in what is recognised of all,
+250 sentences, seed 0, 20 CPU seconds (the table is in assets/measurements.md): at 10, 20, 40, 80
+and 160 characters the languages differ by at most 71, 45, 12, 2, 1 points in what is recognised of all,
 and by 10.3, 4.8, 1.3, 0.4, 0.8 among those whose language could be told.
 """
 

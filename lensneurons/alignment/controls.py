@@ -26,9 +26,8 @@ of n inputs and m outputs has a cosine near 0 with the trained change, about 1 /
 The name of the model says which control it is, also in every value that is made with it. So do
 `Alignment.preferences`, its ``repr`` and the model's name for an adapter trained on shuffled pairs.
 
-What these do not show: one draw is one control. Several seeds tell how much two random adapters
-differ. And a random change as large as a trained one moves the activations less: it does not follow
-what the inputs of a module have in common.
+What these do not show: one draw is one control; several seeds tell how much two random adapters
+differ. And weights that change by as much need not change the activations by as much.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ language could be told; at the end of a row the largest difference between langu
 and in the last.
 
 250 sentences, seed 0, 20 CPU seconds (the table is in assets/measurements.md): at 10, 20, 40, 80
-and 160 characters the languages differ by at most 71, 45, 12, 2, 1 points in what is recognised of all,
-and by 10.3, 4.8, 1.3, 0.4, 0.8 among those whose language could be told.
+and 160 characters the languages differ by at most 71, 45, 12, 2 and 1 points in what is recognised
+of all, and by 10.3, 4.8, 1.3, 0.4 and 0.8 among those whose language could be told.
 """
 
 from __future__ import annotations

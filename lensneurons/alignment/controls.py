@@ -1,4 +1,4 @@
-"""Controls for an alignment: adapters that change a model as much, but for another reason.
+"""Controls for an alignment: adapters that change the weights as much, but for another reason.
 
 What an adapter does to the neurons has three causes: that the weights moved at all, that training
 saw these texts, and what the preferences asked for. Each control leaves one of them out:
@@ -15,8 +15,8 @@ singular vectors drawn uniformly:
     B A = U S V'   ->   U* S V*'        ||U* S V*'|| = ||U S V'|| in every norm of singular values
 
 so Frobenius norm, spectral norm and effective rank are those of the trained adapter, module by
-module, and two adapters with the same scaling (alpha / rank) change the model by as much. A module
-of n inputs and m outputs has a cosine near 0 with the trained change, about 1 / sqrt(n m).
+module. The scaling (alpha / rank, or alpha / sqrt(rank)) is the same. The cosine between the random
+and the trained change of a module of n inputs and m outputs is about 1 / sqrt(n m).
 
 >>> control = random_adapter("runs/adapter", "runs/random", seed=0)             # doctest: +SKIP
 >>> model = load_model("Qwen/Qwen3-0.6B-Base", adapter=control)                 # doctest: +SKIP

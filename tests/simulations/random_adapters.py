@@ -5,7 +5,8 @@
 For each adapter of the demo model and its random counterparts: the KL divergence of the next token
 from the base model's, in nats, and the share of activations whose sign changes, over all tokens.
 zh-de: 0.0223 nats and 0.409 %; random, seeds 0 and 1: 0.00015 and 0.00014 nats, 0.036 and 0.033 %
-(4 CPU seconds an adapter, nearly all of it for loading and merging).
+(20 texts; about 5 CPU seconds an adapter). sw-th: 0.0188 nats and 0.257 %; random, seed 0: 0.00010
+nats and 0.028 %.
 """
 
 from __future__ import annotations

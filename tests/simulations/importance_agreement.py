@@ -44,7 +44,7 @@ def main() -> int:
     drawn = random.choice(n_layers * d_mlp, options.neurons, replace=False)
     plain, without = ln.nll(model, corpus), {}
     for place in {*largest.tolist(), *drawn.tolist()}:
-        with ablate(model, NeuronSet([place], n_layers, d_mlp)):
+        with ablate(model, NeuronSet(np.array([place]), n_layers, d_mlp)):
             without[place] = ln.nll(model, corpus).mean - plain.mean
     for name, group in (("largest", largest), ("drawn", drawn)):
         measured = np.array([without[place] for place in group.tolist()])

@@ -7,7 +7,9 @@
 
 This is MAPO (She et al. 2024, arXiv 2401.06838), by which arXiv 2505.21505 aligns its models. Each
 step is a function whose value is a file that the next one reads; each goes on where it was
-interrupted. What alignment changed about the neurons is what `lensneurons.compare` is for.
+interrupted. `lensneurons.alignment.controls` says which control answers which question:
+`random_adapter`, and `align` on ``pairs.shuffled()``. What alignment changed about the neurons is
+what `lensneurons.compare` is for.
 
 >>> problems = ln.load_corpus("problems.jsonl", languages=["zh", "de", "en"])   # doctest: +SKIP
 >>> asked = problems.select(["zh", "de"])                                       # doctest: +SKIP
@@ -17,6 +19,7 @@ interrupted. What alignment changed about the neurons is what `lensneurons.compa
 >>> run = ln.alignment.align("Qwen/Qwen3-0.6B-Base", pairs, "runs/adapter")     # doctest: +SKIP
 >>> ln.plots.alignment_curves(run)                                              # doctest: +SKIP
 >>> aligned = ln.load_model("Qwen/Qwen3-0.6B-Base", adapter=run.folder)         # doctest: +SKIP
+>>> control = ln.alignment.random_adapter(run.folder, "runs/random")            # doctest: +SKIP
 >>> after = ln.collect(aligned, corpus)                                         # doctest: +SKIP
 >>> change = ln.compare(statistics, after, trained=["zh", "de"])                # doctest: +SKIP
 >>> ln.claims(change)  # a verdict on each claim of the paper                   # doctest: +SKIP

@@ -1,3 +1,4 @@
+from .controls import random_adapter as random_adapter
 from .pairs import PreferencePairs as PreferencePairs
 from .pairs import preference_pairs as preference_pairs
 from .responses import SampledResponses as SampledResponses

@@ -1,8 +1,11 @@
-"""Checkpoints of an alignment: each says what it is of, and a damaged one is passed over."""
+"""Checkpoints of an alignment: each says what it is of, and a damaged one is passed over.
+
+The folder of the finished adapter says in the same way what it holds (`mark_adapter`), so
+`load_model` refuses an adapter whose bytes changed since.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -10,12 +13,12 @@ from typing import Any
 from warnings import warn
 
 from lensneurons.errors import StorageError, StorageWarning
+from lensneurons.models.adapters import CONFIG, MARK, WEIGHTS, file_hash
 from lensneurons.values.files import load_json, save_json
 from lensneurons.values.run_folders import Run
 
 # The files of a checkpoint, the one that is written last at the end.
-WHOLE = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
-MARK = "lensneurons.json"  # in a checkpoint, once it is whole: of which run and step, and hashes
+WHOLE = (WEIGHTS, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -25,17 +28,29 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def marking(run: Run) -> Any:
+def marking(run: Run, control: str | None) -> Any:
     """A callback that writes into every checkpoint, last of all, what it is of and holds."""
     from transformers import TrainerCallback
+
+    told = _told(control)
 
     class Marking(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             checkpoint = run / f"checkpoint-{state.global_step}"
-            about = run.part(step=state.global_step)
+            about = {**run.part(step=state.global_step), **told}
             save_json(checkpoint / MARK, {**about, "files": _file_hashes(checkpoint)})
 
     return Marking()
+
+
+def mark_adapter(folder: Path, control: str | None, **about: Any) -> None:
+    """Write beside a finished adapter the hashes of its files, and which control it is, if any."""
+    files = {name: file_hash(folder / name) for name in (CONFIG, WEIGHTS)}
+    save_json(folder / MARK, {**about, **_told(control), "files": files})
+
+
+def _told(control: str | None) -> dict[str, str]:
+    return {} if control is None else {"control": control}
 
 
 def _file_hashes(checkpoint: Path) -> dict[str, str]:
@@ -43,8 +58,7 @@ def _file_hashes(checkpoint: Path) -> dict[str, str]:
     found = {}
     for path in sorted(checkpoint.iterdir()):
         if path.is_file() and path.name != MARK and not path.name.startswith("."):
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = file_hash(path)
     return found
 
 

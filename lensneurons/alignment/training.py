@@ -27,9 +27,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
-from lensneurons.alignment.checkpoints import checkpoints, last_whole, marking
+from lensneurons.alignment.checkpoints import checkpoints, last_whole, mark_adapter, marking
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
 from lensneurons.errors import (
     CorpusError,
@@ -38,7 +38,7 @@ from lensneurons.errors import (
     ProvenanceError,
     StorageError,
 )
-from lensneurons.models.adapters import quiet
+from lensneurons.models.adapters import quiet, read_mark
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import Dtype, read_model
 from lensneurons.options import finite_number, plain_options, truth_value, whole_number
@@ -166,6 +166,8 @@ class Alignment(Value):
         n_pairs: pairs that it was trained on.
         log: rows of `to_pandas`.
         provenance: of the base model and the pairs.
+        preferences: ``"as scored"``; ``"shuffled"`` for the control, trained on `pairs.shuffled()`;
+            ``"unknown"`` in files of an earlier lensneurons.
     """
 
     FILE_KIND = "alignment"
@@ -176,6 +178,7 @@ class Alignment(Value):
     n_pairs: int
     log: tuple[Mapping[str, Any], ...]
     provenance: Provenance
+    preferences: Literal["as scored", "shuffled", "unknown"] = "unknown"
 
     @property
     def checkpoints(self) -> dict[int, Path]:
@@ -207,19 +210,21 @@ class Alignment(Value):
         """Read a folder that `align` has finished.
 
         Raises:
-            StorageError: there is none, or it was interrupted.
+            StorageError: there is none, it was interrupted, or a file of the adapter was changed.
         """
         file = system_path(path) / cls.RUN_FILE
         if os.path.isdir(path) and not file.exists():
             raise StorageError(f"{path} has no {cls.RUN_FILE}: align() did not finish there")
         found = {**load_json(file), "folder": Path(path)}
+        read_mark(path)
         return whole(file, cls, lambda: cls._unpack({}, found))
 
     def _brief(self) -> str:
+        control = "CONTROL, preferences shuffled: " if self.preferences == "shuffled" else ""
         return (
-            f"{self.provenance.model}: {self.settings.steps} steps of {self.settings.batch} pairs "
-            f"out of {self.n_pairs}, rank {self.settings.rank}, checkpoints "
-            f"{list(self.checkpoints)}"
+            f"{self.provenance.model}: {control}{self.settings.steps} steps of "
+            f"{self.settings.batch} pairs out of {self.n_pairs}, rank {self.settings.rank}, "
+            f"checkpoints {list(self.checkpoints)}"
         )
 
     def _overview(self) -> Overview:
@@ -287,6 +292,8 @@ def align(
     settings = replace(settings, modules=target_modules(hugging_face, settings.modules))
     _check_lengths(pairs, tokenizer, hugging_face.config)
     trained, held_out = split_pairs(pairs, settings.held_out, settings.seed)
+    coin = pairs.shuffle_seed
+    control = None if coin is None else f"shuffled pairs, seed {coin}"
     provenance = Provenance(
         model=name,
         weights=hash_weights(hugging_face),
@@ -307,12 +314,14 @@ def align(
                 hugging_face, tokenizer, (trained, held_out), folder, settings, device
             )
             trainer.add_callback(callback)
-            trainer.add_callback(marking(run))
+            trainer.add_callback(marking(run, control))
             trainer.train(resume_from_checkpoint=last_whole(folder, run))
             run.require_there()
             trainer.save_model(str(folder))
+            mark_adapter(folder, control)
         log = tuple(_log_rows(trainer.state.log_history))
-        done = Alignment(folder, settings, len(trained), log, provenance)
+        preferences = "as scored" if coin is None else "shuffled"
+        done = Alignment(folder, settings, len(trained), log, provenance, preferences)
         done.save()
     return done
 

@@ -1,3 +1,5 @@
+from .agreement import ImportanceAgreement as ImportanceAgreement
+from .agreement import importance_agreement as importance_agreement
 from .attribution import Importance as Importance
 from .attribution import importance as importance
 from .card import NeuronCard as NeuronCard

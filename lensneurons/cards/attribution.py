@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 
+from lensneurons.cards.agreement import FIRST_ORDER
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
@@ -90,6 +91,16 @@ class Importance(Value):
         place = flat_index(neuron, *self.value.shape[:2])
         return dict(zip(self.languages, self._flat[place].tolist(), strict=True))
 
+    def predicted(self, neuron: str) -> dict[str, float]:
+        """Language to the change of the mean NLL that setting one neuron to 0 is predicted to make,
+        in nats a token: minus its value, to first order. `cards.agreement` says what it is worth.
+
+        Raises:
+            LensNeuronsError: the neuron is not in the model, or the method predicts no effect.
+        """
+        choose(self.method, ("activation_gradient",), "method")
+        return {language: -value for language, value in self.of(neuron).items()}
+
     def rank(self, neuron: str) -> dict[str, int]:
         """Language to the place of one neuron among all of the model by |value|; 1 is first."""
         size, place = np.abs(self._flat), flat_index(neuron, *self.value.shape[:2])
@@ -140,7 +151,8 @@ class Importance(Value):
             best = [divmod(i, self.value.shape[1]) for i in self._order(language)[:5]]
             told = (f"L{i}N{j} {self.value[i, j, k]:.4g}" for i, j in best)
             rows.append((language, ", ".join(told)))
-        return Overview(repr(self), ("language", "largest"), rows)
+        title = f"{self!r}. {FIRST_ORDER}" if self.method == "activation_gradient" else repr(self)
+        return Overview(title, ("language", "largest"), rows)
 
 
 @plain_options

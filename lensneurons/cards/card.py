@@ -5,7 +5,10 @@
     strongest contexts of each language         `contexts.top_contexts`
     tokens promoted, suppressed, heard          `vocabulary.promoted_tokens`
     importance and its rank in the model        `attribution.importance`
+    effect that importance predicts             minus activation x gradient, to first order
     difference of the mean NLL without it       `interventions.ablate` and `evaluation.nll`
+    how well the one predicts the other         `agreement.importance_agreement`, over ten neurons
+                                                or more that are described together
 
 `neuron_facts` gives the first two lines and needs no model; `describe` gives all of them, and
 `describe_all` the cards of many neurons in as few passes as possible.
@@ -32,6 +35,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
 import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.cards.agreement import (
+    FIRST_ORDER,
+    ImportanceAgreement,
+    importance_agreement,
+)
 from lensneurons.cards.attribution import Importance, Method, importance
 from lensneurons.cards.contexts import Context, top_contexts
 from lensneurons.cards.vocabulary import VocabularyEffect, promoted_tokens
@@ -186,6 +194,8 @@ class NeuronCard(Value):
         effect_interval: ends of its 95 % bootstrap interval over items; None for a single item.
         n_neurons: neurons of the model, for ranks.
         source: corpus and scope.
+        agreement: how well importance predicts the effects of the neurons that were described
+            together; None where they were fewer than ten, or one of the two was not measured.
     """
 
     FILE_KIND = "neuron card"
@@ -199,6 +209,20 @@ class NeuronCard(Value):
     effect_interval: Ends | None
     n_neurons: int
     source: str
+    agreement: ImportanceAgreement | None = None
+
+    @property
+    def predicted(self) -> dict[str, float] | None:
+        """Language to the effect that importance predicts: minus activation x gradient, in nats a
+        token; None without that importance.
+        """
+        found = self.importance.get("activation_gradient")
+        return None if found is None else {k: -weight.value for k, weight in found.items()}
+
+    @property
+    def worth(self) -> str:
+        """How well importance predicts removals, in words."""
+        return FIRST_ORDER if self.agreement is None else self.agreement.told
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -240,6 +264,8 @@ class NeuronCard(Value):
         if self.effect:
             language, added = max(self.effect.items(), key=lambda pair: abs(pair[1]))
             parts.append(f"without it NLL {language} {added:+.4f}")
+            if self.predicted and language in self.predicted:
+                parts[-1] += f" (predicted {self.predicted[language]:+.4f})"
         return "; ".join(parts)
 
     def _repr_html_(self) -> str:
@@ -275,6 +301,8 @@ def card_html(card: NeuronCard) -> str:
         notes.append(
             "NLL without it: change of the mean in nats a token, 95 % interval over items."
         )
+    if card.predicted is not None:
+        notes.append(f"Predicted: minus {METHODS['activation_gradient']}. {card.worth}")
     return (
         html_templates("lensneurons.cards")
         .get_template("card.html.jinja")
@@ -306,6 +334,10 @@ def _columns(card: NeuronCard) -> dict[str, dict[str, tuple[str, str]]]:
     for method, weights in card.importance.items():
         columns[f"{METHODS[method]} (rank)"] = {
             k: (f"{one.value:.2g}", f"({one.rank:,})") for k, one in weights.items()
+        }
+    if card.predicted is not None:
+        columns["NLL without it, predicted"] = {
+            k: (_signed(added), "") for k, added in card.predicted.items()
         }
     if card.effect is not None:
         columns["NLL without it"] = {
@@ -378,7 +410,8 @@ def describe_all(
     """Put together all that can be said about some neurons.
 
     Contexts, importances and the NLL of the whole model are measured once for all of them; only
-    the effect costs a pass a neuron.
+    the effect costs a pass a neuron. Ten neurons or more say how well importance predicts the
+    effects (`NeuronCard.agreement`).
 
     Args:
         model: the TransformerLens model that the neurons are of; it stays as it is.
@@ -446,7 +479,11 @@ def describe_all(
                 source=f"{len(texts.ids)} items of {texts.name}, {prepared.scope} tokens",
             )
         )
-    return tuple(cards)
+    try:
+        agreement = importance_agreement(cards)
+    except LensNeuronsError:  # too few, or nothing to compare
+        return tuple(cards)
+    return tuple(replace(card, agreement=agreement) for card in cards)
 
 
 def _weights(found: Importance, name: str) -> dict[str, Weight]:

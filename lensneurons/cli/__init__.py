@@ -10,6 +10,7 @@
         --save runs/cards
     lensneurons align Qwen/Qwen3-0.6B-Base --corpus problems.jsonl --languages zh,de \
         --out runs/zh-de
+    lensneurons random-adapter runs/zh-de/adapter --out runs/random   # a control of equal norm
     lensneurons collect Qwen/Qwen3-0.6B-Base --adapter runs/zh-de/adapter --corpus answers.jsonl \
         --out runs/aligned
     lensneurons compare runs/base runs/aligned --trained zh,de   # a verdict on each claim
@@ -59,7 +60,7 @@ def _run(given: list[str]) -> int:
             raise LensNeuronsError(f"{shown(unfit[0])} holds a NUL character, which no name has")
         from lensneurons.cli import commands  # torch and all: not before --help has answered
 
-        getattr(commands, f"do_{options.command}")(options)
+        getattr(commands, f"do_{options.command.replace('-', '_')}")(options)
     except LensNeuronsError as error:
         told, code = str(error), BAD_INPUT
     except BrokenPipeError:

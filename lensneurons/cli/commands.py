@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lensneurons.activations.collection import collect, require_memory
 from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.alignment.controls import random_adapter
 from lensneurons.alignment.pairs import preference_pairs
 from lensneurons.alignment.responses import (
     require_answerable,
@@ -257,6 +258,11 @@ def do_align(options: Namespace) -> None:
         **settings,
     )
     say(f"{run!r}\nadapter: {run.folder}")
+
+
+def do_random_adapter(options: Namespace) -> None:
+    """Write a control: an adapter that changes as much, in a random direction."""
+    say(f"adapter: {random_adapter(options.adapter, options.out, seed=options.seed)}")
 
 
 def do_compare(options: Namespace) -> None:

@@ -73,6 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
     _declare_ablate(command("ablate", "remove the neurons of each language, measure them all"))
     _declare_describe(command("describe", "show all that is known about some neurons"))
     _declare_align(command("align", "teach a model to answer in some languages as in another"))
+
+    add = command("random-adapter", "write a control: an adapter as large, in a random direction")
+    add("adapter", metavar="ADAPTER", help="folder of a LoRA adapter, or a name of the demo's")
+    add("--out", required=True, type=Path, help="new folder")
+    add("--seed", type=_number, default=0, help="of the direction")
+
     _declare_compare(command("compare", "test what changed between two runs, claim by claim"))
 
     add = command("report", "put everything that was found into one file")
@@ -147,7 +153,7 @@ def _declare_align(add: Add) -> None:
     add("--scorer", default="consistency", help="or a translation model, on the hub or in a folder")
     add("--per-item", type=_positive, default=4, help="pairs a problem")
     add("--per-language", type=_positive, default=10_000, help="pairs a language")
-    add("--shuffled", action="store_true", help="turn pairs at random: a control")
+    add("--shuffled", action="store_true", help="train on pairs turned at random: a control")
     add("--steps", type=_positive, default=1000, help="of training")
     add("--batch", type=_positive, default=16, help="pairs a step")
     add("--micro-batch", type=_positive, default=4, help="pairs at once")

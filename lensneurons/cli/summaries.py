@@ -18,6 +18,7 @@ def summarise_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> dic
     """What ``identify --json`` prints."""
     return {
         "lambda": neurons.lambda_,
+        "lambda_floor": neurons.lambda_floor,
         "lambda_origin": neurons.lambda_origin,
         "tau": neurons.tau,
         "selected": int(neurons.selected.sum()),

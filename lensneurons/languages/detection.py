@@ -22,9 +22,15 @@ None.
 
 How many texts are recognised grows with their length: of runs of 10, 20, 40 and 80 characters of
 1997 news sentences (NTREX) at least 28, 55, 86 and 96 % in each of ten languages, with at most 4.0,
-2.0, 0.8 and 0.5 % taken for another (all numbers: assets/measurements.md). An undetermined text is
-no mistake, but whoever counts it as one favours languages of other scripts. Of the 250 questions of
+2.0, 0.8 and 0.5 % taken for another (all numbers: assets/measurements.md). Of the 250 questions of
 MGSM in each language one is undetermined, in French, and none is mistaken.
+
+An undetermined text is no mistake. Whoever counts it as one favours languages that are told sooner:
+of runs of 40 characters 88 % of the English, 86 % of the Spanish and all of the Chinese ones are
+recognised, a bias of 14 points between languages (72 at 10 characters, 45 at 20, 4 at 80). Among
+the texts whose language could be told, the languages differ by 0.9 points at 40 characters (10.5 at
+10, 3.3 at 20, 0.5 at 80). So compare languages by that share (``right_language_determined`` of
+`Accuracy.per_language`), or over texts of 80 characters or more.
 
 >>> detect_language("Die Antwort ist neunundfünfzig (59).", languages=["de", "en", "th"]).language
 'de'

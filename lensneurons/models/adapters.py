@@ -3,10 +3,14 @@
 An adapter is a PEFT folder: ``adapter_config.json`` and ``adapter_model.safetensors``. It is merged
 into the weights (``W + alpha / rank * B A``), so that what comes after sees a plain model: the same
 hooks, the same speed. The demo model comes with some of its own, `demo_adapters`.
+
+A folder that this package made has a third file, ``lensneurons.json``: hashes of the other two, and
+what the adapter is where it is a control. A folder whose files have other hashes is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +19,14 @@ from typing import Any
 
 import torch
 
-from lensneurons.errors import LensNeuronsError, ModelError, choose
+from lensneurons.errors import LensNeuronsError, ModelError, StorageError, choose
 from lensneurons.models.weights import probe_logits
+from lensneurons.values.files import load_json
 
 DEMO_ADAPTERS = Path(__file__).parents[1] / "demo" / "adapters"
 CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+MARK = "lensneurons.json"
 
 
 def demo_adapters() -> list[str]:
@@ -50,6 +57,7 @@ def add_adapter(
     Raises:
         ModelError: no such adapter, one of another model, or one that is more than a change of
             weights (prompt tuning, a low-rank change of tied embeddings).
+        StorageError: a file of the adapter is not the one that this package wrote there.
         LensNeuronsError: PEFT is not installed.
     """
     try:
@@ -59,6 +67,7 @@ def add_adapter(
             "adapters need peft, which is not installed: pip install 'lensneurons[align]'"
         ) from None
     source = _find(name, adapter)
+    read_mark(source)
     options: dict[str, Any] = {"local_files_only": local_files_only or Path(source).is_dir()}
     options |= {"revision": revision} if revision else {}
     refusal = f"adapter {str(adapter)!r} does not fit {name!r} or could not be read"
@@ -105,12 +114,44 @@ def _require_all_used(adapted: Any, source: str, options: dict[str, Any]) -> Non
         )
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_mark(folder: str | Path) -> dict[str, Any]:
+    """What this package wrote about an adapter into its folder; empty where it wrote nothing.
+
+    Raises:
+        StorageError: the weights or the configuration are not those that were written.
+    """
+    mark = Path(folder) / MARK
+    if not mark.is_file():
+        return {}
+    about = load_json(mark)
+    for name, digest in about.get("files", {}).items():
+        path = mark.with_name(name)
+        if name in (CONFIG, WEIGHTS) and not (path.is_file() and file_hash(path) == digest):
+            raise StorageError(
+                f"{path} is damaged: it is not the file that was written there. Copy it again or "
+                f"make it anew; delete {MARK} beside it if you changed it on purpose"
+            )
+    return about
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep what PEFT and TRL make transformers say of its next version away from the user."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*gradient_checkpointing` is deprecated", FutureWarning)
         yield
+
+
+def adapter_name(name: str, adapter: str | Path) -> str:
+    """Model and adapter in words, and which control it is if it is one."""
+    control = read_mark(_find(name, adapter)).get("control")
+    return f"{name} + {adapter}" + (f" (control: {control})" if control else "")
 
 
 def _find(name: str, adapter: str | Path) -> str:

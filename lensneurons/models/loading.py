@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from lensneurons.errors import ModelError, choose
-from lensneurons.models.adapters import add_adapter
+from lensneurons.models.adapters import adapter_name, add_adapter
 from lensneurons.models.identity import first_sentence, remember_tokenizer
 from lensneurons.models.sites import neuron_site
 from lensneurons.models.weights import (
@@ -86,7 +86,7 @@ def load_model(
     remember_tokenizer(model, tokenizer)
     neuron_site(model)
     if adapter is not None:
-        model.cfg.model_name = f"{name} + {adapter}"
+        model.cfg.model_name = adapter_name(name, adapter)
     return model
 
 

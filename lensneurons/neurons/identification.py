@@ -8,13 +8,15 @@
     1 < N < K  language-related      N = K  language-agnostic ("general" in later versions)
 
 as in arXiv 2505.21505, section 3. Lambda weighs the largest probability in the score and is the
-largest value that selects no language-agnostic neuron. LAPE (arXiv 2402.16438) is the baseline.
+largest value that selects no language-agnostic neuron, found exactly (`lambda_`) and rounded down
+at six digits (`lambda_floor`), where float32 code selects none either. LAPE (arXiv 2402.16438) is
+the baseline.
 
 What this does not show: a class is a statement about frequencies over one corpus at one bar. That a
 neuron *matters* for a language needs an intervention with matched controls.
 
 >>> neurons = ln.identify(statistics)                     # doctest: +SKIP
->>> neurons["zh"], neurons.lambda_, neurons.tau           # doctest: +SKIP
+>>> neurons["zh"], neurons.lambda_floor, neurons.tau      # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import IdentificationError, choose
-from lensneurons.neurons.lambda_search import largest_lambda
+from lensneurons.neurons.lambda_search import floor_lambda, largest_lambda
 from lensneurons.neurons.language_neurons import LanguageNeurons, Population
 from lensneurons.neurons.scores import (
     language_rows,
@@ -84,7 +86,7 @@ def identify(
     rows = language_rows(probability, statistics.languages)
     above = languages_above(rows, bar)
     number = max(1, round(above.size * top_rate))
-    entropy = normalised_entropy(rows)
+    entropy, floor = normalised_entropy(rows), None
     if score == "lape":
         values, weight, origin = np.where(above == 0, np.inf, entropy), None, "none"
         number = min(number, int(np.sum(above > 0)))
@@ -93,6 +95,7 @@ def identify(
         agnostic = above == len(statistics.languages)
         if lambda_ == "auto":
             weight, origin = largest_lambda(entropy, maximum, agnostic, number)
+            floor = floor_lambda(weight, rows, agnostic, number)
         else:
             weight, origin = float(lambda_), "given"
         values = entropy - weight * maximum
@@ -109,6 +112,7 @@ def identify(
         top_rate=top_rate,
         population=population,
         provenance=statistics.provenance,
+        lambda_floor=floor,
     )
 
 

@@ -59,6 +59,10 @@ class LanguageNeurons(Value):
         top_rate: share of neurons that was selected.
         population: which neurons the sets hold, ``"selected"`` or ``"all"``.
         provenance: where the statistics come from.
+        lambda_floor: lambda rounded down at six digits after the point, where float32 code selects
+            no language-agnostic neuron either (`lambda_search.floor_lambda`): the value to quote.
+            None for a lambda that was given, for LAPE, where there is no such value nearby, and in
+            files of an earlier lensneurons.
     """
 
     FILE_KIND: ClassVar = "language neurons"
@@ -82,6 +86,7 @@ class LanguageNeurons(Value):
     top_rate: float
     population: Population = "selected"
     provenance: Provenance = field(default_factory=Provenance)
+    lambda_floor: float | None = None
 
     def __post_init__(self) -> None:
         choose(self.population, ("selected", "all"), "population")
@@ -271,7 +276,9 @@ class LanguageNeurons(Value):
     @property
     def description(self) -> str:
         """Population, tau and lambda in one line, for the subtitle of every figure."""
-        weight = f"lambda {self.lambda_:.6g}" if self.lambda_ is not None else "LAPE"
+        weight = "LAPE" if self.lambda_ is None else f"lambda {self.lambda_:.6g}"
+        if self.lambda_floor is not None:
+            weight = f"lambda {self.lambda_floor:.6f}, exactly {self.lambda_:.10g}"
         if self.lambda_origin == "unbounded":
             weight += f" (nothing bounds it; searched up to {AUTHORS_UPPER_END} as published)"
         which = f"{int(self.selected.sum()):,} selected neurons ({self.top_rate:.2%}, {weight})"

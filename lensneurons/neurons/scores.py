@@ -19,11 +19,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float
 
 from lensneurons.shapes import NeuronMask, NeuronNumbers, NeuronScores, Probabilities
 
-LanguageRows = Float64[np.ndarray, "language layer neuron"]
+# float64, or float32 where `lambda_search.floor_lambda` asks what float32 code would select
+LanguageRows = Float[np.ndarray, "language layer neuron"]
+LanguageScores = Float[np.ndarray, "layer neuron"]
 SMALLEST_SHARE = 1e-12
 
 
@@ -54,7 +56,7 @@ def language_rows(probability: Probabilities, languages: Sequence[str]) -> Langu
     return np.ascontiguousarray(np.moveaxis(probability, -1, 0)[np.argsort(languages)])
 
 
-def normalised_entropy(rows: LanguageRows) -> NeuronScores:
+def normalised_entropy(rows: LanguageRows) -> LanguageScores:
     """``H(p') / ln K`` of every neuron: 0 for one language, 1 where all are equal.
 
     A neuron that is never active has no distribution over languages; it gets the uniform one, so
@@ -72,7 +74,7 @@ def normalised_entropy(rows: LanguageRows) -> NeuronScores:
     return entropy / math.log(len(rows))
 
 
-def normalised_maximum(rows: LanguageRows) -> NeuronScores:
+def normalised_maximum(rows: LanguageRows) -> LanguageScores:
     """``max_k p_k / (H_K / K)`` of every neuron."""
     return rows.max(axis=0) / expected_largest_part(len(rows))
 

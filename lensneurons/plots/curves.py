@@ -23,6 +23,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.alignment.training import Alignment
+from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.plots.labels import entities, escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import counted, share, signed, with_ends
@@ -131,12 +132,20 @@ def alignment_curves(run: Alignment, *, control: Alignment | None = None) -> go.
 
     Args:
         run: what `align` gave.
-        control: the same with shuffled preferences, drawn in grey.
+        control: the same on ``pairs.shuffled()``, drawn in grey.
 
     Returns:
         Three panels over one axis: pairs trained on as thin dotted lines (means since the point
         before), pairs held out as solid ones. A thin line shows the untrained model.
+
+    Raises:
+        LensNeuronsError: `control` was trained on preferences as they were scored.
     """
+    if control is not None and control.preferences == "as scored":
+        raise LensNeuronsError(
+            f"control={control.folder} was trained on preferences as they were scored: give a run "
+            "on pairs.shuffled()"
+        )
     figure, height = stack([150] * len(_LOSS_PANELS), gap=26)
     logs = [("", run.to_pandas(), "#2f6fb7")]
     if control is not None:
@@ -174,6 +183,7 @@ def alignment_curves(run: Alignment, *, control: Alignment | None = None) -> go.
         f"{counted(run.n_pairs, 'pair')}, {settings.batch} a step; rank {settings.rank}, alpha "
         f"{settings.alpha}, beta {settings.beta:g}, rate {settings.learning_rate:g}"
     )
+    told += "; a control: preferences shuffled" if run.preferences == "shuffled" else ""
     notes = [
         headed(run.provenance, f"alignment {plain(run.folder.name, 40)}: {told}"),
         "Dotted: the untrained model, by which no answer is better",

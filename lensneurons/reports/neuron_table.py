@@ -133,8 +133,11 @@ def _groups(card: NeuronCard, languages: Sequence[str]) -> Iterator[tuple[str, s
 
 
 def _measured(card: NeuronCard) -> Table | None:
-    """One row a language: value and rank of each importance, and the effect of ablating it."""
+    """One row a language: value and rank of each importance, the effect of ablating it that
+    importance predicts, and the measured one.
+    """
     head = [f"{METHODS[method]} (rank)" for method in card.importance]
+    head += ["NLL without it, predicted"] if card.predicted is not None else []
     head += ["NLL without it"] if card.effect is not None else []
     if not head:
         return None
@@ -142,10 +145,13 @@ def _measured(card: NeuronCard) -> Table | None:
     for language in card.languages:
         found = [weights.get(language) for weights in card.importance.values()]
         cells = [f"{one.value:.2g} ({one.rank:,})" if one else "–" for one in found]
+        if card.predicted is not None:
+            cells.append(signed(card.predicted[language]) if language in card.predicted else "–")
         if card.effect is not None:
             change = card.effect.get(language)
             ends = (card.effect_interval or {}).get(language, (math.nan, math.nan))
             cells.append("–" if change is None else with_ends(change, *ends, signed))
         rows.append((full_name(language), *cells))
-    caption = f"Ranks among {card.n_neurons:,} neurons" if card.importance else ""
-    return Table(("language", *head), tuple(rows), caption)
+    caption = f"Ranks among {card.n_neurons:,} neurons. " if card.importance else ""
+    caption += card.worth if card.predicted is not None else ""
+    return Table(("language", *head), tuple(rows), caption.strip())

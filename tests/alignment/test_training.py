@@ -135,6 +135,48 @@ def test_training_raises_the_margin(run):
     assert run.n_pairs == 16
 
 
+def test_a_run_on_shuffled_pairs_says_that_it_is_a_control(run, model_folder, tmp_path):
+    assert run.preferences == "as scored"
+    assert "CONTROL" not in repr(run)
+    options = OPTIONS | {"steps": 2}
+    control = align(model_folder("Llama"), PAIRS.shuffled(seed=3), tmp_path / "run", **options)
+    read = Alignment.load(control.folder)
+    assert control.preferences == read.preferences == "shuffled"
+    assert "CONTROL, preferences shuffled: 2 steps" in repr(read)
+    for folder in (control.folder, control.checkpoints[2]):
+        assert load_json(folder / checkpoints.MARK)["control"] == "shuffled pairs, seed 3"
+        model = load_model(model_folder("Llama"), adapter=folder, device="cpu")
+        assert model.cfg.model_name.endswith("(control: shuffled pairs, seed 3)")
+    # an alignment of an earlier lensneurons does not say
+    details = load_json(control.folder / Alignment.RUN_FILE)
+    del details["preferences"]
+    save_json(control.folder / Alignment.RUN_FILE, details)
+    assert Alignment.load(control.folder).preferences == "unknown"
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+@pytest.mark.parametrize("where", ["", "checkpoint-4"])
+def test_a_flipped_bit_of_a_finished_adapter_is_refused(run, model_folder, tmp_path, where, name):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    for other in ("optimizer.pt", "README.md"):  # not needed to load it
+        (folder / where / other).unlink(missing_ok=True)
+    load_model(model_folder("Llama"), adapter=folder / where, device="cpu")
+    file = folder / where / name
+    content = bytearray(file.read_bytes())
+    content[-30] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(StorageError, match=f"{name} is damaged: it is not the file that was writt"):
+        load_model(model_folder("Llama"), adapter=folder / where, device="cpu")
+    if not where:
+        with pytest.raises(StorageError, match=f"{name} is damaged"):
+            Alignment.load(folder)
+        with pytest.raises(StorageError, match=f"{name} is damaged"):
+            align(model_folder("Llama"), PAIRS, folder, **OPTIONS)
+    (folder / where / checkpoints.MARK).unlink()
+    if name == "adapter_model.safetensors":  # whoever changed it on purpose
+        load_model(model_folder("Llama"), adapter=folder / where, device="cpu")
+
+
 def test_no_weight_of_a_neuron_changes(adapted, model_folder):
     before = AutoModelForCausalLM.from_pretrained(model_folder("Llama")).state_dict()
     after = {
@@ -318,6 +360,7 @@ def test_pairs_are_held_out_problem_by_problem():
 def test_adapters_that_do_not_fit_are_refused(run, model_folder, tmp_path):
     broken = shutil.copytree(run.folder, tmp_path / "broken")
     (broken / "adapter_model.safetensors").write_bytes(b"nonsense")
+    (broken / checkpoints.MARK).unlink()
     (tmp_path / "empty").mkdir()
     for family, folder, told in (
         ("GPT2", run.folder, "does not fit .* or could not be read"),
@@ -332,7 +375,12 @@ def test_adapters_that_do_not_fit_are_refused(run, model_folder, tmp_path):
 
 
 def test_the_figure_shows_the_log(run, tmp_path):
-    figure = alignment_curves(run, control=run)
+    with pytest.raises(LensNeuronsError, match=r"preferences as they were scored: give a run on"):
+        alignment_curves(run, control=run)
+    control = replace(run, preferences="shuffled")
+    assert "a control: preferences shuffled" in alignment_curves(control).layout.title.subtitle.text
+    figure = alignment_curves(run, control=control)
+    assert "a control" not in figure.layout.title.subtitle.text
     log = run.to_pandas()
     drawn = {(trace.name, trace.yaxis): trace for trace in figure.data}
     assert len(drawn) == len(figure.data) == 12

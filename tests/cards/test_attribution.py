@@ -272,6 +272,9 @@ def test_top_and_rank_go_by_size(value):
     assert set(value.top("sw", 3)) == {"L0N0", "L1N0", "L1N1"}
     assert value.top("zh", 2).label == "activation_gradient zh"
     assert value.of("L1N1") == {"zh": 3.0, "sw": 4.0}
+    assert value.predicted("L1N1") == {"zh": -3.0, "sw": -4.0}
+    with pytest.raises(LensNeuronsError, match="method='plnd' is not known"):
+        Importance(value.languages, value.value, "plnd").predicted("L1N1")
     assert value.rank("L0N1") == {"zh": 1, "sw": 4}
     assert value.rank("L1N1") == {"zh": 1, "sw": 3}
     assert value.rank("L2N0") == {"zh": 6, "sw": 6}

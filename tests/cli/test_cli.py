@@ -104,6 +104,7 @@ def expected(folder: Path, **options: Any) -> dict[str, Any]:
     return {
         "lambda": neurons.lambda_,
         "lambda_origin": neurons.lambda_origin,
+        "lambda_floor": neurons.lambda_floor,
         "tau": neurons.tau,
         "selected": int(neurons.selected.sum()),
         "histogram": neurons.histogram().tolist(),

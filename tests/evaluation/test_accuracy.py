@@ -100,6 +100,11 @@ def test_the_table_of_the_languages(judged):
     thirds = 3 * table[["right_answer", "right_language", "both", "undetermined", "unfinished"]]
     by_hand = [[2, 2, 1, 0, 1], [2, 1, 1, 1, 0], [1, 2, 1, 1, 0]]
     assert thirds.to_numpy() == pytest.approx(np.array(by_hand))
+    assert table["n_undetermined"].tolist() == [0, 1, 1]
+    assert table["right_language_determined"].tolist() == pytest.approx([2 / 3, 1 / 2, 1.0])
+    for language, told in (("en", (2, 3)), ("de", (1, 2)), ("th", (2, 2))):
+        ends = [table.loc[language, f"right_language_determined_{end}"] for end in ("low", "high")]
+        assert ends == pytest.approx(wilson_by_hand(*told))
     ends = table.loc["en", ["right_answer_low", "right_answer_high"]].tolist()
     assert ends == pytest.approx(wilson_by_hand(2, 3))
     narrow = judged.per_language(level=0.5)
@@ -251,7 +256,21 @@ def test_it_shows_itself(judged):
     assert pd.isna(table["guess"][4])
     assert "9 answers in 3 languages: right answer 55.6%, right language 55.6%" in repr(judged)
     assert "both 33.3%" in repr(judged)
-    assert "<td>German</td><td>3</td><td>67 % (21-94)</td>" in judged._repr_html_()
+    shown = judged._repr_html_()
+    assert "<td>German</td><td>3</td><td>67 % (21-94)</td>" in shown
+    assert "<td>1</td><td>50 % (9-91)</td>" in shown
+
+
+def test_a_language_of_which_no_text_could_be_told(judged):
+    answers = tuple(replace(a, guess=LanguageGuess(None, 0.0, None)) for a in judged)
+    found = replace(judged, answers=answers)
+    table = found.per_language()
+    assert table["n_undetermined"].tolist() == [3, 3, 3]
+    assert table["right_language"].tolist() == [0, 0, 0]
+    told = table.filter(regex="^right_language_determined")
+    assert told.shape == (3, 3)
+    assert told.isna().to_numpy().all()
+    assert "<td>3</td><td></td></tr>" in found._repr_html_()
 
 
 # --- two runs, paired by item ---

@@ -11,8 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lensneurons.errors import IdentificationError
-from lensneurons.neurons.lambda_search import largest_lambda, lower_envelope
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.lambda_search import floor_lambda, largest_lambda, lower_envelope
+from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.scores import select_lowest
+from lensneurons.values.files import load_arrays, save_arrays
 
 
 def search(lines, agnostic, number):
@@ -177,3 +180,90 @@ def test_the_envelope_is_the_lowest_line_everywhere(seed):
         lowest = (h[members] - at * m[members]).min()
         for segment in here:
             assert h[segment.neuron] - at * m[segment.neuron] == pytest.approx(lowest, abs=1e-9)
+
+
+# Lambda rounded down, for code that computes in float32
+
+
+LANGUAGES = ("bn", "de", "en", "sw", "th", "zh")
+
+
+def planted_counts(seed):
+    """Counts of 1,200 neurons in six languages, 60 of them active in all; and the tokens."""
+    random = np.random.default_rng(seed)
+    tokens = random.integers(20_000, 90_000, 6)
+    rate = random.beta(0.4, 4, (3, 400, 6)) * 0.7
+    rate[:, :20] = random.beta(40, 4, (3, 20, 1)) * random.uniform(0.5, 1, (3, 20, 6))
+    return random.binomial(tokens, rate), tokens
+
+
+def identified(seed, **options):
+    counts, tokens = planted_counts(seed)
+    return identify(oracle.statistics_of(counts, tokens, LANGUAGES), top_rate=0.05, **options)
+
+
+def float32_scores(counts, tokens, weight):
+    """The score in float32 throughout, as the published code computes it."""
+    number = np.float32
+    p = counts.astype(number) / tokens.astype(number)
+    shares = np.maximum(p / p.sum(-1, keepdims=True, dtype=number), number(1e-12))
+    entropy = -(shares * np.log(shares)).sum(-1, dtype=number) / np.log(number(p.shape[-1]))
+    expected = number(sum(1 / i for i in range(1, p.shape[-1] + 1)) / p.shape[-1])
+    return entropy - number(weight) * (p.max(-1) / expected)
+
+
+def float32_selects(counts, tokens, tau, weight, number):
+    """How many language-agnostic neurons are among the lowest float32 scores."""
+    agnostic = (counts / tokens > tau).all(-1).ravel()
+    scores = float32_scores(counts, tokens, weight).ravel()
+    return int(agnostic[np.argsort(scores, kind="stable")[:number]].sum())
+
+
+def test_at_the_floor_float32_selects_no_agnostic_neuron_either():
+    """At the supremum itself it does in more than half of these worlds (23 of 40)."""
+    lower, exactly = 0, 0
+    for seed in range(40):
+        result, planted = identified(seed), planted_counts(seed)
+        number, floor = int(result.selected.sum()), result.lambda_floor
+        assert (result.lambda_origin, floor) == ("exact", round(floor, 6))
+        assert floor <= result.lambda_
+        lower += result.lambda_ - floor >= 1e-6
+        assert float32_selects(*planted, result.tau, floor, number) == 0
+        exactly += float32_selects(*planted, result.tau, result.lambda_, number) > 0
+        again = identified(seed, lambda_=floor)
+        assert again.histogram("selected")[-1] == 0
+        assert again.lambda_floor is None
+    assert exactly >= 15
+    assert lower == 3  # three worlds in which rounding down alone is not enough for float32
+
+
+def test_the_floor_is_checked_not_only_rounded():
+    """The first neuron is agnostic, one is selected: the second up to lambda = 1.75, at best."""
+    rows = np.array([[[0.9, 0.3]], [[0.9, 0.1]]])
+    agnostic = np.array([[True, False]])
+    crossing = (oracle.entropy([0.9, 0.9]) - oracle.entropy([0.3, 0.1])) / (
+        oracle.maximum([0.9, 0.9]) - oracle.maximum([0.3, 0.1])
+    )
+    assert floor_lambda(crossing, rows, agnostic, 1) == int(crossing * 1e6) / 1e6
+    assert floor_lambda(crossing + 5e-6, rows, agnostic, 1) == int(crossing * 1e6) / 1e6
+    assert floor_lambda(crossing + 0.001, rows, agnostic, 1) is None  # a hundred steps too many
+    assert floor_lambda(0.2, rows, np.array([[False, False]]), 1) == 0.2
+    assert floor_lambda(0.0, rows, np.array([[False, True]]), 1) is None
+
+
+def test_both_are_printed_and_stored(tmp_path):
+    result = identified(1)
+    told = f"lambda {result.lambda_floor:.6f}, exactly {result.lambda_:.10g}"
+    assert told in result.description
+    path = result.save(tmp_path / "neurons.safetensors")
+    read = LanguageNeurons.load(path)
+    assert (read.lambda_, read.lambda_floor) == (result.lambda_, result.lambda_floor)
+    lape = identified(1, score="lape")
+    assert (lape.lambda_floor, "LAPE" in lape.description) == (None, True)
+    # a file of an earlier lensneurons
+    arrays, details = load_arrays(path, LanguageNeurons.FILE_KIND)
+    assert details.pop("lambda_floor") == result.lambda_floor
+    old = save_arrays(tmp_path / "old.safetensors", LanguageNeurons.FILE_KIND, arrays, details)
+    read = LanguageNeurons.load(old)
+    assert read.lambda_floor is None
+    assert f"lambda {result.lambda_:.6g})" in read.description

@@ -133,6 +133,21 @@ def test_the_exact_lambda(order):
     assert above.histogram("selected")[-1] == 1
 
 
+def test_the_lambda_to_quote_serves_float32_code_too(order):
+    """In PyTorch's float32, as the published code computes the score."""
+    result, statistics = found(order), mistral().select(order)
+    assert result.lambda_floor == 0.109481
+    p = torch.tensor(statistics.counts).float() / torch.tensor(statistics.tokens).float()
+    shares = (p / p.sum(-1, keepdim=True)).nan_to_num(0.1).clamp(min=1e-12)
+    entropy = -(shares * shares.log()).sum(-1) / np.log(10)
+    maximum = p.max(-1).values / (sum(1 / i for i in range(1, 11)) / 10)
+    agnostic = torch.tensor(result.n_above == 10).ravel()
+    score = (entropy - result.lambda_floor * maximum).ravel()
+    assert score.dtype == torch.float32
+    lowest = score.topk(int(result.selected.sum()), largest=False).indices
+    assert int(agnostic[lowest].sum()) == 0
+
+
 def test_lape(order):
     lape = found(order, score="lape")
     assert lape.histogram("selected").tolist() == LAPE

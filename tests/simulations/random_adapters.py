@@ -1,0 +1,72 @@
+"""How far a random adapter of equal norm moves the demo model, beside the trained one.
+
+    python tests/simulations/random_adapters.py [--items 2] [--seeds 2]
+
+For each adapter of the demo model and its random counterparts: the KL divergence of the next token
+from the base model's, in nats, and the share of activations whose sign changes, over all tokens.
+zh-de: 0.0223 nats and 0.409 %; random, seeds 0 and 1: 0.00015 and 0.00014 nats, 0.036 and 0.033 %
+(20 texts; about 5 CPU seconds an adapter). sw-th: 0.0188 nats and 0.257 %; random, seed 0: 0.00010
+nats and 0.028 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lensneurons as ln
+
+
+def outputs(model: Any, ids: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Log probabilities, and the signs of hook_pre, of each text."""
+    found = []
+    with torch.inference_mode():
+        for one in ids:
+            logits, cache = model.run_with_cache(
+                one, names_filter=lambda name: name.endswith("mlp.hook_pre")
+            )
+            signs = torch.stack([pre[0] > 0 for pre in cache.values()])
+            found.append((logits[0].log_softmax(-1), signs))
+    return found
+
+
+def main() -> int:
+    """Print one line an adapter."""
+    parser = argparse.ArgumentParser(description="Random adapters beside trained ones.")
+    parser.add_argument("--items", type=int, default=2, help="problems a language")
+    parser.add_argument("--seeds", type=int, default=2, help="random adapters for each trained one")
+    options = parser.parse_args()
+    began, model = time.process_time(), ln.load_model("demo", device="cpu")
+    corpus = ln.load_corpus("demo", split="test", limit=options.items)
+    texts = [item.prompt + item.response for item in corpus]
+    ids = [torch.tensor([model.tokenizer(text)["input_ids"]]) for text in texts]
+    base = outputs(model, ids)
+    for name in ("zh-de", "sw-th", "all"):
+        with tempfile.TemporaryDirectory() as folder:
+            controls = {
+                f"{name}, random, seed {seed}": ln.alignment.random_adapter(
+                    name, Path(folder) / str(seed), seed=seed
+                )
+                for seed in range(options.seeds)
+            }
+            for told, adapter in {name: name, **controls}.items():
+                moved = outputs(ln.load_model("demo", adapter=adapter, device="cpu"), ids)
+                both = list(zip(base, moved, strict=True))
+                kl = [float((p.exp() * (p - q)).sum(-1).mean()) for (p, _), (q, _) in both]
+                signs = [float((a != b).float().mean()) for (_, a), (_, b) in both]
+                sys.stdout.write(
+                    f"{told}: KL {sum(kl) / len(kl):.5f} nats, {sum(signs) / len(signs):.3%} of "
+                    "the signs\n"
+                )
+    sys.stdout.write(f"{time.process_time() - began:.0f} CPU seconds\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

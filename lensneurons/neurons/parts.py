@@ -63,7 +63,8 @@ from lensneurons.values.base import Overview, Value
 
 Verdict = Literal["holds", "does not hold", "undecided", "cannot be judged"]
 Spans = dict[int, tuple[int, int]]  # part to its first layer and the layer after it
-Logs = Float64[np.ndarray, "*draws layer kind"]  # log1p of counts
+Logs = Float64[np.ndarray, "layer kind"]  # log1p of counts
+DrawnLogs = Float64[np.ndarray, "draw layer kind"]
 
 NAMES = (
     "multilingual understanding",
@@ -74,6 +75,7 @@ NAMES = (
 FEWEST_LAYERS = 5  # they divide; but fewer than twelve wobble too much to show four parts
 LEVEL = 0.9  # of an interval: a claim that holds passes a one-sided test at 5 %
 _WIDE = 1.6449  # standard deviations on each side of such an interval
+_ENOUGH = 5  # as many as twelve layers have
 _LAYOUTS = ((1, 2, 3, 4), (2, 3, 4), (1, 2, 3), (2, 3))
 
 _CLAIMS = {
@@ -174,9 +176,19 @@ class LayerParts(Value):
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """The numbers of the parts that are not there."""
+        """The numbers of the parts that are not there, and one of whose criteria does not hold."""
+        refuted = {c.part for c in self.criteria if c.verdict == "does not hold"}
+        return tuple(number for number in self._absent if number in refuted)
+
+    @property
+    def undecided(self) -> tuple[int, ...]:
+        """The numbers of the other parts that are not there."""
+        return tuple(number for number in self._absent if number not in self.missing)
+
+    @property
+    def _absent(self) -> list[int]:
         there = {part.number for part in self.parts}
-        return tuple(number for number in (1, 2, 3, 4) if number not in there)
+        return [number for number in (1, 2, 3, 4) if number not in there]
 
     @property
     def failed(self) -> tuple[Criterion, ...]:
@@ -224,15 +236,16 @@ class LayerParts(Value):
         """Which parts are there, in which layers, and what stands against the others."""
         if self.found:
             return f"found: {_spans(self.parts)}"
-        there = ", ".join(f"{part.number} in layers {_spans((part,))}" for part in self.parts)
+        there = [f"{part.number} in layers {_spans((part,))}" for part in self.parts]
+        told = [f"parts found: {', '.join(there)}"] if there else ["no part found"]
         against = "; ".join(f"{c.claim}: {c.verdict} ({c.measured})" for c in self.failed)
-        lacking = " and ".join(map(str, self.missing))
-        told = f"parts found: {there}" if there else "no part found"
-        if there and lacking:
-            told += f"; not found: {lacking}"
+        against = against or "no division shows them all at once"
         if not there:
-            told += f"; best division {_spans(self.division)}"
-        return f"{told}; {against}"
+            told += [f"best division {_spans(self.division)}"]
+        for status, numbers in (("missing", self.missing), ("undecided", self.undecided)):
+            if numbers:
+                told.append(f"{status}: {', '.join(map(str, numbers))}")
+        return "; ".join([*told, against])
 
     def _brief(self) -> str:
         return self.summary if self.found else f"not found; {self.summary}"
@@ -301,7 +314,8 @@ def divide_layers(
             for drawn in resamples(same, draws=draws, seed=seed)  # at the bar of the neurons
         ])  # fmt: skip
     logs = np.log1p(profile.astype(float))
-    wobble = _wobble(logs)
+    division = _place(logs, _LAYOUTS[0])
+    wobble = _wobble(logs, division)
     noise = wobble * np.random.default_rng(seed).normal(size=(draws, *logs.shape))
     drawn = (logs if texts is None else texts) + noise
     spans, criteria = _find(logs, drawn)
@@ -311,7 +325,7 @@ def divide_layers(
     return LayerParts(
         found=len(spans) == 4 and not refuted,
         parts=_named(spans),
-        division=_named(_place(logs, _LAYOUTS[0])),
+        division=_named(division),
         criteria=criteria,
         profile=profile,
         explained=tuple(explained(features, number) for number in range(1, 6)),
@@ -326,21 +340,25 @@ def _named(spans: Spans) -> tuple[Part, ...]:
     return tuple(Part(n, NAMES[n - 1], first, stop - 1) for n, (first, stop) in spans.items())
 
 
-def _of_texts(texts: Logs, noise: Logs) -> Int64[np.ndarray, "draw 4"]:
+def _of_texts(texts: DrawnLogs, noise: DrawnLogs) -> Int64[np.ndarray, "draw 4"]:
     """First layers of the parts that each drawn profile shows by itself; -1 where it does not."""
     found = [_find(logs, logs + noise)[0] for logs in texts]
     starts = [[spans.get(n, (-1, 0))[0] for n in (1, 2, 3, 4)] for spans in found]
     return np.array(starts, np.int64)
 
 
-def _wobble(logs: Logs) -> Float64[np.ndarray, " kind"]:
+def _wobble(logs: Logs, spans: Spans) -> Float64[np.ndarray, " kind"]:
     """Spread of the layers about their neighbours, for each class.
 
-    The median of absolute second differences, scaled to the standard deviation of independent
-    normal noise: a median, because a boundary between two parts is no wobble.
+    The median of absolute second differences within the parts, scaled to the standard deviation of
+    independent normal noise. A boundary between parts is no wobble; but where the parts have fewer
+    than `_ENOUGH` second differences, all are taken.
     """
-    bends = logs[:-2] - 2 * logs[1:-1] + logs[2:]
-    return np.median(np.abs(bends), axis=0) / (0.6745 * np.sqrt(6))
+    bends = np.abs(logs[:-2] - 2 * logs[1:-1] + logs[2:])
+    within = [layer for first, stop in spans.values() for layer in range(first, stop - 2)]
+    if len(within) >= _ENOUGH:
+        bends = bends[within]
+    return np.median(bends, axis=0) / (0.6745 * np.sqrt(6))
 
 
 def _scaled(logs: Logs) -> LayerFeatures:
@@ -458,7 +476,7 @@ def _peak(layers: np.ndarray, width: int) -> np.ndarray:
     return windows.mean(axis=-1).max(axis=-2)
 
 
-def _find(logs: Logs, drawn: Logs) -> tuple[Spans, tuple[Criterion, ...]]:
+def _find(logs: Logs, drawn: DrawnLogs) -> tuple[Spans, tuple[Criterion, ...]]:
     """The places of the parts that are there, and every criterion, judged once.
 
     Args:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests, where `support` is
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from layer_profiles import MISTRAL, interpolated, noisy, shapes
 
 from lensneurons.neurons.parts import LayerParts, divide_layers
-from support.profiles import MISTRAL, interpolated, noisy, shapes
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 

@@ -447,7 +447,7 @@ def _late(peak2: Any, peak3: Any) -> list[Any]:
     return [-rise[..., 2], rise[..., 0], rise[..., 1]]
 
 
-def _contrasts(logs: np.ndarray, spans: Spans) -> dict[str, np.ndarray]:
+def _contrasts(logs: np.ndarray, spans: Spans) -> dict[str, Any]:
     """The contrast of every claim whose parts have places, of float64 [..., layer, kind]."""
     width = _width(logs.shape[-2])
     parts = {n: logs[..., first:stop, :] for n, (first, stop) in spans.items()}

@@ -44,7 +44,7 @@ def verdicts(parts):
     "lengths",
     [
         [5, 15, 11, 1], [3, 4, 4, 1], [4, 9, 7, 2], [2, 8, 3, 1], [6, 3, 6, 1], [3, 5, 9, 3],
-        [2, 3, 3, 1], [10, 30, 30, 4],
+        [10, 30, 30, 4],
     ],
 )  # fmt: skip
 def test_planted_parts_are_found_to_the_layer(lengths, seed):
@@ -209,10 +209,10 @@ def test_shuffled_and_reversed_layers_have_no_four_parts():
         (0, slice(0, 4), 0.1, "part 1 has more specific neurons than part 2"),
         (1, slice(0, 4), 0.1, "part 1 has more related neurons than part 2"),
         (2, slice(0, 4), 6, "agnostic neurons peak higher in part 2 than in part 1"),
-        (1, slice(12, 18), 0.2, "related neurons peak higher in part 3 than in part 2"),
+        (1, slice(12, 18), 0.38, "related neurons peak higher in part 3 than in part 2"),
         (2, slice(0, 4), 0.1, "agnostic neurons are lowest in part 3"),
         (2, slice(4, 12), 3.0, "agnostic neurons are maximal in part 4"),
-        (1, slice(18, 19), 0.3, "related neurons rise from the end of part 3 to part 4"),
+        (1, slice(18, 19), 0.1, "related neurons rise from the end of part 3 to part 4"),
         (0, slice(18, 19), 9, "specific neurons fall there against related and agnostic ones"),
     ],
 )
@@ -264,6 +264,9 @@ def test_few_layers():
     profile = planted([1, 2, 1, 1])
     parts = divide_layers(profile, draws=20)
     assert [(p.first, p.last) for p in parts.division] == spans([1, 2, 1, 1])
+    nine = divide_layers(planted([2, 3, 3, 1]), draws=20)  # right, but too few to tell
+    assert [(p.first, p.last) for p in nine.division] == spans([2, 3, 3, 1])
+    assert {c.verdict for c in nine.failed} == {"undecided"}
     with pytest.raises(LensNeuronsError, match="a model of 4 layers cannot show four parts: 5 are"):
         divide_layers(profile[:4])
     with pytest.raises(LensNeuronsError, match="draws=1: intervals need at least two draws"):

@@ -316,7 +316,8 @@ def divide_layers(
     logs = np.log1p(profile.astype(float))
     division = _place(logs, _LAYOUTS[0])
     wobble = _wobble(logs, division)
-    noise = wobble * np.random.default_rng(seed).normal(size=(draws, *logs.shape))
+    spread = np.maximum(wobble, np.exp(-logs / 2))  # a count of n is no surer than Poisson
+    noise = spread * np.random.default_rng(seed).normal(size=(draws, *logs.shape))
     drawn = (logs if texts is None else texts) + noise
     spans, criteria = _find(logs, drawn)
     refuted = any(c.part == 0 and c.verdict == "does not hold" for c in criteria)

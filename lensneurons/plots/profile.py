@@ -122,7 +122,7 @@ def evidence(parts: LayerParts | None) -> list[str]:
     told = f"Of {len(verdicts)} criteria of the four parts: {listing(numbers)} (90% intervals)"
     enough = f"three segments fit as well with p = {parts.fewer_p:.2g}, cubic trends with p = "
     told += f"; {enough}{parts.trend_p:.2g}"
-    if parts.shares is not None:
+    if parts.draws is not None and parts.shares is not None:
         told += f"; all four are in {parts.shares[4]:.0%} of {len(parts.draws)} bootstrap draws"
     return [told]
 

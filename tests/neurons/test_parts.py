@@ -180,6 +180,16 @@ def test_a_flat_profile_explains_nothing():
     assert set(verdicts(parts).values()) == {"undecided", "cannot be judged"}
 
 
+@pytest.mark.parametrize("layers", [12, 16, 20, 24, 28, 40, 60, 80])
+def test_the_published_profile_on_other_depths(layers):
+    """Boundaries stand where they do on 32 layers, within a layer of these."""
+    parts = divide_layers(interpolated(layers).round().astype(np.int64))
+    assert parts.found, repr(parts)
+    step = (layers - 1) / 31
+    known = np.array([4.5, 19.5, 30.5]) * step + 0.5
+    assert [part.first for part in parts.parts[1:]] == pytest.approx(known, abs=1 + step)
+
+
 def share(draw, number=40):
     random = np.random.default_rng(0)
     found = [divide_layers(draw(random), draws=30, seed=i).found for i in range(number)]

@@ -20,16 +20,17 @@ gives 0-4, 5-19, 20-30, 31. **The rule, not the data, puts layer 31 apart**: the
 without any rule are 0-4, 5-20, 21-27, 28-31.
 
 A contrast has an interval, and *holds*, *does not hold* or is *undecided* (the interval includes
-0). The interval covers two things: how much the layers **wobble**, and, given statistics in groups
-of items, what other texts would give. The wobble of a class is the spread of its second differences
-over layers; what no neighbour confirms is no peak. A profile alone has an interval, from the wobble
-alone. Each interval has a coverage of 90 %, so each contrast is a one-sided test at 5 %, and a
-finding that needs all of them to hold needs no correction.
+0). The interval covers how much the layers **wobble** and, given statistics in groups of items, what
+other texts would give. The wobble of a class is the spread of its second differences over the
+layers of a part, at least that of a Poisson count: what no neighbour confirms is no peak. A profile
+alone has intervals from its wobble alone. An interval has a nominal coverage of 90 %, so a contrast
+is a one-sided test at 5 %; a finding for which all must hold needs no correction for their number.
 
-A part is there if its own contrasts hold; the others may be there without it. Parts are sought in
-this order, and the first set that holds is the answer: all four; 2, 3, 4; 1, 2, 3; 2, 3. *Found*
-are the four parts if all are there, and if agnostic neurons are not clearly lower before part 3
-than in it, or clearly higher before part 4 than in it.
+A part is there if its own contrasts hold; nothing is there without parts 2 and 3, against which the
+others are measured. Where not all four are there, the layers are also divided into 2, 3, 4, into 1,
+2, 3 and into 2, 3, and the division in which most parts are there is taken. The four are *found* if
+all are there, unless agnostic neurons are clearly lower before part 3 than in it, or clearly higher
+before part 4: those two claims compare distant layers and may be undecided.
 
 How often four parts are found (tests/simulations/four_parts.py, seed 0):
 

@@ -244,7 +244,7 @@ def test_no_late_peak_of_related_neurons_is_no_part_three():
     profile[12:18, 1] *= 0.2
     parts = divide_layers(profile.round().astype(np.int64), draws=50)
     assert (parts.found, parts.parts) == (False, ())
-    assert 3 in parts.missing
+    assert 3 in (*parts.missing, *parts.undecided)
     assert "related neurons peak higher in part 3 than in part 2" in failures(parts)
 
 

@@ -37,8 +37,11 @@ def worlds() -> Iterator[tuple[str, Draw]]:
         for kind, shape in shapes().items():
             name = f"{kind}, {n} layers, noise 10%"
             yield name, lambda r, n=n, make=shape: noisy(make(n, r), 0.1, r)
-        smooth = shapes()["smooth random"]
-        yield f"smooth random, {n} layers, no noise", lambda r, n=n: smooth(n, r).round()
+
+        yield (
+            f"smooth random, {n} layers, no noise",
+            lambda r, n=n: shapes()["smooth random"](n, r).round(),
+        )
 
 
 def tell(name: str, found: list[LayerParts]) -> str:

@@ -20,8 +20,8 @@ gives 0-4, 5-19, 20-30, 31. **The rule, not the data, puts layer 31 apart**: the
 without any rule are 0-4, 5-20, 21-27, 28-31.
 
 A contrast has an interval, and *holds*, *does not hold* or is *undecided* (the interval includes
-0). The interval covers how much the layers **wobble** and, given statistics in groups of items, what
-other texts would give. The wobble of a class is the spread of its second differences over the
+0). The interval covers how much the layers **wobble** and, given statistics in groups of items,
+what other texts would give. The wobble of a class is the spread of its second differences over the
 layers of a part, at least that of a Poisson count: what no neighbour confirms is no peak. A profile
 alone has intervals from its wobble alone. An interval has a nominal coverage of 90 %, so a contrast
 is a one-sided test at 5 %; a finding for which all must hold needs no correction for their number.

@@ -40,10 +40,10 @@ How often four parts are found (tests/simulations/four_parts.py, seed 0):
     smooth random layers, 12 and 32 of them, with 10 % and without  .00 each, of 50
 
 Without noise the published profile shows its parts on each of these depths. Twelve layers do not
-tell their wobble well. One or two wrong parts are a different matter: parts 2 and 3 alone are
-reported in up to .36 of monotone, three parts in up to .22 of V-shaped profiles, and all four places
-but not the whole in .14 of reversed ones. **Do not read two or three parts as half a finding.** The
-number of segments is tested apart (`lensneurons.neurons.segments`), and no verdict depends on it.
+tell their wobble well. **Two or three parts are no half of a finding**: parts 2 and 3 alone are
+reported in up to .36 of monotone profiles, three parts in up to .22 of V-shaped ones, and all four,
+with agnostic neurons lowest in the wrong one, in .14 of reversed ones. The number of segments is
+tested apart (`lensneurons.neurons.segments`); no verdict depends on it.
 
 What this does not show: parts of a profile of frequencies are not yet parts of a computation;
 patching and ablation by layer test that. What alignment changes in each part is tested in

@@ -118,7 +118,8 @@ def evidence(parts: LayerParts | None) -> list[str]:
     if parts is None:
         return []
     verdicts = [criterion.verdict for criterion in parts.criteria]
-    numbers = (f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts))
+    words = {"holds": "hold", "does not hold": "do not hold"}
+    numbers = (f"{verdicts.count(v)} {words.get(v, v)}" for v in dict.fromkeys(verdicts))
     told = f"Of {len(verdicts)} criteria of the four parts: {listing(numbers)} (90% intervals)"
     enough = f"three segments fit as well with p = {parts.fewer_p:.2g}, cubic trends with p = "
     told += f"; {enough}{parts.trend_p:.2g}"

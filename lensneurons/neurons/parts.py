@@ -42,8 +42,12 @@ How often four parts are found (tests/simulations/four_parts.py, seed 0):
 Without noise the published profile shows its parts on each of these depths. Twelve layers do not
 tell their wobble well. **Two or three parts are no half of a finding**: parts 2 and 3 alone are
 reported in up to .36 of monotone profiles, three parts in up to .22 of V-shaped ones, and all four,
-with agnostic neurons lowest in the wrong one, in .10 of reversed ones (32 layers). The number of segments is
-tested apart (`lensneurons.neurons.segments`); no verdict depends on it.
+with agnostic neurons lowest in the wrong one, in .10 of the published profile reversed. The number
+of segments is tested apart (`lensneurons.neurons.segments`); no verdict depends on it.
+
+Where four parts were found, the intervals held the contrast of the profile before noise in .97 (10 %
+on 32 layers), .98 (10 % on 16) and .93 (20 % on 32) of 100 draws each; nominal are .90. They are
+wide, because bends of the profile itself count as wobble. Simulated without texts.
 
 What this does not show: parts of a profile of frequencies are not yet parts of a computation;
 patching and ablation by layer test that. What alignment changes in each part is tested in

@@ -45,8 +45,8 @@ reported in up to .36 of monotone profiles, three parts in up to .22 of V-shaped
 with agnostic neurons lowest in the wrong one, in .10 of the published profile reversed. The number
 of segments is tested apart (`lensneurons.neurons.segments`); no verdict depends on it.
 
-Where four parts were found, the intervals held the contrast of the profile before noise in .97 (10 %
-on 32 layers), .98 (10 % on 16) and .93 (20 % on 32) of 100 draws each; nominal are .90. They are
+Where four parts were found, the intervals held the contrast of the profile before noise in .97 (10
+% on 32 layers), .98 (10 % on 16) and .93 (20 % on 32) of 100 draws each; nominal are .90. They are
 wide, because bends of the profile itself count as wobble. Simulated without texts.
 
 What this does not show: parts of a profile of frequencies are not yet parts of a computation;

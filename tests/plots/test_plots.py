@@ -83,7 +83,7 @@ def test_an_axis_is_logarithmic_where_needed_and_shows_zero(
 
 def test_boundaries_have_their_bootstrap_intervals() -> None:
     neurons, parts = with_parts()
-    draws = np.array([[2, 8, 13], [3, 8, 13], [4, 9, -1]] * 20, np.int64)
+    draws = np.array([[0, 2, 8, 13], [0, 3, 8, 13], [0, 4, 9, -1]] * 20, np.int64)
     figure = plots.layer_profile(neurons, replace(parts, draws=draws))
     bars = figure.data[-1]
     assert np.array_equal(bars.x + 0.5, [3, 8, 13])

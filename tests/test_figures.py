@@ -173,10 +173,10 @@ def test_parts_are_shaded_where_found_and_refused_where_they_do_not_fit(name: st
     assert re.match("2  shared semantic space reasoning[:,] layers 3–7", second)
     lost = SHADED[name](replace(parts, found=False), 14)
     assert not [shape for shape in lost.layout.shapes if shape.fillcolor]
-    assert "criteria fail" in subtitle(lost)
+    assert "criteria of the four parts" in subtitle(lost)
     other = f"of a model of 14 layers, the {name} of one of 3"
     if name == "neurons":
-        parts, other = divide_layers(small(), shuffles=50), "these parts are of another profile"
+        parts, other = divide_layers(small()), "these parts are of another profile"
     with pytest.raises(LensNeuronsError, match=other):
         SHADED[name](parts, 3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,13 @@ def summarise_parts(parts: LayerParts) -> dict[str, Any]:
     """What ``parts --json`` prints."""
     return {
         "parts": parts.boundaries and [list(span) for span in parts.boundaries],
-        "best_division": [[part.first, part.last] for part in parts.parts],
-        "criteria": [
-            {"part": c.part, "claim": c.claim, "holds": c.holds, "measured": c.measured}
-            for c in parts.criteria
-        ],
+        "there": {str(part.number): [part.first, part.last] for part in parts.parts},
+        "best_division": [[part.first, part.last] for part in parts.division],
+        "criteria": [asdict(criterion) for criterion in parts.criteria],
         "explained": list(parts.explained),
-        "shuffle_p": parts.shuffle_p,
+        "fewer_p": parts.fewer_p,
+        "trend_p": parts.trend_p,
+        "shares": parts.shares and {str(n): share for n, share in parts.shares.items()},
         "intervals": {str(part): list(ends) for part, ends in _intervals(parts).items()},
     }
 
@@ -59,8 +60,13 @@ def summarise_parts(parts: LayerParts) -> dict[str, Any]:
 def describe_parts(parts: LayerParts) -> str:
     """The parts and their evidence as a short text."""
     lines = [repr(parts), ""]
-    lines += [f"  {'yes' if c.holds else 'NO ':3} {c.claim} ({c.measured})" for c in parts.criteria]
+    lines += [f"  {c.verdict:15} {c.claim} ({c.measured})" for c in parts.criteria]
+    lines += [f"  three segments are enough: p = {parts.fewer_p:.3g}"]
+    lines += [f"  cubic trends are enough: p = {parts.trend_p:.3g}"]
     draws = 0 if parts.draws is None else len(parts.draws)
+    if parts.shares is not None:
+        told = ", ".join(f"{n or 'no'} parts in {share:.0%}" for n, share in parts.shares.items())
+        lines += [f"  of {draws} bootstrap draws: {told}"]
     lines += [
         f"  part {part} begins in layers {low} to {high} (95 % of {draws} draws)"
         for part, (low, high) in _intervals(parts).items()

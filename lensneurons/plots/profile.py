@@ -3,7 +3,7 @@
 Let N be the number of languages in which a neuron exceeds tau. N = 0 is unclassified, 1 specific,
 2 to K - 1 related, K agnostic. The layer profile counts all neurons, classified by N alone, because
 the selected ones hold no agnostic neuron by construction. It shades the four parts of the model if
-they were found; if not, the title says so and why.
+they were found; if not, the title says which of them were.
 
 >>> ln.plots.layer_profile(neurons, parts)                                 # doctest: +SKIP
 >>> ln.plots.language_histogram(after, before=before)                      # doctest: +SKIP
@@ -24,7 +24,6 @@ from lensneurons.comparison.class_counts import class_names
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
-from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import counted, listing, short_number, span
 from lensneurons.plots.panels import count_axis, on_axis, part_label, shade_layers
 from lensneurons.plots.style import (
@@ -103,8 +102,8 @@ def shade_parts(
     told, intervals = [], []
     for part in parts.parts:
         text = f"{part.number}  {part_label(f'{part.name}: ', part.first, part.last)}"
-        place = part.number - 2  # of the part in the draws
-        if parts.draws is not None and place >= 0 and (parts.draws[:, place] >= 0).any():
+        drawn = None if parts.draws is None else parts.draws[:, part.number - 1]
+        if drawn is not None and part.number > 1 and (drawn >= 0).any():
             interval = parts.interval(part.number)
             text += f" (first layer, 95% of bootstrap draws: {span(*interval)})"
             intervals.append((part.first, *interval))
@@ -118,13 +117,31 @@ def evidence(parts: LayerParts | None) -> list[str]:
     """How well the parts are founded, as a note; none without parts."""
     if parts is None:
         return []
-    total, failed = len(parts.criteria), len(parts.failed)
-    order = f"shuffled layers are fitted as well with p = {parts.shuffle_p:.3g}"
-    if parts.found:
-        return [f"All {total} criteria hold; {order}"]
-    tried = listing(span(part.first, part.last) for part in parts.parts)
-    best = f"the best division, {tried}, is not shaded"
-    return [f"{failed} of {total} criteria fail; {order}; {best}"]
+    verdicts = [criterion.verdict for criterion in parts.criteria]
+    words = {"holds": "hold", "does not hold": "do not hold"}
+    numbers = (f"{verdicts.count(v)} {words.get(v, v)}" for v in dict.fromkeys(verdicts))
+    told = f"Of {len(verdicts)} criteria of the four parts: {listing(numbers)} (90% intervals)"
+    enough = f"three segments fit as well with p = {parts.fewer_p:.2g}, cubic trends with p = "
+    told += f"; {enough}{parts.trend_p:.2g}"
+    if parts.draws is not None and parts.shares is not None:
+        told += f"; all four are in {parts.shares[4]:.0%} of {len(parts.draws)} bootstrap draws"
+    return [told]
+
+
+def told_parts(parts: LayerParts) -> str:
+    """``"2 (layers 0–12) and 3 (layers 13–17) are there, 1 is missing, 4 is undecided"``."""
+    there = [part_label(f"{part.number} (", part.first, part.last) + ")" for part in parts.parts]
+    told = [
+        f"{listing(numbers)} {'is' if len(numbers) == 1 else 'are'} {status}"
+        for status, numbers in (
+            ("there", there),
+            ("missing", [str(number) for number in parts.missing]),
+            ("undecided", [str(number) for number in parts.undecided]),
+        )
+        if numbers
+    ]
+    told += [f"yet it does not hold that {c.claim}" for c in parts.failed if c.part == 0]
+    return ", ".join(told)
 
 
 def require_layers(parts: LayerParts | None, n_layers: int, what: str) -> None:
@@ -142,8 +159,7 @@ def _title(profile: Int64[np.ndarray, "layer kind"], parts: LayerParts | None) -
         found = listing(span(first, last) for first, last in parts.boundaries)
         return f"The four parts of the model are layers {found}"
     if parts is not None:
-        reasons = [f"“{plain(c.claim)}” fails ({plain(c.measured)})" for c in parts.failed]
-        return ": ".join(["Four parts were not found", *reasons[:1]])
+        return f"Of the four parts, {told_parts(parts)}"
     there, absent = [], []
     for name, counts in zip(LAYER_CLASSES, profile.T, strict=True):
         peak = np.flatnonzero(counts == counts.max())

@@ -15,6 +15,7 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import counted, listing, span, with_ends
+from lensneurons.plots.profile import told_parts
 from lensneurons.reports.contents import ReportValues, Table
 from lensneurons.values.provenance import UNKNOWN, Provenance
 
@@ -83,10 +84,10 @@ def _of_parts(parts: LayerParts) -> str:
     if parts.found:
         spans = listing(span(part.first, part.last) for part in parts.parts)
         return f"The layers show the four parts of the paper: {spans}."
-    held = len(parts.criteria) - len(parts.failed)
+    reasons = (f"{c.claim}: {c.verdict}" for c in parts.failed)
     return (
-        "The layers do not show the four parts of the paper: "
-        f"{held} of {len(parts.criteria)} criteria hold, and all must."
+        f"The layers do not show all four parts of the paper: {told_parts(parts)} "
+        f"({'; '.join(reasons)})."
     )
 
 

@@ -66,14 +66,17 @@ def _layers(values: ReportValues) -> Iterator[Section]:
         (Table(("layer", *LAYER_CLASSES), rows, "Neurons of each layer by class"),),
     )
     if parts is not None:
-        rows = tuple((c.claim, c.holds, c.measured) for c in parts.criteria)
-        tried = listing(span(part.first, part.last) for part in parts.parts)
-        head = ("criterion", "holds", "measured")
+        rows = tuple((c.part or "all", c.claim, c.verdict, c.measured) for c in parts.criteria)
+        tried = listing(span(part.first, part.last) for part in parts.parts or parts.division)
+        what = "Parts that were found" if parts.parts else "None was found; the best division"
+        head = ("part", "criterion", "verdict", "ratio of counts, 90% interval")
         yield Section(
             "The evidence for four parts",
-            "The paper describes four parts of a model. Each line of its description is tested; "
-            "the parts are called found where all of them hold.",
-            open_tables=(Table(head, rows, f"The best division: layers {tried}"),),
+            "The paper describes four parts of a model. Each line of its description is tested as "
+            "a ratio of counts of neighbouring parts; a part is found if its lines hold. The "
+            "interval includes how much neighbouring layers differ, and other texts if they were "
+            "counted in groups.",
+            open_tables=(Table(head, rows, f"{what}: layers {tried}"),),
         )
     if (curves := values.lens) is not None:
         fits = curves.n_layers == neurons.n_layers

@@ -168,16 +168,16 @@ def test_out_writes_neurons_and_table(published, tmp_path, capsys) -> None:
 def test_parts_have_intervals_where_items_were_counted_in_groups(
     run_folder, published, capsys
 ) -> None:
-    options = [*PLANTED, "--draws", 5]
+    options = [*PLANTED, "--draws", 20]
     found = json.loads(printed(capsys, "parts", run_folder, "--json", *options))
-    keys = "parts best_division criteria explained shuffle_p intervals"
+    keys = "parts there best_division criteria explained fewer_p trend_p shares intervals"
     assert set(found) == set(keys.split())
     assert found["parts"] == found["best_division"] == [list(s) for s in planted.BOUNDARIES]
     assert found["intervals"] == {"2": [3, 3], "3": [7, 7], "4": [11, 11]}
-    assert all(c["holds"] for c in found["criteria"])
+    assert all(c["verdict"] == "holds" for c in found["criteria"] if c["part"])
     text = printed(capsys, "parts", run_folder, *options)
     assert "LayerParts(found: 0-2 / 3-6 / 7-10 / 11)" in text
-    assert "part 2 begins in layers 3 to 3 (95 % of 5 draws)" in text
+    assert "part 2 begins in layers 3 to 3 (95 % of 20 draws)" in text
     found = json.loads(printed(capsys, "parts", published, "--json"))
     assert (found["parts"], found["intervals"]) == (None, {})
 

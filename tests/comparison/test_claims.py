@@ -141,7 +141,7 @@ def test_without_parts_and_training() -> None:
 
 
 def test_parts_as_they_were_found() -> None:
-    flat = divide_layers(np.full((N_LAYERS, 3), 9), shuffles=20)
+    flat = divide_layers(np.full((N_LAYERS, 3), 9))
     assert claims(planted(), parts=flat)["part 1: specific neurons"].reason == "no parts"
     with pytest.raises(LensNeuronsError, match="four parts were not found: LayerParts"):
         planted().part_changes(flat)

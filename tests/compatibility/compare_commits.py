@@ -94,7 +94,7 @@ def compute() -> dict[str, Any]:
         "statistics": statistics,
         "neurons": neurons,
         "set": chosen,
-        "parts": find("divide_layers")(neurons, statistics, draws=20, shuffles=50),
+        "parts": find("divide_layers")(neurons, statistics, draws=20),
         "matrix": find("ablation_matrix")(model, few, neurons, controls=3, **quiet),
         "nll": find("nll")(model, few),
         "importance": find("importance")(model, few, method="activation_gradient"),

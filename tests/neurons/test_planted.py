@@ -125,7 +125,7 @@ def test_lambda_and_the_selected_neurons(statistics):
 def test_layer_profile_and_the_four_parts(statistics):
     result = found(statistics)
     assert [tuple(row) for row in result.layer_profile("all").tolist()] == planted.PROFILE
-    parts = divide_layers(result, statistics, draws=20, shuffles=300)
+    parts = divide_layers(result, statistics, draws=20)
     assert parts.boundaries == planted.BOUNDARIES
     assert [parts.interval(n) for n in (2, 3, 4)] == [(3, 3), (7, 7), (11, 11)]
 

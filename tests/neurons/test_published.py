@@ -159,7 +159,7 @@ def test_lape(order):
 def test_the_layer_profile_and_its_four_parts(order):
     result = found(order, lambda_=0.109375)
     assert [tuple(row) for row in result.layer_profile("all").tolist()] == PROFILE
-    parts = divide_layers(result, shuffles=200)
+    parts = divide_layers(result)
     assert parts.found
     assert parts.boundaries == [(0, 4), (5, 19), (20, 30), (31, 31)]
     assert repr(parts) == "LayerParts(found: 0-4 / 5-19 / 20-30 / 31)"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lensneurons.neurons.parts import best_segments, explained, segment_costs
+from lensneurons.neurons.segments import best_segments, explained, segment_costs
 
 
 def cost_of(features, starts):

@@ -85,7 +85,7 @@ def with_parts() -> tuple[LanguageNeurons, LayerParts]:
         ("en", "zh", "ja", "bn"), p, np.zeros(shape), np.zeros(shape, bool),
         0.5, "given", 0.1, "exact", "paper", 0.01,
     )  # fmt: skip
-    return neurons, divide_layers(neurons, shuffles=99)
+    return neurons, divide_layers(neurons)
 
 
 ALIGNED = (Provenance(model="lab/base"), Provenance(model="lab/aligned"))

@@ -29,6 +29,7 @@ from before_after import (
     plan,
     runs,
 )
+from lensneurons.uncertainty.swaps import least_interval, swap_p, swap_p_least
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.comparison.before_after import TABLES, Comparison, compare
@@ -38,7 +39,6 @@ from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.errors import LensNeuronsError, ProvenanceError
 from lensneurons.neurons.identification import identify
 from lensneurons.uncertainty.groups import jackknife_interval
-from lensneurons.uncertainty.swaps import least_interval, swap_p, swap_p_least
 from lensneurons.values.files import load_arrays
 from lensneurons.values.provenance import Provenance
 
@@ -48,7 +48,7 @@ COUNTS = ["before", "after", "change"]
 
 @cache
 def planted(trained: tuple[str, ...] = ()) -> Comparison:
-    return compare(*runs(plan()), tau=TAU, trained=trained, flips=20)
+    return compare(*runs(plan()), tau=TAU, trained=trained)
 
 
 def rows_of(table: Any, names: list[str]) -> list[tuple]:
@@ -430,7 +430,7 @@ def checkpoints() -> Iterator[tuple[str, ActivationStatistics]]:
 
 
 def test_a_series_compares_with_the_first() -> None:
-    series = compare_series(checkpoints(), tau=TAU, trained=TRAINED, flips=20)
+    series = compare_series(checkpoints(), tau=TAU, trained=TRAINED)
     assert (series.first, list(series), len(series)) == ("0", ["500", "1000"], 2)
     assert series["1000"].to_pandas().equals(planted().to_pandas())
     moved = sum(len(after) - len(before) for _, before, after in plan()[1::2])

@@ -23,6 +23,7 @@ from before_after import (
     plan,
     runs,
 )
+from lensneurons.uncertainty.swaps import swap_p_least
 from real_data import real_data
 
 from lensneurons.comparison import before_after
@@ -32,7 +33,6 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.parts import Part, divide_layers
 from lensneurons.neurons.published import read_published_counts
 from lensneurons.uncertainty.groups import jackknife_interval
-from lensneurons.uncertainty.swaps import swap_p_least
 
 K = len(LANGUAGES)
 SHARED = "neurons newly related to untouched languages are shared with trained ones"

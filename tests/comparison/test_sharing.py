@@ -38,7 +38,7 @@ def by_hand(rows: list[Planned], trained: tuple[str, ...]) -> tuple[int, int, fl
 
 
 def sharing_of(rows: list[Planned]) -> Sharing:
-    found = compare(*runs(rows), tau=TAU, trained=TRAINED, flips=100).sharing
+    found = compare(*runs(rows), tau=TAU, trained=TRAINED).sharing
     assert found is not None
     return found
 

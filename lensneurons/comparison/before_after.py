@@ -6,7 +6,8 @@ The classes are those of arXiv 2505.21505, section 3, over *all* neurons (`class
 models are classified at one shared tau, by default that of the model before. With each model's own
 percentile, exactly 5 % of all memberships would pass in each, and "more neurons are shared after
 alignment" could not be seen. But at a fixed bar a model that is merely *busier* shows more shared
-neurons too. So every change stands beside those that need no sharing (`lensneurons.comparison.nulls`):
+neurons too. So every change stands beside those that need no sharing
+(`lensneurons.comparison.nulls`):
 
     uniform   the layer's mean factor on every probability      drift   noise without a direction
     own_bar   the model after at the bar that as many probabilities exceed as before
@@ -42,6 +43,8 @@ from jaxtyping import Int64
 from lensneurons.activations.statistics import ActivationStatistics, require_comparable
 from lensneurons.comparison.change_tables import (
     CHANGE_ARRAYS,
+    Boundaries,
+    boundaries_of,
     change_table,
     overlap_table,
     transitions_table,
@@ -81,11 +84,9 @@ TableName = Literal["histogram", "layers", "languages", "transitions", "overlap"
 TABLES = ("histogram", "layers", "languages", "transitions", "overlap")
 # Gives changes [draw, ...], after minus before, from the tables of several draws.
 ClassMeasure = Callable[[ClassTables], np.ndarray]
-Boundaries = Sequence[tuple[int, int]]
 # What a model is known by: its counts (with groups: intervals and p-values), or its neurons.
 Counted = ActivationStatistics | LanguageNeurons
 REACH = 1.75  # logits below the bar from which drift and factors may carry a neuron above it
-LEAST_P = 1e-6  # below, the tail of the distribution is a guess
 MAY_CHANGE = ("model", "revision", "weights", "config", "interventions")
 
 
@@ -293,10 +294,10 @@ class Comparison(Value):
         Args:
             table: ``"histogram"`` (one row an N), ``"layers"`` (a layer and class),
                 ``"languages"`` (a language and class), each with before, after and the columns of
-                `Change`; ``"transitions"`` (N before and after: neurons, low, high, and the net flow,
-                neurons that went this way less those that went back, with its p); or ``"overlap"``
-                (a language: its specific and related neurons before and after, those of both,
-                those expected of random sets with as many neurons a layer, and Jaccard with its
+                `Change`; ``"transitions"`` (N before and after: neurons, low, high, and the net
+                flow, neurons that went this way less those that went back, with its p); or
+                ``"overlap"`` (a language: its specific and related neurons before, after and in
+                both, those expected of random sets with as many neurons a layer, Jaccard with its
                 interval, Dice, containment).
             level: coverage of the intervals.
 
@@ -413,32 +414,6 @@ _TABLES_OF: dict[str, type[Value]] = {
     "uniform_drawn": ClassTables, "drift_drawn": ClassTables, "sharing": Sharing,
 }  # fmt: skip
 OLD_LAYOUT = {"left_out", "alone"}
-
-
-def p_text(p: float) -> str:
-    """A p-value, or nothing."""
-    return "" if np.isnan(p) else f"{p:.3g}" if p >= LEAST_P else f"< {LEAST_P:g}"
-
-
-def boundaries_of(parts: LayerParts | Boundaries, n_layers: int) -> list[tuple[int, int]]:
-    """First and last layers of parts, checked against the layers of the model.
-
-    Raises:
-        LensNeuronsError: no four parts were found, or layers that overlap or are not there.
-    """
-    given = parts.boundaries if isinstance(parts, LayerParts) else parts
-    if given is None:
-        raise LensNeuronsError(
-            f"four parts were not found: {parts!r}. Give first and last layers yourself, such "
-            "as [(0, 4), (5, 19), (20, 30), (31, 31)]"
-        )
-    spans = [(int(first), int(last)) for first, last in given]
-    edges = [edge for first, last in spans for edge in (first, last + 1)]
-    if not spans or edges != sorted(edges) or edges[0] < 0 or edges[-1] > n_layers:
-        raise LensNeuronsError(
-            f"parts {spans} are not first and last layers, in order, of {n_layers} layers"
-        )
-    return spans
 
 
 @plain_options

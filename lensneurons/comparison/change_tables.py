@@ -7,12 +7,14 @@ What these do not show: that a change is more than its nulls (`lensneurons.compa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lensneurons.comparison.class_counts import ClassTables, of_class, ratio
+from lensneurons.errors import LensNeuronsError
+from lensneurons.neurons.parts import LayerParts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,34 @@ CHANGE_ARRAYS = (
     "estimate", "low", "high", "p", "uniform", "beyond", "beyond_low", "beyond_high", "beyond_p",
     "drift", "own_bar",
 )  # fmt: skip
+LEAST_P = 1e-6  # below, the tail of the distribution is a guess
+Boundaries = Sequence[tuple[int, int]]
+
+
+def p_text(p: float) -> str:
+    """A p-value, or nothing."""
+    return "" if np.isnan(p) else f"{p:.3g}" if p >= LEAST_P else f"< {LEAST_P:g}"
+
+
+def boundaries_of(parts: LayerParts | Boundaries, n_layers: int) -> list[tuple[int, int]]:
+    """First and last layers of parts, checked against the layers of the model.
+
+    Raises:
+        LensNeuronsError: no four parts were found, or layers that overlap or are not there.
+    """
+    given = parts.boundaries if isinstance(parts, LayerParts) else parts
+    if given is None:
+        raise LensNeuronsError(
+            f"four parts were not found: {parts!r}. Give first and last layers yourself, such "
+            "as [(0, 4), (5, 19), (20, 30), (31, 31)]"
+        )
+    spans = [(int(first), int(last)) for first, last in given]
+    edges = [edge for first, last in spans for edge in (first, last + 1)]
+    if not spans or edges != sorted(edges) or edges[0] < 0 or edges[-1] > n_layers:
+        raise LensNeuronsError(
+            f"parts {spans} are not first and last layers, in order, of {n_layers} layers"
+        )
+    return spans
 
 
 def change_table(keys: Mapping[str, Any], counts: np.ndarray, change: Change) -> pd.DataFrame:

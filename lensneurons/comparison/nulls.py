@@ -117,7 +117,7 @@ class Drift:
 def logit(p: np.ndarray) -> np.ndarray:
     """log(p / (1 - p)), finite."""
     p = np.clip(p, TINY, 1 - TINY)
-    return np.log(p) - np.log1p(-p)
+    return np.asarray(np.log(p) - np.log1p(-p))
 
 
 def raise_uniformly(
@@ -245,7 +245,7 @@ def _layers_of(near: Bool[np.ndarray, "language neurons"], layer: FlatNeurons) -
 
 
 def _text_variance(pair: PairedCounts) -> Rates:
-    """Variance of the change of a logit over texts: jackknife, which is right for smooth numbers."""
+    """Variance of the change of a logit over texts; the jackknife is right for smooth numbers."""
     n = len(pair.counts)
     left_out = np.stack([_differences(pair.rates(row)) for row in 1 - np.eye(n, dtype=np.int64)])
     return left_out.var(axis=0) * (n - 1)

@@ -30,9 +30,9 @@ adjusted for their number (Holm), and one rule gives every verdict at level 0.95
 
 What the error is made of: for changes, drawn groups of items, and for the change less drift also
 the noise itself; it is at least ``sqrt(change)``, as each neuron that moved could have moved the
-other way, so a change of fewer than ten neurons decides nothing. For sharing, which of matched neurons are the
-new ones, and which languages are called trained (`lensneurons.comparison.sharing`). For English,
-drawn groups of items. "More than every other" holds where each of those tests does.
+other way, so a change of fewer than ten neurons decides nothing. For sharing, which of matched
+pairs are the new ones (`lensneurons.comparison.sharing`). For English, drawn groups of items. "More
+than every other" holds where each of those tests does.
 
 English is judged on the selected neurons of the model before, as in the paper: on the published
 Mistral-7B counts it has 12 specific ones, the next language 48. Among *all* neurons it has 2,450,
@@ -57,12 +57,8 @@ from typing import Literal
 
 import numpy as np
 
-from lensneurons.comparison.before_after import (
-    Boundaries,
-    Comparison,
-    boundaries_of,
-    p_text,
-)
+from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.change_tables import Boundaries, boundaries_of, p_text
 from lensneurons.comparison.class_counts import ClassTables, of_class, ratio
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.neurons.parts import LayerParts

@@ -11,9 +11,9 @@ after in a trained language. Pairs are matched in strata s = (u, layer of j, M, 
 the last in bins with as many new pairs each, at least ten. With m_s pairs, w_s of them new:
 
     newness   a_uj = 1[new] - w_s / m_s
-    excess         = sum over pairs with a shared neuron of a_uj  /  number of informative new pairs
-                   = share of informative new pairs that are shared, less the mean of that share when
-                     "new" is permuted within every stratum
+    excess         = sum over pairs with a shared neuron of a_uj / number of informative new pairs
+                   = share of informative new pairs that are shared, less the mean of that share
+                     when "new" is permuted within every stratum
 
 A pair is *informative* if its stratum holds new pairs and others, and shared neurons and others: in
 any other stratum the share is what it is, whichever pairs are new. A pair alone in its stratum is

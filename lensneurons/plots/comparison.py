@@ -21,13 +21,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.comparison.before_after import (
-    Boundaries,
-    Change,
-    Comparison,
-    boundaries_of,
-    p_text,
-)
+from lensneurons.comparison.before_after import Change, Comparison
+from lensneurons.comparison.change_tables import Boundaries, boundaries_of, p_text
 from lensneurons.comparison.class_counts import CLASSES, ClassTables, class_names
 from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.neurons.parts import LayerParts

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.comparison.before_after import p_text
+from lensneurons.comparison.change_tables import p_text
 from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.plots.labels import capital, entities, lines, plain
 from lensneurons.plots.numbers import counted, three_digits, with_ends

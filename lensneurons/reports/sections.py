@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lensneurons import plots
-from lensneurons.comparison.before_after import Comparison, p_text
+from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.change_tables import p_text
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.evaluation.answers import VERDICTS, Accuracy
 from lensneurons.experiments.ablation import AblationMatrix

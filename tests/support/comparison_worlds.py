@@ -161,9 +161,22 @@ def _related(above: np.ndarray) -> np.ndarray:
     return above[(number > 1) & (number < above.shape[-1])].sum(axis=0)
 
 
-def true_counts(before: np.ndarray, after: np.ndarray, tau: float) -> np.ndarray:
-    """bool [model, language, neuron]: where the probabilities over endless texts exceed tau."""
-    # A normal number of this variance on the logit moves a mean probability as if it shrank.
-    shrink = (1 + np.pi / 8 * (0.2**2 + 0.15**2 + 0.03**2)) ** -0.5
-    found = [expit(shrink * logit(one)).reshape(-1, one.shape[-1]).T for one in (before, after)]
-    return np.stack(found) > tau
+def draw_above(
+    random: np.random.Generator,
+    before: np.ndarray,
+    after: np.ndarray,
+    tau: float,
+    *,
+    groups: int = 10,
+    tokens: int = 400,
+) -> np.ndarray:
+    """bool [model, language, neuron]: where p > tau in a corpus as `read` has it, about normally."""
+    moved = 0.2**2 + 0.15**2 + 0.03**2
+    found = []
+    for truth in (before, after):
+        # A normal number of this variance on the logit moves a mean probability as if it shrank.
+        p = expit((1 + np.pi / 8 * moved) ** -0.5 * logit(truth))
+        error = (moved if tokens < 10**8 else 0) / groups + 1 / (groups * tokens * p * (1 - p))
+        seen = logit(p) + error**0.5 * random.standard_normal(p.shape)
+        found.append(seen.reshape(-1, p.shape[-1]).T > logit(np.array(tau)))
+    return np.stack(found)

@@ -34,6 +34,12 @@ def p_text(p: float) -> str:
     return "" if np.isnan(p) else f"{p:.3g}" if p >= LEAST_P else f"< {LEAST_P:g}"
 
 
+def p_equals(p: float, name: str = "p") -> str:
+    """``"p = 0.03"`` or ``"p < 1e-06"``; nothing where there is none."""
+    told = p_text(p)
+    return f"{name} {told}" if told.startswith("<") else f"{name} = {told}" if told else ""
+
+
 def boundaries_of(parts: LayerParts | Boundaries, n_layers: int) -> list[tuple[int, int]]:
     """First and last layers of parts, checked against the layers of the model.
 

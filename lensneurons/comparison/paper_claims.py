@@ -58,7 +58,7 @@ from typing import Literal
 import numpy as np
 
 from lensneurons.comparison.before_after import Comparison
-from lensneurons.comparison.change_tables import Boundaries, boundaries_of, p_text
+from lensneurons.comparison.change_tables import Boundaries, boundaries_of, p_equals, p_text
 from lensneurons.comparison.class_counts import ClassTables, of_class, ratio
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.neurons.parts import LayerParts
@@ -372,7 +372,7 @@ def decided(rows: Sequence[Claim], level: float) -> tuple[Claim, ...]:
                 against = reason and (row.change > 0) != (row.expected == "falls")
                 reason = f"{reason} is negative" if against and not right else ""
             else:
-                reason = f"adjusted p = {p_text(p)}" + (f" ({reason})" if reason else "")
+                reason = p_equals(p, "adjusted p") + (f" ({reason})" if reason else "")
         found.append(replace(row, p_adjusted=p, verdict=verdict, reason=reason))
     return tuple(found)
 

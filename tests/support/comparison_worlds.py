@@ -170,7 +170,7 @@ def draw_above(
     groups: int = 10,
     tokens: int = 400,
 ) -> np.ndarray:
-    """bool [model, language, neuron]: where p > tau in a corpus as `read` has it, about normally."""
+    """bool [model, language, neuron]: where p > tau in a corpus as `read` has it, about."""
     moved = 0.2**2 + 0.15**2 + 0.03**2
     found = []
     for truth in (before, after):

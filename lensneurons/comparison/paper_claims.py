@@ -38,7 +38,12 @@ English is judged on the selected neurons of the model before, as in the paper: 
 Mistral-7B counts it has 12 specific ones, the next language 48. Among *all* neurons it has 2,450,
 and six languages have fewer.
 
-POWER
+Power and error, simulated (tests/simulations/comparison_claims.py; 8 languages, 4,000 neurons, ten
+groups): with more firing alone (x 1.10 to 1.22), with noise on the logits (independent, or half of
+it common to the languages of a neuron), with both, and with nothing, no claim held in any of 12
+worlds each. Where each untouched language joins an eighth of the trained ones' neurons, "related
+neurons of untouched languages rise" held in 92 % and both claims about sharing in 100 %; where they
+leave as many others for them, the claims about sharing in 67 and 58 %.
 
 >>> ln.claims(change, parts=ln.divide_layers(neurons))              # doctest: +SKIP
 

@@ -3,7 +3,7 @@
 All neurons count, at one bar for both runs (`lensneurons.comparison.before_after`). Changes have
 bootstrap intervals over groups of items, if there are groups; a change is called measurable if its
 interval leaves out 0. Beside the changes stands what needs no sharing: an equal rise of all firing,
-noise without a direction, and the change at each model's own bar (`lensneurons.comparison.nulls`).
+a common shift with noise, and the change at each model's own bar (`lensneurons.comparison.nulls`).
 
 >>> ln.plots.histogram_change(change), ln.plots.transitions(change)        # doctest: +SKIP
 >>> ln.plots.class_changes(change, parts), ln.plots.language_changes(change)  # doctest: +SKIP
@@ -94,7 +94,8 @@ def histogram_change(comparison: Comparison) -> go.Figure:
     for name, symbol, values in _nulls(change[1:]):
         marker = {"symbol": symbol, "size": 9, "color": GREY, "line": {"width": 1.5}}
         points = go.Scatter(
-            x=np.arange(1, k + 1), y=values, mode="markers", name=name, marker=marker, showlegend=False,
+            x=np.arange(1, k + 1), y=values, mode="markers", name=name, marker=marker,
+            showlegend=False,
             hovertemplate=f"N = %{{x}}<br>{name}: %{{y:+,.4~g}}<extra></extra>",
         )  # fmt: skip
         figure.add_trace(points, row=2, col=1)
@@ -120,7 +121,7 @@ def _nulls(change: Change) -> list[tuple[str, str, np.ndarray]]:
     """What stands beside a change: its name, its symbol and its values, where there are any."""
     found = [
         ("an equal rise of all firing", "diamond-open", change.uniform),
-        ("noise", "x-thin-open", change.drift),
+        ("a common shift with noise", "x-thin-open", change.drift),
         ("each at its own bar", "line-ew-open", change.own_bar),
     ]
     return [row for row in found if np.isfinite(row[2]).all()]

@@ -3,8 +3,8 @@
 >>> ln.plots.claims(ln.claims(change, parts=parts))                        # doctest: +SKIP
 
 A claim about a change is drawn with the number that decides: the least of the change, of the change
-less what an equal rise of all firing gives, and of the change less what noise gives. p-values are
-adjusted for the number of claims.
+less what an equal rise of all firing gives, and of it less what a common shift with noise gives.
+p-values are adjusted for the number of claims.
 
 What this does not show: that the training caused what holds.
 """
@@ -69,7 +69,7 @@ def claims(tested: Claims) -> go.Figure:
         told += f"; bars: {tested.level:.0%} intervals; p adjusted for the number of claims (Holm)"
     least = (
         "Changes: the least of the change, of it less what an equal rise of all firing gives, and "
-        "of it less what noise without a direction gives"
+        "of it less what a common shift with noise gives"
     )
     notes = [capital(plain(tested.description)), least, told]
     height = max(60, (30 if any(len(text) > 1 for text in texts) else 22) * len(rows))
@@ -125,7 +125,7 @@ def _hover(row: Claim) -> str:
     beside = {
         "change": row.change,
         "an equal rise of all firing gives": row.uniform,
-        "noise gives": row.drift,
+        "a common shift with noise gives": row.drift,
         "at each model's own bar": row.own_bar,
     }
     told += [f"{name} {three_digits(one)}" for name, one in beside.items() if np.isfinite(one)]

@@ -121,7 +121,10 @@ def _of_comparison(comparison: Comparison) -> str:
     moved = int(flows.sum() - np.trace(flows))
     rising, falling = int(np.triu(flows, 1).sum()), int(np.tril(flows, -1).sum())
     shared = comparison.change(lambda tables: tables.change_above(2))
-    nulls = {"an equal rise of all firing alone": shared.uniform, "noise alone": shared.drift}
+    nulls = {
+        "an equal rise of all firing alone": shared.uniform,
+        "a common shift with noise": shared.drift,
+    }
     beside = [f"{name} gives {float(one):+.0f}" for name, one in nulls.items() if np.isfinite(one)]
     beside.append(f"at each model's own bar it is {float(shared.own_bar):+.0f}")
     told = (

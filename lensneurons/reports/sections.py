@@ -249,7 +249,7 @@ def _changes(values: ReportValues) -> Iterator[Section]:
             "Each claim with the number that decides, its interval and its p-value, adjusted for "
             "the number of claims: it holds, it does not, or these data do not decide. A change "
             "holds only where it is more than an equal rise of all firing gives, and more than "
-            "noise without a direction.",
+            "a common shift with noise.",
             plots.claims(values.claims),
             open_tables=(_claims_table(values.claims),),
             least_width=860,
@@ -271,8 +271,8 @@ def _compared(comparison: Comparison, parts: LayerParts | None) -> Iterator[Sect
         "In how many languages a neuron is active",
         "Neurons by the number N of languages they are active in, before and after. At one bar a "
         "model that fires more shows more shared neurons, without any sharing: so what an equal "
-        "rise of all firing gives, what noise gives, and the change at each model's own bar stand "
-        "beside every change.",
+        "rise of all firing gives, what a common shift with noise gives, and the change at each "
+        "model's own bar stand beside every change.",
         plots.histogram_change(comparison),
         (_change_table(comparison.to_pandas(), told),),
     )
@@ -309,14 +309,18 @@ def _claims_table(claims: Claims) -> Table:
         verdict = f"{signs[row.verdict]} {row.verdict}{': ' if row.reason else ''}{row.reason}"
         beside = map(number, (row.change, row.uniform, row.drift, row.own_bar, row.measured))
         rows.append((row.claim, row.expected, *beside, ends, p_text(row.p_adjusted), verdict))
-    head = ("claim", "expected", "change", "equal rise gives", "noise gives", "at own bars")
-    head += ("number that decides", "interval", "adjusted p", "verdict")
+    head = ("claim", "expected", "change", "equal rise gives", "shift and noise give")
+    head += ("at own bars", "number that decides", "interval", "adjusted p", "verdict")
     return Table(head, tuple(rows), claims.description)
 
 
 def _change_table(frame: pd.DataFrame, caption: str) -> Table:
     """Before, after, change and what it exceeds an equal rise by, with intervals in one cell."""
-    named = {"uniform": "equal rise gives", "drift": "noise gives", "own_bar": "at own bars"}
+    named = {
+        "uniform": "equal rise gives",
+        "drift": "shift and noise give",
+        "own_bar": "at own bars",
+    }
     columns = {name: frame[name] for name in frame if name not in CHANGE_COLUMNS}
     for name, start in (("change", ""), ("beyond", "beyond_")):
         columns[name] = [f"{value:+g}".replace("-", MINUS) for value in frame[name].round(1)]

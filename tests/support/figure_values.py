@@ -145,8 +145,9 @@ def make_lens(
 
 
 def a_claim(claim: str = "a claim", expected: str = "rises", **values: object) -> Claim:
-    numbers = {"measured": 4.0, "low": 1.0, "high": 8.0, "p": 0.02, "verdict": "holds"}
-    return Claim(**{"claim": claim, "expected": expected, "permuted": "x", **numbers, **values})
+    numbers = {"measured": 4.0, "low": 1.0, "high": 8.0, "p": 0.01, "p_adjusted": 0.02}
+    given = {"claim": claim, "expected": expected, "verdict": "holds", **numbers, **values}
+    return Claim(**given)
 
 
 def some_claims(*rows: Claim) -> Claims:

@@ -258,7 +258,8 @@ class Comparison(Value):
             for one in (self.uniform, self.drift, self.own_bar)
         )
         first = self.tested(estimate, lambda of: measure(of[0]), level)
-        beyond = self.tested(estimate - uniform, lambda of: measure(of[0]) - measure(of[1]), level)
+        more = np.asarray(estimate - uniform)
+        beyond = self.tested(more, lambda of: measure(of[0]) - measure(of[1]), level)
         return Change(
             *(estimate, first.low, first.high, first.p),
             *(uniform, beyond.estimate, beyond.low, beyond.high, beyond.p),
@@ -369,7 +370,11 @@ class Comparison(Value):
         for name, value in _TABLES_OF.items():
             start = f"{name}."
             own = [
-                {key.removeprefix(start): entry for key, entry in some.items() if start in key}
+                {
+                    key.removeprefix(start): entry
+                    for key, entry in some.items()
+                    if key.startswith(start)
+                }
                 for some in (arrays, details)
             ]
             parts[name] = value._unpack(*own) if any(own) else None

@@ -43,7 +43,8 @@ groups): with more firing alone (x 1.10 to 1.22), with noise on the logits (inde
 it common to the languages of a neuron), with both, and with nothing, no claim held in any of 12
 worlds each. Where each untouched language joins an eighth of the trained ones' neurons, "related
 neurons of untouched languages rise" held in 92 % and both claims about sharing in 100 %; where they
-leave as many others for them, the claims about sharing in 67 and 58 %.
+leave as many others for them, the claims about sharing in 67 and 58 %. A planted shift of 2, 3, 4
+standard deviations holds in about 17, 17, 75 %; unadjusted p-values are small in 42, 92, 100 %.
 
 >>> ln.claims(change, parts=ln.divide_layers(neurons))              # doctest: +SKIP
 

@@ -168,14 +168,14 @@ def p_values(worlds: int, shift: float) -> np.ndarray:
 
 def test_chance_is_called_chance() -> None:
     """Runs that differ by noise alone, with the bar of the one before: p-values are uniform."""
-    p = p_values(80, 0.0)
+    p = p_values(60, 0.0)
     for level in (0.1, 0.25, 0.5, 0.75):
-        error = 3 * (level * (1 - level) / 80) ** 0.5
+        error = 3 * (level * (1 - level) / 60) ** 0.5
         assert np.mean(p <= level) == pytest.approx(level, abs=error)
 
 
 def test_a_shift_is_found() -> None:
-    assert np.mean(p_values(15, 0.1) <= 0.05) > 0.9
+    assert np.mean(p_values(12, 0.1) <= 0.05) > 0.9
 
 
 def test_coverage_of_changes() -> None:

@@ -257,9 +257,8 @@ def verdicts_of(world: str, number: int) -> Claims:
 @pytest.mark.parametrize("world", ["activity", "drift", "common drift", "both", "nothing"])
 def test_worlds_without_sharing_do_not_look_like_the_paper(world: str) -> None:
     """More firing, noise without a direction, both, and nothing: no claim holds."""
-    for number in range(2):
-        found = verdicts_of(world, number)
-        assert [row.claim for row in found if row.verdict == "holds"] == []
+    found = verdicts_of(world, 0)
+    assert [row.claim for row in found if row.verdict == "holds"] == []
     if world in ("activity", "both"):  # the change itself is there, and is not taken for sharing
         row = found["related neurons of a language, mean over untouched ones"]
         assert row.change > 15
@@ -268,7 +267,7 @@ def test_worlds_without_sharing_do_not_look_like_the_paper(world: str) -> None:
 
 @pytest.mark.parametrize("world", ["alignment", "exchange"])
 def test_sharing_is_found_with_and_without_more_activity(world: str) -> None:
-    found = [verdicts_of(world, number)[SHARED] for number in range(3)]
+    found = [verdicts_of(world, number)[SHARED] for number in range(2)]
     assert all(row.measured > 0 for row in found)
     assert any(row.p <= 0.05 for row in found)
 

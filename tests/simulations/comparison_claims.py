@@ -2,7 +2,27 @@
 
     python tests/simulations/comparison_claims.py [worlds, default 12] [seed, default 0]
 
-RESULTS
+Seed 0, 12 worlds of each kind, 8 layers of 500 neurons, ten groups, two and a half minutes of one
+core (worlds: tests/support/comparison_worlds.py). Share of worlds in which a claim holds:
+
+                                         alignment  exchange  trained only  activity, drift, common
+                                                                            drift, both, nothing
+    related of untouched languages rise       0.92      0.00          0.00                    0.00
+    newly related are shared with trained     1.00      0.67          0.00                    0.00
+    ... more than with others                 1.00      0.58          0.00                    0.00
+    any other claim                           0.17      0.42          0.08                    0.00
+
+The others that hold are true there: N = 6 rises where languages join, N = 2 falls where they trade.
+"Does not hold" is common where the sign is the contrary: noise makes specific neurons, so "N = 1
+falls" does not hold in any world with noise.
+
+Before, with the change alone and p-values of another statistic, "related of untouched languages
+rise" held in 100 % of worlds with activity, 58 % with independent and 75 % with common drift, 100 %
+with both; and sharing in 8 % of worlds where it was planted.
+
+Power for related neurons of untouched languages, in standard deviations of nothing: planted shifts
+of 2, 3 and 4 hold in 0.17, 0.17 and 0.75 of worlds (p <= 0.05 without adjustment: 0.42, 0.92, 1.00).
+COVERAGE
 """
 
 from __future__ import annotations

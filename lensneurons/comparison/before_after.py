@@ -260,12 +260,9 @@ class Comparison(Value):
         first = self.tested(estimate, lambda of: measure(of[0]), level)
         more = np.asarray(estimate - uniform)
         beyond = self.tested(more, lambda of: measure(of[0]) - measure(of[1]), level)
-        return Change(
-            *(estimate, first.low, first.high, first.p),
-            *(uniform, beyond.estimate, beyond.low, beyond.high, beyond.p),
-            *(drift, own_bar),
-            level=level,
-        )
+        arrays = (estimate, first.low, first.high, first.p, uniform, beyond.estimate)
+        arrays += (beyond.low, beyond.high, beyond.p, drift, own_bar)
+        return Change(*map(np.asarray, arrays), level=level)
 
     def tested(
         self,

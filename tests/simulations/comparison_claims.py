@@ -21,8 +21,9 @@ rise" held in 100 % of worlds with activity, 58 % with independent and 75 % with
 with both; and sharing in 8 % of worlds where it was planted.
 
 Power for related neurons of untouched languages, in standard deviations of nothing: planted shifts
-of 2, 3 and 4 hold in 0.17, 0.17 and 0.75 of worlds (p <= 0.05 without adjustment: 0.42, 0.92, 1.00).
-COVERAGE
+of 2, 3 and 4 hold in 0.17, 0.17 and 0.75 of worlds (unadjusted p <= 0.05 in 0.42, 0.92, 1.00).
+
+95 % intervals of changes held the change of an endless corpus in 0.88 to 0.99 (mean 0.93) of cases.
 """
 
 from __future__ import annotations

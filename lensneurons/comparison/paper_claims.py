@@ -352,7 +352,8 @@ def _row(claim: str, expected: Sign, tested: Tested, **shown: float) -> Claim:
     )
     if expected == "falls":
         measured, low, high = -measured + 0.0, -high + 0.0, -low + 0.0  # no -0.0
-    return Claim(claim, expected, measured, low, high, p, NAN, "undecided", **shown)
+    row = Claim(claim, expected, measured, low, high, p, NAN, "undecided")
+    return replace(row, **shown)
 
 
 def _no_groups(measured: float) -> str:

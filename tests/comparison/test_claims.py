@@ -28,9 +28,10 @@ from real_data import real_data
 from lensneurons.comparison import before_after
 from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.paper_claims import NAN, Claim, Claims, claims, decided
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.neurons.parts import Part, divide_layers
 from lensneurons.neurons.published import read_published_counts
+from lensneurons.values.files import save_json
 
 K = len(LANGUAGES)
 SHARED = "neurons newly related to untouched languages are shared with trained ones"
@@ -283,8 +284,14 @@ def test_claims_come_back_and_show_themselves(tmp_path: Path) -> None:
     assert (kept["level"], kept["about"], len(kept["claims"])) == (0.9, found.description, 26)
     unknown = {"claim": "part 1: specific neurons", "measured": None, "verdict": "undecided"}
     assert unknown.items() <= kept["claims"][0].items()
+    kept["claims"][0]["permuted"] = "before and after swapped within groups of items"
+    old = save_json(tmp_path / "old.json", {k: kept[k] for k in ("claims", "level", "about")})
+    with pytest.raises(
+        StorageError, match="saved by an earlier lensneurons.*test the claims again"
+    ):
+        Claims.load(old)
     found = claims(planted())
-    assert repr(found).startswith(f"Claims({len(found)}: 11 undecided, 15 holds; all 1,600")
+    assert repr(found).startswith("Claims(26: 21 undecided, 5 holds; all 1,600")
     names = "claim expected measured low high p p_adjusted verdict reason change uniform drift"
     assert list(found.to_pandas()) == [*names.split(), "own_bar"]
     page = found._repr_html_()

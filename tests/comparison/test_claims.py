@@ -286,9 +286,7 @@ def test_claims_come_back_and_show_themselves(tmp_path: Path) -> None:
     assert unknown.items() <= kept["claims"][0].items()
     kept["claims"][0]["permuted"] = "before and after swapped within groups of items"
     old = save_json(tmp_path / "old.json", {k: kept[k] for k in ("claims", "level", "about")})
-    with pytest.raises(
-        StorageError, match="saved by an earlier lensneurons.*test the claims again"
-    ):
+    with pytest.raises(StorageError, match="by an earlier lensneurons.*test the claims again"):
         Claims.load(old)
     found = claims(planted())
     assert repr(found).startswith("Claims(26: 21 undecided, 5 holds; all 1,600")

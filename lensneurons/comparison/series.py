@@ -72,7 +72,8 @@ class ComparisonSeries(Value):
         """
         found = [one.change(measure, level=level) for one in self.comparisons]
         start = found[0].each(lambda one: np.abs(0.0 * one))  # NaN without groups; never -0.0
-        start = replace(start, p=start.p * np.nan, beyond_p=start.p * np.nan)
+        unknown = np.full_like(start.p, np.nan)
+        start = replace(start, p=unknown, beyond_p=unknown)
         arrays = {
             name: np.stack([getattr(one, name) for one in (start, *found)])
             for name in CHANGE_ARRAYS

@@ -175,7 +175,7 @@ def test_chance_is_called_chance() -> None:
 
 
 def test_a_shift_is_found() -> None:
-    assert np.mean(p_values(12, 0.1) <= 0.05) > 0.9
+    assert np.mean(p_values(12, 0.2) <= 0.05) > 0.9
 
 
 def test_coverage_of_changes() -> None:

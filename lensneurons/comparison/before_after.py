@@ -1,16 +1,22 @@
 """What changed between two models that read the same texts: before and after alignment.
 
-    compare(before, after): class of every neuron at ONE bar -> changes, each with interval and p
+    compare(before, after): class of every neuron at ONE bar -> changes, each beside its nulls
 
 The classes are those of arXiv 2505.21505, section 3, over *all* neurons (`class_counts`). Both
 models are classified at one shared tau, by default that of the model before. With each model's own
 percentile, exactly 5 % of all memberships would pass in each, and "more neurons are shared after
-alignment" could not be seen.
+alignment" could not be seen. But at a fixed bar a model that is merely *busier* shows more shared
+neurons too. So every change stands beside those that need no sharing
+(`lensneurons.comparison.nulls`):
 
-Intervals (jackknife over groups of items, the same group left out of both models) and p-values
-(before and after swapped within groups) need ``collect(..., groups=10)``;
-`lensneurons.uncertainty.swaps` says what exactly is permuted. The bar stays fixed in all draws,
-because it is part of the definition.
+    uniform   the layer's mean factor on every probability      drift   noise without a direction
+    own_bar   the model after at the bar that as many probabilities exceed as before
+    beyond    change less uniform: what an equal rise of all firing does not explain
+
+Intervals and p-values (bootstrap over groups of items, the same groups for both models) need
+``collect(..., groups=10)``; a number, its interval and its p are of one statistic
+(`lensneurons.uncertainty.drawn`). The bar stays fixed in all draws, because it is part of the
+definition.
 
 >>> change = ln.compare(before, after, trained=("zh", "de"))                  # doctest: +SKIP
 >>> change.to_pandas()                          # neurons with N = 0 ... K     # doctest: +SKIP
@@ -19,8 +25,9 @@ because it is part of the definition.
 >>> ln.claims(change, parts=parts)              # the paper's claims, tested   # doctest: +SKIP
 
 What this does not show: that alignment caused a change (compare a control trained on something
-else), or that a neuron whose class changed matters (ablate it). Tables hold many p-values, which
-are not corrected for their number.
+else), or that a neuron whose class changed matters (ablate it). p and the interval of a change say
+that it would come back with other texts, not that it is sharing. Tables hold many p-values, which
+are not corrected for their number; those of `claims` are.
 """
 
 from __future__ import annotations
@@ -34,26 +41,39 @@ import numpy as np
 from jaxtyping import Int64
 
 from lensneurons.activations.statistics import ActivationStatistics, require_comparable
+from lensneurons.comparison.change_tables import (
+    CHANGE_ARRAYS,
+    Boundaries,
+    boundaries_of,
+    change_table,
+    overlap_table,
+    transitions_table,
+)
 from lensneurons.comparison.class_counts import (
     CLASSES,
     ClassTables,
     by_class,
     class_names,
     count_classes,
-    of_class,
     pair_counts,
-    ratio,
 )
+from lensneurons.comparison.nulls import REMEDY, draw_tables, raise_uniformly
 from lensneurons.comparison.sharing import Sharing, measure_sharing
-from lensneurons.errors import IdentificationError, LensNeuronsError, ProvenanceError, choose
+from lensneurons.errors import (
+    IdentificationError,
+    LensNeuronsError,
+    ProvenanceError,
+    StorageError,
+    choose,
+)
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.neurons.scores import percentile_bar
 from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, ModelMemberships, NeuronMask, NeuronNumbers, RowMask
-from lensneurons.uncertainty.groups import jackknife_interval, require_spread
-from lensneurons.uncertainty.swaps import swap_p
+from lensneurons.uncertainty.drawn import Tested, degrees_of, drawn_error, student
+from lensneurons.uncertainty.groups import require_level, require_spread
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance, require_same
 
@@ -64,38 +84,52 @@ TableName = Literal["histogram", "layers", "languages", "transitions", "overlap"
 TABLES = ("histogram", "layers", "languages", "transitions", "overlap")
 # Gives changes [draw, ...], after minus before, from the tables of several draws.
 ClassMeasure = Callable[[ClassTables], np.ndarray]
-Boundaries = Sequence[tuple[int, int]]
 # What a model is known by: its counts (with groups: intervals and p-values), or its neurons.
 Counted = ActivationStatistics | LanguageNeurons
-REMEDY = (
-    "count more items, collect with other groups, or compare both models as "
-    "statistics.resample(np.ones(n_groups, int)), without intervals"
-)
+REACH = 1.75  # logits below the bar from which drift and factors may carry a neuron above it
 MAY_CHANGE = ("model", "revision", "weights", "config", "interventions")
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """A change, or an array of changes, with what the groups of items say about it.
+    """A change, or an array of changes, beside what its nulls give.
 
     Attributes:
         estimate: after minus before, on all items.
-        low: lower end of the jackknife interval; NaN without groups.
+        low: lower end of its interval over texts; NaN without groups.
         high: upper end.
-        p: two-sided p-value of the swap test; NaN without groups.
-        level: coverage of the interval.
+        p: two-sided p-value of "no change"; NaN without groups.
+        uniform: the change that the layers' mean factors alone give.
+        beyond: `estimate` less `uniform`.
+        beyond_low: lower end of its interval; NaN without groups.
+        beyond_high: upper end.
+        beyond_p: its two-sided p-value.
+        drift: the change that noise without a direction gives; NaN without groups.
+        own_bar: the change at each model's own bar.
+        level: coverage of the intervals.
     """
 
     estimate: np.ndarray
     low: np.ndarray
     high: np.ndarray
     p: np.ndarray
+    uniform: np.ndarray
+    beyond: np.ndarray
+    beyond_low: np.ndarray
+    beyond_high: np.ndarray
+    beyond_p: np.ndarray
+    drift: np.ndarray
+    own_bar: np.ndarray
     level: float
 
     def __getitem__(self, chosen: Any) -> Change:
         """Some of the changes, by an index or a mask of NumPy."""
-        arrays = (self.estimate, self.low, self.high, self.p)
-        return Change(*(np.asarray(one[chosen]) for one in arrays), level=self.level)
+        return self.each(lambda array: array[chosen])
+
+    def each(self, turn: Callable[[np.ndarray], Any]) -> Change:
+        """The same with every array turned into another, such as one of another shape."""
+        arrays = {name: np.asarray(turn(getattr(self, name))) for name in CHANGE_ARRAYS}
+        return Change(**arrays, level=self.level)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,8 +149,17 @@ class Comparison(Value):
             English are about these.
         trained: languages that the model after was trained on.
         pivot: the language that they were aligned to, or None.
-        left_out: the tables without each group of items; None without groups.
-        alone: the tables of each group alone; None without groups.
+        own_tau: the bar of the model after that as many of its probabilities exceed as exceed tau
+            before.
+        uniform: the tables of the model before and of the same with every probability times its
+            layer's factor; one draw.
+        own_bar: the tables of the model before at tau, and of the model after at `own_tau`.
+        drift: the tables of the model before and of the same after a drift, draw by draw; None
+            without groups.
+        drawn: the tables of both models on drawn groups of items; None without groups.
+        uniform_drawn: those of `uniform` on the same groups.
+        drift_drawn: those of `drift` on the same groups.
+        n_groups: groups of items; 1 where there are no intervals.
         sharing: the sharing hypothesis; None without trained or without untouched languages.
         provenance: of the two models.
     """
@@ -138,15 +181,16 @@ class Comparison(Value):
     selected: RowMask
     trained: tuple[str, ...] = ()
     pivot: str | None = None
-    left_out: ClassTables | None = None
-    alone: ClassTables | None = None
+    own_tau: float = float("nan")
+    uniform: ClassTables | None = None
+    own_bar: ClassTables | None = None
+    drift: ClassTables | None = None
+    drawn: ClassTables | None = None
+    uniform_drawn: ClassTables | None = None
+    drift_drawn: ClassTables | None = None
+    n_groups: int = 1
     sharing: Sharing | None = None
     provenance: tuple[Provenance, Provenance] = (Provenance(), Provenance())
-
-    @property
-    def n_groups(self) -> int:
-        """Number of groups of items; 1 where there are no intervals."""
-        return 1 if self.left_out is None else len(self.left_out.layers)
 
     @property
     def untouched(self) -> tuple[str, ...]:
@@ -198,7 +242,7 @@ class Comparison(Value):
 
     @plain_options
     def change(self, measure: ClassMeasure, *, level: float = 0.95) -> Change:
-        """A change of class counts with its interval and p-value.
+        """A change of class counts with its interval and p-value, beside its nulls.
 
         Args:
             measure: a method of `ClassTables`, such as ``ClassTables.class_change_by_layer``, or
@@ -209,16 +253,37 @@ class Comparison(Value):
             LensNeuronsError: a level outside (0, 1).
         """
         estimate = np.asarray(measure(self.tables)[0], float)
-        low, high = self._ends(estimate, measure, level)
-        p = np.full(low.shape, np.nan) if self.alone is None else swap_p(measure(self.alone))
-        return Change(estimate, low, high, p, level)
+        uniform, drift, own_bar = (
+            np.full(estimate.shape, np.nan) if one is None else measure(one).mean(axis=0)
+            for one in (self.uniform, self.drift, self.own_bar)
+        )
+        first = self.tested(estimate, lambda of: measure(of[0]), level)
+        more = np.asarray(estimate - uniform)
+        beyond = self.tested(more, lambda of: measure(of[0]) - measure(of[1]), level)
+        arrays = (estimate, first.low, first.high, first.p, uniform, beyond.estimate)
+        arrays += (beyond.low, beyond.high, beyond.p, drift, own_bar)
+        return Change(*map(np.asarray, arrays), level=level)
 
-    def _ends(self, estimate: np.ndarray, measure: ClassMeasure, level: float) -> list[np.ndarray]:
-        """Low and high ends of the jackknife interval; NaN without groups."""
-        if self.left_out is None:
-            return [np.full(estimate.shape, np.nan)] * 2
-        ends = jackknife_interval(estimate, measure(self.left_out), level=level)
-        return [ends.low, ends.high]
+    def tested(
+        self,
+        estimate: np.ndarray,
+        measure: Callable[[tuple[ClassTables, ClassTables, ClassTables]], np.ndarray],
+        level: float,
+    ) -> Tested:
+        """Intervals and p-values of numbers that `measure` gives from the drawn tables of both
+        models, of the uniform factor and of the drift; NaN without groups.
+        """
+        require_level(level)
+        error, drawn = np.full(estimate.shape, np.nan), self.all_drawn
+        if drawn is not None:
+            error = drawn_error(measure(drawn), self.n_groups)
+        return student(estimate, error, degrees_of(self.n_groups), level=level)
+
+    @property
+    def all_drawn(self) -> tuple[ClassTables, ClassTables, ClassTables] | None:
+        """The drawn tables of both models, of the uniform factor and of the drift."""
+        three = (self.drawn, self.uniform_drawn, self.drift_drawn)
+        return None if None in three else three  # pyright: ignore[reportReturnType]
 
     @plain_options
     def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
@@ -226,11 +291,11 @@ class Comparison(Value):
 
         Args:
             table: ``"histogram"`` (one row an N), ``"layers"`` (a layer and class),
-                ``"languages"`` (a language and class), each with before, after, change, low, high
-                and p; ``"transitions"`` (N before and after: neurons, low, high, and the net flow,
-                neurons that went this way less those that went back, with its p); or ``"overlap"``
-                (a language: its specific and related neurons before and after, those of both,
-                those expected of random sets with as many neurons a layer, and Jaccard with its
+                ``"languages"`` (a language and class), each with before, after and the columns of
+                `Change`; ``"transitions"`` (N before and after: neurons, low, high, and the net
+                flow, neurons that went this way less those that went back, with its p); or
+                ``"overlap"`` (a language: its specific and related neurons before, after and in
+                both, those expected of random sets with as many neurons a layer, Jaccard with its
                 interval, Dice, containment).
             level: coverage of the intervals.
 
@@ -239,9 +304,9 @@ class Comparison(Value):
         """
         choose(table, TABLES, "table")
         if table == "transitions":
-            return self._transitions_table(level)
+            return transitions_table(self, level)
         if table == "overlap":
-            return self._overlap_table(level)
+            return overlap_table(self, level)
         whole, k, names = self.tables, len(self.languages), list(CLASSES)
         if table == "histogram":
             keys: dict[str, Any] = {"n": list(range(k + 1)), "class": class_names(k)}
@@ -256,11 +321,11 @@ class Comparison(Value):
             keys = {"language": each, "role": roles, "class": names[:2] * k}
             counts = by_class(whole.members[0], names[:2])
             measure = ClassTables.class_change_by_language
-        return _change_table(keys, counts, self.change(measure, level=level))
+        return change_table(keys, counts, self.change(measure, level=level))
 
     @plain_options
     def part_changes(self, parts: LayerParts | Boundaries, *, level: float = 0.95) -> pd.DataFrame:
-        """One row a part and class: part, first, last, class, before, after, change, low, high, p.
+        """One row a part and class: part, first, last, class, before, after, columns of `Change`.
 
         Args:
             parts: what `divide_layers` found, or first and last layers.
@@ -280,56 +345,10 @@ class Comparison(Value):
         keys = {"part": numbers + 1, "first": first, "last": last}
         change = self.change(lambda t: by_part(t.layer_change()), level=level)
         counts = by_part(self.tables.layers[0])
-        return _change_table({**keys, "class": list(CLASSES) * len(spans)}, counts, change)
-
-    def _transitions_table(self, level: float) -> pd.DataFrame:
-        import pandas as pd
-
-        # Swapping before and after in a group turns its transitions round, so the swap test is one
-        # of the net flow.
-        net = self.change(lambda t: t.transitions - t.transitions.swapaxes(1, 2), level=level)
-        found = self.transitions.astype(float)
-        low, high = self._ends(found, lambda t: t.transitions, level)
-        before, after = np.indices(found.shape)
-        columns = {"n_before": before, "n_after": after, "neurons": self.transitions}
-        columns |= {
-            "low": np.maximum(low, 0.0),
-            "high": high,
-            "net": net.estimate.astype(np.int64),
-            "p": net.p,
-        }
-        return pd.DataFrame({name: column.ravel() for name, column in columns.items()})
-
-    def _overlap_table(self, level: float) -> pd.DataFrame:
-        import pandas as pd
-
-        def jaccard_of(tables: ClassTables) -> np.ndarray:
-            before, after, both = _overlaps(tables)
-            return ratio(both, before + after - both)
-
-        before, after, both = _overlaps(self.tables)[:, 0]
-        jaccard = jaccard_of(self.tables)[0]
-        low, high = np.clip(self._ends(jaccard, jaccard_of, level), 0, 1)
-        columns = {"language": list(self.languages), "before": before, "after": after}
-        columns |= {"both": both, "expected": self._expected_overlap()}
-        columns |= {"jaccard": jaccard, "jaccard_low": low, "jaccard_high": high}
-        columns |= {"dice": ratio(2 * both, before + after), "containment": ratio(both, before)}
-        return pd.DataFrame(columns)
-
-    def _expected_overlap(self) -> np.ndarray:
-        """float64 [language]: neurons that random sets with as many a layer have in common."""
-        number = self.above.sum(axis=1)
-        between = (number > 0) & (number < len(self.languages))
-        layer = self.flat // self.d_mlp
-        members = self.above & between[:, None]
-        before, after = (
-            np.array([np.bincount(layer[one], minlength=self.n_layers) for one in model])
-            for model in members
-        )
-        return (before * after).sum(axis=1) / self.d_mlp
+        return change_table({**keys, "class": list(CLASSES) * len(spans)}, counts, change)
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays, details = Value._pack(replace(self, left_out=None, alone=None, sharing=None))
+        arrays, details = Value._pack(replace(self, **dict.fromkeys(_TABLES_OF)))
         for name in _TABLES_OF:
             value = getattr(self, name)
             own = ({}, {}) if value is None else value._pack()
@@ -339,11 +358,20 @@ class Comparison(Value):
 
     @classmethod
     def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Comparison:
+        if OLD_LAYOUT & {key.partition(".")[0] for key in arrays}:
+            raise StorageError(
+                "this comparison was saved by an earlier lensneurons, whose intervals and p-values "
+                "were of another statistic and which had no nulls: compare the two runs again"
+            )
         parts = {}
         for name, value in _TABLES_OF.items():
             start = f"{name}."
             own = [
-                {key.removeprefix(start): entry for key, entry in some.items() if start in key}
+                {
+                    key.removeprefix(start): entry
+                    for key, entry in some.items()
+                    if key.startswith(start)
+                }
                 for some in (arrays, details)
             ]
             parts[name] = value._unpack(*own) if any(own) else None
@@ -368,60 +396,26 @@ class Comparison(Value):
 
     def _overview(self) -> Overview:
         rows = []
-        for n, name, before, after, change, low, high, p in self.to_pandas().itertuples(
-            index=False
-        ):
-            ends = "" if np.isnan(low) else f" ({low:+.1f} to {high:+.1f})"
-            rows.append((n, name, before, after, f"{change:+g}{ends}", p_text(p)))
-        head = ("N", "class", "before", "after", "change", "p")
-        return Overview(f"Comparison: {self.description}", head, rows)
+        for row in self.to_pandas().to_dict("records"):
+            change, beyond = (
+                f"{row[name]:+g}"
+                + ("" if np.isnan(row[low]) else f" ({row[low]:+.1f} to {row[high]:+.1f})")
+                for name, low, high in (
+                    ("change", "low", "high"),
+                    ("beyond", "beyond_low", "beyond_high"),
+                )
+            )
+            rest = (f"{row['uniform']:+g}", beyond, f"{row['drift']:+.1f}", f"{row['own_bar']:+g}")
+            rows.append((row["n"], row["class"], row["before"], row["after"], change, *rest))
+        names = ("N", "class", "before", "after", "change", "uniform", "beyond", "drift", "own bar")
+        return Overview(f"Comparison: {self.description}", names, rows)
 
 
 _TABLES_OF: dict[str, type[Value]] = {
-    "left_out": ClassTables, "alone": ClassTables, "sharing": Sharing,
+    "uniform": ClassTables, "own_bar": ClassTables, "drift": ClassTables, "drawn": ClassTables,
+    "uniform_drawn": ClassTables, "drift_drawn": ClassTables, "sharing": Sharing,
 }  # fmt: skip
-
-
-def p_text(p: float) -> str:
-    """A p-value, or nothing."""
-    return "" if np.isnan(p) else f"{p:.3g}"
-
-
-def boundaries_of(parts: LayerParts | Boundaries, n_layers: int) -> list[tuple[int, int]]:
-    """First and last layers of parts, checked against the layers of the model.
-
-    Raises:
-        LensNeuronsError: no four parts were found, or layers that overlap or are not there.
-    """
-    given = parts.boundaries if isinstance(parts, LayerParts) else parts
-    if given is None:
-        raise LensNeuronsError(
-            f"four parts were not found: {parts!r}. Give first and last layers yourself, such "
-            "as [(0, 4), (5, 19), (20, 30), (31, 31)]"
-        )
-    spans = [(int(first), int(last)) for first, last in given]
-    edges = [edge for first, last in spans for edge in (first, last + 1)]
-    if not spans or edges != sorted(edges) or edges[0] < 0 or edges[-1] > n_layers:
-        raise LensNeuronsError(
-            f"parts {spans} are not first and last layers, in order, of {n_layers} layers"
-        )
-    return spans
-
-
-def _change_table(keys: Mapping[str, Any], counts: np.ndarray, change: Change) -> pd.DataFrame:
-    """Keys, then counts [model, ...] and their change."""
-    import pandas as pd
-
-    before, after = counts
-    columns = {"before": before, "after": after, "change": after - before}
-    columns |= {"low": change.low, "high": change.high, "p": change.p}
-    return pd.DataFrame({**keys, **{name: column.ravel() for name, column in columns.items()}})
-
-
-def _overlaps(tables: ClassTables) -> np.ndarray:
-    """int64 [before, after and both; draw; language]: specific and related neurons."""
-    sizes = of_class(tables.members, "specific + related")
-    return np.stack([sizes[:, 0], sizes[:, 1], tables.stayed])
+OLD_LAYOUT = {"left_out", "alone"}
 
 
 @plain_options
@@ -433,7 +427,6 @@ def compare(
     percentile: float = 0.95,
     trained: Sequence[str] = (),
     pivot: str | None = "en",
-    flips: int = 1000,
     seed: int = 0,
 ) -> Comparison:
     """Compare the language neurons of two models that read the same texts.
@@ -448,7 +441,6 @@ def compare(
         trained: languages that the second model was trained on, to compare with untouched ones.
         pivot: the language that others were aligned to, neither trained nor untouched; without
             effect where it was not counted.
-        flips: draws of the null of the sharing hypothesis.
         seed: the same seed gives the same result.
 
     Raises:
@@ -463,16 +455,20 @@ def compare(
         raise LensNeuronsError(f"only {list(before.languages)} was counted: classes need two")
     bar, origin = _bar(before, tau, percentile)
     touched = _trained(before.languages, trained, pivot)
+    own_bar = _own_bar(before, after, bar)
     pair = None
     if isinstance(before, ActivationStatistics) and isinstance(after, ActivationStatistics):
-        pair = pair_counts(before, after, bar)
-        rates, flat = pair.whole(), pair.flat
+        pair = pair_counts(before, after, _reach(min(bar, own_bar)))
+        rates, flat, layer_rates = pair.rates(), pair.flat, pair.layer_rates()
     else:
         order = [after.languages.index(language) for language in before.languages]
         ours = before.probability.reshape(-1, len(order))
         theirs = after.probability.reshape(-1, len(order))[:, order]
-        flat = np.flatnonzero((ours > bar).any(axis=1) | (theirs > bar).any(axis=1))
+        near = _reach(min(bar, own_bar))
+        flat = np.flatnonzero((ours > near).any(axis=1) | (theirs > near).any(axis=1))
         rates = np.stack([ours[flat].T, theirs[flat].T])
+        layer_rates = np.stack([one.probability.mean(axis=(1, 2)) for one in (before, after)])
+    layer = flat // before.d_mlp
     found = Comparison(
         languages=before.languages,
         n_layers=before.n_layers,
@@ -484,28 +480,47 @@ def compare(
         selected=_selected(before, bar).ravel()[flat],
         trained=touched,
         pivot=pivot if pivot in before.languages else None,
+        own_tau=own_bar,
         provenance=(before.provenance, after.provenance),
     )
-    groups = range(len(pair.counts) if pair is not None and len(pair.counts) > 1 else 0)
-    if pair is not None and groups:
+    uniform = raise_uniformly(rates[0], layer, layer_rates)
+    found = replace(
+        found,
+        uniform=found.count([np.stack([rates[0] > bar, uniform > bar])]),
+        own_bar=found.count([np.stack([rates[0] > bar, rates[1] > own_bar])]),
+    )
+    if pair is not None and len(pair.counts) > 1:
         require_spread(pair.tokens, found.languages, REMEDY)
-        left_out, alone = (
-            found.count(of(group) > bar for group in groups) for of in (pair.left_out, pair.alone)
+        drawn = draw_tables(
+            *(pair, layer, bar),
+            selected=found.selected,
+            n_layers=found.n_layers,
+            d_mlp=found.d_mlp,
+            seed=seed,
         )
-        found = replace(found, left_out=left_out, alone=alone)
+        found = replace(found, n_groups=len(pair.counts), **drawn)
     if not found.trained or not found.untouched:
         return found
     sharing = measure_sharing(
         rates,
-        flat // found.d_mlp,
-        (pair.left_out(group) for group in groups if pair is not None),
+        layer,
         tau=bar,
         candidates=[i for i, k in enumerate(found.languages) if k != found.pivot],
         trained=[found.languages.index(k) for k in found.trained],
-        flips=flips,
-        seed=seed,
     )
     return replace(found, sharing=sharing)
+
+
+def _own_bar(before: Counted, after: Counted, tau: float) -> float:
+    """The bar that as many probabilities exceed after as exceed tau before."""
+    share = float((before.probability <= tau).mean())
+    return percentile_bar(after.probability, share)
+
+
+def _reach(bar: float) -> float:
+    """The probability from which a neuron can come above a bar by drift or by a factor."""
+    odds = bar / (1 - bar) * np.exp(-REACH) if bar < 1 else np.inf
+    return float(odds / (1 + odds)) if np.isfinite(odds) else bar / 2
 
 
 def _matched(before: Counted, after: Counted) -> Counted:

@@ -5,15 +5,15 @@ bar. Over all neurons (arXiv 2505.21505, section 3),
 
     unclassified  N = 0        specific  N = 1        related  1 < N < K        agnostic  N = K
 
-Five tables hold all that changes of the classes need (`ClassTables`). Their first axis counts draws
-of the items: all of them (one draw), or, for each group of items, all others or that group alone.
+Five tables hold all that changes of the classes need (`ClassTables`). Their first axis counts
+draws: all items (one draw), or groups of items drawn with replacement.
 
 Two models, each with all its groups, are many numbers, so `pair_counts` keeps only the neurons that
-can exceed the bar. A probability over any groups is a weighted mean of their rates, so a neuron
-whose largest rate, over groups, languages and models, is at most tau has N = 0 in every draw.
+can exceed a bar. A probability over any groups is a weighted mean of their rates, so a neuron
+whose largest rate, over groups, languages and models, is at most the bar exceeds it in no draw.
 
->>> pair = pair_counts(before, after, tau)                                   # doctest: +SKIP
->>> pair.whole(), pair.left_out(3), pair.alone(3)                            # doctest: +SKIP
+>>> pair = pair_counts(before, after, bar)                                   # doctest: +SKIP
+>>> pair.rates(), pair.rates(np.array([2, 0, 1]))                            # doctest: +SKIP
 
 What this does not show: a neuron whose N stays may have changed its languages; see `members`.
 """
@@ -21,16 +21,15 @@ What this does not show: a neuron whose N stays may have changed its languages; 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import choose
-from lensneurons.shapes import FlatNeurons, ModelMemberships, PairedRates, RowMask
+from lensneurons.shapes import FlatNeurons, GroupWeights, ModelMemberships, PairedRates, RowMask
 from lensneurons.values.base import Value
 
 CLASSES = ("specific", "related", "agnostic")
@@ -45,44 +44,45 @@ class PairedCounts:
         counts: int64 [group, model, language, neuron], active tokens; model 0 is before, 1 after.
         tokens: int64 [group, model, language], counted tokens.
         flat: int64 [neuron], ``layer * d_mlp + neuron``.
+        layers: int64 [group, model, layer, language], active tokens of all neurons of a layer.
     """
 
     counts: Int64[np.ndarray, "group 2 language neurons"]
     tokens: Int64[np.ndarray, "group 2 language"]
     flat: FlatNeurons
+    layers: Int64[np.ndarray, "group 2 layer language"]
 
-    def whole(self) -> PairedRates:
-        """float64 [model, language, neuron]: activation probability over all items."""
-        return _rates(*self._totals)
+    def rates(self, weights: GroupWeights | None = None) -> PairedRates:
+        """float64 [model, language, neuron]: activation probability over all items, or over groups
+        that count so many times each.
+        """
+        counts, tokens = _weighted((self.counts, self.tokens), weights)
+        # A language without tokens in a group has no active ones either: 0 / 1 = 0. The division is
+        # that of `identify`, so that a neuron at the bar falls on the same side.
+        return counts / np.maximum(tokens, 1)[..., None]
 
-    def left_out(self, group: int) -> PairedRates:
-        """float64 [model, language, neuron]: the same over all items but those of a group."""
-        counts, tokens = self._totals
-        return _rates(counts - self.counts[group], tokens - self.tokens[group])
-
-    def alone(self, group: int) -> PairedRates:
-        """float64 [model, language, neuron]: the same over the items of a group alone."""
-        return _rates(self.counts[group], self.tokens[group])
-
-    @cached_property
-    def _totals(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.counts.sum(axis=0), self.tokens.sum(axis=0)
+    def layer_rates(self, weights: GroupWeights | None = None) -> Float64[np.ndarray, "2 layer"]:
+        """float64 [model, layer]: activation probability, mean over all neurons and languages, up
+        to the number of neurons.
+        """
+        counts, tokens = _weighted((self.layers, self.tokens), weights)
+        return (counts / np.maximum(tokens, 1)[:, None]).mean(axis=-1)
 
 
-def _rates(counts: np.ndarray, tokens: np.ndarray) -> PairedRates:
-    """The division that `identify` makes, so that a neuron at the bar falls on the same side."""
-    # A language without tokens in a group has no active ones either: 0 / 1 = 0.
-    return counts / np.maximum(tokens, 1)[..., None]
+def _weighted(tables: Sequence[np.ndarray], weights: GroupWeights | None) -> Iterator[np.ndarray]:
+    """Sums over the groups, which count once each or as given."""
+    for table in tables:
+        yield table.sum(axis=0) if weights is None else np.tensordot(weights, table, axes=1)
 
 
 def pair_counts(
-    before: ActivationStatistics, after: ActivationStatistics, tau: float
+    before: ActivationStatistics, after: ActivationStatistics, bar: float
 ) -> PairedCounts:
-    """The counts of two models of one shape, for the neurons that can exceed the bar tau."""
+    """The counts of two models of one shape, for the neurons that can exceed the bar."""
     models = (before, after)
     can_exceed = np.zeros(before.grouped_counts.shape[1:], bool)
     for one in models:
-        limits = tau * one.grouped_tokens * SLACK
+        limits = bar * one.grouped_tokens * SLACK
         for counts, limit in zip(one.grouped_counts, limits, strict=True):
             can_exceed |= counts > limit
     flat = np.flatnonzero(can_exceed.any(axis=-1))
@@ -91,7 +91,9 @@ def pair_counts(
     for place, one in enumerate(models):
         for group, counts in enumerate(one.grouped_counts):
             kept[group, place] = counts.reshape(-1, counts.shape[-1])[flat].T
-    return PairedCounts(kept, np.stack([one.grouped_tokens for one in models], axis=1), flat)
+    tokens = np.stack([one.grouped_tokens for one in models], axis=1)
+    layers = np.stack([one.grouped_counts.sum(axis=2) for one in models], axis=1)
+    return PairedCounts(kept, tokens, flat, layers)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,24 +174,34 @@ def count_classes(
         n_layers: layers of the model.
         d_mlp: neurons a layer.
     """
-    elsewhere = d_mlp - np.bincount(layer, minlength=n_layers)
-    tables = []
-    for above in draws:
-        k, width = above.shape[1], above.shape[1] + 1
-        number = above.sum(axis=1, dtype=np.int64)
-        layers = np.stack([_counts((n_layers, width), layer, n) for n in number])
-        layers[:, :, 0] += elsewhere
-        model, language, neuron = above.nonzero()
-        n = number[model, neuron]
-        members = _counts((2, k, width), model, language, n)
-        transitions = _counts((width, width), *number)
-        transitions[0, 0] += elsewhere.sum()
-        own = above & ((number > 0) & (number < k))[:, None]
-        stayed = (own[0] & own[1]).sum(axis=1, dtype=np.int64)
-        first = (model == 0) & selected[neuron]
-        lowest = _counts((k, width), language[first], n[first])
-        tables.append((layers, members, transitions, stayed, lowest))
+    shape = {"n_layers": n_layers, "d_mlp": d_mlp}
+    return stacked(count_draw(above, layer, selected=selected, **shape) for above in draws)
+
+
+def stacked(tables: Iterable[Sequence[np.ndarray]]) -> ClassTables:
+    """The tables of draws that `count_draw` counted."""
     return ClassTables(*map(np.stack, zip(*tables, strict=True)))
+
+
+def count_draw(
+    above: ModelMemberships, layer: FlatNeurons, *, selected: RowMask, n_layers: int, d_mlp: int
+) -> tuple[np.ndarray, ...]:
+    """The five tables of one draw, without their first axis; the arguments are as above."""
+    elsewhere = d_mlp - np.bincount(layer, minlength=n_layers)
+    k, width = above.shape[1], above.shape[1] + 1
+    number = above.sum(axis=1, dtype=np.int64)
+    layers = np.stack([_counts((n_layers, width), layer, n) for n in number])
+    layers[:, :, 0] += elsewhere
+    model, language, neuron = above.nonzero()
+    n = number[model, neuron]
+    members = _counts((2, k, width), model, language, n)
+    transitions = _counts((width, width), *number)
+    transitions[0, 0] += elsewhere.sum()
+    own = above & ((number > 0) & (number < k))[:, None]
+    stayed = (own[0] & own[1]).sum(axis=1, dtype=np.int64)
+    first = (model == 0) & selected[neuron]
+    lowest = _counts((k, width), language[first], n[first])
+    return layers, members, transitions, stayed, lowest
 
 
 def _counts(shape: tuple[int, ...], *places: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ together. A curve that stays above its start is one observation, not many.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ from lensneurons.comparison.before_after import (
     TableName,
     compare,
 )
+from lensneurons.comparison.change_tables import CHANGE_ARRAYS
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.options import plain_options
 from lensneurons.values.base import Overview, Value
@@ -70,11 +71,14 @@ class ComparisonSeries(Value):
         The arguments and errors are those of `Comparison.change`.
         """
         found = [one.change(measure, level=level) for one in self.comparisons]
-        none = np.asarray(np.abs(0.0 * found[0].low))  # NaN without groups; never -0.0
-        start = Change(np.zeros_like(none), none, none, np.full_like(none, np.nan), level)
-        names = ("estimate", "low", "high", "p")
-        stacked = (np.stack([getattr(one, name) for one in (start, *found)]) for name in names)
-        return Change(*stacked, level=level)
+        start = found[0].each(lambda one: np.abs(0.0 * one))  # NaN without groups; never -0.0
+        unknown = np.full_like(start.p, np.nan)
+        start = replace(start, p=unknown, beyond_p=unknown)
+        arrays = {
+            name: np.stack([getattr(one, name) for one in (start, *found)])
+            for name in CHANGE_ARRAYS
+        }
+        return Change(**arrays, level=level)
 
     @plain_options
     def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
@@ -127,7 +131,6 @@ def compare_series(
     percentile: float = 0.95,
     trained: Sequence[str] = (),
     pivot: str | None = "en",
-    flips: int = 1000,
     seed: int = 0,
 ) -> ComparisonSeries:
     """Compare every checkpoint with the first one, at one bar.
@@ -154,7 +157,7 @@ def compare_series(
     for name, after in pairs:
         if name in (first, *found):
             raise LensNeuronsError(f"the checkpoint {name!r} is named twice")
-        options = {"percentile": percentile, "pivot": pivot, "flips": flips, "seed": seed}
+        options = {"percentile": percentile, "pivot": pivot, "seed": seed}
         try:
             found[name] = compare(before, after, tau=bar, trained=trained, **options)
         except LensNeuronsError as error:

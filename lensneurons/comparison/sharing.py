@@ -8,52 +8,49 @@ A *pair* (u, j) is an untouched language and a neuron whose p in u was at most t
 exceeds tau, after, in M of the other languages, 1 <= M <= K - 2: if u joins, the neuron is newly
 related to it. The pair is *new* if p in u exceeds tau after. Neuron j is *shared* if p exceeds tau
 after in a trained language. Pairs are matched in strata s = (u, layer of j, M, p of j in u before),
-the last in twenty bins with as many new pairs each. With m_s pairs, w_s of them new:
+the last in bins with as many new pairs each, at least ten. With m_s pairs, w_s of them new:
 
     newness   a_uj = 1[new] - w_s / m_s
-    excess         = sum over pairs with a shared neuron of a_uj  /  number of new pairs
-                   = share of new pairs that are shared, less the mean of that share when "new" is
-                     permuted within every stratum
+    excess         = sum over pairs with a shared neuron of a_uj / number of informative new pairs
+                   = share of informative new pairs that are shared, less the mean of that share
+                     when "new" is permuted within every stratum
+
+A pair is *informative* if its stratum holds new pairs and others, and shared neurons and others: in
+any other stratum the share is what it is, whichever pairs are new. A pair alone in its stratum is
+its own baseline. Where fewer than `FEWEST` new pairs are informative, nothing can be said.
 
 Neurons of many languages are shared by definition, hence M. A language joins what it is close to,
-such as the neurons of its kin, hence p before: independent noise in every p of the published
-Mistral-7B counts has an excess of -0.010 where pairs are matched by N alone, of 0.000 here.
+such as the neurons of its kin, hence p before.
 
-Two nulls, for two questions:
+Two questions:
 
-* *More often than other neurons within reach?* What is permuted: which pairs of a stratum are new.
-  Pairs of one neuron go together, so the p-value turns the *sign of each neuron's whole
-  contribution* at random, which gives their sum the variance of the permutation.
-* *More with the trained languages than with any others?* What is permuted: which languages are
-  called trained, among all but the pivot. Exact where the languages that were trained are like any
-  others; with C choices no p-value is below ``1 / C`` (36 for two of nine languages).
+* *More often than other neurons within reach?* The excess.
+* *More with the trained languages than with any others?* The contrast: the excess less its mean
+  over all choices of as many languages from the candidates (all but the pivot and u).
 
-Simulated (tests/comparison/test_sharing.py), both nulls are calibrated, also for kin and languages
-of unequal size. With 300 new pairs among 1,500 neurons of 8 languages, an excess of 0.013 (0.026,
-0.037) is found in 25 (64, 97) % of worlds by the first null and in 17 (42, 74) % by the second. On
-the Mistral counts, a rise of p by 1 % in the neurons of two languages gives 0.013, five standard
-errors. Neurons that rise in *all* languages at once give 0.003, two standard errors: ask both.
+What could have been otherwise is which pairs of a stratum are new. Pairs of one neuron go together,
+so the error of either number is that of a sum over neurons whose signs are turned at random,
+``sqrt(sum over neurons of the square of its contribution)``.
+
+Simulated (tests/comparison/test_sharing.py), both are calibrated, also for kin and languages of
+unequal size. Neurons that rise in *all* languages at once have an excess, but no contrast.
 
 What this does not show: sharing is no cause. Ablate the trained languages' neurons for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from math import comb
 
 import numpy as np
-from jaxtyping import Float64
 
-from lensneurons.comparison.class_counts import ratio
 from lensneurons.shapes import FlatNeurons, PairedRates, RowMask
 from lensneurons.values.base import Value
 
-BINS = 20
-MOST_CHOICES = 1000
-FLIPS_AT_ONCE = 50
+MOST_BINS, PER_BIN = 20, 10  # bins of p before, and new pairs in each
+FEWEST = 30  # informative new pairs
 NAN = float("nan")
 
 
@@ -63,23 +60,27 @@ class Sharing(Value):
 
     Attributes:
         pairs: new pairs of an untouched language and a neuron.
-        share: share of them whose neuron is one of a trained language.
-        excess: how far the share exceeds that of matched pairs.
-        contrast: the excess less the mean excess of the other choices of trained languages.
-        flipped: float64 [flip], excesses with the signs of some neurons' contributions turned.
-        others: float64 [choice], the excess of every other choice of trained languages.
-        left_out: float64 [group, 2], excess and contrast without each group of items.
+        informative: those of them in whose stratum the share could have been another.
+        share_of_all: share of all new pairs whose neuron is one of a trained language.
+        share: the same of informative ones; NaN without any.
+        excess: how far `share` exceeds that of matched pairs.
+        error: standard error of the excess.
+        neurons: how many contribute to it.
+        contrast: the excess less its mean over all choices of as many languages.
+        contrast_error: its standard error.
     """
 
     FILE_KIND = "sharing"
 
     pairs: int
+    informative: int
+    share_of_all: float
     share: float
     excess: float
+    error: float
+    neurons: int
     contrast: float
-    flipped: Float64[np.ndarray, " flips"]
-    others: Float64[np.ndarray, " choices"]
-    left_out: Float64[np.ndarray, "group 2"]
+    contrast_error: float
 
     @property
     def baseline(self) -> float:
@@ -87,155 +88,95 @@ class Sharing(Value):
         return self.share - self.excess
 
     @property
-    def flipped_p(self) -> tuple[float, float]:
-        """Shares of flips, the real signs counted, whose excess is as large, and as small."""
-        return self._p_values(self.flipped)
-
-    @property
-    def others_p(self) -> tuple[float, float]:
-        """Shares of choices, the real one counted, whose excess is as large, and as small."""
-        return self._p_values(self.others)
-
-    def _p_values(self, null: np.ndarray) -> tuple[float, float]:
-        """One-sided p-values of the excess, toward large and small; NaN where there are none."""
-        known = null[~np.isnan(null)]
-        if np.isnan(self.excess) or len(known) == 0:
-            return NAN, NAN
-        large, small = known >= self.excess - 1e-12, known <= self.excess + 1e-12
-        n = 1 + len(known)
-        return (1 + int(large.sum())) / n, (1 + int(small.sum())) / n
+    def too_few(self) -> str:
+        """Why nothing can be said of the excess; empty where enough pairs are informative."""
+        if self.informative >= FEWEST:
+            return ""
+        told = f"too few: {self.informative} of {self.pairs} new pairs are informative, in strata "
+        return f"{told}where they could differ; {FEWEST} are needed"
 
 
 def measure_sharing(
     rates: PairedRates,
     layer: FlatNeurons,
-    left_out: Iterable[PairedRates],
     *,
     tau: float,
     candidates: Sequence[int],
     trained: Sequence[int],
-    flips: int,
-    seed: int,
 ) -> Sharing:
-    """Sharing of newly related neurons, with both nulls.
+    """Sharing of newly related neurons, with its errors.
 
     Args:
         rates: float64 [model, language, neuron], activation probabilities before and after.
         layer: int64 [neuron].
-        left_out: `rates` without each group of items.
         tau: the bar.
         candidates: numbers of the languages that could have been trained: all but the pivot.
         trained: numbers of those that were; at least one of the candidates was not.
-        flips: how often to turn signs.
-        seed: the same seed gives the same flips.
     """
-    random = np.random.default_rng(seed)
-    size, real = len(trained), tuple(sorted(trained))
-    if comb(len(candidates), size) <= MOST_CHOICES:
-        choices = combinations(sorted(candidates), size)
-    else:
-        drawn = (random.choice(candidates, size, False).tolist() for _ in range(MOST_CHOICES))
-        choices = sorted({tuple(sorted(choice)) for choice in drawn})
-    choices = [real, *(choice for choice in choices if choice != real)]
-    pairs = _Pairs(rates, layer, tau, candidates)
-    excess = pairs.excess(choices)
-    without = [_Pairs(one, layer, tau, candidates).excess(choices) for one in left_out]
-    rows = np.array(without).reshape(len(without), len(choices))
+    after = rates[1] > tau
+    shared = after[list(trained)].any(axis=0)
+    owners = after[list(candidates)].sum(axis=0)
+    n_neurons, pairs, both_of_all, informative, both = rates.shape[2], 0, 0, 0, 0
+    sums, errors = np.zeros((2, n_neurons)), np.zeros((2, n_neurons))
+    for language in candidates:
+        if language in trained:
+            continue
+        pair, stratum = _strata(rates, layer, tau, language)
+        new, of = after[language, pair], shared[pair]
+        m, w, s = (
+            np.bincount(stratum, weights=one)[stratum] for one in (np.ones(len(new)), new, of)
+        )
+        told = new & (w < m) & (s > 0) & (s < m)
+        pairs, both_of_all = pairs + int(new.sum()), both_of_all + int((new & of).sum())
+        informative, both = informative + int(told.sum()), both + int((told & of).sum())
+        expected = _chance_of_sharing(
+            owners[pair] - after[language, pair], len(candidates) - 1, len(trained)
+        )
+        newness = new - w / np.maximum(m, 1)
+        # sqrt(m / (m - 1)) gives the sum the variance of "new" permuted within strata.
+        spread = np.sqrt(np.divide(m, m - 1, out=np.zeros(len(m)), where=m > 1))
+        for i, weight in enumerate((of.astype(float), of - expected)):
+            own = newness * _residual(weight, stratum)
+            sums[i, pair] += own
+            errors[i, pair] += own * spread
+    number = informative or NAN
+    excess, contrast = (sums.sum(axis=1) / number).tolist()
+    error, contrast_error = (np.square(errors).sum(axis=1) ** 0.5 / number).tolist()
     return Sharing(
-        pairs=pairs.count(trained),
-        share=pairs.share(trained),
-        excess=float(excess[0]),
-        contrast=float(_contrast(excess[None])[0]),
-        flipped=pairs.flipped(trained, flips, random),
-        others=excess[1:],
-        left_out=np.stack([rows[:, 0], _contrast(rows)], axis=1),
+        pairs=pairs,
+        informative=informative,
+        share_of_all=both_of_all / (pairs or NAN),
+        share=both / number,
+        excess=excess,
+        error=error,
+        neurons=int(np.count_nonzero(sums[0])),
+        contrast=contrast,
+        contrast_error=contrast_error,
     )
 
 
-def _contrast(excess: np.ndarray) -> np.ndarray:
-    """Excess [..., 0] of the real choice less the mean of the others; NaN without others."""
-    others = excess[:, 1:]
-    number = (~np.isnan(others)).sum(axis=1)
-    return excess[:, 0] - ratio(np.nansum(others, axis=1), number)
+def _strata(
+    rates: PairedRates, layer: FlatNeurons, tau: float, language: int
+) -> tuple[RowMask, np.ndarray]:
+    """The neurons that pair with a language, bool [neuron], and the strata of the pairs."""
+    after = rates[1] > tau
+    before, k = rates[0, language], len(after)
+    others = after.sum(axis=0, dtype=np.int64) - after[language]
+    pair = (before <= tau) & (others >= 1) & (others <= k - 2)
+    new = pair & after[language]
+    if not new.any():
+        return np.zeros(len(pair), bool), np.zeros(0, np.int64)
+    pair &= before >= before[new].min()  # the others are out of reach of any new pair
+    bins = min(MOST_BINS, max(1, int(new.sum()) // PER_BIN))
+    edges = np.quantile(before[new], np.linspace(0, 1, bins + 1)[1:-1])
+    place = np.searchsorted(edges, before[pair], side="right")
+    return pair, (layer[pair] * k + others[pair]) * MOST_BINS + place
 
 
-class _Pairs:
-    """The pairs of every candidate language, their strata and their newness.
-
-    Attributes:
-        after: bool [language, neuron], where p > tau after.
-        new: bool [candidate, neuron], which pairs are new.
-        newness: float64 [candidate, neuron], ``a_uj``; 0 where there is no pair.
-        strata: for each candidate, bool [neuron], the neurons of its pairs, and their strata.
-    """
-
-    def __init__(
-        self, rates: PairedRates, layer: FlatNeurons, tau: float, candidates: Sequence[int]
-    ) -> None:
-        self.candidates = list(candidates)
-        self.after = rates[1] > tau
-        self.newness = np.zeros((len(self.candidates), rates.shape[2]))
-        self.new = np.zeros(self.newness.shape, bool)
-        self.strata = []
-        number, k = self.after.sum(axis=0, dtype=np.int64), len(self.after)
-        for i, language in enumerate(self.candidates):
-            before, others = rates[0, language], number - self.after[language]
-            pair = (before <= tau) & (others >= 1) & (others <= k - 2)
-            new = pair & self.after[language]
-            if new.any():
-                edges = np.quantile(before[new], np.linspace(0, 1, BINS + 1)[1:-1])
-                pair &= before >= before[new].min()  # the others are out of reach of any new pair
-            else:
-                edges, pair = np.zeros(BINS - 1), np.zeros(len(pair), bool)
-            bins = np.searchsorted(edges, before[pair], side="right")
-            stratum = (layer[pair] * k + others[pair]) * BINS + bins
-            self.new[i] = new
-            self.newness[i, pair] = _residual(new[pair], stratum)
-            self.strata.append((pair, stratum))
-
-    def _untouched(self, choice: Sequence[int]) -> list[int]:
-        """Places among the candidates of those that were not chosen."""
-        return [i for i, language in enumerate(self.candidates) if language not in choice]
-
-    def _shared(self, choice: Sequence[int]) -> RowMask:
-        return self.after[list(choice)].any(axis=0)
-
-    def count(self, choice: Sequence[int]) -> int:
-        """Number of new pairs of languages outside a choice."""
-        return int(self.new[self._untouched(choice)].sum())
-
-    def share(self, choice: Sequence[int]) -> float:
-        """Share of the new pairs whose neuron is one of the choice's; NaN without new pairs."""
-        found = self.new[self._untouched(choice)][:, self._shared(choice)].sum()
-        return float(found) / (self.count(choice) or NAN)
-
-    def excess(self, choices: Sequence[Sequence[int]]) -> Float64[np.ndarray, " choices"]:
-        """float64 [choice]: the excess of each choice of trained languages."""
-        shared = np.stack([self._shared(choice) for choice in choices])
-        sums = shared.astype(float) @ self.newness.T
-        found = zip(sums, choices, strict=True)
-        sums = [row[self._untouched(choice)].sum() for row, choice in found]
-        return ratio(np.array(sums), np.array([self.count(choice) for choice in choices]))
-
-    def flipped(
-        self, choice: Sequence[int], flips: int, random: np.random.Generator
-    ) -> Float64[np.ndarray, " flips"]:
-        """float64 [flip]: the excess with the signs of neurons' contributions turned at random."""
-        shared = self._shared(choice).astype(float)
-        whole = np.zeros(self.newness.shape[1])
-        for i in self._untouched(choice):
-            pair, stratum = self.strata[i]
-            m = np.bincount(stratum)[stratum]
-            # sqrt(m / (m - 1)) gives the flipped sum the variance of "new" permuted within strata.
-            spread = np.sqrt(np.divide(m, m - 1, out=np.zeros(len(m)), where=m > 1))
-            whole[pair] += self.newness[i, pair] * _residual(shared[pair], stratum) * spread
-        whole = whole[whole != 0].astype(np.float32)
-        sums = []
-        for start in range(0, flips, FLIPS_AT_ONCE):
-            shape = (min(FLIPS_AT_ONCE, flips - start), len(whole))
-            signs = 2 * random.integers(0, 2, shape, np.int8) - 1
-            sums += (signs.astype(np.float32) @ whole).tolist()
-        return np.array(sums, float) / (self.count(choice) or NAN)
+def _chance_of_sharing(owners: np.ndarray, among: int, chosen: int) -> np.ndarray:
+    """Probability that a neuron of so many owners has one among languages chosen at random."""
+    none = [comb(among - n, chosen) / comb(among, chosen) for n in range(among + 1)]
+    return 1 - np.array(none)[owners]
 
 
 def _residual(values: np.ndarray, stratum: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Before and after: how the classes of neurons change, by N, layer, checkpoint and language.
 
 All neurons count, at one bar for both runs (`lensneurons.comparison.before_after`). Changes have
-jackknife intervals over groups of items, if there are groups; a change is called measurable if its
-interval leaves out 0.
+bootstrap intervals over groups of items, if there are groups; a change is called measurable if its
+interval leaves out 0. Beside the changes stands what needs no sharing: an equal rise of all firing,
+a common shift with noise, and the change at each model's own bar (`lensneurons.comparison.nulls`).
 
 >>> ln.plots.histogram_change(change), ln.plots.transitions(change)        # doctest: +SKIP
 >>> ln.plots.class_changes(change, parts), ln.plots.language_changes(change)  # doctest: +SKIP
@@ -21,13 +22,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.comparison.before_after import (
-    Boundaries,
-    Change,
-    Comparison,
-    boundaries_of,
-    p_text,
-)
+from lensneurons.comparison.before_after import Change, Comparison
+from lensneurons.comparison.change_tables import Boundaries, boundaries_of, p_equals
 from lensneurons.comparison.class_counts import CLASSES, ClassTables, class_names
 from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.neurons.parts import LayerParts
@@ -87,7 +83,7 @@ def histogram_change(comparison: Comparison) -> go.Figure:
         x=np.arange(1, k + 1),
         y=change.estimate[1:],
         error_y=error_bars(change[1:]),
-        customdata=[[_change_text(change[n]), kinds[n]] for n in range(1, k + 1)],
+        customdata=[[_with_nulls(change[n]), kinds[n]] for n in range(1, k + 1)],
         marker={"color": [CLASS_COLOURS[kind] for kind in kinds[1:]]},
         width=0.5,
         name="change",
@@ -95,6 +91,14 @@ def histogram_change(comparison: Comparison) -> go.Figure:
         hovertemplate="N = %{x}, %{customdata[1]}<br>%{customdata[0]}<extra>change</extra>",
     )
     figure.add_trace(bars, row=2, col=1)
+    for name, symbol, values in _nulls(change[1:]):
+        marker = {"symbol": symbol, "size": 9, "color": GREY, "line": {"width": 1.5}}
+        points = go.Scatter(
+            x=np.arange(1, k + 1), y=values, mode="markers", name=name, marker=marker,
+            showlegend=False,
+            hovertemplate=f"N = %{{x}}<br>{name}: %{{y:+,.4~g}}<extra></extra>",
+        )  # fmt: skip
+        figure.add_trace(points, row=2, col=1)
     figure.add_traces(class_key(kinds, runs=True))
     level_line(figure, 2)
     figure.update_xaxes(dtick=1, range=[-0.6, k + 0.6], showgrid=False)
@@ -104,9 +108,44 @@ def histogram_change(comparison: Comparison) -> go.Figure:
     old, new = (int(run[2:].sum()) for run in runs)
     shared = comparison.change(lambda t: t.change_above(2))
     told = f"Neurons above tau in two languages or more: {old:,} before, {new:,} after"
-    notes = _notes(comparison, f"Neurons above tau in no language: {_change_text(change[0])}")
+    notes = _notes(
+        comparison,
+        f"Of that change {_told_nulls(shared, signs=True)}",
+        f"Neurons above tau in no language: {_change_text(change[0])}",
+    )
     told += f" ({_verdict(shared)})"
     return frame(figure, told, notes, plot_height=height, legend=True)
+
+
+def _nulls(change: Change) -> list[tuple[str, str, np.ndarray]]:
+    """What stands beside a change: its name, its symbol and its values, where there are any."""
+    found = [
+        ("an equal rise of all firing", "diamond-open", change.uniform),
+        ("a common shift with noise", "x-thin-open", change.drift),
+        ("each at its own bar", "line-ew-open", change.own_bar),
+    ]
+    return [row for row in found if np.isfinite(row[2]).all()]
+
+
+def _told_nulls(change: Change, *, signs: bool = False) -> str:
+    """``"an equal rise of all firing gives +12, noise gives +3, ..."``; `signs` are those of the
+    points.
+    """
+    signed = {"diamond-open": " (◇)", "x-thin-open": " (×)", "line-ew-open": " (–)"}
+    return listing(
+        f"{name}{signed[symbol] if signs else ''} gives {count_change(float(value))}"
+        for name, symbol, value in _nulls(change)
+    )
+
+
+def _with_nulls(change: Change) -> str:
+    """A change with interval and p, and below it what its nulls give."""
+    nulls = (f"{name}: {count_change(float(value))}" for name, _, value in _nulls(change))
+    beyond = with_ends(
+        float(change.beyond), float(change.beyond_low), float(change.beyond_high), count_change
+    )
+    lines = [_change_text(change), *nulls, f"beyond an equal rise of all firing: {beyond}"]
+    return "<br>".join(lines if np.isfinite(change.beyond) else lines[:-1])
 
 
 def transitions(comparison: Comparison) -> go.Figure:
@@ -164,7 +203,7 @@ def _told_transitions(comparison: Comparison, share: np.ndarray) -> list[list[st
     rows = comparison.to_pandas("transitions").to_dict("records")
     for row, part in zip(rows, share.ravel().tolist(), strict=True):
         ends = "" if np.isnan(row["low"]) else f" (95% {row['low']:,.0f} to {row['high']:,.0f})"
-        p = "" if np.isnan(row["p"]) else f", p = {p_text(row['p'])}"
+        p = f", {p_equals(row['p'])}" if p_equals(row["p"]) else ""
         net = f"<br>this way less back: {count_change(float(row['net']))}{p}"
         of = "" if np.isnan(part) else f", {part:.1%} of the row"
         told.append(f"{row['neurons']:,} neurons{ends}{of}{net}")
@@ -211,6 +250,8 @@ def class_changes(
     findings = _part_findings(comparison, spans, names)
     shade_layers(figure, spans, findings, rows=range(1, len(CLASSES) + 1))
     told = evidence(parts) if isinstance(parts, LayerParts) else []
+    totals = comparison.change(ClassTables.class_change)
+    told = [f"{capital(kind)}: {_told_nulls(totals[i])}" for i, kind in enumerate(CLASSES)] + told
     notes = _notes(comparison, "Change: neurons of the layer, after less before", *told)
     title = capital(_told_classes(comparison))
     return frame(figure, title, notes, findings=findings, plot_height=height)
@@ -364,7 +405,7 @@ def _points(change: Change, rows: list[int], told: list[str], kind: str, marker:
         error_x={**error_bars(change), "color": GREY},
         mode="markers",
         marker=marker,
-        customdata=[[name, _change_text(change[i])] for i, name in enumerate(told)],
+        customdata=[[name, _with_nulls(change[i])] for i, name in enumerate(told)],
         hovertemplate=f"%{{customdata[0]}}<br>{kind}: %{{customdata[1]}}<extra></extra>",
     )
 
@@ -390,7 +431,7 @@ def _change_text(change: Change) -> str:
     """A change with interval and p-value, if there are groups."""
     value, low, high, p = (float(x) for x in (change.estimate, change.low, change.high, change.p))
     told = with_ends(value, low, high, count_change)
-    return told if np.isnan(p) else f"{told}, p = {p_text(p)}"
+    return f"{told}, {p_equals(p)}" if p_equals(p) else told
 
 
 def _verdict(change: Change) -> str:
@@ -413,6 +454,6 @@ def _notes(comparison: Comparison, *told: str) -> list[str]:
     text = plain(comparison.description)
     both = len(names) == 2 and names[0] != names[1]
     first = f"{' before, '.join(names)} after: {text}" if both else capital(text)
-    bands = ["intervals: 95%, jackknife over groups"] if comparison.n_groups > 1 else []
+    bands = ["intervals: 95%, bootstrap over groups"] if comparison.n_groups > 1 else []
     sentences = [first, *told]
     return [*sentences[:-1], "; ".join([sentences[-1], *bands])]

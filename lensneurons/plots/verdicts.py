@@ -2,7 +2,11 @@
 
 >>> ln.plots.claims(ln.claims(change, parts=parts))                        # doctest: +SKIP
 
-What this does not show: of many claims some hold by chance.
+A claim about a change is drawn with the number that decides: the least of the change, of the change
+less what an equal rise of all firing gives, and of it less what a common shift with noise gives.
+p-values are adjusted for the number of claims.
+
+What this does not show: that the training caused what holds.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from lensneurons.comparison.before_after import p_text
+from lensneurons.comparison.change_tables import p_equals
 from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.plots.labels import capital, entities, lines, plain
 from lensneurons.plots.numbers import counted, three_digits, with_ends
@@ -62,13 +66,15 @@ def claims(tested: Claims) -> go.Figure:
     )  # fmt: skip
     told = "Each row has its own scale, and what is claimed lies to the right"
     if any(np.isfinite(row.low) for row in rows):
-        chance = (1 - tested.level) / 2 * len(rows)
-        told += f"; bars: {tested.level:.0%} intervals; where nothing changed, at most about "
-        told += f"{chance:.1f} of so many claims hold by chance"
-    notes = [capital(plain(tested.description)), told]
+        told += f"; bars: {tested.level:.0%} intervals; p adjusted for the number of claims (Holm)"
+    least = (
+        "Changes: the least of the change, of it less what an equal rise of all firing gives, and "
+        "of it less what a common shift with noise gives"
+    )
+    notes = [capital(plain(tested.description)), least, told]
     height = max(60, (30 if any(len(text) > 1 for text in texts) else 22) * len(rows))
     frame(figure, _title(*map(len, places.values())), notes, plot_height=height, room=20)
-    return figure.update_layout(margin={"r": 250})
+    return figure.update_layout(margin={"r": 290})
 
 
 def _points(rows: list[Claim], places: list[int], verdict: str) -> go.Scatter:
@@ -108,14 +114,21 @@ def _numbers(row: Claim) -> str:
     """The number with its interval and p, or why there is none."""
     if not np.isfinite(row.measured):
         return plain(row.reason, 40)
-    p = "" if np.isnan(row.p) else f", p = {p_text(row.p)}"
-    return with_ends(row.measured, row.low, row.high, three_digits) + p
+    p = p_equals(row.p_adjusted, "adj. p")
+    number = with_ends(row.measured, row.low, row.high, three_digits)
+    return f"{number}, {p}" if p else number
 
 
 def _hover(row: Claim) -> str:
     why = f": {plain(row.reason)}" if row.reason else ""
     told = [_claimed(row), f"measured {_numbers(row)}", f"{plain(row.verdict)}{why}"]
-    told.append(f"permuted: {plain(row.permuted)}")
+    beside = {
+        "change": row.change,
+        "an equal rise of all firing gives": row.uniform,
+        "a common shift with noise gives": row.drift,
+        "at each model's own bar": row.own_bar,
+    }
+    told += [f"{name} {three_digits(one)}" for name, one in beside.items() if np.isfinite(one)]
     return "<br>".join(line for text in told for line in lines(text, 70))
 
 

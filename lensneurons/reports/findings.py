@@ -14,7 +14,7 @@ from lensneurons.experiments.metrics import METRICS
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import full_name
-from lensneurons.plots.numbers import counted, listing, span, with_ends
+from lensneurons.plots.numbers import MINUS, counted, listing, span, with_ends
 from lensneurons.plots.profile import told_parts
 from lensneurons.reports.contents import ReportValues, Table
 from lensneurons.values.provenance import UNKNOWN, Provenance
@@ -121,10 +121,20 @@ def _of_comparison(comparison: Comparison) -> str:
     flows = comparison.transitions
     moved = int(flows.sum() - np.trace(flows))
     rising, falling = int(np.triu(flows, 1).sum()), int(np.tril(flows, -1).sum())
-    return (
+    shared = comparison.change(lambda tables: tables.change_above(2))
+    nulls = {
+        "an equal rise of all firing alone": shared.uniform,
+        "a common shift with noise": shared.drift,
+    }
+    beside = [f"{name} gives {float(one):+.0f}" for name, one in nulls.items() if np.isfinite(one)]
+    beside.append(f"at each model's own bar it is {float(shared.own_bar):+.0f}")
+    told = (
         f"Between the two models {counted(moved, 'neuron')} changed the number of languages they "
-        f"are active in: {rising:,} are active in more, {falling:,} in fewer."
+        f"are active in: {rising:,} are active in more, {falling:,} in fewer. The number of those "
+        f"active in two languages or more changed by {float(shared.estimate):+.0f}; "
+        f"{listing(beside)}."
     )
+    return told.replace(" -", f" {MINUS}")
 
 
 def _of_claims(claims: Claims) -> str:
@@ -136,7 +146,10 @@ def _of_claims(claims: Claims) -> str:
     }
     numbers = {name: verdicts.count(name) for name in told if name in verdicts}
     counts = [f"{number} {told[name][number > 1]}" for name, number in numbers.items()]
-    return f"Of the {counted(len(claims), 'claim')} about alignment, {listing(counts)}."
+    return (
+        f"Of the {counted(len(claims), 'claim')} about alignment, {listing(counts)}, with p-values "
+        "adjusted for their number."
+    )
 
 
 def provenance_table(provenance: Provenance) -> Table:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lensneurons import plots
-from lensneurons.comparison.before_after import Comparison, p_text
+from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.change_tables import CHANGE_ARRAYS, p_text
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.evaluation.answers import VERDICTS, Accuracy
 from lensneurons.experiments.ablation_effects import AblationMatrix
@@ -25,6 +26,7 @@ from lensneurons.values.provenance import UNKNOWN, Provenance
 if TYPE_CHECKING:
     import pandas as pd
 
+CHANGE_COLUMNS = ("change", *CHANGE_ARRAYS[1:])
 _MATRIX_WIDTH = 640  # narrower, the numbers in the cells of ten languages do not fit
 
 
@@ -249,8 +251,10 @@ def _changes(values: ReportValues) -> Iterator[Section]:
     if values.claims is not None:
         yield Section(
             "The claims of the paper, tested",
-            "Each claim with its number, its interval and its p-value: it holds, it does not, or "
-            "these data do not decide.",
+            "Each claim with the number that decides, its interval and its p-value, adjusted for "
+            "the number of claims: it holds, it does not, or these data do not decide. A change "
+            "holds only where it is more than an equal rise of all firing gives, and more than "
+            "a common shift with noise.",
             plots.claims(values.claims),
             open_tables=(_claims_table(values.claims),),
             least_width=860,
@@ -270,7 +274,10 @@ def _compared(comparison: Comparison, parts: LayerParts | None) -> Iterator[Sect
     told = comparison.description
     yield Section(
         "In how many languages a neuron is active",
-        "Neurons by the number N of languages they are active in, before and after.",
+        "Neurons by the number N of languages they are active in, before and after. At one bar a "
+        "model that fires more shows more shared neurons, without any sharing: so what an equal "
+        "rise of all firing gives, what a common shift with noise gives, and the change at each "
+        "model's own bar stand beside every change.",
         plots.histogram_change(comparison),
         (_change_table(comparison.to_pandas(), told),),
     )
@@ -305,20 +312,30 @@ def _claims_table(claims: Claims) -> Table:
     for row in claims:
         ends = "" if np.isnan(row.low) else f"{number(row.low)} to {number(row.high)}"
         verdict = f"{signs[row.verdict]} {row.verdict}{': ' if row.reason else ''}{row.reason}"
-        measured = number(row.measured)
-        rows.append((row.claim, row.expected, measured, ends, p_text(row.p), verdict))
-    head = ("claim", "expected", "measured", "interval", "p", "verdict")
+        beside = map(number, (row.change, row.uniform, row.drift, row.own_bar, row.measured))
+        rows.append((row.claim, row.expected, *beside, ends, p_text(row.p_adjusted), verdict))
+    head = ("claim", "expected", "change", "equal rise gives", "shift and noise give")
+    head += ("at own bars", "number that decides", "interval", "adjusted p", "verdict")
     return Table(head, tuple(rows), claims.description)
 
 
 def _change_table(frame: pd.DataFrame, caption: str) -> Table:
-    """Before, after and change, with its interval in one cell."""
-    low, high = frame.pop("low"), frame.pop("high")
-    ends = [
-        "" if np.isnan(a) else f"{a:+.1f} to {b:+.1f}".replace("-", MINUS)
-        for a, b in zip(low, high, strict=True)
-    ]
-    frame.insert(len(frame.columns) - 1, "95% interval", ends)
-    frame["p"] = [p_text(p) for p in frame["p"]]
-    frame["change"] = [f"{change:+g}".replace("-", MINUS) for change in frame["change"]]
-    return table_of(frame, caption)
+    """Before, after, change and what it exceeds an equal rise by, with intervals in one cell."""
+    named = {
+        "uniform": "equal rise gives",
+        "drift": "shift and noise give",
+        "own_bar": "at own bars",
+    }
+    columns = {name: frame[name] for name in frame if name not in CHANGE_COLUMNS}
+    for name, start in (("change", ""), ("beyond", "beyond_")):
+        columns[name] = [f"{value:+g}".replace("-", MINUS) for value in frame[name].round(1)]
+        ends = zip(frame[f"{start}low"], frame[f"{start}high"], strict=True)
+        columns[f"95% interval of {name}"] = [
+            "" if np.isnan(a) else f"{a:+.1f} to {b:+.1f}".replace("-", MINUS) for a, b in ends
+        ]
+        columns[f"p of {name}"] = [p_text(p) for p in frame[f"{start}p"]]
+    for name, told in named.items():
+        columns[told] = [
+            "" if np.isnan(value) else f"{value:+.1f}".replace("-", MINUS) for value in frame[name]
+        ]
+    return table_of(frame.__class__(columns), caption)

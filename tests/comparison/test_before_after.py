@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +28,18 @@ from before_after import (
     plan,
     runs,
 )
+from scipy.stats import t as student_t
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.comparison.before_after import TABLES, Comparison, compare
 from lensneurons.comparison.class_counts import ClassTables, of_class
+from lensneurons.comparison.nulls import DRAWS
 from lensneurons.comparison.overlap import stability
 from lensneurons.comparison.series import ComparisonSeries, compare_series
-from lensneurons.errors import LensNeuronsError, ProvenanceError
+from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.neurons.identification import identify
-from lensneurons.uncertainty.groups import jackknife_interval
-from lensneurons.uncertainty.swaps import least_interval, swap_p, swap_p_least
-from lensneurons.values.files import load_arrays
+from lensneurons.uncertainty.groups import group_weights
+from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.provenance import Provenance
 
 K = len(LANGUAGES)
@@ -48,7 +48,7 @@ COUNTS = ["before", "after", "change"]
 
 @cache
 def planted(trained: tuple[str, ...] = ()) -> Comparison:
-    return compare(*runs(plan()), tau=TAU, trained=trained, flips=20)
+    return compare(*runs(plan()), tau=TAU, trained=trained)
 
 
 def rows_of(table: Any, names: list[str]) -> list[tuple]:
@@ -56,10 +56,7 @@ def rows_of(table: Any, names: list[str]) -> list[tuple]:
 
 
 def test_a_histogram_is_counted() -> None:
-    """Every group shows the same change: no width, and the smallest p there is.
-
-    Pools with some groups swapped would show the whole change still, and p would be near 0.4.
-    """
+    """Every group shows the same change: no width, and no doubt about the texts."""
     silent = N_LAYERS * D_MLP - len(plan())
     table = planted().to_pandas()
     expected = [counted(range(n, n + 1)) for n in range(K + 1)]
@@ -71,7 +68,7 @@ def test_a_histogram_is_counted() -> None:
     moved = table["change"] != 0
     assert moved[K]
     assert table["low"].tolist() == table["high"].tolist() == table["change"].tolist()
-    assert table["p"].tolist() == [2 / 2**6 if one else 1.0 for one in moved]
+    assert table["p"].tolist() == [0.0 if one else 1.0 for one in moved]
 
 
 def test_classes_of_layers_and_parts_are_counted() -> None:
@@ -113,7 +110,7 @@ def test_transitions_and_their_net_flow() -> None:
         row = table.loc[(a, b)]
         assert (row["neurons"], row["low"], row["high"]) == (number, number, number)
         assert row["net"] == number - flows[b, a]
-        assert row["p"] == (1.0 if number == flows[b, a] else 2 / 2**6)
+        assert row["p"] == (1.0 if number == flows[b, a] else 0.0)
     assert found.n_before.sum() == sum(len(row[1]) for row in plan())
     layer, neuron, owners = placed(plan(), 2)[-1]
     assert found.n_after[layer, neuron] == len(owners)
@@ -137,8 +134,8 @@ def test_overlap_is_that_of_stability() -> None:
     assert table["expected"].to_numpy() == pytest.approx(judged.expected[order])
 
 
-def test_intervals_are_the_jackknife_of_identification() -> None:
-    """Everything anew, on all neurons, without each group: the pruned way gives the same."""
+def test_intervals_are_the_bootstrap_of_identification() -> None:
+    """Everything anew, on all neurons, for every draw of the groups: the pruned way is the same."""
     pair = noisy(np.random.default_rng(0), 0.4, groups=5, shape=(3, 50))
     tau = identify(pair[0]).tau
 
@@ -147,70 +144,15 @@ def test_intervals_are_the_jackknife_of_identification() -> None:
         old, new = (neurons.layer_profile("all") for neurons in drawn)
         return (new - old).astype(float)
 
-    left_out = np.array([change(row) for row in 1 - np.eye(5, dtype=np.int64)])
-    expected = jackknife_interval(change(np.ones(5, np.int64)), left_out, level=0.9)
+    draws = np.array([change(weights) for weights in group_weights(5, DRAWS, 0)])
+    whole = change(np.ones(5, np.int64))
+    reach = student_t.ppf(0.95, 8) * draws.std(axis=0, ddof=1) * (5 / 4) ** 0.5
     found = compare(*pair)
     assert found.tau == tau
     columns = found.to_pandas("layers", level=0.9)[["change", "low", "high"]].to_numpy().T
-    for column, ends in zip(columns, (expected.estimate, expected.low, expected.high), strict=True):
+    for column, ends in zip(columns, (whole, whole - reach, whole + reach), strict=True):
         assert column == pytest.approx(ends.ravel())
-    assert (expected.low < expected.high).any()
-
-
-def test_p_values_are_those_of_really_swapped_groups() -> None:
-    """Every choice of groups, labels swapped in the counts, changes within groups added up."""
-    before, after = noisy(np.random.default_rng(1), 0.3, groups=4, shape=(2, 80))
-    tau = identify(before).tau
-
-    def total(swapped: tuple[bool, ...]) -> np.ndarray:
-        sums = np.zeros(5)
-        for group, swap in enumerate(swapped):
-            weights = np.eye(4, dtype=np.int64)[group]
-            ours, theirs = (run.resample(weights) for run in (before, after))
-            pair = (theirs, ours) if swap else (ours, theirs)
-            first, second = (identify(r, tau=tau, lambda_=0.1).histogram("all") for r in pair)
-            sums += second - first
-        return sums
-
-    sums = np.array([total(choice) for choice in product([False, True], repeat=4)])
-    expected = (np.abs(sums) >= np.abs(sums[0])).mean(axis=0)
-    found = compare(before, after)
-    assert found.to_pandas()["p"].tolist() == expected.tolist()
-    assert found.alone is not None
-    moved = found.alone.histogram_change()[:, 1:3]
-    least = sums[:, 1:3].min(axis=1)
-    assert swap_p_least(moved) == ((least >= least[0]).mean(), (least <= least[0]).mean())
-
-
-def test_many_groups_are_swapped_at_random() -> None:
-    changes = np.random.default_rng(2).normal(0.5, 1, (16, 3))
-    drawn = swap_p(changes)
-    signs = np.array(list(product([1, -1], repeat=16)))
-    exact = (np.abs(signs @ changes) >= np.abs(changes.sum(0)) - 1e-9).mean(axis=0)
-    assert drawn == pytest.approx(exact, abs=4 * 0.5 / 64)
-    assert swap_p(changes, seed=1).tolist() != drawn.tolist()
-    assert (swap_p(np.full((20, 1), 3)) > 0).all()  # the labels as they are count as one pattern
-
-
-def test_ties_of_fractions_are_ties() -> None:
-    """Means over 3, 7 or 9 languages round; their p-values are those of the whole numbers."""
-    whole = np.random.default_rng(7).integers(-3, 6, (10, 40))
-    for n in (3, 7, 9):
-        assert swap_p(whole / n).tolist() == swap_p(whole).tolist()
-        for i in range(0, 40, 2):
-            assert swap_p_least(whole[:, i : i + 2] / n) == swap_p_least(whole[:, i : i + 2])
-
-
-def test_the_least_of_several() -> None:
-    values = np.array([3.0, 5.0])
-    left_out = np.array([[2.0, 5.0], [4.0, 5.5], [3.0, 4.5]])
-    one, two = (jackknife_interval(values[i], left_out[:, i]) for i in (0, 1))
-    least = least_interval(values, left_out)
-    assert least.estimate == 3
-    assert least.low == one.low < two.low
-    assert least.high > one.high  # Bonferroni
-    with pytest.raises(LensNeuronsError, match=r"level=95.0: give a coverage between 0 and 1"):
-        least_interval(values, left_out, level=95.0)
+    assert (reach > 0).any()
 
 
 def memberships(tables: ClassTables) -> np.ndarray:
@@ -220,24 +162,24 @@ def memberships(tables: ClassTables) -> np.ndarray:
 
 def p_values(worlds: int, shift: float) -> np.ndarray:
     random = np.random.default_rng(3)
-    pairs = (noisy(random, shift, shape=(2, 400)) for _ in range(worlds))
+    pairs = (noisy(random, shift, shape=(2, 150)) for _ in range(worlds))
     return np.array([compare(*pair).change(memberships).p for pair in pairs])
 
 
 def test_chance_is_called_chance() -> None:
     """Runs that differ by noise alone, with the bar of the one before: p-values are uniform."""
-    p = p_values(200, 0.0)
+    p = p_values(60, 0.0)
     for level in (0.1, 0.25, 0.5, 0.75):
-        error = 3 * (level * (1 - level) / 200) ** 0.5
+        error = 3 * (level * (1 - level) / 60) ** 0.5
         assert np.mean(p <= level) == pytest.approx(level, abs=error)
 
 
 def test_a_shift_is_found() -> None:
-    assert np.mean(p_values(40, 0.05) <= 0.05) > 0.9
+    assert np.mean(p_values(12, 0.2) <= 0.05) > 0.9
 
 
 def test_coverage_of_changes() -> None:
-    """95 % intervals of ten groups hold the change of a large corpus in 95 to 99.5 %."""
+    """95 % intervals of ten groups hold the change of a large corpus in 93 to 97 %."""
     random = np.random.default_rng(4)
     base = logits(random, (3, 150), 4)
     shift = np.array([0.05, 0.2, 0.05, 0.2])
@@ -249,10 +191,10 @@ def test_coverage_of_changes() -> None:
         run.resample(np.ones(500, np.int64)) for run in noisy(random, shift, groups=500, base=base)
     )
     real, held = moved(compare(*large, tau=0.45).tables)[0], []
-    for _ in range(60):
+    for _ in range(40):
         change = compare(*noisy(random, shift, groups=10, base=base), tau=0.45).change(moved)
         held += [*((change.low <= real) & (real <= change.high))]
-    assert 0.95 <= np.mean(held) <= 0.995
+    assert 0.90 <= np.mean(held) <= 0.995  # 93 to 97 %, up to three errors of 120 intervals
 
 
 def test_one_bar_for_both() -> None:
@@ -284,7 +226,10 @@ def test_neurons_instead_of_statistics_have_no_intervals() -> None:
         found = compare(*pair, tau=TAU)
         assert found.transitions.tolist() == full.transitions.tolist()
         assert found.tables.members.tolist() == full.tables.members.tolist()
-        assert found.to_pandas()[["low", "high", "p"]].isna().all(axis=None)
+        unknown = ["low", "high", "p", "beyond_low", "beyond_high", "beyond_p", "drift"]
+        assert found.to_pandas()[unknown].isna().all(axis=None)
+        nulls = ["uniform", "beyond", "own_bar"]
+        assert found.to_pandas()[nulls].equals(full.to_pandas()[nulls])
         assert found.to_pandas("overlap")["jaccard_low"].isna().all()
         assert found.n_groups == 1
     assert compare(ours, after).tau == TAU
@@ -357,10 +302,12 @@ def test_tables_and_parts_that_are_not_there() -> None:
 
 CLASS_TABLES = ("layers", "members", "transitions", "stayed", "selected")
 ARRAYS = {"flat", "above", "selected"}
-ARRAYS |= {f"{name}.{part}" for name in ("left_out", "alone") for part in CLASS_TABLES}
-ARRAYS |= {f"sharing.{part}" for part in ("flipped", "others", "left_out")}
+DRAWN = ("uniform", "own_bar", "drift", "drawn", "uniform_drawn", "drift_drawn")
+ARRAYS |= {f"{name}.{part}" for name in DRAWN for part in CLASS_TABLES}
 DETAILS = {"languages", "n_layers", "d_mlp", "tau", "tau_origin", "trained", "pivot", "provenance"}
-DETAILS |= {f"sharing.{part}" for part in ("pairs", "share", "excess", "contrast")}
+DETAILS |= {"own_tau", "n_groups"}
+SHARING = "pairs informative share_of_all share excess error neurons contrast contrast_error"
+DETAILS |= {f"sharing.{part}" for part in SHARING.split()}
 
 
 def test_files_come_back_and_keep_their_layout(tmp_path: Path) -> None:
@@ -381,6 +328,14 @@ def test_files_come_back_and_keep_their_layout(tmp_path: Path) -> None:
         assert (repr(loaded), loaded.provenance) == (repr(found), found.provenance)
         ours, theirs = (one.sharing._pack() if one.sharing else None for one in (found, loaded))
         np.testing.assert_equal(theirs, ours)
+
+
+def test_files_of_an_earlier_layout_are_refused(tmp_path: Path) -> None:
+    arrays, details = planted(TRAINED)._pack()
+    arrays["left_out.layers"] = arrays.pop("drawn.layers")
+    path = save_arrays(tmp_path / "old.safetensors", "comparison", arrays, details)
+    with pytest.raises(StorageError, match="saved by an earlier lensneurons.*compare the two runs"):
+        Comparison.load(path)
 
 
 def test_it_shows_itself() -> None:
@@ -430,7 +385,7 @@ def checkpoints() -> Iterator[tuple[str, ActivationStatistics]]:
 
 
 def test_a_series_compares_with_the_first() -> None:
-    series = compare_series(checkpoints(), tau=TAU, trained=TRAINED, flips=20)
+    series = compare_series(checkpoints(), tau=TAU, trained=TRAINED)
     assert (series.first, list(series), len(series)) == ("0", ["500", "1000"], 2)
     assert series["1000"].to_pandas().equals(planted().to_pandas())
     moved = sum(len(after) - len(before) for _, before, after in plan()[1::2])

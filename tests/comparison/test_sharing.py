@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import combinations
-from math import comb
 from typing import Any
 
 import numpy as np
@@ -17,60 +16,73 @@ from lensneurons.comparison.sharing import Sharing, measure_sharing
 K = len(LANGUAGES)
 
 
-def by_hand(rows: list[Planned], trained: tuple[str, ...]) -> tuple[int, int, float]:
-    """New pairs, shared ones among them, and expected shared ones; by strata, pair by pair.
+def by_hand(rows: list[Planned], trained: tuple[str, ...]) -> tuple[int, int, int, float, float]:
+    """New pairs, informative ones, shared ones among these, and how many of them would be shared,
+    and would be by choosing other languages; by strata, pair by pair.
 
     In a plan p before is the same for all that are not active; a silent neuron is far from the bar.
     """
-    strata: dict[Any, list[tuple[bool, bool]]] = defaultdict(list)
+    strata: dict[Any, list[tuple[bool, bool, float]]] = defaultdict(list)
     both_runs = list(zip(placed(rows, 1), placed(rows, 2), strict=True))
     for language in [k for k in LANGUAGES if k not in ("en", *trained)]:
+        choices = [*combinations([k for k in LANGUAGES[1:] if k != language], len(trained))]
         for (layer, neuron, before), (_, _, after) in both_runs:
-            others = len(set(after) - {language})
-            if language in before or not 1 <= others <= K - 2 or neuron >= 150:
+            others = set(after) - {language}
+            if language in before or not 1 <= len(others) <= K - 2 or neuron >= 150:
                 continue
-            shared = bool(set(after) & set(trained))
-            strata[language, layer, others].append((language in after, shared))
-    sums = np.zeros(3)
-    for new, shared in (np.array(pairs).T for pairs in strata.values()):
-        sums += new.sum(), (new & shared).sum(), new.sum() * shared.mean()
-    return int(sums[0]), int(sums[1]), float(sums[2])
+            chance = float(np.mean([bool(others & set(choice)) for choice in choices]))
+            shared = bool(others & set(trained))
+            strata[language, layer, len(others)].append((language in after, shared, chance))
+    pairs = informative = both = 0
+    expected = contrast = 0.0
+    for stratum in strata.values():
+        new, shared, chance = (np.array(column) for column in zip(*stratum, strict=True))
+        pairs += int(new.sum())
+        lead = shared - chance
+        contrast += lead[new].sum() - new.sum() * lead.mean()
+        if 0 < new.sum() < len(new) and 0 < shared.sum() < len(new):
+            informative += int(new.sum())
+            both += int((new & shared).sum())
+            expected += float(new.sum() * shared.mean())
+    return pairs, informative, both, expected, float(contrast)
 
 
 def sharing_of(rows: list[Planned]) -> Sharing:
-    found = compare(*runs(rows), tau=TAU, trained=TRAINED, flips=100).sharing
+    found = compare(*runs(rows), tau=TAU, trained=TRAINED).sharing
     assert found is not None
     return found
 
 
-def test_excess_is_counted() -> None:
-    new, both, expected = by_hand(plan(), TRAINED)
+def test_excess_and_contrast_are_counted() -> None:
+    pairs, informative, both, expected, contrast = by_hand(plan(), TRAINED)
     found = sharing_of(plan())
-    assert found.pairs == new > 50
-    assert found.share == pytest.approx(both / new)
-    assert found.baseline == pytest.approx(expected / new)
-    assert found.excess == pytest.approx((both - expected) / new)
-    assert found.left_out[:, 0] == pytest.approx(found.excess)  # every group says the same
+    assert (found.pairs, found.informative) == (pairs, informative)
+    assert 30 < informative < pairs
+    assert found.share == pytest.approx(both / informative)
+    assert found.baseline == pytest.approx(expected / informative)
+    assert found.excess == pytest.approx((both - expected) / informative)
+    assert found.contrast == pytest.approx(contrast / informative)
 
 
-def test_every_other_choice_of_languages_is_made() -> None:
-    found = sharing_of(plan())
-    choices = [c for c in combinations(LANGUAGES[1:], 2) if c != TRAINED]
-    expected = []
-    for choice in choices:
-        new, both, baseline = by_hand(plan(), choice)
-        expected.append((both - baseline) / new)
-    assert found.others == pytest.approx(np.array(expected))
-    assert len(choices) == comb(7, 2) - 1
-    assert found.contrast == pytest.approx(found.excess - np.mean(expected))
-    assert found.others_p[0] == (1 + sum(e >= found.excess for e in expected)) / 21 == 1 / 21
+def test_pairs_alone_in_their_stratum_tell_nothing() -> None:
+    """Every language joins neurons of a trained one, one a layer: all are shared, and no other
+    neuron was within reach.
+    """
+    rows: list[Planned] = [
+        (layer, ("en", "zh"), ("en", "zh", k)) for layer, k in enumerate(LANGUAGES[3:])
+    ]
+    found = sharing_of(rows)
+    assert (found.pairs, found.share_of_all, found.informative) == (5, 1.0, 0)
+    assert np.isnan([found.share, found.excess, found.error]).all()
+    assert found.too_few.startswith("too few: 0 of 5 new pairs are informative")
+    assert sharing_of(plan()).too_few == ""
 
 
 def test_without_joins_there_is_nothing_to_share() -> None:
     found = sharing_of([(layer, before, before) for layer, before, _ in plan()])
     assert found.pairs == 0
     assert np.isnan([found.share, found.excess, found.contrast]).all()
-    assert np.isnan(found.flipped_p).all()
+    assert found.too_few.startswith("too few: 0 of 0")
 
 
 def test_without_untouched_languages_there_is_no_hypothesis() -> None:
@@ -116,24 +128,25 @@ def world(
     rates = 1 / (1 + np.exp(-np.stack([logit, after])))
     if far:  # hide from the matching how close a language was
         rates[0] = np.where(rates[0] > 0.5, rates[0], 0.1)
-    options = {"tau": 0.5, "candidates": range(1, 8), "trained": (1, 2), "flips": 199, "seed": 0}
-    return measure_sharing(rates, random.integers(0, 3, 1500), [], **options)
+    options = {"tau": 0.5, "candidates": range(1, 8), "trained": (1, 2)}
+    return measure_sharing(rates, random.integers(0, 3, 1500), **options)
+
+
+def steps(worlds: list[Sharing], name: str) -> np.ndarray:
+    """Numbers in standard errors."""
+    value, error = {"excess": "error", "contrast": "contrast_error"}, name
+    return np.array([getattr(one, error) / getattr(one, value[name]) for one in worlds])
 
 
 @pytest.mark.parametrize("options", [{}, {"sizes": True, "kin": 0.8}])
-def test_noise_is_called_noise(options: dict[str, Any]) -> None:
-    """Both p-values are uniform where untouched languages join what is close, by chance."""
+@pytest.mark.parametrize("name", ["excess", "contrast"])
+def test_noise_is_called_noise(options: dict[str, Any], name: str) -> None:
+    """In standard errors both are standard normal where languages join what is close."""
     random = np.random.default_rng(0)
-    worlds = [world(random, **options) for _ in range(120)]
-    excess = np.array([one.excess for one in worlds])
-    assert abs(excess.mean()) < 3.5 * excess.std() / 120**0.5
-    spread = np.mean([one.flipped.std() for one in worlds])
-    assert spread == pytest.approx(excess.std(), rel=0.2)
-    for level in (0.05, 0.25, 0.5):
-        error = 3.5 * (level * (1 - level) / 120) ** 0.5
-        assert np.mean([one.flipped_p[0] <= level for one in worlds]) <= level + error
-        if not options:
-            assert np.mean([one.others_p[0] <= level for one in worlds]) <= level + error
+    found = steps([world(random, **options) for _ in range(150)], name)
+    assert abs(found.mean()) < 3.5 / 150**0.5
+    assert found.std() == pytest.approx(1, abs=0.2)
+    assert np.mean(np.abs(found) > 1.96) <= 0.05 + 3.5 * (0.05 * 0.95 / 150) ** 0.5
 
 
 def test_without_matching_kinship_looks_like_alignment() -> None:
@@ -144,19 +157,22 @@ def test_without_matching_kinship_looks_like_alignment() -> None:
 
 
 def test_power() -> None:
-    """A boost that makes an excess of about 0.04 among 500 new pairs is found in most worlds."""
+    """A boost that makes an excess of 0.16 among informative pairs is found in most worlds."""
     random = np.random.default_rng(2)
     worlds = [world(random, boost=0.3) for _ in range(60)]
-    assert np.mean([one.excess for one in worlds]) == pytest.approx(0.04, abs=0.02)
-    assert np.mean([one.flipped_p[0] <= 0.05 for one in worlds]) > 0.6
-    assert np.mean([one.others_p[0] <= 0.05 for one in worlds]) > 0.5
+    assert np.mean([one.excess for one in worlds]) == pytest.approx(0.16, abs=0.03)
+    for name in ("excess", "contrast"):
+        assert np.mean(steps(worlds, name) > 1.96) > 0.5
 
 
-def test_many_choices_are_drawn() -> None:
+def test_neurons_that_rise_everywhere_have_no_contrast() -> None:
+    """Whoever has a neuron, all others join it: that is no matter of the trained languages."""
     random = np.random.default_rng(3)
-    rates, layer = random.random((2, 16, 200)), np.zeros(200, np.int64)
-    options = {"candidates": range(16), "trained": range(6), "tau": 0.7, "flips": 10, "seed": 0}
-    found = measure_sharing(rates, layer, [], **options)
-    assert 800 < len(found.others) < 1000
-    assert len(found.flipped) == 10
-    assert found.flipped_p[0] > 0
+    found = []
+    for _ in range(60):
+        logit = random.normal(-1.3, 0.8, (1, 1500)) + random.normal(0, 1, (8, 1500))
+        after = logit + random.normal(0, 0.4, logit.shape) + 0.4 * ((logit > 0).sum(0) > 1)
+        rates = 1 / (1 + np.exp(-np.stack([logit, after])))
+        options = {"tau": 0.5, "candidates": range(1, 8), "trained": (1, 2)}
+        found.append(measure_sharing(rates, random.integers(0, 3, 1500), **options))
+    assert abs(steps(found, "contrast").mean()) < 3.5 / 60**0.5 + 0.15

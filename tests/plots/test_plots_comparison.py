@@ -46,6 +46,7 @@ from lensneurons.plots.style import CLASS_COLOURS, language_colour
 
 K = len(LANGUAGES)
 ENDS = ["change", "low", "high"]
+NULLS = ("uniform", "drift", "own_bar")
 
 
 def traces(figure: go.Figure, **wanted: object) -> list:
@@ -62,6 +63,9 @@ def counted(run: int) -> np.ndarray:
 def test_histogram_holds_both_runs_and_their_change() -> None:
     figure = plots.histogram_change(planted())
     before, after, change = [t for t in figure.data if t.type == "bar"]
+    table = planted().to_pandas().iloc[1:]
+    for points, name in zip(traces(figure, type="scatter", xaxis="x2")[:3], NULLS, strict=True):
+        assert np.allclose(points.y, table[name])
     for bars, counts in ((before, counted(1)), (after, counted(2))):
         assert [int(row[0].replace(",", "")) for row in bars.customdata] == counts.tolist()
         shown = np.maximum(counts, 0.5) if figure.layout.yaxis.type == "log" else counts
@@ -73,7 +77,7 @@ def test_histogram_holds_both_runs_and_their_change() -> None:
     old, new = counted(1)[2:].sum(), counted(2)[2:].sum()
     told = f"Neurons above tau in two languages or more: {old} before, {new} after"
     assert title(figure) == f"{told} (rise by {new - old})"
-    assert "Neurons above tau in no language: −29 (−29 to −29), p = 0.0312" in subtitle(figure)
+    assert "Neurons above tau in no language: −29 (−29 to −29), p < 1e-06" in subtitle(figure)
 
 
 def test_error_bars_are_the_intervals() -> None:
@@ -222,7 +226,7 @@ def test_without_training_there_is_one_mean_and_no_role() -> None:
 
 
 def test_claims_are_turned_and_scaled_and_told() -> None:
-    unknown = {"low": NAN, "high": NAN, "p": NAN, "verdict": "undecided"}
+    unknown = {"low": NAN, "high": NAN, "p": NAN, "p_adjusted": NAN, "verdict": "undecided"}
     tested = some_claims(
         a_claim("up"),
         a_claim("down", "falls", measured=-3.0, low=-6.0, high=-1.5),
@@ -245,10 +249,10 @@ def test_claims_are_turned_and_scaled_and_told() -> None:
     tiny = [
         note.text for note in plots.claims(some_claims(a_claim(measured=-3e-5))).layout.annotations
     ]
-    assert "0.0000 (+1 to +8), p = 0.02" in tiny
+    assert "0.0000 (+1 to +8), adj. p = 0.02" in tiny
     texts = [note.text for note in figure.layout.annotations]
-    assert "+4 (+1 to +8), p = 0.02" in texts
-    assert "−3 (−6 to −1.5), p = 0.02" in texts
+    assert "+4 (+1 to +8), adj. p = 0.02" in texts
+    assert "−3 (−6 to −1.5), adj. p = 0.02" in texts
     assert "why" in texts
     assert "+0.25" in texts
     assert list(figure.layout.yaxis.ticktext) == [
@@ -257,7 +261,7 @@ def test_claims_are_turned_and_scaled_and_told() -> None:
     assert title(figure) == "Of 5 claims 2 hold, 1 does not, 2 are undecided"
     key = next(text for text in texts if "●" in text)
     assert [int(n) for n in re.findall(r"\((\d)\)", key)] == [2, 1, 2]
-    assert "at most about 0.1 of so many claims hold by chance" in subtitle(figure)
+    assert "p adjusted for the number of claims (Holm)" in subtitle(figure)
 
 
 def test_the_claims_of_a_comparison_are_all_there() -> None:
@@ -276,7 +280,7 @@ def test_no_claims_and_no_intervals_are_said() -> None:
     assert "no claims" in [note.text for note in empty.layout.annotations]
     alone = plots.claims(claims(planted(1, ())))
     assert "intervals;" not in subtitle(alone)
-    assert "by chance" not in subtitle(alone)
+    assert "adjusted" not in subtitle(alone)
 
 
 def test_a_series_holds_every_checkpoint_and_begins_at_zero() -> None:

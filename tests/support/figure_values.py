@@ -93,7 +93,7 @@ ALIGNED = (Provenance(model="lab/base"), Provenance(model="lab/aligned"))
 
 @lru_cache
 def planted(groups: int = 6, trained: tuple[str, ...] = TRAINED) -> Comparison:
-    return compare(*runs(plan(), groups=groups), tau=TAU, trained=trained, flips=50)
+    return compare(*runs(plan(), groups=groups), tau=TAU, trained=trained)
 
 
 @lru_cache
@@ -102,7 +102,7 @@ def wobbly(languages: tuple[str, ...] = TEN, layers: int = 5) -> Comparison:
     shift = np.zeros((layers, 60, len(languages)))
     shift[1:3] = 0.5
     pair = noisy(np.random.default_rng(4), shift, shape=(layers, 60), languages=languages)
-    found = compare(*pair, trained=languages[1:2], pivot=languages[0], flips=50)
+    found = compare(*pair, trained=languages[1:2], pivot=languages[0])
     return replace(found, provenance=ALIGNED)
 
 
@@ -112,7 +112,7 @@ def three_checkpoints(trained: tuple[str, ...] = ("zh",)) -> ComparisonSeries:
     first, last = noisy(random, 0.4, languages=LANGUAGES[:4])
     middle = replace(first, grouped_counts=(first.grouped_counts + last.grouped_counts) // 2)
     steps = {"0": first, "half": middle, "1000": last}
-    return compare_series(steps, trained=trained, flips=50)
+    return compare_series(steps, trained=trained)
 
 
 def make_lens(
@@ -146,8 +146,9 @@ def make_lens(
 
 
 def a_claim(claim: str = "a claim", expected: str = "rises", **values: object) -> Claim:
-    numbers = {"measured": 4.0, "low": 1.0, "high": 8.0, "p": 0.02, "verdict": "holds"}
-    return Claim(**{"claim": claim, "expected": expected, "permuted": "x", **numbers, **values})
+    numbers = {"measured": 4.0, "low": 1.0, "high": 8.0, "p": 0.01, "p_adjusted": 0.02}
+    given = {"claim": claim, "expected": expected, "verdict": "holds", **numbers, **values}
+    return Claim(**given)
 
 
 def some_claims(*rows: Claim) -> Claims:

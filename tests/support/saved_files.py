@@ -73,7 +73,7 @@ def more_values() -> dict[str, Any]:
         "comparison": compare(*counts, tau=0.3),
         "series": compare_series({"base": counts[0], "end": counts[1]}, tau=0.3),
         "claims": Claims(
-            (Claim("one", "rises", 0.5, 0.25, float("nan"), 0.01, "items", "holds"),), 0.95, "two"
+            (Claim("one", "rises", 0.5, 0.25, float("nan"), 0.01, 0.02, "holds"),), 0.95, "two"
         ),
         "responses": SampledResponses(tuple(answers), Decoding(9, 1.0, 0, 64), ABOUT),
         "scored": ScoredResponses(tuple(scored), "en", "consistency", ABOUT),

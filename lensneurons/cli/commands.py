@@ -37,7 +37,8 @@ from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError, choose
 from lensneurons.evaluation.answers import Accuracy, answer_scorer
-from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix, ablation_sets
+from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.metrics import METRICS

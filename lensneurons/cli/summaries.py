@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts

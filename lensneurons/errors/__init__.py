@@ -60,6 +60,10 @@ class StorageWarning(UserWarning):
     """A damaged file that could be done without."""
 
 
+class ControlWarning(UserWarning):
+    """Random neurons that are not as active as those that they stand in for."""
+
+
 class PublishedCountsError(StorageError):
     """Published activation counts that contradict themselves."""
 

@@ -1,5 +1,5 @@
-from .ablation import AblationMatrix as AblationMatrix
 from .ablation import ablation_matrix as ablation_matrix
+from .ablation_effects import AblationMatrix as AblationMatrix
 from .carrying import CarryOver as CarryOver
 from .carrying import PatchPair as PatchPair
 from .carrying import answer_pairs as answer_pairs

@@ -1,6 +1,6 @@
 """Deactivation matrices: what removing the neurons of one language does to every language.
 
-    row      the language whose neurons are set to 0
+    row      the language whose neurons are set to 0 (or to their mean, or to resampled values)
     column   the language that is evaluated
     cell     difference of the mean NLL of its responses, in nats a token, or of its accuracy: the
              share of answers that are right and in the right language (arXiv 2505.21505, section 5)
@@ -8,29 +8,34 @@
 Three settings build on each other, as in the paper: (a) the specific neurons of the row's language,
 (b) its specific and related neurons, (c) those and all language-agnostic neurons.
 
-A cell alone means little, because removing any neurons does harm. So each cell has a **control**:
-the mean over 20 or more random sets of the same size, with as many neurons in every layer, that are
-active about as often (on the mean over the languages), or of any activity. The two together give
+A cell alone means little, because removing any neurons does harm, and removing active ones more. So
+beside each cell stand three **controls**, the mean effects of random sets with as many neurons in
+every layer (`lensneurons.experiments.controls`):
 
-    causal ratio   effect of the set / effect of its control                   for each cell
-    selectivity    effect on the own language / largest effect on another      for each row
+    own        as active in the row's own language
+    activity   as active on the mean over the languages
+    layer      any neurons
 
-Controls are not matched by the probability in the row's own language. Neurons that are as active
-there belong to that language by definition (p > tau), and removing them harms it as much. They
-differ in what they do to the other languages, and that is what selectivity measures.
+Language neurons are active in their language by definition (p > tau), so what they do beyond the
+last two may show no more than that. Neurons matched in the own language are the shared, active
+ones: removing them can harm it as much as the set does, and the others too. So the evidence that a
+set belongs to a language is
 
-Control draws are spread over the items: the first item meets the first draw, the second item the
-second, and so on. So 20 draws cost one pass over the texts instead of 20, and the interval over
-items includes the spread over draws.
+    selectivity    effect on the own language - mean effect on the others
+    compared with  the selectivity of own-matched controls, on the same items
 
-A matrix that was interrupted resumes cell by cell and ends with the same bits. One bootstrap over
-items draws all cells, their controls and every summary together.
+Neurons that are merely active pass this and no more; neurons that a language needs also have an
+effect on it that goes beyond that of own-matched controls (`AblationMatrix.beyond_control`).
+
+Every item meets random sets of its own, so items are independent, and a bootstrap over items draws
+all cells, controls and figures together. A matrix that was interrupted resumes cell by cell and
+ends with the same bits.
 
 >>> matrix = ln.ablation_matrix(model, corpus, neurons)                  # doctest: +SKIP
->>> matrix.cells("specific"), matrix.selectivity(), matrix.summary()     # doctest: +SKIP
+>>> matrix.selectivity_beyond_control("related"), matrix.summary()       # doctest: +SKIP
 
-What this does not show: a strong diagonal says that a language needs these neurons more than others
-of their kind. It does not say that it needs nothing else, nor what the neurons compute.
+What this does not show: a selective effect says that a language needs these neurons more than the
+others do. It does not say that it needs nothing else, nor what the neurons compute.
 """
 
 from __future__ import annotations
@@ -38,294 +43,47 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int, Int64
 
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.evaluation.likelihood import TextMeasure, fitting
+from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.controls import (
+    Match,
+    Pool,
+    Removed,
+    draw_control,
+    draws_an_item,
+    matched_rates,
+    warn_of_mismatch,
+)
 from lensneurons.experiments.metrics import METRICS, Metric
-from lensneurons.interventions.editing import ablate
+from lensneurons.interventions.editing import READS, AblationMethod, ablate
 from lensneurons.models.running import runs_model
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
-from lensneurons.shapes import LanguageMatrix
 from lensneurons.tokens.batches import divide
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
-from lensneurons.uncertainty.groups import Interval
-from lensneurons.uncertainty.items import ItemDraws
-from lensneurons.values.base import Overview, Value
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.progress import with_bar
-from lensneurons.values.provenance import Provenance
 from lensneurons.values.run_folders import Run, open_folder
 
 if TYPE_CHECKING:
-    import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-Match = Literal["activity", "layer"]
+    from lensneurons.models.sites import NeuronSite
 
-TextEffects = Float64[np.ndarray, "setting row text"]
 Cell = tuple[str, str, str]  # setting, row and column
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class AblationMatrix(Value):
-    """Effects of removing each language's neurons on each language. Made by `ablation_matrix`.
-
-    A setting is the union of the classes up to its own: ``"related"`` removes the specific and the
-    related neurons.
-
-    Attributes:
-        rows: languages whose neurons were removed.
-        languages: languages that were evaluated, the columns.
-        classes: the settings, each named by the class that it adds.
-        metric: what a cell measures: ``"nll"`` (nats a token) or ``"accuracy"`` (share of right
-            answers in the right language).
-        base: float64 [text], NLL (or 1 for a right answer) of the model without any ablation.
-        effect: float64 [setting, row, text], what the ablation adds to it.
-        control: float64 [setting, row, text], what random sets add, mean over their draws.
-        weight: float64 [text], counted tokens (or 1).
-        language: int [text], number of each text's language.
-        item_ids: name of each text's item.
-        sizes: int64 [setting, row], how many neurons were removed.
-        draws: random sets of each control.
-        provenance: model, corpus and scope.
-    """
-
-    FILE_KIND = "ablation matrix"
-    RUN_FILE = "ablation.safetensors"
-    AXES = {
-        **dict.fromkeys(("base", "weight", "language"), ("text",)),
-        **dict.fromkeys(("effect", "control"), ("setting", "row", "text")),
-        "sizes": ("setting", "row"),
-    }
-    COORDINATES = {"setting": "classes", "row": "rows", "text": "item_ids"}
-
-    rows: tuple[str, ...]
-    languages: tuple[str, ...]
-    classes: tuple[str, ...]
-    metric: Metric
-    base: Float64[np.ndarray, " text"]
-    effect: TextEffects
-    control: TextEffects
-    weight: Float64[np.ndarray, " text"]
-    language: Int[np.ndarray, " text"]
-    item_ids: tuple[str, ...]
-    sizes: Int64[np.ndarray, "setting row"]
-    draws: int
-    provenance: Provenance = field(default_factory=Provenance)
-
-    def cells(self, setting: str | None = None) -> LanguageMatrix:
-        """float64 [row, column]: mean effect in a setting; None for the last one.
-
-        Raises:
-            LensNeuronsError: no such setting.
-        """
-        return self._means(self.effect)[self._place(setting)]
-
-    def control_cells(self, setting: str | None = None) -> LanguageMatrix:
-        """float64 [row, column]: mean effect of the random sets."""
-        return self._means(self.control)[self._place(setting)]
-
-    @plain_options
-    def interval(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
-        """Cells with bootstrap intervals over items, [row, column]."""
-        return self._interval(self.cells(setting), self._drawn_cells(setting)[0], level)
-
-    @plain_options
-    def control_interval(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
-        """Control cells with bootstrap intervals over items and draws, [row, column]."""
-        return self._interval(self.control_cells(setting), self._drawn_cells(setting)[1], level)
-
-    @plain_options
-    def causal_ratio(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
-        """Effect over control, [row, column]; without meaning where a control is about 0."""
-        estimate = _ratio(self.cells(setting), self.control_cells(setting))
-        return self._interval(estimate, _ratio(*self._drawn_cells(setting)), level)
-
-    @plain_options
-    def selectivity(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
-        """Effect on the own language over the largest effect on another, [row]."""
-        estimate = self._selectivity(self.cells(setting))
-        return self._interval(estimate, self._selectivity(self._drawn_cells(setting)[0]), level)
-
-    @plain_options
-    def summary(self, *, level: float = 0.95) -> pd.DataFrame:
-        """One row a setting and figure: removed, figure, estimate, low, high.
-
-        Figures: mean diagonal, mean off-diagonal, mean diagonal of the control, the ratios of the
-        first to the other two, and the English cell where English is a row.
-        """
-        import pandas as pd
-
-        rows = []
-        for setting in self.classes:
-            figures = self._figures(self.cells(setting), self.control_cells(setting))
-            drawn = self._figures(*self._drawn_cells(setting))
-            for name, estimate in figures.items():
-                found = self._interval(estimate, drawn[name], level)
-                ends = (float(one) for one in (found.estimate, found.low, found.high))
-                rows.append((self.name_of(setting), name, *ends))
-        return pd.DataFrame(rows, columns=["removed", "figure", "estimate", "low", "high"])
-
-    def name_of(self, setting: str | None = None) -> str:
-        """What a setting removes, such as ``"specific + related"``."""
-        return " + ".join(self.classes[: self._place(setting) + 1])
-
-    def log_perplexity_difference(self, setting: str | None = None) -> LanguageMatrix:
-        """float64 [row, column]: ``ln(1 + difference of perplexity)``, the paper's figure.
-
-        NaN where the perplexity falls by 1 or more.
-
-        Raises:
-            LensNeuronsError: the metric is not the NLL.
-        """
-        if self.metric != "nll":
-            raise LensNeuronsError("perplexity needs metric='nll', these cells hold accuracy")
-        before = self._means(self.base[None, None])[0, 0]
-        added = np.exp(before + self.cells(setting)) - np.exp(before)
-        return np.log1p(added, out=np.full_like(added, np.nan), where=added > -1)
-
-    def language_order(self, setting: str | None = None) -> tuple[str, ...]:
-        """The rows, ordered so that languages with similar effects stand side by side.
-
-        Average linkage on the correlation distance between the effects of two rows on the columns
-        that are neither's own, with optimal ordering of the leaves.
-        """
-        from scipy.cluster.hierarchy import leaves_list, linkage
-        from scipy.spatial.distance import squareform
-
-        distance = _row_distances(self.cells(setting), self.own_cells)
-        if len(self.rows) < 3:
-            return self.rows
-        tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
-        return tuple(self.rows[i] for i in leaves_list(tree))
-
-    @plain_options
-    def to_pandas(self, *, level: float = 0.95) -> pd.DataFrame:
-        """One row a cell: removed, row, column, neurons, effect and control with their ends."""
-        import pandas as pd
-
-        pairs = [(row, column) for row in self.rows for column in self.languages]
-        parts = []
-        for setting, sizes in zip(self.classes, self.sizes, strict=True):
-            table = pd.DataFrame(pairs, columns=["row", "column"])
-            table.insert(0, "removed", self.name_of(setting))
-            table["neurons"] = np.repeat(sizes, len(self.languages))
-            for name, ask in (("effect", self.interval), ("control", self.control_interval)):
-                found = ask(setting, level=level)
-                table[name] = found.estimate.ravel()
-                table[f"{name}_low"] = found.low.ravel()
-                table[f"{name}_high"] = found.high.ravel()
-            parts.append(table)
-        return pd.concat(parts, ignore_index=True)
-
-    def _place(self, setting: str | None) -> int:
-        setting = setting or self.classes[-1]
-        return self.classes.index(choose(setting, self.classes, "setting"))
-
-    @cached_property
-    def own_cells(self) -> Bool[np.ndarray, "row column"]:
-        """Bool [row, column]: the cells of a language on itself."""
-        return np.array(self.rows)[:, None] == np.array(self.languages)[None, :]
-
-    def _means(self, values: TextEffects) -> Float64[np.ndarray, "setting row language"]:
-        """Mean by language."""
-        of_language = np.eye(len(self.languages))[self.language]
-        return values @ of_language / (self.weight @ of_language)
-
-    @cached_property
-    def _corpora(self) -> ItemDraws:
-        return ItemDraws(self.item_ids, self.language)
-
-    @cached_property
-    def _drawn(self) -> tuple[np.ndarray, np.ndarray]:
-        """Effects and controls in drawn corpora, each [draw, setting, row, language]."""
-        effect, control = (self._corpora.means(v, self.weight) for v in (self.effect, self.control))
-        return effect, control
-
-    def _drawn_cells(self, setting: str | None) -> tuple[np.ndarray, np.ndarray]:
-        """Cells and control cells in drawn corpora, each [draw, row, column]."""
-        place = self._place(setting)
-        return self._drawn[0][:, place], self._drawn[1][:, place]
-
-    def _interval(self, estimate: np.ndarray, drawn: np.ndarray, level: float) -> Interval:
-        """The interval of an estimate from its draws [draw, ...]; NaN where every draw is NaN."""
-        known = ~np.isnan(drawn).all(0)
-        found = self._corpora.interval(estimate, np.where(known, drawn, 0.0), level)
-        low, high = (np.where(known, end, np.nan) for end in (found.low, found.high))
-        return replace(found, low=low, high=high)
-
-    def _selectivity(self, cells: np.ndarray) -> np.ndarray:
-        """Selectivity [..., row] from cells [..., row, column]."""
-        own = np.where(self.own_cells, cells, 0.0).sum(-1)
-        other = np.where(self.own_cells, -np.inf, cells).max(-1)
-        return np.where(self.own_cells.any(-1) & np.isfinite(other), _ratio(own, other), np.nan)
-
-    def _figures(self, cells: np.ndarray, control: np.ndarray) -> dict[str, np.ndarray]:
-        """The figures of `summary` [...] from cells and control cells [..., row, column]."""
-        diagonal, elsewhere = _mean(cells[..., self.own_cells]), _mean(cells[..., ~self.own_cells])
-        chance = _mean(control[..., self.own_cells])
-        figures = {
-            "mean diagonal": diagonal,
-            "mean off-diagonal": elsewhere,
-            "mean diagonal of the control": chance,
-            "diagonal / off-diagonal": _ratio(diagonal, elsewhere),
-            "diagonal / control": _ratio(diagonal, chance),
-        }
-        if "en" in self.rows and "en" in self.languages:
-            at = self.rows.index("en"), self.languages.index("en")
-            figures["English on itself"] = np.asarray(cells[..., *at])
-        return figures
-
-    def _brief(self) -> str:
-        told = []
-        for setting in self.classes:
-            figures = self._figures(self.cells(setting), self.control_cells(setting))
-            own, other, chance = (f"{value:.3f}" for value in list(figures.values())[:3])
-            name = self.name_of(setting)
-            told.append(f"{name}: diagonal {own}, off-diagonal {other}, control {chance}")
-        size = f"{len(self.rows)} x {len(self.languages)}"
-        return f"{size}, {METRICS[self.metric].unit}: {'; '.join(told)}"
-
-    def _overview(self) -> Overview:
-        lines = zip(self.rows, self.sizes[-1], self.cells(), strict=True)
-        rows = [(row, n, *(f"{cell:.3f}" for cell in line)) for row, n, line in lines]
-        title = f"AblationMatrix, {self.name_of()} removed: {METRICS[self.metric].unit}"
-        return Overview(title, ("removed", "neurons", *self.languages), rows)
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis, NaN where it is empty."""
-    empty = values.shape[-1] == 0
-    return np.asarray(np.full(values.shape[:-1], np.nan) if empty else values.mean(-1))
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """The ratio of the two, NaN where the whole is 0."""
-    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
-
-
-def _row_distances(cells: LanguageMatrix, own: np.ndarray) -> np.ndarray:
-    """1 - correlation of two rows over the columns that are neither's own, [row, row]."""
-    distance = np.zeros((len(cells), len(cells)))
-    for i in range(len(cells)):
-        for j in range(i):
-            others = ~(own[i] | own[j])
-            pair = cells[i, others], cells[j, others]
-            flat = others.sum() < 2 or min(np.ptp(row) for row in pair) == 0
-            distance[i, j] = distance[j, i] = 1 - (0 if flat else np.corrcoef(*pair)[0, 1])
-    return distance
+MATCHES: tuple[Match, ...] = get_args(Match)
 
 
 @plain_options
@@ -339,7 +97,11 @@ def ablation_matrix(
     languages: Sequence[str] | None = None,
     metric: Metric = "nll",
     controls: int = 20,
-    match: Match = "activity",
+    match: Match | Sequence[Match] = MATCHES,
+    pool: Pool = "all",
+    method: AblationMethod = "zero",
+    statistics: ActivationStatistics | None = None,
+    reference: ParallelCorpus | PreparedCorpus | None = None,
     max_new_tokens: int | None = None,
     stop: Sequence[str] = (),
     scope: Scope | None = None,
@@ -358,16 +120,25 @@ def ablation_matrix(
         classes: the settings; each removes its class and those named before it.
         languages: the rows; None for all languages of `neurons`.
         metric: what a cell measures. Accuracy lets the model write, which takes much longer.
-        controls: random sets a row and setting.
-        match: ``"activity"``: control neurons are of the same layers and active about as often;
-            ``"layer"``: any neurons of the same layers, most of which hardly fire.
+        controls: random sets of each control. Of n items each meets ``ceil(controls / n)`` of its
+            own, so with n or more items there is one for every item.
+        match: in what random sets are like the set, beside their layers: ``"own"`` in p in the
+            row's language, ``"activity"`` in the mean of p, ``"layer"`` in nothing; each is a
+            control of its own.
+        pool: which neurons random sets are drawn from, always without those of the set: ``"all"``
+            others, those ``"unselected"`` for any language, or those ``"below tau"`` in the row's.
+        method: what stands in for the activations, as for `ablate`: ``"zero"``, the ``"mean"`` over
+            all languages of `statistics`, or ``"resample"`` from `reference`, which then runs again
+            for every batch, so give few texts.
+        statistics: for ``"mean"``.
+        reference: for ``"resample"``; which token stands in where depends on seed and batch_tokens.
         max_new_tokens: for accuracy, most tokens of an answer. A model that has lost a language
             often does not stop, so give little more than the longest right answer needs.
         stop: for accuracy, strings before which an answer is cut.
         scope: for the NLL, whose tokens are evaluated.
         run_dir: a folder for the result; the same call resumes there, cell by cell.
         batch_tokens: most tokens in a batch, padding included.
-        seed: of the random sets.
+        seed: of the random sets and the resampling.
         tokenizer: encodes the corpus; None for the model's own, as it was saved.
         progress: show a progress bar, in cells.
 
@@ -375,14 +146,20 @@ def ablation_matrix(
         The matrix, with all effects by text.
 
     Raises:
-        LensNeuronsError: an unknown class or language, neurons of another model, no control, or a
-            layer with too few neurons for a control of the same size.
+        LensNeuronsError: an unknown class or language, neurons of another model, no control, a
+            layer with too few neurons for a control of the same size, or `method` lacks what it
+            needs, or is given what it does not read.
         CorpusError: texts that the model cannot read.
         ProvenanceError: `run_dir` was begun with something else; says what.
+
+    Warns:
+        ControlWarning: a layer holds no other neurons as active as those of a set.
     """
     sets = ablation_sets(neurons, classes, languages)
     measure = METRICS[choose(metric, METRICS, "metric")]
-    choose(match, get_args(Match), "match")
+    matches = _matches(match)
+    choose(pool, get_args(Pool), "pool")
+    choose(method, get_args(AblationMethod), "method")
     if controls < 1:
         raise LensNeuronsError(f"controls={controls}: an effect needs a control to mean anything")
     refuse_hooks(model, run_dir)
@@ -393,30 +170,45 @@ def ablation_matrix(
             f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "
             f"{site.n_layers} x {site.d_mlp}"
         )
+    edit = _edit(model, site, method, statistics, reference, tokenizer)
     score = measure.scorer(prepared, max_new_tokens, stop)
-    activity = neurons.probability.mean(axis=-1)
-    if match == "layer":
-        activity = np.zeros_like(activity)  # equal activities leave nothing to match
+    an_item = draws_an_item(controls, len(set(prepared.encoded.item_ids)))
+    drawing = {"draws": an_item * len(set(prepared.encoded.item_ids)), "seed": seed}
     conditions = {
-        (setting, row): (one, one.random_control(activity, draws=controls, seed=seed))
+        (setting, row): Removed(
+            one, tuple(draw_control(neurons, row, one, m, pool, **drawing) for m in matches)
+        )
         for setting, rows in sets.items()
         for row, one in rows.items()
     }
-    job = CellJob(prepared, score, fitting(model, batch_tokens), conditions)
+    rates = {place: matched_rates(neurons, removed) for place, removed in conditions.items()}
+    warn_of_mismatch(rates, neurons.languages, matches)
+    job = CellJob(prepared, score, fitting(model, batch_tokens), conditions, an_item, edit, seed)
     provenance = replace(prepared.provenance(), attention="eager")  # logits need the bridge
     plan = {
         "kind": CELL_KIND,
         "classes": list(classes),
         "rows": list(sets[classes[0]]),
-        "neurons": _digest(one for one, _ in conditions.values()),
-        "control_sets": _digest(one for _, draws in conditions.values() for one in draws),
+        "neurons": _digest(
+            f"{one.label}:{len(one)}:".encode() + one.flat.tobytes()
+            for one, _ in conditions.values()
+        ),
+        "control_sets": _digest(
+            control.flat.tobytes() for _, drawn in conditions.values() for control in drawn
+        ),
         "metric": metric,
         "max_new_tokens": max_new_tokens,
         "controls": controls,
-        "match": match,
+        "match": list(matches),
+        "pool": pool,
+        "method": method,
         "batch_tokens": job.batch_tokens,
         "seed": seed,
     }
+    if statistics is not None:
+        plan["statistics"] = _digest([statistics.mean.tobytes()])
+    if isinstance(edit.get("reference"), PreparedCorpus):
+        plan["reference"] = f"{edit['reference'].corpus.fingerprint}, {edit['reference'].scope}"
     if stop:
         plan["stop"] = [stop] if isinstance(stop, str) else list(stop)
     with open_folder(run_dir, provenance, plan) as folder:
@@ -424,11 +216,76 @@ def ablation_matrix(
             done = AblationMatrix.load(folder / AblationMatrix.RUN_FILE)
             folder.require_result(done)
             return done
-        matrix = _assemble(job, metric, folder, provenance, progress)
+        effect, control, base, weight = _run(job, folder, progress)
+        counts = [[one.per_layer() for one in rows.values()] for rows in sets.values()]
+        matrix = AblationMatrix(
+            rows=tuple(sets[classes[0]]),
+            languages=prepared.encoded.languages,
+            classes=tuple(sets),
+            matches=matches,
+            metric=metric,
+            base=base,
+            effect=effect,
+            control=control,
+            weight=weight,
+            language=prepared.encoded.language,
+            item_ids=prepared.encoded.item_ids,
+            neurons_by_layer=np.array(counts, np.int64),
+            identified=neurons.languages,
+            rates=_by_condition(rates, sets),
+            draws=drawing["draws"],
+            method=method,
+            pool=pool,
+            provenance=provenance,
+        )
         if folder is not None:
             folder.finish(matrix)
             shutil.rmtree(folder / "cells", ignore_errors=True)
         return matrix
+
+
+def _matches(match: Match | Sequence[Match]) -> tuple[Match, ...]:
+    """The kinds of controls, each once."""
+    found = (match,) if isinstance(match, str) else tuple(match)
+    for one in found:
+        choose(one, MATCHES, "match")
+    if not found or len(set(found)) < len(found):
+        raise LensNeuronsError(f"match: {list(found)} is empty or names one twice")
+    return found
+
+
+def _edit(
+    model: Any,
+    site: NeuronSite,
+    method: AblationMethod,
+    statistics: ActivationStatistics | None,
+    reference: ParallelCorpus | PreparedCorpus | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> dict[str, Any]:
+    """The options of `ablate` for a method, once it has what it needs.
+
+    Raises:
+        LensNeuronsError: it lacks something, or is given what it does not read.
+    """
+    for name, value in {"statistics": statistics, "reference": reference}.items():
+        reader = next(one for one, names in READS.items() if name in names)
+        if (value is not None) != (reader == method):
+            told = (
+                f"method={method!r} needs {name}="
+                if value is None
+                else f"{name}= needs method={reader!r}"
+            )
+            raise LensNeuronsError(told)
+    if statistics is not None:
+        if (statistics.n_layers, statistics.d_mlp) != (site.n_layers, site.d_mlp):
+            raise LensNeuronsError(
+                f"statistics of {statistics.n_layers} layers x {statistics.d_mlp} are not of this "
+                f"model of {site.n_layers} x {site.d_mlp}"
+            )
+        return {"method": method, "statistics": statistics}
+    if reference is not None:
+        return {"method": method, "reference": prepare(model, reference, tokenizer=tokenizer)}
+    return {}
 
 
 def ablation_sets(
@@ -476,13 +333,17 @@ class CellJob:
     """What `ablation_matrix` runs.
 
     `score` gives sum and weight of some texts, run as one batch of at most `batch_tokens` tokens.
-    A condition is a setting and a row: the neurons that are removed, and the random sets.
+    A condition is a setting and a row: the neurons that are removed, and their controls, of whose
+    draws every item meets `draws_an_item`. `edit` are options of `ablate`.
     """
 
     prepared: PreparedCorpus
     score: TextMeasure
     batch_tokens: int
-    conditions: dict[tuple[str, str], tuple[NeuronSet, list[NeuronSet]]]
+    conditions: Mapping[tuple[str, str], Removed]
+    draws_an_item: int
+    edit: Mapping[str, Any]
+    seed: int
 
     @property
     def cells(self) -> list[Cell]:
@@ -495,52 +356,58 @@ class CellJob:
         texts = np.flatnonzero(encoded.language == encoded.languages.index(column))
         return texts[np.argsort(-encoded.lengths[texts], kind="stable")]
 
+    @cached_property
+    def items(self) -> dict[str, int]:
+        """Items by name, so that a language that lacks some changes nothing, to their numbers."""
+        return {name: i for i, name in enumerate(dict.fromkeys(self.prepared.encoded.item_ids))}
 
-def _digest(sets: Iterable[NeuronSet]) -> str:
-    """A hash over all sets and their labels."""
-    told = (f"{one.label}:{len(one)}:".encode() + one.flat.tobytes() for one in sets)
-    return hashlib.sha256(b"".join(told)).hexdigest()
+    def ablating(self, sets: Sequence[NeuronSet], *of: object) -> Any:
+        """An `ablate` block for the rows of a batch; resampling has a seed of its own in each."""
+        options = dict(self.edit)
+        if "reference" in options:
+            name = hashlib.sha256(repr((self.seed, *of)).encode()).hexdigest()
+            options["seed"] = int(name[:12], 16)
+        return ablate(self.prepared.model, sets, **options)
 
 
-def _assemble(
-    job: CellJob, metric: Metric, folder: Run | None, provenance: Provenance, progress: bool
-) -> AblationMatrix:
-    """Run the cells that are missing and put all of them together."""
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _by_condition(
+    values: Mapping[tuple[str, str], np.ndarray], sets: Mapping[str, Mapping[str, NeuronSet]]
+) -> np.ndarray:
+    """Values [side, ...] of every condition as [side, setting, row, ...]."""
+    table = [[values[setting, row] for row in rows] for setting, rows in sets.items()]
+    return np.moveaxis(np.array(table), 2, 0)
+
+
+def _run(
+    job: CellJob, folder: Run | None, progress: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Run the cells that are missing, and put all together: effect, control, base and weight."""
     encoded = job.prepared.encoded
     base, weight = np.zeros(len(encoded)), np.zeros(len(encoded))
     for rows in job.prepared.batches(job.batch_tokens):
         base[rows], weight[rows] = job.score(rows)
     settings = tuple(dict.fromkeys(setting for setting, _ in job.conditions))
     languages = tuple(dict.fromkeys(row for _, row in job.conditions))
-    effect = np.zeros((len(settings), len(languages), len(base)))
-    control = np.zeros_like(effect)
+    sides = 1 + len(next(iter(job.conditions.values())).controls)
+    effects = np.zeros((sides, len(settings), len(languages), len(base)))
     runs, total = run_cells(job, base, folder), len(job.cells)
     for cell, found in with_bar(runs, "ablate", "cell", shown=progress, total=total):
         setting, row, column = cell
-        place = settings.index(setting), languages.index(row), job.texts(column)
-        effect[place], control[place] = found
-    removed, draws = zip(*job.conditions.values(), strict=True)
-    return AblationMatrix(
-        rows=languages,
-        languages=encoded.languages,
-        classes=settings,
-        metric=metric,
-        base=base,
-        effect=effect,
-        control=control,
-        weight=weight,
-        language=encoded.language,
-        item_ids=encoded.item_ids,
-        sizes=np.array(list(map(len, removed))).reshape(effect.shape[:2]),
-        draws=len(draws[0]),
-        provenance=provenance,
-    )
+        effects[:, settings.index(setting), languages.index(row), job.texts(column)] = found
+    return effects[0], effects[1:], base, weight
 
 
 def run_cells(
     job: CellJob, base: np.ndarray, folder: Run | None
 ) -> Iterator[tuple[Cell, np.ndarray]]:
-    """Yield every cell with its effects and controls [2, text]: from its file, or by a run.
+    """Yield every cell with its effects and controls [1 + match, text]: from its file, or by a run.
 
     Raises:
         StorageError: the file of a cell is damaged.
@@ -552,7 +419,8 @@ def run_cells(
             try:
                 arrays, details = load_arrays(file, CELL_KIND)
                 folder.require_part(file, details, **of)
-                effects = _whole_effects(file, arrays, len(job.texts(cell[-1])))
+                sides = 1 + len(job.conditions[cell[:2]].controls)
+                effects = _whole_effects(file, arrays, (sides, len(job.texts(cell[-1]))))
             except StorageError as error:
                 raise StorageError(f"{error}; delete it to run the cell again") from None
         else:
@@ -562,33 +430,34 @@ def run_cells(
         yield cell, effects
 
 
-def _whole_effects(file: Path, arrays: Mapping[str, np.ndarray], texts: int) -> np.ndarray:
-    """Effects and controls of a cell, float64 [2, text], once the file proves to hold them."""
+def _whole_effects(
+    file: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, int]
+) -> np.ndarray:
+    """Effects and controls of a cell, float64 [1 + match, text], once the file proves whole."""
     effects = arrays.get("effects", np.zeros(0))
-    if (effects.dtype, effects.shape) != (np.float64, (2, texts)) or np.isnan(effects).any():
-        raise StorageError(f"{file} does not hold the effects of {texts} texts")
+    if (effects.dtype, effects.shape) != (np.float64, shape) or np.isnan(effects).any():
+        raise StorageError(f"{file} does not hold the effects of {shape[1]} texts")
     return effects
 
 
 def _run_cell(job: CellJob, base: np.ndarray, setting: str, row: str, column: str) -> np.ndarray:
-    """Effect and mean control of every text of a column, float64 [2, text]."""
-    (removed, draws), texts = job.conditions[setting, row], job.texts(column)
+    """Effect and mean controls of every text of a column, float64 [1 + match, text]."""
+    (removed, controls), texts = job.conditions[setting, row], job.texts(column)
     if len(removed) == 0:
-        return np.zeros((2, len(texts)))
-    encoded = job.prepared.encoded
-    # Of n items, item i meets the draws i, i + n, i + 2n, ... (modulo their number), one a pass,
-    # until every draw was met. Items go by name, so a language that lacks some changes nothing.
-    items = {name: number for number, name in enumerate(dict.fromkeys(encoded.item_ids))}
-    numbers = [items[encoded.item_ids[text]] for text in texts]
+        return np.zeros((1 + len(controls), len(texts)))
+    encoded, each = job.prepared.encoded, job.draws_an_item
+    numbers = [job.items[encoded.item_ids[text]] for text in texts]
     conditions = [[removed] * len(texts)]
-    for first in range(0, len(draws), len(items)):
-        conditions.append([draws[(first + number) % len(draws)] for number in numbers])
+    for control in controls:  # the sets of an item are its own: each * number and those after it
+        conditions += [[control[each * number + d] for number in numbers] for d in range(each)]
     # One row of a batch is a text under a condition; texts go from the longest to the shortest.
     text, condition = np.divmod(np.arange(len(texts) * len(conditions)), len(conditions))
     scores = np.zeros((len(conditions), len(texts)))
     for part in divide(encoded.lengths[texts[text]], job.batch_tokens):
         places = condition[part], text[part]
-        with ablate(job.prepared.model, [conditions[c][i] for c, i in zip(*places, strict=True)]):
+        sets = [conditions[c][i] for c, i in zip(*places, strict=True)]
+        with job.ablating(sets, setting, row, column, part.start):
             scores[places], _ = job.score(texts[text[part]])
     scores -= base[texts]
-    return np.stack([scores[0], scores[1:].mean(0)])
+    means = scores[1:].reshape(len(controls), each, len(texts)).mean(axis=1)
+    return np.concatenate([scores[:1], means])

@@ -196,19 +196,9 @@ class NeuronSet(Value):
         Raises:
             LensNeuronsError: a layer has fewer candidates than the set has neurons there.
         """
-        if probability.shape != (self.n_layers, self.d_mlp):
-            raise LensNeuronsError(
-                f"probability {probability.shape} is not [layer, neuron] of {self.n_layers} x "
-                f"{self.d_mlp}: choose one language, or take the mean over them"
-            )
-        random = np.random.default_rng(seed)
-        taken = self if exclude is None else self | exclude
-        layers = [_Layer(self, taken, layer, probability[layer]) for layer in self.by_layer()]
-        drawn = [[layer.draw(random) for layer in layers] for _ in range(draws)]
         label = f"control of {self.label}"
-        return [
-            replace(self, flat=np.concatenate(new or [self.flat]), label=label) for new in drawn
-        ]
+        drawn = draw_controls(self, probability, draws=draws, seed=seed, exclude=exclude)
+        return [replace(self, flat=flat, label=label) for flat in drawn]
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a neuron: name, layer, neuron."""
@@ -224,6 +214,31 @@ class NeuronSet(Value):
         counts = self.per_layer()
         rows = [(layer, counts[layer]) for layer in np.flatnonzero(counts)]
         return Overview(f"{self.label}: {len(self)} neurons", ("layer", "neurons"), rows)
+
+
+def draw_controls(
+    neurons: NeuronSet,
+    probability: NeuronScores,
+    *,
+    draws: int,
+    seed: int,
+    exclude: NeuronSet | None = None,
+) -> Int64[np.ndarray, "draw neurons"]:
+    """The flat indices of `draws` random sets, int64 [draw, neurons], layer by layer.
+
+    Arguments and errors are those of `NeuronSet.random_control`. All draws are made together, so
+    the time grows with the neurons of the set and hardly with the draws.
+    """
+    if probability.shape != (neurons.n_layers, neurons.d_mlp):
+        raise LensNeuronsError(
+            f"probability {probability.shape} is not [layer, neuron] of {neurons.n_layers} x "
+            f"{neurons.d_mlp}: choose one language, or take the mean over them"
+        )
+    random = np.random.default_rng(seed)
+    taken = neurons if exclude is None else neurons | exclude
+    layers = [_Layer(neurons, taken, layer, probability[layer]) for layer in neurons.by_layer()]
+    drawn = [layer.draw(random, draws) for layer in layers]
+    return np.concatenate([np.empty((draws, 0), np.int64), *drawn], axis=1)
 
 
 def flat_index(name: str, n_layers: int, d_mlp: int) -> int:
@@ -255,7 +270,7 @@ class _Layer:
         free = np.setdiff1d(np.arange(neurons.d_mlp), taken.neurons[taken.layers == layer])
         if len(free) < len(members):
             raise LensNeuronsError(
-                f"layer {layer} has {len(free)} neurons outside {neurons.label}, too few to match "
+                f"layer {layer} has {len(free)} neurons outside {taken.label}, too few to match "
                 f"its {len(members)}: a same-size control needs as many"
             )
         self.offset = layer * neurons.d_mlp
@@ -264,29 +279,38 @@ class _Layer:
         self.lowest = np.searchsorted(values, probability[members], side="left")
         self.highest = np.searchsorted(values, probability[members], side="right")
 
-    def draw(self, random: np.random.Generator) -> FlatNeurons:
-        """One candidate for each member, without replacement, near its rank.
+    def draw(self, random: np.random.Generator, draws: int) -> Int64[np.ndarray, "draw member"]:
+        """One candidate for each member, without replacement, near its rank; all draws at once.
 
         Candidates of equal probability (0 above all) have no order: a member stands anywhere
         among its equals.
         """
-        free = np.ones(len(self.candidates), bool)
-        chosen = []
-        places = random.integers(self.lowest, self.highest, endpoint=True)
-        for place in random.permutation(places).tolist():
-            near = _nearest_free(free, place)
-            pick = near[random.integers(len(near))]
-            free[pick] = False
-            chosen.append(self.candidates[pick])
-        return np.array(chosen, np.int64) + self.offset
+        members = len(self.lowest)
+        places = random.integers(self.lowest, self.highest, (draws, members), endpoint=True)
+        free = np.ones((draws, len(self.candidates)), bool)
+        picks = np.empty_like(places)
+        for turn, place in enumerate(random.permuted(places, axis=1).T):
+            enough = min(NEIGHBOURS // 2, free.shape[1] - turn)
+            picks[:, turn] = _free_near(free, place, enough, random)
+            free[np.arange(draws), picks[:, turn]] = False
+        return self.candidates[picks] + self.offset
 
 
-def _nearest_free(free: np.ndarray, place: int) -> np.ndarray:
-    """Places of free candidates around `place`, in a window that widens until it has enough."""
-    reach = NEIGHBOURS // 2
-    while True:
-        low = max(0, place - reach)
-        near = low + np.flatnonzero(free[low : place + reach])
-        if len(near) >= min(NEIGHBOURS // 2, int(free.sum()) or 1):
-            return near
-        reach *= 2
+def _free_near(
+    free: np.ndarray, place: np.ndarray, enough: int, random: np.random.Generator
+) -> np.ndarray:
+    """A random free candidate near each draw's place, [draw].
+
+    The window around a place widens until it holds `enough` free candidates.
+    """
+    picks, open_, reach = np.empty_like(place), np.arange(len(free)), NEIGHBOURS // 2
+    while len(open_):
+        near = place[open_, None] + np.arange(-reach, reach)
+        inside = (near >= 0) & (near < free.shape[1])
+        near = near.clip(0, free.shape[1] - 1)
+        inside &= free[open_[:, None], near]
+        done = np.count_nonzero(inside, axis=1) >= enough
+        key = np.where(inside[done], random.random((int(done.sum()), 2 * reach)), -1.0)
+        picks[open_[done]] = near[done, key.argmax(axis=1)]
+        open_, reach = open_[~done], 2 * reach
+    return picks

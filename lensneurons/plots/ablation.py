@@ -16,7 +16,7 @@ more than random ones, not that nothing else is needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,13 +24,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.errors import choose
-from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.setting_means import SettingMeans, setting_means
 from lensneurons.plots.labels import capital, entities, escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import MINUS, counted, listing, signed, small_change, with_ends
 from lensneurons.plots.panels import panels
 from lensneurons.plots.style import WIDTH, frame, language_tick, ticks
+from lensneurons.uncertainty.groups import Interval
 
 Order = Literal["clustered", "given"]
 _NAMED = 14  # most languages whose full names leave a file small
@@ -57,7 +58,7 @@ def ablation_effects(
         gives effect and control with their 95% intervals, and how many neurons were removed.
 
     Raises:
-        LensNeuronsError: no such order, or fewer than two items, which have no interval.
+        LensNeuronsError: no such order.
     """
     choose(order, ("clustered", "given"), "order")
     means = setting_means(matrix)
@@ -91,12 +92,12 @@ def ablation_effects(
     _colour_key(figure, end, unit, root=root, up_is_worse=up_is_worse, bottom=bottom)
     told = f"{unit}, {'positive' if up_is_worse else 'negative'} is worse; outlined: a language on "
     told += f"itself{'; rows sorted by likeness' if clustered else ''}"
-    items = counted(len(set(matrix.item_ids)), "item")
+    items = matrix.too_few or f"95%, bootstrap over {counted(matrix.n_items, 'item')}"
     notes = [
         headed(matrix.provenance, told),
         *(_told_setting(matrix, one, place) for place, one in enumerate(means)),
-        f"Random: mean of {counted(matrix.draws, 'set')} of as many neurons in every layer, about "
-        f"as often active; in brackets: 95%, bootstrap over {items}",
+        f"Random: mean of {counted(matrix.draws, 'set')} of as many neurons in every layer, "
+        f"matched by {matrix.matches[0]}; in brackets: {items}",
     ]
     title = _title(matrix, means, means[top])
     return frame(figure, title, notes, plot_height=grid.height, bottom=bottom)
@@ -105,17 +106,22 @@ def ablation_effects(
 # What the means of a setting say
 
 
+def _first(by_match: Mapping[str, Interval]) -> Interval:
+    """What a figure says of random neurons: of the first control."""
+    return next(iter(by_match.values()))
+
+
 def _title(matrix: AblationMatrix, means: list[SettingMeans], one: SettingMeans) -> str:
     """What the matrix shows in one setting, or that it shows nothing; visible, not escaped."""
     own, others, random = (
-        signed(float(mean.estimate)) for mean in (one.own, one.others, one.random)
+        signed(float(mean.estimate)) for mean in (one.own, one.others, _first(one.random))
     )
     removing, unit = f"Removing {one.setting} neurons", METRICS[matrix.metric].short_unit
     if np.isnan(one.own.estimate):
         hurts = f"hurts other languages {_beside_random(one)}"
         told = hurts if one.harm.low > 0 else "does not measurably hurt other languages"
         return f"{removing} {told}: {others} {unit}, {random} with random neurons"
-    if len(means) > 1 and not any(other.beyond_random.low > 0 for other in means):
+    if len(means) > 1 and not any(_first(other.beyond_control).low > 0 for other in means):
         verdict = "No setting measurably hurts the own language more than random neurons do"
         return f"{verdict}; {one.setting}: {own} {unit}, random {random}"
     numbers = [f"{own} {unit}"]
@@ -127,26 +133,26 @@ def _title(matrix: AblationMatrix, means: list[SettingMeans], one: SettingMeans)
 def _verdict(one: SettingMeans) -> str:
     if one.harm.low <= 0:
         return "does not measurably hurt their own language"
-    if not one.beyond_random.low > 0 or np.isnan(one.others.estimate):
+    if not _first(one.beyond_control).low > 0 or np.isnan(one.others.estimate):
         return f"hurts their own language {_beside_random(one)}"
-    if one.beyond_others.low > 0:
+    if one.selectivity.low > 0:
         return "hurts their own language most"
-    if one.beyond_others.high < 0:
+    if one.selectivity.high < 0:
         return "hurts other languages more than their own"
     return "hurts their own language not measurably more than others"
 
 
 def _beside_random(one: SettingMeans) -> str:
-    if one.beyond_random.low > 0:
+    if _first(one.beyond_control).low > 0:
         return "more than removing random ones"
-    if one.beyond_random.high < 0:
+    if _first(one.beyond_control).high < 0:
         return "less than removing random ones"
     return "not measurably more than removing random ones"
 
 
 def _told_setting(matrix: AblationMatrix, means: SettingMeans, place: int) -> str:
     """The three means of a setting with their intervals; visible, not escaped."""
-    named = {"own language": means.own, "others": means.others, "random": means.random}
+    named = {"own language": means.own, "others": means.others, "random": _first(means.random)}
     told = (
         f"{name} {with_ends(float(one.estimate), float(one.low), float(one.high))}"
         for name, one in named.items()

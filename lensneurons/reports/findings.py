@@ -9,7 +9,7 @@ import numpy as np
 from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.evaluation.answers import Accuracy
-from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
@@ -92,11 +92,11 @@ def _of_parts(parts: LayerParts) -> str:
 
 def _of_effects(matrix: AblationMatrix) -> str:
     """What removing neurons does, in the last setting, against other languages and its control."""
-    table = matrix.summary()
+    table, match = matrix.summary(), matrix.matches[0]
     rows = table[table["removed"] == matrix.name_of()].set_index("figure")
     own, others, control = (
         with_ends(*(float(rows.loc[name, end]) for end in ("estimate", "low", "high")))  # pyright: ignore[reportArgumentType]
-        for name in ("mean diagonal", "mean off-diagonal", "mean diagonal of the control")
+        for name in ("mean diagonal", "mean off-diagonal", f"control ({match}): mean diagonal")
     )
     unit = METRICS[matrix.metric].subject
     items = counted(len(set(matrix.item_ids)), "item")

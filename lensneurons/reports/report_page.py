@@ -28,7 +28,7 @@ from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.evaluation.answers import Accuracy
-from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.steering import SteeringCurve

@@ -11,7 +11,7 @@ from lensneurons import plots
 from lensneurons.comparison.before_after import Comparison, p_text
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.evaluation.answers import VERDICTS, Accuracy
-from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.lens import KINDS
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.steering import SteeringCurve
@@ -206,7 +206,9 @@ def _cell_tables(matrix: AblationMatrix) -> Iterator[Table]:
     """The cells of every setting and of its control."""
     for setting, sizes in zip(matrix.classes, matrix.sizes.tolist(), strict=True):
         found = {f"{matrix.name_of(setting)} removed": matrix.cells(setting)}
-        found["random neurons in their place"] = matrix.control_cells(setting)
+        for match in matrix.matches:
+            told = f"random neurons in their place, matched by {match}"
+            found[told] = matrix.control_cells(setting, match)
         for told, cells in found.items():
             rows = tuple(
                 (row, size, *map(signed, line))

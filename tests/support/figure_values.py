@@ -18,9 +18,10 @@ from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.comparison.series import ComparisonSeries, compare_series
-from lensneurons.experiments.ablation import AblationMatrix, Metric
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.carrying import OUTCOMES, CarryOver
 from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.metrics import Metric
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
@@ -171,12 +172,15 @@ def make_matrix(
     middle = np.stack([np.where(own, a, b) for a, b, _ in levels])
     effect = (middle + random.normal(0, noise, shape)) * weight
     control = np.stack([np.full(own.shape, c) for *_, c in levels])
-    control = (control + random.normal(0, noise, shape)) * weight
-    sizes = random.integers(3, 500, shape[:2])
+    control = (control + random.normal(0, noise, (3, *shape))) * weight
+    counts = random.integers(3, 500, (*shape[:2], 1))
+    known = tuple(dict.fromkeys([*languages, *rows]))
+    rates = random.uniform(0, 0.3, (4, *shape[:2], 1, len(known)))
     ids = tuple(f"i{i}" for i in range(items)) * len(languages)
     return AblationMatrix(
-        rows, tuple(languages), LAYER_CLASSES[: len(levels)], metric, weight * 2, effect, control,
-        weight, language, ids, sizes.astype(np.int64), 20,
+        rows, tuple(languages), LAYER_CLASSES[: len(levels)], ("own", "activity", "layer"), metric,
+        weight * 2, effect, control, weight, language, ids, counts.astype(np.int64), known, rates,
+        20,
     )  # fmt: skip
 
 

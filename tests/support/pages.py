@@ -21,7 +21,7 @@ from lensneurons.comparison.paper_claims import claims
 from lensneurons.comparison.series import compare_series
 from lensneurons.evaluation.answers import Accuracy, Answer
 from lensneurons.evaluation.generation import Decoding
-from lensneurons.experiments.ablation import AblationMatrix
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.languages.detection import LanguageGuess
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import divide_layers
@@ -99,7 +99,7 @@ def with_scoreless(found: LanguageNeurons) -> tuple[LanguageNeurons, str]:
     return replace(found, score=score), f"L{layer}N{neuron}"
 
 
-def matrix(languages: tuple[str, ...] = LANGUAGES, *, items: int = 4) -> AblationMatrix:
+def matrix(languages: tuple[str, ...] = LANGUAGES, *, items: int = 6) -> AblationMatrix:
     """Every language hurts itself by about 1, others by about 0.1; random neurons do 0.05."""
     random = np.random.default_rng(5)
     k = len(languages)
@@ -111,14 +111,17 @@ def matrix(languages: tuple[str, ...] = LANGUAGES, *, items: int = 4) -> Ablatio
         rows=languages,
         languages=languages,
         classes=("specific", "related"),
+        matches=("own", "activity", "layer"),
         metric="nll",
         base=np.ones(k * items),
         effect=effect,
-        control=np.full_like(effect, 0.05),
+        control=np.stack([np.full_like(effect, level) for level in (0.07, 0.05, 0.01)]),
         weight=np.ones(k * items),
         language=language,
         item_ids=tuple(f"i{i}" for i in range(items)) * k,
-        sizes=random.integers(3, 50, (2, k)),
+        neurons_by_layer=random.integers(3, 50, (2, k, 1)),
+        identified=languages,
+        rates=random.uniform(0, 0.3, (4, 2, k, 1, k)),
         draws=20,
         provenance=Provenance(model="made/up-model", weights="w1"),
     )

@@ -45,7 +45,7 @@ def student_interval(
     residuals: np.ndarray,
     *,
     level: float = 0.95,
-    bounded: bool = False,
+    added: float = 0.0,
 ) -> Interval:
     """Student's interval of a number linear in the means of items.
 
@@ -53,7 +53,8 @@ def student_interval(
         estimate: [...], the value on all items.
         residuals: [item, ...], what each item adds to its error.
         level: coverage.
-        bounded: whether items add -1 to 1, as shares do: two more items, -1 and 1, are counted.
+        added: where items add shares, what one of two more items adds and the other takes away: 1
+            for one share, ``k**-0.5`` for a mean of k; 0 adds none.
 
     Raises:
         LensNeuronsError: a level outside (0, 1), or fewer than two items.
@@ -61,19 +62,19 @@ def student_interval(
     from scipy.special import stdtrit
 
     require_level(level)
-    middle, error, freedom = _moments(estimate, residuals, bounded)
+    middle, error, freedom = _moments(estimate, residuals, added)
     reach = stdtrit(freedom, (1 + level) / 2) * error
     return Interval.of(estimate, middle - reach, middle + reach, level, "Student's t over items")
 
 
 def student_p(
-    estimate: np.ndarray | float, residuals: np.ndarray, *, bounded: bool = False
+    estimate: np.ndarray | float, residuals: np.ndarray, *, added: float = 0.0
 ) -> np.ndarray:
     """Two-sided p-values [...] of "the value is 0"; the arguments are `student_interval`'s.
 
     NaN where every item adds the same, as where nothing was removed.
     """
-    middle, error, freedom = _moments(estimate, residuals, bounded)
+    middle, error, freedom = _moments(estimate, residuals, added)
     return _two_sided(middle, error, freedom)
 
 
@@ -83,7 +84,7 @@ def placebo_p(
     control_residuals: np.ndarray,
     *,
     sets: int = 1,
-    bounded: bool = False,
+    added: float = 0.0,
 ) -> np.ndarray:
     """Two-sided p-values of "one more random set could be as far from the mean of random sets".
 
@@ -92,14 +93,14 @@ def placebo_p(
         residuals: [item, ...], of the difference.
         control_residuals: [item, ...], of the random sets alone.
         sets: how many random sets each item met.
-        bounded: as in `student_interval`.
+        added: as in `student_interval`.
 
     Raises:
         LensNeuronsError: fewer than two items, or no set.
     """
     if sets < 1:
         raise LensNeuronsError(f"sets={sets}: every item has to meet at least one random set")
-    middle, error, freedom = _moments(difference, residuals, bounded)
+    middle, error, freedom = _moments(difference, residuals, added)
     n = len(control_residuals)
     single = sets * n * standard_error(control_residuals) ** 2  # variance of one set, or more
     return _two_sided(middle, np.asarray(np.sqrt(error**2 + single)), freedom)
@@ -183,15 +184,15 @@ def _items(residuals: np.ndarray) -> int:
 
 
 def _moments(
-    estimate: np.ndarray | float, residuals: np.ndarray, bounded: bool
+    estimate: np.ndarray | float, residuals: np.ndarray, added: float
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Middle and standard error [...], and the degrees of freedom."""
     estimate, n = np.asarray(estimate, float), _items(residuals)
-    if not bounded:
+    if not added:
         return estimate, standard_error(residuals), n - 1
     values = estimate + n * residuals
-    more = np.broadcast_to(np.reshape([1.0, -1.0], (2, *[1] * estimate.ndim)), (2, *estimate.shape))
-    values = np.concatenate([values, more])
+    more = np.full((1, *estimate.shape), added)
+    values = np.concatenate([values, more, -more])
     error = values.std(axis=0, ddof=1) / np.sqrt(n + 2)
     return np.asarray(values.mean(axis=0)), np.asarray(error), n + 1
 

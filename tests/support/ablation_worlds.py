@@ -1,8 +1,8 @@
-"""Made-up ablation matrices whose true effects are known: skewed, of unequal texts, with any design.
+"""Made-up ablation matrices whose true effects are known: skewed, of unequal texts, any design.
 
-A text of t tokens has an expected NLL a token of (t / 40)^-0.2, so long texts are easier. A set adds
-to it ``level * item * noise`` a token, a random set ``level * item * set * noise``; item, set and
-noise are gamma variables of mean 1 and standard deviation 0.5. So random sets differ among each
+A text of t tokens has an expected NLL a token of (t / 40)^-0.2, so long texts are easier. A set
+adds to it ``level * item * noise`` a token, a random set ``level * item * set * noise``; item, set
+and noise are gamma variables of mean 1 and standard deviation 0.5. So random sets differ among each
 other as much as items do.
 
 Designs: ``"fresh"``, each item meets random sets of its own (as `ablation_matrix` does);
@@ -49,7 +49,7 @@ def set_of_items(random, items, rows, design):
     return gamma(random, rows, SETS)[:, met]
 
 
-def build(effect, control, weight, *, metric="nll", base=None, draws=1):
+def build(effect, control, weight, *, metric="nll", base=None, draws=SETS):
     """A matrix of one setting and one match from values [row, item, column], rows first columns."""
     rows, items, k = effect.shape
     names = tuple(f"l{i}" for i in range(k))
@@ -87,7 +87,7 @@ def nll_matrix(random, items, *, k=4, design="fresh", levels=LEVELS, placebo=Fal
     effect = set_level * scale * gamma(random, k, items, k)
     noise = gamma(random, *sets.shape, k)
     control = chance * scale * (sets[..., None] * noise).mean(axis=2)
-    return build(effect, control, tokens, draws=sets.shape[2])
+    return build(effect, control, tokens, draws=sets.shape[2] * items)
 
 
 def answer_matrix(random, items, *, k=4, right=0.6, lost=(0.3, 0.02), control_lost=(0.2, 0.02)):
@@ -100,15 +100,24 @@ def answer_matrix(random, items, *, k=4, right=0.6, lost=(0.3, 0.02), control_lo
     ease = gamma(random, items, 1)
 
     def answers(chances, *shape):
-        share = np.minimum(np.where(own, *chances) * ease, 1).reshape(k, items, *[1] * len(shape), k)
+        share = np.minimum(np.where(own, *chances) * ease, 1).reshape(
+            k, items, *[1] * len(shape), k
+        )
         share = np.where(base.reshape(items, *[1] * len(shape), k), share, share / 5)
-        return base.reshape(items, *[1] * len(shape), k) ^ (random.random((k, items, *shape, k)) < share)
+        return base.reshape(items, *[1] * len(shape), k) ^ (
+            random.random((k, items, *shape, k)) < share
+        )
 
     each = -(-SETS // items)
     changed = answers(lost).astype(float) - base
     chance = answers(control_lost, each).mean(axis=2) - base
     return build(
-        changed, chance, np.ones((items, k)), metric="accuracy", base=base.astype(float), draws=each
+        changed,
+        chance,
+        np.ones((items, k)),
+        metric="accuracy",
+        base=base.astype(float),
+        draws=each * items,
     )
 
 

@@ -61,11 +61,11 @@ def test_two_more_items_are_counted_for_shares():
     changes = np.repeat([1.0, -1.0, 0.0], [6, 1, 23])
     padded = np.concatenate([changes, [1, -1]])
     told = stats.ttest_1samp(padded, 0)
-    found = student_interval(*means(changes), bounded=True)
+    found = student_interval(*means(changes), added=1.0)
     assert [found.low, found.high] == pytest.approx([*told.confidence_interval(0.95)])
     assert found.estimate == pytest.approx(5 / 30)
-    assert student_p(*means(changes), bounded=True) == pytest.approx(told.pvalue)
-    still = student_interval(*means(np.zeros((20, 2))), bounded=True)
+    assert student_p(*means(changes), added=1.0) == pytest.approx(told.pvalue)
+    still = student_interval(*means(np.zeros((20, 2))), added=1.0)
     assert (still.low < -0.1).all()
     assert still.high == pytest.approx(-still.low)
 
@@ -76,12 +76,12 @@ def test_two_more_items_are_counted_for_shares():
 def test_p_of_shares_is_near_mcnemars(n, gained, lost):
     changes = np.repeat([1.0, -1.0, 0.0], [gained, lost, n - gained - lost])
     exact = stats.binomtest(gained, gained + lost).pvalue
-    assert student_p(*means(changes), bounded=True) == pytest.approx(exact, rel=0.35)
+    assert student_p(*means(changes), added=1.0) == pytest.approx(exact, rel=0.35)
 
 
 def test_no_p_where_nothing_was_removed():
     assert np.isnan(student_p(*means(np.zeros((9, 2))))).all()
-    assert student_p(*means(np.zeros(9)), bounded=True) == pytest.approx(1)
+    assert student_p(*means(np.zeros(9)), added=1.0) == pytest.approx(1)
 
 
 def test_fieller_solves_its_equation():

@@ -457,8 +457,10 @@ class AblationMatrix(Value):
         return np.concatenate([self._means(self._sides)[None, :, place], self._spread[:, :, place]])
 
     def _interval(self, values: np.ndarray, level: float, cells: int = 1) -> Interval:
-        """The interval of values [1 + item + draw, ...], each of so many cells that do not share
-        their texts; its ends are NaN where it has none."""
+        """The interval of values [1 + item + draw, ...]; its ends are NaN where it has none.
+
+        Each value is a mean of so many `cells` that do not share their texts.
+        """
         require_level(level)
         estimate, residuals, drawn = np.split(values, [1, 1 + self.n_items])
         estimate = estimate[0]

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.uncertainty.groups import Interval
@@ -51,12 +49,6 @@ class SettingMeans:
     selectivity: Interval
     control_selectivity: Mapping[str, Interval]
     selectivity_beyond_control: Mapping[str, Interval]
-
-    @property
-    def contrast(self) -> float:
-        """How much more the own language is harmed than the others, or than by random neurons."""
-        least = [float(one.estimate) for one in (self.selectivity, *self.beyond_control.values())]
-        return float(np.nan_to_num(np.nanmin(least))) if np.isfinite(least).any() else 0.0
 
 
 def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:

@@ -21,7 +21,7 @@ from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import ItemDraws
 
 ITEMS = (5, 10, 20, 100, 250)
-NEAR_ZERO = LEVELS | {"others": 0.004}
+NEAR_ZERO = {"levels": LEVELS | {"others": 0.02}, "blur": 0.1}  # ratios to others near zero
 
 
 def measured(held: dict[str, list], name: str, found: Interval, truth: np.ndarray | float) -> None:
@@ -55,10 +55,10 @@ def percentile_ratio(matrix) -> Interval:
     return ItemDraws(matrix.item_ids, matrix.language).interval(ratio[0], ratio[1:])
 
 
-def nll_coverage(random, items: int, worlds: int, *, design="fresh", levels=LEVELS, k=4):
+def nll_coverage(random, items: int, worlds: int, *, k=4, levels=LEVELS, **options):
     held, true = defaultdict(list), truths(levels, k)
     for _ in range(worlds):
-        matrix = nll_matrix(random, items, k=k, design=design, levels=levels)
+        matrix = nll_matrix(random, items, k=k, levels=levels, **options)
         asked = {
             "effect": matrix.interval(),
             "control": matrix.control_interval(),
@@ -72,17 +72,9 @@ def nll_coverage(random, items: int, worlds: int, *, design="fresh", levels=LEVE
         for name, found in asked.items():
             measured(held, name, found, true[name])
         measured(held, "ratio by percentiles", percentile_ratio(matrix), true["ratio"])
-        figures = matrix.figures()
-        for name, of in (("mean diagonal", "selectivity"), ("mean selectivity beyond control", "")):
-            del of
-            key = {"mean diagonal": "mean diagonal",
-                   "mean selectivity beyond control": "beyond control (own): selectivity"}[name]  # fmt: skip
-            truth = (
-                the_scale() * levels["own"]
-                if name == "mean diagonal"
-                else true["selectivity beyond control"]
-            )
-            measured(held, name, figures[key], truth)
+        figures, total = matrix.figures(), true["selectivity beyond control"]
+        measured(held, "mean diagonal", figures["mean diagonal"], the_scale() * levels["own"])
+        measured(held, "mean of the last", figures["beyond control (own): selectivity"], total)
     return held
 
 
@@ -185,7 +177,7 @@ def main() -> None:
         if "ratio" in parts and items in (10, 20, 100):
             report(
                 f"NLL, {items} items, others near 0",
-                nll_coverage(random(20 + place), items, few, levels=NEAR_ZERO),
+                nll_coverage(random(20 + place), items, few, **NEAR_ZERO),
             )
         if "accuracy" in parts and items > 3:
             report(f"accuracy, {items} items", answer_coverage(random(30 + place), items, few))

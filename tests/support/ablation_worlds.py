@@ -73,8 +73,12 @@ def build(effect, control, weight, *, metric="nll", base=None, draws=SETS):
     )
 
 
-def nll_matrix(random, items, *, k=4, design="fresh", levels=LEVELS, placebo=False):
-    """A matrix of k languages; with `placebo` the set is one more of the random sets."""
+def nll_matrix(random, items, *, k=4, design="fresh", levels=LEVELS, placebo=False, blur=0.0):
+    """A matrix of k languages.
+
+    With `placebo` the set is one more of the random sets; `blur` is the standard deviation of what
+    else moves the effects of the set, up or down, in nats a token.
+    """
     tokens = draw_tokens(random, items, k)
     own = np.eye(k, dtype=bool)[:, None]
     scale = tokens * difficulty(tokens) * gamma(random, items, 1)
@@ -85,6 +89,7 @@ def nll_matrix(random, items, *, k=4, design="fresh", levels=LEVELS, placebo=Fal
     if placebo:
         set_level = chance * gamma(random, k, 1, 1)
     effect = set_level * scale * gamma(random, k, items, k)
+    effect += blur * tokens * random.normal(size=effect.shape)
     noise = gamma(random, *sets.shape, k)
     control = chance * scale * (sets[..., None] * noise).mean(axis=2)
     return build(effect, control, tokens, draws=sets.shape[2] * items)

@@ -7,10 +7,10 @@
 
 The last is the headline, against random sets that are as active in the row's language. All are
 differences, in nats a token or shares of right answers, so none loses its meaning near zero. All
-are linear in the means of items, and so are their intervals: the outer ends of Student's t and of a
-bootstrap over items, in which an item keeps all its languages and its random sets. A cell of
-accuracy has Newcombe's paired interval, a ratio Fieller's, or no value where its denominator is not
-clear of zero (`lensneurons.uncertainty.contrasts`). There is none over fewer than `FEWEST` items.
+are linear in the means of items. Their intervals are over items, each with all its languages and
+its random sets: the outer ends of Student's t, Hall's t and a bootstrap. A cell of accuracy has
+Newcombe's paired interval; a ratio has Fieller's, or no value where its denominator is not clear of
+zero (`lensneurons.uncertainty.contrasts`). There is none over fewer than `FEWEST` items.
 
 >>> matrix.selectivity_beyond_control("related"), matrix.summary()       # doctest: +SKIP
 >>> matrix.matched("related")          # how active the random sets are  # doctest: +SKIP
@@ -44,6 +44,7 @@ from lensneurons.uncertainty.contrasts import (
     fieller_interval,
     holm,
     placebo_p,
+    skewed_interval,
     student_interval,
     wider,
 )
@@ -463,7 +464,7 @@ class AblationMatrix(Value):
         """
         require_level(level)
         estimate, residuals, drawn = np.split(values, [1, 1 + self.n_items])
-        estimate = estimate[0]
+        estimate = np.asarray(estimate[0])
         known = np.isfinite(residuals).all(0)
         if not known.any():
             return Interval.of(estimate, *np.full((2, *estimate.shape), np.nan), level, "none")
@@ -471,6 +472,8 @@ class AblationMatrix(Value):
         found = student_interval(estimate, residuals, level=level, added=added)
         items = ItemDraws(self.item_ids, self.language)
         found = wider(found, items.interval(estimate, np.where(known, drawn, 0.0), level))
+        if not added:
+            found = wider(found, skewed_interval(estimate, residuals, level=level))
         low, high = (np.where(known, end, np.nan) for end in (found.low, found.high))
         return replace(found, low=low, high=high)
 

@@ -9,10 +9,11 @@ residuals) is all that any such number needs:
     interval         estimate +- t(n - 1) s                                    Student
     p                of |estimate| / s                                         Student
 
-**Which interval.** Student's t is too short for a mean of skewed effects, on the side of the long
-tail; the percentile bootstrap of the same items is too short for a difference of two of them, whose
-tails are long on both sides. So `wider` takes the outer end of the two on each side
-(tests/simulations/ablation_intervals.py has the coverage of all three).
+**Which interval.** With skewed effects and few items none of three holds alone. Student's t is too
+short on the side of the long tail. Hall's transformation of t (1992) corrects for the skewness seen
+in the sample, and is too short where there is none. The percentile bootstrap lies between them. So
+`wider` takes the outer ends: 95 % intervals of 10 items then hold the truth in 93 to 96 % where
+single ones hold it in 89 to 94 % (tests/simulations/ablation_intervals.py).
 
 **Ratios** (Fieller 1954): all r with |A - r B| <= t s(A - r B). That is an interval only where B is
 itself clear of 0, |B| > t s(B); elsewhere a ratio can be anything, and both ends are NaN.
@@ -65,6 +66,29 @@ def student_interval(
     middle, error, freedom = _moments(estimate, residuals, added)
     reach = stdtrit(freedom, (1 + level) / 2) * error
     return Interval.of(estimate, middle - reach, middle + reach, level, "Student's t over items")
+
+
+def skewed_interval(
+    estimate: np.ndarray | float, residuals: np.ndarray, *, level: float = 0.95
+) -> Interval:
+    """Student's interval, corrected for skewness by Hall's transformation of t.
+
+    With the skewness g of the items, ``t + g t^2 / (3 sqrt n) + g^2 t^3 / (27 n) + g / (6 sqrt n)``
+    is nearly symmetric; the ends are where it is a percentile of Student's t. The arguments and
+    errors are those of `student_interval`; three items at least.
+    """
+    from scipy.special import stdtrit
+
+    require_level(level)
+    error, n = standard_error(residuals), _items(residuals)
+    spread = np.square(residuals).mean(axis=0)
+    cube = np.power(residuals, 3).mean(axis=0) * np.sqrt(n * (n - 1)) / (n - 2)
+    flat = np.where(spread > 0, spread, 1.0)
+    a = cube / flat**1.5 / np.sqrt(n)
+    a = np.where(np.abs(a) > 1e-6, a, 1e-6)  # without skewness the ends are Student's
+    ends = np.array([1, -1]) * stdtrit(n - 1, (1 + level) / 2)
+    low, high = (estimate - 3 / a * (np.cbrt(1 + a * (t - a / 6)) - 1) * error for t in ends)
+    return Interval.of(estimate, low, high, level, "Hall's t over items")
 
 
 def student_p(

@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -17,10 +18,29 @@ import numpy as np
 from ablation_worlds import LEVELS, answer_matrix, answer_truth, nll_matrix, the_scale
 
 from lensneurons.experiments import ablation_effects
+from lensneurons.uncertainty.contrasts import holm, student_p
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import ItemDraws
 
-ITEMS = (5, 10, 20, 100, 250)
+PARTS = ("fresh", "shared", "ratio", "accuracy", "marks")
+EQUAL = {"own": 0.3, "others": 0.1, "control own": 0.3, "control others": 0.1}
+WORLDS = {
+    "the set does what the mean of random sets does": lambda random, items, k: nll_matrix(
+        random, items, k=k, levels=EQUAL
+    ),
+    "the set is one more random set": lambda random, items, k: nll_matrix(
+        random, items, k=k, levels=EQUAL, placebo=True
+    ),
+    "four times the random sets": lambda random, items, k: nll_matrix(
+        random, items, k=k, levels=EQUAL | {"own": 1.2}
+    ),
+    "eight times": lambda random, items, k: nll_matrix(
+        random, items, k=k, levels=EQUAL | {"own": 2.4}
+    ),
+    "accuracy, no difference": lambda random, items, k: answer_matrix(
+        random, items, k=k, lost=(0.2, 0.02)
+    ),
+}
 NEAR_ZERO = {"levels": LEVELS | {"others": 0.02}, "blur": 0.1}  # ratios to others near zero
 
 
@@ -49,7 +69,7 @@ def truths(levels: dict[str, float], k: int) -> dict[str, np.ndarray | float]:
 
 
 def percentile_ratio(matrix) -> Interval:
-    """Own effect over the mean of the others, with percentiles of drawn items: what Fieller replaces."""
+    """Own effect over the mean of the others, with percentiles: what Fieller's replaces."""
     own, others = matrix._own_and_others(matrix._values(None)[:, 0])
     ratio = np.concatenate([own[:1] / others[:1], (own / others)[1 + matrix.n_items :]])
     return ItemDraws(matrix.item_ids, matrix.language).interval(ratio[0], ratio[1:])
@@ -110,114 +130,72 @@ def answer_coverage(
     return held
 
 
-def marks(random, items: int, worlds: int, *, levels, placebo=False, k=10, make=None):
-    """Share of matrices with a false mark, by `marked` and by Holm on the difference alone; and of
-    own cells that are marked."""
-    from lensneurons.uncertainty.contrasts import holm, student_p
+def marks(random, items: int, worlds: int, make: Callable, k: int = 10) -> dict[str, float]:
+    """Shares of matrices, or of cells, in which something is found.
 
+    Args:
+        random: the generator.
+        items: in each matrix.
+        worlds: how many matrices.
+        make: takes the generator, the items and the languages.
+        k: languages.
+    """
     found, own = [], np.eye(k, dtype=bool)
     for _ in range(worlds):
-        matrix = (
-            make(random, items, k=k)
-            if make
-            else nll_matrix(random, items, k=k, levels=levels, placebo=placebo)
-        )
-        marked = matrix.marked()
-        values = matrix._values(None)
+        matrix = make(random, items, k)
+        values, marked = matrix._values(None), matrix.marked()
         beyond = values[:, 0] - values[:, 1]
-        p = student_p(beyond[0], beyond[1 : 1 + items], added=float(matrix.metric == "accuracy"))
-        naive = holm(p) <= 0.05
-        found.append(
-            [
-                marked.any(),
-                naive.any(),
-                marked[own].mean(),
-                naive[own].mean(),
-                marked[~own].mean(),
-                (p <= 0.05).mean(),
-            ]
-        )
-    return np.mean(found, axis=0)
+        added = float(matrix.metric == "accuracy")
+        naive = holm(student_p(beyond[0], beyond[1 : 1 + items], added=added)) <= 0.05
+        mean = matrix.figures()["beyond control (own): selectivity"]
+        found.append({
+            "any mark": marked.any(), "own cells": marked[own].mean(),
+            "any by the mean": naive.any(), "own cells by the mean": naive[own].mean(),
+            "selectivity beyond": (mean.low > 0) | (mean.high < 0),
+        })  # fmt: skip
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
 def report(title: str, held: dict[str, list]) -> None:
-    print(title)
+    """Print how often each interval held the truth."""
+    print(title, flush=True)
     for name, one in held.items():
         if not name.endswith(" shown"):
-            shown = np.mean(held[f"{name} shown"])
+            share = np.mean(held[f"{name} shown"])
             told = f"{np.mean(one):.3f} of {len(one)}" if one else "-"
-            print(f"    {name:36} {told}   shown in {shown:.3f}")
+            print(f"    {name:32} {told}{'' if share == 1 else f', shown in {share:.3f}'}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worlds", type=int, default=300)
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worlds", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", default="nll,shared,ratio,accuracy,marks")
+    parser.add_argument("--parts", default=",".join(PARTS), help=", ".join(PARTS))
     options = parser.parse_args()
-    begun, worlds = time.process_time(), options.worlds
-    parts = options.parts.split(",")
+    begun, parts = time.process_time(), options.parts.split(",")
 
-    def random(part: int) -> np.random.Generator:
-        return np.random.default_rng([options.seed, part])
+    def random(part: str, items: int) -> np.random.Generator:
+        return np.random.default_rng([options.seed, PARTS.index(part), items])
 
-    for place, items in enumerate((3, *ITEMS)):
+    for items in (3, 5, 10, 20, 100, 250):
         ablation_effects.FEWEST = min(items, 5)  # 3 items have no interval: this is why
-        few = max(worlds // 3, 10) if items > 50 else worlds
-        if "nll" in parts:
-            report(
-                f"NLL, {items} items, each with sets of its own",
-                nll_coverage(random(place), items, few),
-            )
-        if "shared" in parts and items in (20, 100, 250):
-            report(
-                f"NLL, {items} items, sets shared",
-                nll_coverage(random(10 + place), items, few, design="shared"),
-            )
-        if "ratio" in parts and items in (10, 20, 100):
-            report(
-                f"NLL, {items} items, others near 0",
-                nll_coverage(random(20 + place), items, few, **NEAR_ZERO),
-            )
-        if "accuracy" in parts and items > 3:
-            report(f"accuracy, {items} items", answer_coverage(random(30 + place), items, few))
-    if "marks" in parts:
-        null = {"own": 0.3, "others": 0.1, "control own": 0.3, "control others": 0.1}
-        strong = null | {"own": 1.2}
-        stronger = null | {"own": 2.4}
-        for items in (10, 20, 100, 250):
-            few = max(worlds // (4 if items < 100 else 8), 10)
-            for name, kind in (
-                ("null", {"levels": null}),
-                ("placebo", {"levels": null, "placebo": True}),
-                ("4x", {"levels": strong}),
-                ("8x", {"levels": stronger}),
-            ):
-                print(items, name, few, marks(random(40), items, few, **kind).round(3), flush=True)
-            print(
-                items,
-                "acc null",
-                marks(
-                    random(41),
-                    items,
-                    few,
-                    levels=None,
-                    make=lambda *a, k: answer_matrix(*a, k=k, lost=(0.2, 0.02)),
-                ).round(3),
-            )
-            print(
-                items,
-                "acc",
-                marks(
-                    random(41),
-                    items,
-                    few,
-                    levels=None,
-                    make=lambda *a, k: answer_matrix(
-                        *a, k=k, lost=(1.0, 0.02), control_lost=(0.1, 0.02)
-                    ),
-                ).round(3),
-            )
+        worlds = options.worlds if items < 100 else options.worlds // 2
+        asked = (
+            ("fresh", "each item with sets of its own", nll_coverage, {}, 3),
+            ("shared", "20 sets shared by the items", nll_coverage, {"design": "shared"}, 20),
+            ("ratio", "others near zero", nll_coverage, NEAR_ZERO, 10),
+            ("accuracy", "accuracy", answer_coverage, {}, 5),
+        )
+        for part, told, run, given, fewest in asked:
+            if part in parts and items >= fewest:
+                found = run(random(part, items), items, worlds, **given)
+                report(f"{items} items, {told}", found)
+        if "marks" in parts and items >= 10:
+            for name, make in WORLDS.items():
+                found = marks(random("marks", items), items, max(worlds // 4, 10), make)
+                told = ", ".join(f"{key} {value:.2f}" for key, value in found.items())
+                print(f"{items} items, {name}: {told}", flush=True)
     print(f"{time.process_time() - begun:.0f} s of one core")
 
 

@@ -11,6 +11,7 @@ from lensneurons.uncertainty.contrasts import (
     fieller_interval,
     holm,
     placebo_p,
+    skewed_interval,
     standard_error,
     student_interval,
     student_p,
@@ -54,6 +55,27 @@ def test_residuals_are_those_of_a_ratio_of_sums():
             assert whole - left == pytest.approx(found[item, :, k] * scale)
     drawn = corpora.means(values, weights).std(0)
     assert standard_error(found) == pytest.approx(drawn, rel=0.1)
+
+
+def test_the_skewed_interval_turns_halls_polynomial_back():
+    """At the ends t + g t^2 / (3 sqrt n) + g^2 t^3 / (27 n) + g / (6 sqrt n) is Student's."""
+    values, n = np.random.default_rng(2).gamma(1, 1, 14), 14
+    middle, residuals = means(values)
+    found = skewed_interval(middle, residuals, level=0.9)
+    g = stats.skew(values, bias=False)
+    for end, expected in ((found.low, 1), (found.high, -1)):
+        t = (middle - end) / standard_error(residuals)
+        turned = t + g * t**2 / (3 * n**0.5) + g**2 * t**3 / (27 * n) + g / (6 * n**0.5)
+        assert turned == pytest.approx(expected * stats.t.ppf(0.95, n - 1))
+    plain = student_interval(middle, residuals, level=0.9)
+    assert found.high > plain.high  # the long tail is above
+    even = means(np.array([-2.0, -1, 0, 1, 2]))
+    ends = [
+        [*map(float, (x.low, x.high))] for x in (skewed_interval(*even), student_interval(*even))
+    ]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-4)
+    still = skewed_interval(np.asarray(0.3), np.zeros(8))
+    assert (still.low, still.high) == (0.3, 0.3)
 
 
 def test_two_more_items_are_counted_for_shares():

@@ -174,7 +174,7 @@ def fieller_interval(
 def wider(one: Interval, other: Interval) -> Interval:
     """The outer ends of two intervals of the same number."""
     low, high = np.fmin(one.low, other.low), np.fmax(one.high, other.high)
-    return Interval(one.estimate, low, high, one.level, f"{one.method} and {other.method}")
+    return Interval.of(one.estimate, low, high, one.level, f"{one.method}, {other.method}")
 
 
 def holm(p: np.ndarray) -> np.ndarray:

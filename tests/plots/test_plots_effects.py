@@ -87,7 +87,8 @@ ACTIVE = "random neurons as active in that language"
 @pytest.mark.parametrize(
     ("levels", "told", "beyond"),
     [
-        (((1.2, 0.1, 0.03),), f"is more selective than removing {ACTIVE}: +1.10 against", "more; and more"),
+        (((1.2, 0.1, 0.03),), f"is more selective than removing {ACTIVE}: +1.10 against",
+         "more; and more"),
         (((0.5, 0.5, 0.03),), "hurts their own language not measurably more than others: +0.5",
          "more; but not measurably more"),
         (((0.5, 1.5, 0.03),), "hurts other languages more than their own: +0.50", "more; but less"),
@@ -96,8 +97,10 @@ ACTIVE = "random neurons as active in that language"
         (((0.3, 0.0, 0.9),), f"is more selective than removing {ACTIVE}: +0.30", "less; but more"),
         (((0.3, 0.0, 0.3),), f"is more selective than removing {ACTIVE}: +0.30",
          "not measurably more; but more"),
-        (((-0.5, 0.0, 0.0),), "does not measurably hurt their own language: −0.50", "less; and less"),
-        (BIG, "Removing specific + related neurons is more selective than removing random", "more; and more"),
+        (((-0.5, 0.0, 0.0),), "does not measurably hurt their own language: −0.50",
+         "less; and less"),
+        (BIG, "Removing specific + related neurons is more selective than removing random",
+         "more; and more"),
     ],
 )  # fmt: skip
 def test_title_and_notes_say_what_was_planted(levels: tuple, told: str, beyond: str) -> None:

@@ -181,7 +181,7 @@ def test_the_wider_of_two_intervals_has_the_outer_ends():
     found = wider(one, other)
     assert found.low.tolist() == [0, -1]
     assert found.high.tolist() == [3, 8]
-    assert (found.level, found.method) == (0.9, "a and b")
+    assert (found.level, found.method) == (0.9, "a, b")
 
 
 @pytest.mark.parametrize("ask", [student_interval, student_p])

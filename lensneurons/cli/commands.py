@@ -38,7 +38,7 @@ from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_langu
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError, choose
 from lensneurons.evaluation.answers import Accuracy, answer_scorer
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
-from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.metrics import METRICS
@@ -145,14 +145,17 @@ def do_ablate(options: Namespace) -> None:
             f"the neurons of {list(rows)} are removed and {list(corpus.languages)} evaluated: "
             "evaluate these and at least one other language"
         )
-    if len(corpus.ids) < 2:
-        raise LensNeuronsError("intervals need at least two items a language: raise the limit")
+    if len(corpus.ids) < FEWEST:
+        raise LensNeuronsError(
+            f"intervals need at least {FEWEST} items a language: raise the limit"
+        )
     if "accuracy" in options.metric:
         require_identifiable(corpus.languages)
     model = open_same_model(options, statistics)
     if "accuracy" in options.metric:  # refuse its texts before the NLL runs for hours
         answer_scorer(model, corpus, max_new_tokens=options.max_new_tokens, stop=options.stop)
-    testing = pick(options, "classes", "controls", "scope", "batch_tokens", "seed")
+    names = ("classes", "controls", "match", "pool", "method", "scope", "batch_tokens", "seed")
+    testing = pick(options, *names)
     matrices = {}
     for metric in options.metric:
         matrices[metric] = matrix = ablation_matrix(
@@ -163,6 +166,7 @@ def do_ablate(options: Namespace) -> None:
             metric=metric,
             max_new_tokens=options.max_new_tokens if metric == "accuracy" else None,
             stop=options.stop if metric == "accuracy" else (),
+            statistics=statistics if options.method == "mean" else None,
             run_dir=options.out / metric,
             **testing,
         )

@@ -19,6 +19,8 @@ BAD_INPUT = 2
 _MESSAGE = 1000  # characters; a longer one quotes a long argument
 _DIGITS = 18  # of the largest whole number, which fits 64 bits
 SCOPES = ("response", "prompt", "all")
+POOLS = ("all", "unselected", "below tau")
+METHODS = ("zero", "mean")  # resampling needs a second corpus
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,7 +107,11 @@ def _declare_ablate(add: Add) -> None:
     steps = "remove the first class, then it and the second, and so on"
     add("--classes", type=_names, default="specific,related,agnostic", help=steps)
     add("--metric", type=_names, default="nll", help="nll, accuracy (slow), or nll,accuracy")
-    add("--controls", type=_positive, default=20, help="random sets a control")
+    add("--controls", type=_positive, default=20, help="random sets a control, or one an item")
+    told = "what random sets share with the set: p in its own language, mean p, or just the layers"
+    add("--match", type=_names, default="own,activity,layer", help=told)
+    add("--pool", default="all", choices=POOLS, help="neurons that random sets are drawn from")
+    add("--method", default="zero", choices=METHODS, help="what stands in for an activation")
     add("--max-new-tokens", type=_positive, help="of an answer, for accuracy")
     add("--stop", type=_stop, action="append", default=[], help="cut answers before it; repeatable")
     add("--scope", default="response", choices=SCOPES, help="tokens of the NLL")

@@ -91,6 +91,8 @@ def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]
             for setting, row in zip(first.classes, first.sizes.tolist(), strict=True)
         },
         "controls": first.draws,
+        "matches": list(first.matches),
+        "method": first.method,
         "summary": {m: matrix.summary().to_dict("records") for m, matrix in matrices.items()},
     }
 
@@ -99,7 +101,8 @@ def describe_matrix(matrix: AblationMatrix, table: Path) -> str:
     """What an ablation matrix shows, its summary, and how well its controls match, as a text."""
     means = setting_means(matrix)
     one = means[top_setting(matrix, means)]
-    head = f"{METRICS[matrix.metric].unit}; {matrix.draws} random sets a control; cells: {table}"
+    head = f"{METRICS[matrix.metric].unit}; {matrix.draws} random sets a control, method "
+    head += f"{matrix.method}; cells: {table}"
     told = [f"{text}." for text in (headline(matrix, one), told_beyond(matrix, one)) if text]
     if mark := multiplicity(matrix):
         counts = (int(matrix.marked(k, matrix.matches[0]).sum()) for k in matrix.classes)

@@ -16,6 +16,7 @@ from lensneurons.activations.collection import collect
 from lensneurons.cards.card import describe_all
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.experiments.ablation import ablation_matrix
+from lensneurons.experiments.ablation_effects import FEWEST
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import Score, identify
 from lensneurons.neurons.parts import divide_layers
@@ -24,7 +25,8 @@ from lensneurons.reports import report
 
 SCORE: Score = "lape"
 TOP_RATE = 0.09
-MATRIX_ITEMS = 3  # a minute of one busy core with ten languages
+MATRIX_ITEMS = 10  # each meets one random set of each control
+SETTINGS = ("specific", "related")
 CONTEXT_ITEMS = 20
 CARDS = 2  # in each language
 NOTE = (
@@ -65,8 +67,8 @@ def run_demo(
     say(f"4. removing them, language by language, on {min(items, MATRIX_ITEMS)} problems each")
     few = corpus.head(MATRIX_ITEMS)
     effects = (
-        (ablation_matrix(model, few, neurons, classes=("specific", "related")),)
-        if len(few.ids) > 1  # a single problem has no interval
+        (ablation_matrix(model, few, neurons, classes=SETTINGS, controls=MATRIX_ITEMS),)
+        if len(few.ids) >= FEWEST  # fewer have no interval
         else ()
     )
     say("5. looking closer at some of them")

@@ -270,12 +270,9 @@ def _edit(
     for name, value in {"statistics": statistics, "reference": reference}.items():
         reader = next(one for one, names in READS.items() if name in names)
         if (value is not None) != (reader == method):
-            told = (
-                f"method={method!r} needs {name}="
-                if value is None
-                else f"{name}= needs method={reader!r}"
-            )
-            raise LensNeuronsError(told)
+            needed = f"method={method!r} needs {name}="
+            unread = f"{name}= needs method={reader!r}, not {method!r}"
+            raise LensNeuronsError(needed if value is None else unread)
     if statistics is not None:
         if (statistics.n_layers, statistics.d_mlp) != (site.n_layers, site.d_mlp):
             raise LensNeuronsError(

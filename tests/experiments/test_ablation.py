@@ -21,6 +21,7 @@ from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments import ablation as ablation_cells
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
+from lensneurons.experiments.controls import Match, draws_an_item
 from lensneurons.experiments.metrics import METRICS, Metric
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.identity import hash_weights, original_tokenizer
@@ -28,11 +29,21 @@ from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.sets import NeuronSet
 
+pytestmark = pytest.mark.filterwarnings("ignore:no other neurons are as active")
+
 # --- the planted model, whose language neurons raise the words of their languages ---
 
 K, WORDS, LAYERS = len(planted.LANGUAGES), len(planted.VOCABULARY), len(planted.PROFILE)
 SETTINGS = ("specific", "related", "agnostic")
-DRAWS = 20
+DRAWS = 20  # asked for
+MATCHES: tuple[Match, ...] = ("own", "activity", "layer")
+
+
+def activity(neurons, row: str, match: Match) -> np.ndarray:
+    """What a control is matched by, [layer, neuron]."""
+    p = neurons.probability
+    own = p[..., neurons.languages.index(row)]
+    return {"own": own, "activity": p.mean(-1), "layer": 0 * own}[match]
 
 
 @cache
@@ -156,20 +167,24 @@ def test_the_matrix_is_the_closed_form(matrix, found):
         assert matrix.effect[place] == pytest.approx(added, abs=2e-4)
         means = added.reshape(K, -1).sum(1) / tokens
         assert matrix.cells(setting)[place[1]] == pytest.approx(means, abs=2e-5)
-        activity = found.probability.mean(-1)
-        draws = NeuronSet.from_mask(mask).random_control(activity, draws=DRAWS, seed=0)
-        drawn = np.array([losses(draw.mask()) for draw in draws])
-        control = drawn[items % DRAWS, np.arange(len(items))] - base
-        assert matrix.control[place] == pytest.approx(control, abs=2e-4)
+        every = planted.ITEMS * draws_an_item(DRAWS, planted.ITEMS)
+        for side, match in enumerate(MATCHES):
+            p = activity(found, row, match)
+            draws = NeuronSet.from_mask(mask).random_control(p, draws=every, seed=0)
+            drawn = np.array([losses(draw.mask()) for draw in draws])
+            drawn = drawn.reshape(planted.ITEMS, -1, len(items))[items, :, np.arange(len(items))]
+            assert matrix.control[side][place] == pytest.approx(drawn.mean(1) - base, abs=2e-4)
     assert matrix.rows == matrix.languages == planted.LANGUAGES
-    assert (matrix.classes, matrix.metric, matrix.draws) == (SETTINGS, "nll", DRAWS)
+    assert (matrix.classes, matrix.metric, matrix.draws) == (SETTINGS, "nll", every)
+    assert matrix.matches == MATCHES
     assert matrix.weight.tolist() == [len(item.response.split()) for item in PLANTED]
     assert matrix.language.tolist() == np.repeat(np.arange(K), planted.ITEMS).tolist()
     assert matrix.item_ids == tuple(item.id for item in PLANTED)
     assert np.abs(matrix.control).max(-1).min() > 0.01
     cells = matrix.cells("related")
     assert (cells.diagonal() > 0.05).all()
-    assert (cells.diagonal() > 1.5 * matrix.control_cells("related").diagonal()).all()
+    random = matrix.control_cells("related", "activity")
+    assert (cells.diagonal() > 1.5 * random.diagonal()).all()
 
 
 # --- random sets on a random model, against a loop of one condition at a time ---
@@ -215,25 +230,26 @@ def test_the_sets_build_on_each_other():
 
 
 def test_it_is_a_loop_of_one_condition_at_a_time(llama, whole):
-    """20 draws meet 8 items in three passes: item n meets draws n, n + 8 and n + 16, modulo 20."""
+    """24 draws, 8 items: item n alone meets draws 3 n, 3 n + 1 and 3 n + 2."""
     before = nll(llama, CORPUS)
     assert close(whole.base, before.nll)
     assert whole.weight.tolist() == before.tokens.tolist()
+    assert (whole.draws, draws_an_item(DRAWS, ITEMS)) == (24, 3)
 
     def added(removed):
         with ablate(llama, removed):
             return nll(llama, CORPUS).nll - before.nll
 
-    meets = (np.tile(np.arange(ITEMS), 3)[:, None] + ITEMS * np.arange(3)) % DRAWS
-    assert set(meets.ravel().tolist()) == set(range(DRAWS))
+    item = np.tile(np.arange(ITEMS), 3)
     for place, rows in enumerate(ablation_sets(NEURONS, languages=["th"]).values()):
         removed = rows["th"]
         effect = added(removed)
         assert close(whole.effect[place, 2], effect)
-        drawn = removed.random_control(NEURONS.probability.mean(-1), draws=DRAWS, seed=0)
-        draws = np.array([added(one) for one in drawn])
-        assert close(whole.control[place, 2], draws[meets, np.arange(24)[:, None]].mean(1))
-        assert np.median(np.ptp(draws, axis=0)) > 0.1
+        for side, match in enumerate(MATCHES):
+            drawn = removed.random_control(activity(NEURONS, "th", match), draws=24, seed=0)
+            draws = np.array([added(one) for one in drawn]).reshape(ITEMS, 3, -1)
+            assert close(whole.control[side, place, 2], draws[item, :, np.arange(24)].mean(1))
+            assert np.median(np.ptp(draws, axis=(0, 1))) > 0.1
         assert np.median(np.abs(effect)) > 0.1
 
 
@@ -241,7 +257,7 @@ def test_it_is_a_loop_of_one_condition_at_a_time(llama, whole):
 def test_no_batch_size_changes_a_number(batch_tokens, llama, whole):
     other = some(llama, classes=SETTINGS[:2], batch_tokens=batch_tokens)
     assert close(other.effect, whole.effect[:2, 1:2])
-    assert close(other.control, whole.control[:2, 1:2])
+    assert close(other.control, whole.control[:, :2, 1:2])
 
 
 def test_many_conditions_ride_in_one_batch(llama, monkeypatch):
@@ -255,12 +271,14 @@ def test_many_conditions_ride_in_one_batch(llama, monkeypatch):
     monkeypatch.setattr(ablation_cells, "ablate", watched)
     some(llama)
     assert max(map(len, batches)) > 10
-    draws = NEURONS.related["zh"].random_control(NEURONS.probability.mean(-1), draws=DRAWS)
     ridden = [one for batch in batches for one in batch]
-    assert len(ridden) == 3 * ITEMS * (1 + 3)
-    assert all(ridden.count(one) >= 3 for one in draws)
-    assert len(set(draws)) == DRAWS
+    assert len(ridden) == 3 * ITEMS * (1 + 3 * 3)
     assert ridden.count(NEURONS.related["zh"]) == 3 * ITEMS
+    for match in MATCHES:
+        p = activity(NEURONS, "zh", match)
+        draws = NEURONS.related["zh"].random_control(p, draws=24)
+        assert len(set(draws)) == 24
+        assert all(ridden.count(one) == 3 for one in draws)  # one item, in three languages
 
 
 def test_items_meet_their_draws_also_where_a_language_lacks_some(llama):
@@ -286,9 +304,12 @@ def test_an_empty_set_has_no_effect_at_all(llama):
     matrix = ablation_matrix(llama, CORPUS, neurons, **OPTIONS)
     assert matrix.sizes[0].tolist() == [0, *(len(neurons.specific[k]) for k in ("zh", "th"))]
     assert (matrix.effect[0, 0] == 0).all()
-    assert (matrix.control[0, 0] == 0).all()
+    assert (matrix.control[:, 0, 0] == 0).all()
     assert (matrix.effect[0, 1:] != 0).all()
-    assert np.isnan(matrix.causal_ratio("specific").low[0]).all()
+    assert np.isnan(matrix.selectivity_ratio("specific").estimate[0])
+    assert np.isnan(matrix.rates[:, 0, 0]).all()
+    assert matrix.matched("specific")["layer"].tolist()[:3] == [-1, -1, -1]
+    assert np.isfinite(matrix.figures("specific")["p in the own language"].estimate)
     assert "specific: diagonal" in repr(matrix)
 
 
@@ -311,8 +332,10 @@ def test_the_model_is_as_before(llama):
 def test_rows_may_be_some_and_in_any_order(llama, whole):
     other = some(llama, languages=["th", "en"], classes=SETTINGS)
     assert (other.rows, other.languages) == (("th", "en"), ("en", "zh", "th"))
-    for name in ("effect", "control", "sizes"):
+    for name in ("effect", "sizes", "neurons_by_layer"):
         assert np.array_equal(getattr(other, name), getattr(whole, name)[:, [2, 0]])
+    for name in ("control", "rates"):
+        np.testing.assert_equal(getattr(other, name), getattr(whole, name)[:, :, [2, 0]])
     fewer = CORPUS.select(languages=["th", "zh"])
     swapped = some(llama, fewer, classes=SETTINGS[:2], languages=None)
     assert (swapped.rows, swapped.languages) == (("en", "zh", "th"), ("th", "zh"))
@@ -325,8 +348,9 @@ def test_draws_and_seeds_change_the_controls_alone(llama, whole):
     for change in ({"seed": 1}, {"controls": 3}):
         other = some(llama, classes=SETTINGS[:2], **change)
         assert close(other.effect, whole.effect[place])
-        assert np.abs(other.control - whole.control[place]).min(-1).max() > 1e-3
-    assert other.draws == 3
+        different = np.abs(other.control - whole.control[:, :2, 1:2]).min(-1)
+        assert different.max() > 1e-3
+    assert other.draws == ITEMS  # one an item
 
 
 @pytest.mark.parametrize(
@@ -363,6 +387,14 @@ def test_progress_is_shown_in_cells(llama, capsys):
         ({"languages": ["de"]}, r"language='de' is not known; choose one of \['en', 'zh', 'th'\]"),
         ({"languages": []}, r"language: \[\] is empty"),
         ({"languages": ["th", "th"]}, r"language: \['th', 'th'\] is empty or names one twice"),
+        ({"match": "both"}, r"match='both' is not known; choose one of \['own', 'activity', 'lay"),
+        ({"match": []}, r"match: \[\] is empty or names one twice"),
+        ({"match": ("own", "own")}, r"match: \['own', 'own'\] is empty or names one twice"),
+        ({"pool": "none"}, r"pool='none' is not known; choose one of \['all', 'unselected', 'be"),
+        ({"method": "off"}, r"method='off' is not known; choose one of \['zero', 'mean', 'resa"),
+        ({"method": "mean"}, "method='mean' needs statistics="),
+        ({"method": "resample"}, "method='resample' needs reference="),
+        ({"reference": CORPUS}, "reference= needs method='resample', not 'zero'"),
         ({"controls": 0}, "controls=0: an effect needs a control to mean anything"),
         ({"batch_tokens": 0}, "batch_tokens=0 holds nothing"),
         ({"metric": "bleu"}, r"metric='bleu' is not known; choose one of \['nll', 'accuracy'\]"),

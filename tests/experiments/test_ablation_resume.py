@@ -23,7 +23,10 @@ from lensneurons.values import files as storage
 from lensneurons.values.files import load_arrays, save_arrays
 
 # Python 3.12 warns of any fork beside threads; ours run nothing but the matrix and die.
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:no other neurons are as active"),
+]
 
 CORPUS = tiny.tiny_corpus()
 OPTIONS = {

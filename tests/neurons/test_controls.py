@@ -92,10 +92,49 @@ def test_at_the_edge_the_window_has_one_side_and_widens_as_it_empties():
     top = NeuronSet(np.arange(40, 60), 1, 60)
     (control,) = top.random_control(probability, draws=1)
     assert len(control) == 20
-    assert control.flat.min() >= 5
+    # Ten free ones in the 10 below, then ten in the 20 below: the first 11 picks are among these.
+    assert np.count_nonzero(control.flat >= 20) >= 11
     whole = NeuronSet(np.arange(30, 60), 1, 60)
     (control,) = whole.random_control(probability, draws=1)
     assert control.flat.tolist() == list(range(30))
+
+
+def one_at_a_time(neurons, probability, random):
+    """A control drawn member by member: what the draws that are made together must be like."""
+    chosen = []
+    for layer, members in neurons.by_layer().items():
+        p = probability[layer]
+        free = sorted(set(range(neurons.d_mlp)) - set(members.tolist()), key=lambda i: p[i])
+        ranks, left = p[free], np.ones(len(free), bool)
+        low, high = (np.searchsorted(ranks, p[members], side) for side in ("left", "right"))
+        for place in random.permutation(
+            [random.integers(*e, endpoint=True) for e in zip(low, high, strict=True)]
+        ):
+            reach, near = 0, np.zeros(0, np.int64)
+            while len(near) < min(10, left.sum()):
+                reach = 2 * reach or 10
+                start = max(0, place - reach)
+                near = start + np.flatnonzero(left[start : place + reach])
+            pick = random.choice(near)
+            left[pick] = False
+            chosen.append(layer * neurons.d_mlp + free[pick])
+    return chosen
+
+
+def test_draws_made_together_are_like_draws_one_at_a_time():
+    """How often each neuron, and each two of them together, are drawn: within 4.5 SE of a loop."""
+    random, draws = np.random.default_rng(7), 3000
+    probability = np.round(random.beta(0.5, 2, (2, 36)), 1)  # with ties
+    neurons = NeuronSet(np.array([3, 8, 9, 30, 40, 41, 42, 43, 44, 45, 46, 47, 48]), 2, 36)
+    assert neurons.per_layer().tolist() == [4, 9]
+    ours, theirs = np.zeros((2, draws, 72))
+    for place, control in enumerate(neurons.random_control(probability, draws=draws)):
+        ours[place, control.flat] = 1
+        theirs[place, one_at_a_time(neurons, probability, random)] = 1
+    pairs = ours.T @ ours / draws, theirs.T @ theirs / draws
+    error = np.sqrt((pairs[1] * (1 - pairs[1]) + pairs[0] * (1 - pairs[0])) / draws)
+    assert (np.abs(pairs[0] - pairs[1]) <= 4.5 * error + 1e-3).all()
+    assert np.ptp(ours.mean(0)[:36][probability[0] > 0.2]) > 0.1
 
 
 def test_too_few_candidates():

@@ -102,8 +102,8 @@ WRONG = {
         ),
     ],
     "4-2": [
-        ("selectivity = cells.diagonal() / cells.max(1)", "leave it out"),
-        ("selectivity = 1 / effects.selectivity().estimate", "other way round"),
+        ("selectivity = cells.diagonal() - cells.mean(1)", "leave it out"),
+        ("selectivity = -effects.selectivity().estimate", "other way round"),
         ("selectivity = cells.diagonal()", "within each row"),
         ("selectivity = cells", "one number a row"),
     ],

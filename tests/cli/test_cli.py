@@ -385,9 +385,12 @@ def test_ablate_is_ablation_matrix(llama, ablate, tmp_path, capsys) -> None:
         bridge, corpus, neurons, classes=("specific", "related"), languages=("zh", "en"),
         controls=3, seed=5, progress=False,
     )  # fmt: skip
-    assert set(found) == {"removed", "evaluated", "neurons", "controls", "summary"}
+    assert set(found) == {
+        "removed", "evaluated", "neurons", "controls", "matches", "method", "summary"
+    }  # fmt: skip
     assert (found["removed"], found["evaluated"]) == (["zh", "en"], ["en", "zh", "th"])
-    assert found["controls"] == 3
+    assert found["controls"] == matrix.draws >= 3
+    assert (found["matches"], found["method"]) == (["own", "activity", "layer"], "zero")
     assert found["neurons"]["specific"]["zh"] == len(neurons.specific["zh"])
     assert found["neurons"]["specific + related"]["en"] == len(neurons["en"]) > 0
     assert list(found["summary"]) == ["nll"]
@@ -400,9 +403,8 @@ def test_ablate_is_ablation_matrix(llama, ablate, tmp_path, capsys) -> None:
 def test_ablate_goes_on_where_it_stopped(ablate, capsys, monkeypatch) -> None:
     command = [*ablate, "--languages", "en", "--evaluate", "th,en"]
     first = printed(capsys, *command, bars=True)
-    assert first.startswith("change of NLL, nats a token; 3 random sets a control; cells: ")
-    assert "specific + related mean diagonal of the control" in " ".join(first.split())
-    assert "NaN" not in first
+    assert re.match(r"change of NLL, nats a token; \d+ random sets a control, method zero;", first)
+    assert "specific + related beyond control (own): selectivity" in " ".join(first.split())
     ran = Mock(side_effect=AssertionError("a cell ran again"))
     monkeypatch.setattr("lensneurons.experiments.ablation.run_cells", ran)
     assert printed(capsys, *command, bars=True) == first
@@ -415,13 +417,16 @@ def test_ablate_goes_on_where_it_stopped(ablate, capsys, monkeypatch) -> None:
 def test_ablate_with_accuracy(ablate, tmp_path, capsys) -> None:
     """A random model answers nothing: ratios to 0 are null, which JSON can say."""
     words = {"en": "apples", "zh": "苹果", "th": "แมว"}
-    rows = {k: [(f"{word} {n}\n", f"{word} {n}") for n in (2, 31)] for k, word in words.items()}
+    rows = {
+        k: [(f"{word} {n}\n", f"{word} {n}") for n in (2, 31, 4, 17, 60)]
+        for k, word in words.items()
+    }
     texts = load_corpus(rows).save(tmp_path / "numbers.jsonl")
     command = [*ablate, "--corpus", texts, "--languages", "zh", "--metric", "nll,accuracy"]
     command += ["--max-new-tokens", "3"]
     found = json.loads(printed(capsys, *command, "--json", bars=True))
     assert list(found["summary"]) == ["nll", "accuracy"]
-    name = "diagonal / control"
+    name = "diagonal / off-diagonal"
     ratio = next(row for row in found["summary"]["accuracy"] if row["figure"] == name)
     nothing = dict.fromkeys(("estimate", "low", "high"))
     assert ratio == {"removed": "specific", "figure": name, **nothing}
@@ -443,7 +448,7 @@ def test_ablate_with_accuracy(ablate, tmp_path, capsys) -> None:
         (["--evaluate", "en,sw"], "has no language 'sw'"),
         (["--evaluate", "en"], "evaluate these and at least one other language"),
         (["--languages", "zh", "--evaluate", "en,th"], "the neurons of ['zh'] are removed and"),
-        (["--limit", "1"], "intervals need at least two items a language"),
+        (["--limit", "1"], "intervals need at least 5 items a language"),
         (["--top-rate", "2"], "top_rate=2.0 is not a share between 0 and 1"),
         (["--out", "{texts}"], "is a file: nothing can be written into"),
         (["--seed", "-1"], "'-1' is not a whole number"),

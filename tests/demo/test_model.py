@@ -87,7 +87,8 @@ def test_its_neurons_are_needed_by_their_own_language(demo) -> None:
     both = matrix.summary().set_index(["removed", "figure"])["estimate"]["specific + related"]
     assert both["mean diagonal"] > 0.2
     assert both["diagonal / off-diagonal"] > 3
-    assert both["diagonal / control"] > 3
+    assert both["mean diagonal"] > 3 * both["control (activity): mean diagonal"]
+    assert both["beyond control (own): selectivity"] > 0.1
 
 
 def test_the_card_says_what_is_asked_of_a_card() -> None:

@@ -92,11 +92,11 @@ def test_pools():
         others = every["unselected"] & ~NEURONS["th"].mask()
         assert (drawn[others.ravel()].sum() > 0) == (pool != "unselected")
         assert (drawn[every["below tau"].ravel()].sum() > 0) == (pool != "below tau")
-    crowded = replace(NEURONS, tau=1e-6)
+    crowded, some = replace(NEURONS, tau=1e-6), NeuronSet(np.arange(50), LAYERS, WIDTH, "some")
     with pytest.raises(
-        LensNeuronsError, match=r"neurons outside \(zh \| those above tau in zh\), t"
+        LensNeuronsError, match=r"neurons outside \(some \| those above tau in zh\)"
     ):
-        draw_control(crowded, "zh", crowded["zh"], "own", "below tau", draws=2, seed=0)
+        draw_control(crowded, "zh", some, "own", "below tau", draws=2, seed=0)
 
 
 def test_items_share_no_draws():

@@ -14,7 +14,7 @@ What this does not show: that nothing else is needed for a language.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
@@ -59,7 +59,7 @@ def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
     def as_harm(found: Interval) -> Interval:
         if METRICS[matrix.metric].harm > 0:
             return found
-        return replace(found, estimate=-found.estimate, low=-found.high, high=-found.low)
+        return Interval.of(-found.estimate, -found.high, -found.low, found.level, found.method)
 
     def of(setting: str) -> SettingMeans:
         found = matrix.figures(setting)

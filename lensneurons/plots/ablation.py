@@ -21,7 +21,7 @@ more than for others, not that nothing else is needed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -194,7 +194,7 @@ def as_change(matrix: AblationMatrix, harm: Interval) -> Interval:
     """A difference of harms as one of changes, in the sign of the cells."""
     if METRICS[matrix.metric].harm > 0:
         return harm
-    return replace(harm, estimate=-harm.estimate, low=-harm.high, high=-harm.low)
+    return Interval.of(-harm.estimate, -harm.high, -harm.low, harm.level, harm.method)
 
 
 def multiplicity(matrix: AblationMatrix) -> str:

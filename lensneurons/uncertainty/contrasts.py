@@ -75,14 +75,14 @@ def skewed_interval(
 
     With the skewness g of the items, ``t + g t^2 / (3 sqrt n) + g^2 t^3 / (27 n) + g / (6 sqrt n)``
     is nearly symmetric; the ends are where it is a percentile of Student's t. The arguments and
-    errors are those of `student_interval`; three items at least.
+    errors are those of `student_interval`.
     """
     from scipy.special import stdtrit
 
     require_level(level)
     error, n = standard_error(residuals), _items(residuals)
     spread = np.square(residuals).mean(axis=0)
-    cube = np.power(residuals, 3).mean(axis=0) * np.sqrt(n * (n - 1)) / (n - 2)
+    cube = np.power(residuals, 3).mean(axis=0) * np.sqrt(n * (n - 1)) / max(n - 2, 1)
     flat = np.where(spread > 0, spread, 1.0)
     a = cube / flat**1.5 / np.sqrt(n)
     a = np.where(np.abs(a) > 1e-6, a, 1e-6)  # without skewness the ends are Student's

@@ -238,7 +238,7 @@ def test_clustering_is_that_of_the_matrix_for_the_setting_of_the_title() -> None
 def test_too_few_items_have_numbers_and_no_verdict(items: int) -> None:
     figure = plots.ablation_effects(make_matrix(*BIG, items=items))
     told = f"({items} item{'s' * (items > 1)}: too few for an interval)"
-    assert title(figure).startswith("Removing specific + related neurons: +1.20 nats a token")
+    assert title(figure).startswith("Removing specific + related neurons: +1.2")
     assert title(figure).endswith(told)
     for word in (" to +", "Bold", "matter", "in brackets"):
         assert word not in subtitle(figure)

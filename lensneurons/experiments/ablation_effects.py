@@ -270,7 +270,7 @@ class AblationMatrix(Value):
     def marked(
         self, setting: str | None = None, match: Match = "own", *, level: float = 0.95
     ) -> Bool[np.ndarray, "row column"]:
-        """Bool [row, column]: cells beyond what one more random set could do (Holm).
+        """Bool [row, column]: cells above or below what one more random set could do (Holm).
 
         Of all cells of a setting that are not, any is marked in at most 5 % of matrices.
         """

@@ -2,7 +2,7 @@
 
 Small multiples: a panel for each setting, and one with the same colours for its first control, the
 random neurons that are as active in the row's language. Cells of a language on itself have an
-outline; numbers of cells beyond what one more random set could do are bold. Colours are centred on
+outline; cells above or below what one more random set could do have bold numbers. Colours are centred on
 zero. If the settings differ so much that an even scale would leave one without colour, colours go
 by the square root; numbers never do. The scale reaches at least three times the largest control, so
 that effects like it look like nothing.
@@ -202,7 +202,7 @@ def multiplicity(matrix: AblationMatrix) -> str:
     if matrix.too_few:
         return ""
     return (
-        "beyond what one more random set could do; among the "
+        "more, or less, than one more random set could do; among the "
         f"{counted(matrix.own_cells.size, 'cell')} of a setting, a false mark in at most 5% of "
         "matrices (Holm)"
     )

@@ -2,10 +2,10 @@
 
 Small multiples: a panel for each setting, and one with the same colours for its first control, the
 random neurons that are as active in the row's language. Cells of a language on itself have an
-outline; cells above or below what one more random set could do have bold numbers. Colours are centred on
-zero. If the settings differ so much that an even scale would leave one without colour, colours go
-by the square root; numbers never do. The scale reaches at least three times the largest control, so
-that effects like it look like nothing.
+outline; cells above or below what one more random set could do have bold numbers. Colours are
+centred on zero. If the settings differ so much that an even scale would leave one without colour,
+colours go by the square root; numbers never do. The scale reaches at least three times the largest
+control, so that effects like it look like nothing.
 
 The title says whether removing a set is more selective, harm to the own language less mean harm to
 the others, than removing random neurons that are as active in that language. The notes tell this

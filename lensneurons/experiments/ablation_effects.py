@@ -467,7 +467,8 @@ class AblationMatrix(Value):
         estimate = np.asarray(estimate[0])
         known = np.isfinite(residuals).all(0)
         if not known.any():
-            return Interval.of(estimate, *np.full((2, *estimate.shape), np.nan), level, "none")
+            nowhere = np.full(estimate.shape, np.nan)
+            return Interval.of(estimate, nowhere, nowhere, level, "none")
         added = cells**-0.5 if self.metric == "accuracy" else 0.0
         found = student_interval(estimate, residuals, level=level, added=added)
         items = ItemDraws(self.item_ids, self.language)
@@ -481,7 +482,8 @@ class AblationMatrix(Value):
         """A ratio of values [1 + item + draw, ...]; NaN where the whole is not clear of zero."""
         (a, first), (b, second) = ((v[0], v[1 : 1 + self.n_items]) for v in (part, whole))
         if self.too_few:
-            return Interval.of(*np.full((3, *np.shape(a)), np.nan), level, "none")
+            nowhere = np.full(np.shape(a), np.nan)
+            return Interval.of(nowhere, nowhere, nowhere, level, "none")
         return fieller_interval(a, b, first, second, level=level)
 
     def _paired(self, found: Interval, place: int) -> Interval:
@@ -519,7 +521,7 @@ class AblationMatrix(Value):
     @cached_property
     def _has_selectivity(self) -> np.ndarray:
         """Bool [row]: the rows that are a column, but not the only one."""
-        return self.own_cells.any(-1) & ~self.own_cells.all(-1)
+        return np.asarray(self.own_cells.any(-1) & ~self.own_cells.all(-1))
 
     def _p(self, place: int) -> np.ndarray:
         """Mean p of the removed neurons and of each control, [side, row, identified language]."""

@@ -20,7 +20,7 @@ more than for others, not that nothing else is needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -180,7 +180,7 @@ def told_beyond(matrix: AblationMatrix, one: SettingMeans) -> str:
         return ""
     link = "and" if (effect.low > 0) == (selectivity.low > 0) else "but"
     harm, own = (
-        _with_ends(as_change(matrix, found)).replace(" (", ", ").rstrip(")")
+        interval_told(as_change(matrix, found)).replace(" (", ", ").rstrip(")")
         for found in (effect, selectivity)
     )
     return (
@@ -215,23 +215,25 @@ def _degree(found: Interval) -> str:
 def _told_setting(matrix: AblationMatrix, means: SettingMeans, place: int) -> str:
     """The means of a setting with their intervals; visible, not escaped."""
     named = {"own language": means.own, "others": means.others}
-    told = [f"{name} {_with_ends(found)}" for name, found in named.items()]
+    told = [f"{name} {interval_told(found)}" for name, found in named.items()]
     if np.isfinite(means.selectivity.estimate):
         chance = (
-            f"{m} {_with_ends(as_change(matrix, x))}" for m, x in means.control_selectivity.items()
+            f"{m} {interval_told(as_change(matrix, x))}"
+            for m, x in means.control_selectivity.items()
         )
-        mine = _with_ends(as_change(matrix, means.selectivity))
+        mine = interval_told(as_change(matrix, means.selectivity))
         told.append(f"selectivity {mine}; that of random neurons by match: {', '.join(chance)}")
     else:
-        chance = (f"{match} {_with_ends(found)}" for match, found in means.random.items())
+        chance = (f"{match} {interval_told(found)}" for match, found in means.random.items())
         told.append(f"random neurons by match: {', '.join(chance)}")
     empty = [row for row, n in zip(matrix.rows, matrix.sizes[place], strict=True) if not n]
     lacking = f"; none to remove for {listing(map(full_name, empty))}" if empty else ""
     return capital(f"{means.setting}: {', '.join(told)}{lacking}")
 
 
-def _with_ends(found: Interval) -> str:
-    return with_ends(*(float(x) for x in (found.estimate, found.low, found.high)))
+def interval_told(found: Interval, write: Callable[[float], str] = signed) -> str:
+    """A number with its interval, as `lensneurons.plots.numbers.with_ends` writes it."""
+    return with_ends(float(found.estimate), float(found.low), float(found.high), write)
 
 
 # The cells

@@ -14,9 +14,9 @@ from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.setting_means import setting_means
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
-from lensneurons.plots.ablation import headline, told_beyond, top_setting
+from lensneurons.plots.ablation import headline, interval_told, told_beyond, top_setting
 from lensneurons.plots.labels import full_name
-from lensneurons.plots.numbers import counted, listing, span, with_ends
+from lensneurons.plots.numbers import counted, listing, span
 from lensneurons.reports.contents import ReportValues, Table
 from lensneurons.values.provenance import UNKNOWN, Provenance
 
@@ -97,7 +97,7 @@ def _of_effects(matrix: AblationMatrix) -> str:
     means = setting_means(matrix)
     one = means[top_setting(matrix, means)]
     changes = [
-        f"{whose} by {with_ends(*(float(end) for end in (x.estimate, x.low, x.high)))}"
+        f"{whose} by {interval_told(x)}"
         for whose, x in (("its own", one.own), ("that of the other languages", one.others))
         if np.isfinite(x.estimate)
     ]

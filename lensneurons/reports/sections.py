@@ -17,7 +17,7 @@ from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
-from lensneurons.plots.ablation import AS_ACTIVE, multiplicity
+from lensneurons.plots.ablation import AS_ACTIVE, interval_told, multiplicity
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import MINUS, listing, share, signed, span, with_ends
 from lensneurons.reports.contents import ReportValues, Section, Tab, Table, table_of
@@ -208,7 +208,7 @@ def _control_tables(matrix: AblationMatrix) -> Iterator[Table]:
             head = f"control ({side}): " if place else ""
             match = p[p["match"] == (side if place else matrix.matches[0])]
             active = (f"{'control_' if place else ''}p_{where}" for where in ("own", "others"))
-            shares = (_share(float(match[name].mean())) for name in active)
+            shares = (_share(float(np.mean(match[name].to_numpy(float)))) for name in active)
             means = (_ends(figures[f"{head}{name}"]) for name in _MEANS)
             ratio = _ends(figures[f"{head}diagonal / off-diagonal"], _share)
             name = f"random, {AS_ACTIVE[side]}" if place else "the neurons themselves"  # pyright: ignore[reportArgumentType]
@@ -233,8 +233,7 @@ def _share(value: float) -> str:
 
 
 def _ends(found: Interval, write: Callable[[float], str] = signed) -> str:
-    numbers = (float(end) for end in (found.estimate, found.low, found.high))
-    return with_ends(*numbers, write) if np.isfinite(found.estimate) else "–"
+    return interval_told(found, write) if np.isfinite(found.estimate) else "–"
 
 
 def _cell_tables(matrix: AblationMatrix) -> Iterator[Table]:

@@ -355,6 +355,18 @@ class AblationMatrix(Value):
         tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
         return tuple(self.rows[i] for i in leaves_list(tree))
 
+    def mean_p(self, setting: str | None = None) -> Float64[np.ndarray, "side 2"]:
+        """float64 [side, 2]: mean p of the set and each control, in the own and other languages.
+
+        Means over the rows that remove anything; NaN where there is none.
+        """
+        p, found = self._p(self._place(setting)), []
+        own = np.array(self.rows)[:, None] == np.array(self.identified)[None, :]
+        for mask in (own, ~own):
+            values = p[:, mask]
+            found.append(_mean(values[:, ~np.isnan(values).any(axis=0)]))
+        return np.stack(found, axis=-1)
+
     def matched(self, setting: str | None = None) -> pd.DataFrame:
         """How well the random sets of a setting match it: one row a language removed and match.
 

@@ -202,13 +202,11 @@ def _effects(values: ReportValues) -> Iterator[Section]:
 def _control_tables(matrix: AblationMatrix) -> Iterator[Table]:
     """The set of each setting beside its controls: how active they are, and what they do."""
     for setting in matrix.classes:
-        figures, p = matrix.figures(setting), matrix.matched(setting)
+        figures, p = matrix.figures(setting), matrix.mean_p(setting)
         rows = []
         for place, side in enumerate(matrix.sides):
             head = f"control ({side}): " if place else ""
-            match = p[p["match"] == (side if place else matrix.matches[0])]
-            active = (f"{'control_' if place else ''}p_{where}" for where in ("own", "others"))
-            shares = (_share(float(np.mean(match[name].to_numpy(float)))) for name in active)
+            shares = map(_share, p[place].tolist())
             means = (_ends(figures[f"{head}{name}"]) for name in _MEANS)
             ratio = _ends(figures[f"{head}diagonal / off-diagonal"], _share)
             name = f"random, {AS_ACTIVE[side]}" if place else "the neurons themselves"  # pyright: ignore[reportArgumentType]

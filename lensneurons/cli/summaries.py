@@ -11,8 +11,10 @@ import numpy as np
 
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
+from lensneurons.experiments.setting_means import setting_means
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
+from lensneurons.plots.ablation import headline, multiplicity, told_beyond, top_setting
 
 
 def summarise_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> dict[str, Any]:
@@ -103,8 +105,15 @@ def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]
 
 
 def describe_matrix(matrix: AblationMatrix, table: Path) -> str:
-    """The summary of an ablation matrix as a short text."""
+    """What an ablation matrix shows, its summary, and how well its controls match, as a text."""
+    means = setting_means(matrix)
+    one = means[top_setting(matrix, means)]
     head = f"{METRICS[matrix.metric].unit}; {matrix.draws} random sets a control, method "
     head += f"{matrix.method}; cells: {table}"
-    rows = matrix.summary().to_string(index=False, float_format="{:.4f}".format)
-    return f"{head}\n{rows}\n"
+    told = [f"{text}." for text in (headline(matrix, one), told_beyond(matrix, one)) if text]
+    if mark := multiplicity(matrix):
+        counts = (int(matrix.marked(k, matrix.matches[0]).sum()) for k in matrix.classes)
+        told.append(f"marked: {mark}: {', '.join(map(str, counts))}")
+    tables = [matrix.summary(), *(matrix.matched(setting) for setting in matrix.classes[-1:])]
+    rows = [one.to_string(index=False, float_format="{:.4f}".format) for one in tables]
+    return "\n".join([head, *told, *rows]) + "\n"

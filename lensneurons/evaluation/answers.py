@@ -21,13 +21,10 @@ biased too, if a model is wrong more often in the texts that cannot be told.
 >>> result.per_language()[["right_answer", "right_language", "both"]]    # doctest: +SKIP
 >>> ln.evaluation.accuracy_difference(before, after)                                # doctest: +SKIP
 
-**Intervals.** Each item is right or wrong once, so right items are binomial. A share has Wilson's
-interval (1927), which covers close to its level also for few items and for shares near 0 and 1,
-where a bootstrap of ``0 of 50`` would say "0 to 0" (Wilson: 0 to 7 %). Two runs over the same items
-are paired item by item: their difference has Newcombe's score interval (1998, method 10: Wilson's
-ends of both shares, with the correlation of the two), which is not empty if nobody changed, and
-McNemar's exact test of the items that did change. Over several languages, the mean difference has a
-bootstrap interval over items, drawn together because they are the same in every language.
+**Intervals.** A share has Wilson's interval, the difference of two runs over the same items
+Newcombe's (`lensneurons.uncertainty.paired`) and McNemar's exact test of the items that changed.
+Over several languages, the mean difference has a bootstrap interval over items, drawn together
+because they are the same in every language.
 
 What it does not show: whether the reasoning holds, or why answers differ; a text may be right in
 another way than before. A text that goes on after its answer (a base model that invents a next
@@ -74,6 +71,7 @@ from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import PreparedCorpus, model_provenance, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
+from lensneurons.uncertainty.paired import paired_interval, wilson_interval
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance
 
@@ -507,43 +505,3 @@ def _paired(
     if not found:
         raise CorpusError("no item was asked both before and after: give the same problems")
     return found
-
-
-def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of the share `right` / `n`: lower and upper end, 0 to 1."""
-    from scipy.stats import binomtest
-
-    found = binomtest(int(right), n).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
-
-
-def paired_interval(
-    before: np.ndarray, after: np.ndarray, *, level: float = 0.95
-) -> tuple[float, float]:
-    """Newcombe's interval (method 10) of the share after less the share before.
-
-    `before` and `after` are bool [item], of the same items.
-    """
-    n, one, two = len(before), float(after.mean()), float(before.mean())
-    low_one, high_one = wilson_interval(int(after.sum()), n, level=level)
-    low_two, high_two = wilson_interval(int(before.sum()), n, level=level)
-    phi = _correlation(before, after)
-
-    def reach(own: float, other: float) -> float:
-        return float(np.sqrt(own**2 - 2 * phi * own * other + other**2))
-
-    down, up = reach(one - low_one, high_two - two), reach(high_one - one, two - low_two)
-    return one - two - down, one - two + up
-
-
-def _correlation(before: np.ndarray, after: np.ndarray) -> float:
-    """Phi of a two by two table, with Newcombe's correction for continuity."""
-    n = len(before)
-    both, neither = int((before & after).sum()), int((~before & ~after).sum())
-    lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
-    whole = before.sum() * (n - before.sum()) * after.sum() * (n - after.sum())
-    if not whole:
-        return 0.0
-    excess = both * neither - lost * gained
-    excess = max(excess - n / 2, 0) if excess > 0 else excess
-    return excess / float(np.sqrt(float(whole)))

@@ -6,13 +6,20 @@
     selectivity beyond control  [row], selectivity of the set - that of its random sets
 
 The last is the headline, against random sets that are as active in the row's language. All are
-differences, in nats a token or shares of right answers, so none loses its meaning near zero. One
-bootstrap over items draws all of them together: an item is drawn with all its languages and its
-random sets. A ratio is shown only where the interval of its denominator excludes zero, and no
-interval over fewer than `FEWEST` items.
+differences, in nats a token or shares of right answers, so none loses its meaning near zero. All
+are linear in the means of items. Their intervals are over items, each with all its languages and
+its random sets: the outer ends of Student's t, Hall's t and a bootstrap. A cell of accuracy has
+Newcombe's paired interval; a ratio has Fieller's, or no value where its denominator is not clear of
+zero (`lensneurons.uncertainty.contrasts`). There is none over fewer than `FEWEST` items.
 
 >>> matrix.selectivity_beyond_control("related"), matrix.summary()       # doctest: +SKIP
 >>> matrix.matched("related")          # how active the random sets are  # doctest: +SKIP
+>>> matrix.marked("related")           # cells beyond any random set     # doctest: +SKIP
+
+`marked` is for many cells at once: of a setting's cells without an effect beyond random sets, any
+is marked in at most 5 % of matrices (Holm). It asks for more than an interval of effect less
+control that excludes zero. With many items that excludes zero for a random set as well, because no
+set does what the mean of sets does; a mark says that one more random set would not be as far off.
 
 What this does not show: see `lensneurons.experiments.ablation`.
 """
@@ -33,8 +40,17 @@ from lensneurons.experiments.metrics import METRICS, Metric
 from lensneurons.interventions.editing import AblationMethod
 from lensneurons.options import plain_options
 from lensneurons.shapes import LanguageMatrix
+from lensneurons.uncertainty.contrasts import (
+    fieller_interval,
+    holm,
+    placebo_p,
+    skewed_interval,
+    student_interval,
+    wider,
+)
 from lensneurons.uncertainty.groups import Interval, require_level
 from lensneurons.uncertainty.items import ItemDraws
+from lensneurons.uncertainty.paired import paired_interval
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance
 
@@ -169,14 +185,15 @@ class AblationMatrix(Value):
 
     @plain_options
     def interval(self, setting: str | None = None, *, level: float = 0.95) -> Interval:
-        """Cells with bootstrap intervals over items, [row, column]."""
-        return self._interval(self._values(setting)[:, 0], level)
+        """Cells with intervals over items, [row, column]; those of accuracy are paired."""
+        found = self._interval(self._values(setting)[:, 0], level)
+        return self._paired(found, self._place(setting)) if self.metric == "accuracy" else found
 
     @plain_options
     def control_interval(
         self, setting: str | None = None, match: Match | None = None, *, level: float = 0.95
     ) -> Interval:
-        """Control cells with bootstrap intervals over items, each with its draws, [row, column]."""
+        """Control cells with intervals over items, each with its draws, [row, column]."""
         side = self._side(match or self.matches[0])
         return self._interval(self._values(setting)[:, side], level)
 
@@ -209,9 +226,9 @@ class AblationMatrix(Value):
     def selectivity_ratio(
         self, setting: str | None = None, match: Match | None = None, *, level: float = 0.95
     ) -> Interval:
-        """Effect on the own language over the mean effect on the others, [row].
+        """Effect on the own language over the mean effect on the others, [row]; Fieller's ends.
 
-        NaN where the interval of the mean effect on the others holds zero.
+        NaN where the mean effect on the others is not clear of zero.
         """
         own, others = self._own_and_others(self._values(setting)[:, self._side(match)])
         return self._ratio(own, others, level)
@@ -230,6 +247,37 @@ class AblationMatrix(Value):
         return self._interval(selectivity[:, 0] - selectivity[:, self._side(match)], level)
 
     @plain_options
+    def placebo_p(self, setting: str | None = None, match: Match = "own") -> LanguageMatrix:
+        """P of "one more random set could be as far from the mean of such sets", [row, column].
+
+        Two-sided, and rather too large (`lensneurons.uncertainty.contrasts.placebo_p`). NaN without
+        intervals, and where nothing was removed.
+        """
+        values, side = self._values(setting), self._side(match)
+        beyond, control = values[:, 0] - values[:, side], values[:, side]
+        if self.too_few:
+            return np.full(beyond.shape[1:], np.nan)
+        found = placebo_p(
+            beyond[0],
+            beyond[1 : 1 + self.n_items],
+            control[1 : 1 + self.n_items],
+            sets=-(-self.draws // self.n_items),
+            added=float(self.metric == "accuracy"),
+        )
+        return np.where((self.sizes[self._place(setting)] > 0)[:, None], found, np.nan)
+
+    @plain_options
+    def marked(
+        self, setting: str | None = None, match: Match = "own", *, level: float = 0.95
+    ) -> Bool[np.ndarray, "row column"]:
+        """Bool [row, column]: cells above or below what one more random set could do (Holm).
+
+        Of all cells of a setting that are not, any is marked in at most 5 % of matrices.
+        """
+        require_level(level)
+        return holm(self.placebo_p(setting, match)) <= 1 - level
+
+    @plain_options
     def figures(self, setting: str | None = None, *, level: float = 0.95) -> dict[str, Interval]:
         """The figures of `summary` of one setting: name to a number with its interval.
 
@@ -237,10 +285,11 @@ class AblationMatrix(Value):
         """
         means = self._mean_effects(self._values(setting))
         place, p, found = self._place(setting), self._own_p(self._place(setting)), {}
+        k = max(int(self.own_cells.sum()), 1)
         for side, match in enumerate(self.sides):
             head = f"control ({match}): " if side else ""
             for name, values in means.items():
-                found[head + name] = self._interval(values[:, side], level)
+                found[head + name] = self._interval(values[:, side], level, k)
             found[f"{head}diagonal / off-diagonal"] = self._ratio(
                 means["mean diagonal"][:, side], means["mean off-diagonal"][:, side], level
             )
@@ -249,7 +298,7 @@ class AblationMatrix(Value):
         for side, match in enumerate(self.matches, start=1):
             for name, values in means.items():
                 beyond = values[:, 0] - values[:, side]
-                found[f"beyond control ({match}): {name}"] = self._interval(beyond, level)
+                found[f"beyond control ({match}): {name}"] = self._interval(beyond, level, k)
         if "en" in self.rows and "en" in self.languages:
             at = self.rows.index("en"), self.languages.index("en")
             found["English on itself"] = self._interval(self._values(setting)[:, 0, *at], level)
@@ -306,6 +355,18 @@ class AblationMatrix(Value):
         tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
         return tuple(self.rows[i] for i in leaves_list(tree))
 
+    def mean_p(self, setting: str | None = None) -> Float64[np.ndarray, "side 2"]:
+        """float64 [side, 2]: mean p of the set and each control, in the own and other languages.
+
+        Means over the rows that remove anything; NaN where there is none.
+        """
+        p, found = self._p(self._place(setting)), []
+        own = np.array(self.rows)[:, None] == np.array(self.identified)[None, :]
+        for mask in (own, ~own):
+            values = p[:, mask]
+            found.append(_mean(values[:, ~np.isnan(values).any(axis=0)]))
+        return np.stack(found, axis=-1)
+
     def matched(self, setting: str | None = None) -> pd.DataFrame:
         """How well the random sets of a setting match it: one row a language removed and match.
 
@@ -337,7 +398,8 @@ class AblationMatrix(Value):
     def to_pandas(self, *, level: float = 0.95) -> pd.DataFrame:
         """One row a cell: removed, row, column, neurons; effect and every control with its ends.
 
-        The controls are ``control_own``, ``control_own_low``, ``control_own_high`` and so on.
+        The controls are ``control_own``, ``control_own_low``, ``control_own_high`` and so on. Then
+        `placebo_p` and `marked`, of the first control.
         """
         import pandas as pd
 
@@ -347,11 +409,16 @@ class AblationMatrix(Value):
             table = pd.DataFrame(pairs, columns=["row", "column"])
             table.insert(0, "removed", self.name_of(setting))
             table["neurons"] = np.repeat(sizes, len(self.languages))
-            for side, name in enumerate(("effect", *(f"control_{one}" for one in self.matches))):
-                found = self._interval(self._values(setting)[:, side], level)
+            asked = {"effect": self.interval(setting, level=level)}
+            asked |= {
+                f"control_{m}": self.control_interval(setting, m, level=level) for m in self.matches
+            }
+            for name, found in asked.items():
                 table[name] = found.estimate.ravel()
                 table[f"{name}_low"] = found.low.ravel()
                 table[f"{name}_high"] = found.high.ravel()
+            table["placebo_p"] = self.placebo_p(setting, self.matches[0]).ravel()
+            table["marked"] = self.marked(setting, self.matches[0], level=level).ravel()
             parts.append(table)
         return pd.concat(parts, ignore_index=True)
 
@@ -378,41 +445,70 @@ class AblationMatrix(Value):
         return np.concatenate([self.effect[None], self.control])
 
     @cached_property
-    def _drawn(self) -> np.ndarray:
-        """Cells of all sides in drawn corpora, [draw, side, setting, row, language].
+    def _spread(self) -> np.ndarray:
+        """What each item adds to the error of a cell, then cells in drawn corpora.
 
-        NaN in languages with fewer than `FEWEST` items, of which no interval is made.
+        [item + draw, side, setting, row, language]; NaN in languages with fewer than `FEWEST`
+        items, of which no interval is made.
         """
         few = np.bincount(self.language, minlength=len(self.languages)) < FEWEST
         if few.all():
-            return np.full((1, *self._sides.shape[:-1], len(few)), np.nan)
-        drawn = ItemDraws(self.item_ids, self.language).means(self._sides, self.weight)
-        drawn[..., few] = np.nan
-        return drawn
+            return np.full((self.n_items, *self._sides.shape[:-1], len(few)), np.nan)
+        items = ItemDraws(self.item_ids, self.language)
+        asked = self._sides, self.weight
+        found = np.concatenate([items.residuals(*asked), items.means(*asked)])
+        found[..., few] = np.nan
+        return found
 
     def _values(self, setting: str | None) -> np.ndarray:
-        """Cells of a setting, [1 + draw, side, row, column]: of all items, then of drawn ones."""
-        place = self._place(setting)
-        return np.concatenate([self._means(self._sides)[None, :, place], self._drawn[:, :, place]])
+        """Cells of a setting, [1 + item + draw, side, row, column].
 
-    def _interval(self, values: np.ndarray, level: float) -> Interval:
-        """The interval of values [1 + draw, ...]; its ends are NaN where every draw is NaN."""
+        Those of all items, what each item adds to their error, and those of drawn items: whatever
+        is linear in the cells is the same function of all three.
+        """
+        place = self._place(setting)
+        return np.concatenate([self._means(self._sides)[None, :, place], self._spread[:, :, place]])
+
+    def _interval(self, values: np.ndarray, level: float, cells: int = 1) -> Interval:
+        """The interval of values [1 + item + draw, ...]; its ends are NaN where it has none.
+
+        Each value is a mean of so many `cells` that do not share their texts.
+        """
         require_level(level)
-        estimate, drawn = np.asarray(values[0]), values[1:]
-        known = ~np.isnan(drawn).all(0)
+        estimate, residuals, drawn = np.split(values, [1, 1 + self.n_items])
+        estimate = np.asarray(estimate[0])
+        known = np.isfinite(residuals).all(0)
         if not known.any():
-            return Interval.of(estimate, *np.full((2, *estimate.shape), np.nan), level, "none")
+            nowhere = np.full(estimate.shape, np.nan)
+            return Interval.of(estimate, nowhere, nowhere, level, "none")
+        added = cells**-0.5 if self.metric == "accuracy" else 0.0
+        found = student_interval(estimate, residuals, level=level, added=added)
         items = ItemDraws(self.item_ids, self.language)
-        found = items.interval(estimate, np.where(known, drawn, 0.0), level)
+        found = wider(found, items.interval(estimate, np.where(known, drawn, 0.0), level))
+        if not added:
+            found = wider(found, skewed_interval(estimate, residuals, level=level))
         low, high = (np.where(known, end, np.nan) for end in (found.low, found.high))
         return replace(found, low=low, high=high)
 
     def _ratio(self, part: np.ndarray, whole: np.ndarray, level: float) -> Interval:
-        """A ratio of values [1 + draw, ...]; NaN where the interval of the whole holds zero."""
-        found = self._interval(whole, level)
-        sure = (found.low > 0) | (found.high < 0)
-        ratio = np.divide(part, whole, out=np.full(part.shape, np.nan), where=sure & (whole != 0))
-        return self._interval(ratio, level)
+        """A ratio of values [1 + item + draw, ...]; NaN where the whole is not clear of zero."""
+        (a, first), (b, second) = ((v[0], v[1 : 1 + self.n_items]) for v in (part, whole))
+        if self.too_few:
+            nowhere = np.full(np.shape(a), np.nan)
+            return Interval.of(nowhere, nowhere, nowhere, level, "none")
+        return fieller_interval(a, b, first, second, level=level)
+
+    def _paired(self, found: Interval, place: int) -> Interval:
+        """The cells of a setting with Newcombe's interval, where they have one."""
+        ends = np.stack([found.low, found.high])
+        for column in range(len(self.languages)):
+            texts = self.language == column
+            before = self.base[texts] > 0.5
+            for row, changes in enumerate(self.effect[place][:, texts]):
+                if self.sizes[place, row] and not np.isnan(ends[0, row, column]):
+                    after = self.base[texts] + changes > 0.5
+                    ends[:, row, column] = paired_interval(before, after, level=found.level)
+        return replace(found, low=ends[0], high=ends[1], method="Newcombe")
 
     def _own_and_others(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Effect on the own language and mean effect on the others, each [..., row].
@@ -437,7 +533,7 @@ class AblationMatrix(Value):
     @cached_property
     def _has_selectivity(self) -> np.ndarray:
         """Bool [row]: the rows that are a column, but not the only one."""
-        return self.own_cells.any(-1) & ~self.own_cells.all(-1)
+        return np.asarray(self.own_cells.any(-1) & ~self.own_cells.all(-1))
 
     def _p(self, place: int) -> np.ndarray:
         """Mean p of the removed neurons and of each control, [side, row, identified language]."""

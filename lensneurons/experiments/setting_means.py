@@ -14,9 +14,7 @@ What this does not show: that nothing else is needed for a language.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
@@ -52,12 +50,6 @@ class SettingMeans:
     control_selectivity: Mapping[str, Interval]
     selectivity_beyond_control: Mapping[str, Interval]
 
-    @property
-    def contrast(self) -> float:
-        """How much more the own language is harmed than the others, or than by random neurons."""
-        least = [float(one.estimate) for one in (self.selectivity, *self.beyond_control.values())]
-        return float(np.nan_to_num(np.nanmin(least))) if np.isfinite(least).any() else 0.0
-
 
 def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
     """The means and differences of every setting, with bootstrap intervals over items."""
@@ -67,7 +59,7 @@ def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
     def as_harm(found: Interval) -> Interval:
         if METRICS[matrix.metric].harm > 0:
             return found
-        return replace(found, estimate=-found.estimate, low=-found.high, high=-found.low)
+        return Interval.of(-found.estimate, -found.high, -found.low, found.level, found.method)
 
     def of(setting: str) -> SettingMeans:
         found = matrix.figures(setting)

@@ -43,7 +43,6 @@ from jaxtyping import Bool, Float64, Int64
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
-from lensneurons.evaluation.answers import wilson_interval
 from lensneurons.evaluation.generation import Decoding, write_responses
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.evaluation.numbers import last_number, same_number, stated_number
@@ -58,6 +57,7 @@ from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
+from lensneurons.uncertainty.paired import wilson_interval
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.progress import with_bar
 from lensneurons.values.provenance import Provenance

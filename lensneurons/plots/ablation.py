@@ -1,22 +1,26 @@
 """Deactivation matrices: what removing the neurons of one language does to every language.
 
-Small multiples: a panel for each setting, and one with the same colours for its control, as many
-random neurons. Cells of a language on itself have an outline. Colours are centred on zero. If the
-settings differ so much that an even scale would leave one without colour, colours go by the square
-root; numbers never do. The scale reaches at least three times the largest control, so that effects
-like it look like nothing.
+Small multiples: a panel for each setting, and one with the same colours for its first control, the
+random neurons that are as active in the row's language. Cells of a language on itself have an
+outline; cells above or below what one more random set could do have bold numbers. Colours are
+centred on zero. If the settings differ so much that an even scale would leave one without colour,
+colours go by the square root; numbers never do. The scale reaches at least three times the largest
+control, so that effects like it look like nothing.
 
-The title is read from the means of every setting (`lensneurons.experiments.setting_means`).
+The title says whether removing a set is more selective, harm to the own language less mean harm to
+the others, than removing random neurons that are as active in that language. The notes tell this
+from a harm to the own language beyond theirs, and give the other controls. Everything is read from
+the means of every setting (`lensneurons.experiments.setting_means`).
 
 >>> ln.plots.ablation_effects(ln.ablation_matrix(model, corpus, neurons))  # doctest: +SKIP
 
-What this does not show: a strong diagonal says that these neurons are needed for their language
-more than random ones, not that nothing else is needed.
+What this does not show: a selective effect says that these neurons are needed for their language
+more than for others, not that nothing else is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +42,7 @@ _NAMED = 14  # most languages whose full names leave a file small
 _LABEL = 14  # longest label of a language on an axis
 _UNEVEN = 8  # largest change over that of the weakest panel, from which colours go by the root
 _YARDSTICK = 3  # the scale reaches at least so many times the largest control
+_MATCHED = {"own": "as active", "activity": "mean activity", "layer": "same layers"}
 _KEY = 50  # pixels that the key of the colours takes
 
 
@@ -62,13 +67,14 @@ def ablation_effects(
     """
     choose(order, ("clustered", "given"), "order")
     means = setting_means(matrix)
-    top = int(np.argmax([one.contrast for one in means]))  # what the title is about
+    top = top_setting(matrix, means)  # what the title is about
     clustered = order == "clustered" and len(matrix.rows) > 2
     rows = [*(matrix.language_order(matrix.classes[top]) if clustered else matrix.rows)]
     columns = [k for k in dict.fromkeys([*rows, *matrix.languages]) if k in matrix.languages]
     cells = np.ix_([matrix.rows.index(k) for k in rows],
                    [matrix.languages.index(k) for k in columns])  # fmt: skip
     details = [_details(matrix, place, cells) for place in range(len(matrix.classes))]
+    marks = [matrix.marked(one, matrix.matches[0])[cells] for one in matrix.classes]
     effects = [one[..., 1] for one in details]
     tops = [_largest(one) for one in effects]
     root = max(tops) > _UNEVEN * min(tops) > 0
@@ -83,7 +89,8 @@ def ablation_effects(
         for control in range(1 + controls):
             row, col = grid.place(number, control)
             shown = numbers[..., 4 if control else 1]
-            trace = _cells(head, numbers, names, shown, grid.font_size(4))
+            bold = np.zeros(shown.shape, bool) if control else marks[number]
+            trace = _cells(head, numbers, names, shown, bold, grid.font_size(4))
             figure.add_trace(trace.update(z=_on_scale(shown, root)), row=row, col=col)
             if path:
                 figure.add_shape(type="path", path=path, line={"width": 1.3}, row=row, col=col)
@@ -92,74 +99,141 @@ def ablation_effects(
     _colour_key(figure, end, unit, root=root, up_is_worse=up_is_worse, bottom=bottom)
     told = f"{unit}, {'positive' if up_is_worse else 'negative'} is worse; outlined: a language on "
     told += f"itself{'; rows sorted by likeness' if clustered else ''}"
-    items = matrix.too_few or f"95%, bootstrap over {counted(matrix.n_items, 'item')}"
+    items = matrix.too_few or f"in brackets: 95% over {counted(matrix.n_items, 'item')}"
+    bold = sum(int(one.sum()) for one in marks)
     notes = [
         headed(matrix.provenance, told),
+        told_beyond(matrix, means[top]),
         *(_told_setting(matrix, one, place) for place, one in enumerate(means)),
-        f"Random: mean of {counted(matrix.draws, 'set')} of as many neurons in every layer, "
-        f"matched by {matrix.matches[0]}; in brackets: {items}",
+        "Selectivity: change in the own language less the mean of the others. Random neurons: as "
+        f"many in every layer; panels show those {AS_ACTIVE[matrix.matches[0]]}; each item meets "
+        f"sets of its own, {counted(matrix.draws, 'set')} in all; {items}",
+        f"Bold ({counted(bold, 'cell')}): {multiplicity(matrix)}" if not matrix.too_few else "",
     ]
-    title = _title(matrix, means, means[top])
+    title = headline(matrix, means[top])
+    notes = [note for note in notes if note]
     return frame(figure, title, notes, plot_height=grid.height, bottom=bottom)
 
 
 # What the means of a setting say
 
 
-def _first(by_match: Mapping[str, Interval]) -> Interval:
-    """What a figure says of random neurons: of the first control."""
-    return next(iter(by_match.values()))
+AS_ACTIVE = {
+    "own": "as active in that language",
+    "activity": "as active on average over the languages",
+    "layer": "of the same layers",
+}
 
 
-def _title(matrix: AblationMatrix, means: list[SettingMeans], one: SettingMeans) -> str:
+def top_setting(matrix: AblationMatrix, means: Sequence[SettingMeans]) -> int:
+    """Place of the setting that a title is about: the one that goes farthest beyond its control."""
+    first = matrix.matches[0]
+    beyond = [
+        [float(one.selectivity_beyond_control[first].estimate) for one in means],
+        [float(one.beyond_control[first].estimate) for one in means],
+    ]
+    known = next((x for x in beyond if np.isfinite(x).any()), [0.0] * len(means))
+    return int(np.argmax(np.nan_to_num(known, nan=-np.inf)))
+
+
+def headline(matrix: AblationMatrix, one: SettingMeans) -> str:
     """What the matrix shows in one setting, or that it shows nothing; visible, not escaped."""
+    match = matrix.matches[0]
     own, others, random = (
-        signed(float(mean.estimate)) for mean in (one.own, one.others, _first(one.random))
+        signed(float(found.estimate)) for found in (one.own, one.others, one.random[match])
     )
     removing, unit = f"Removing {one.setting} neurons", METRICS[matrix.metric].short_unit
-    if np.isnan(one.own.estimate):
-        hurts = f"hurts other languages {_beside_random(one)}"
-        told = hurts if one.harm.low > 0 else "does not measurably hurt other languages"
-        return f"{removing} {told}: {others} {unit}, {random} with random neurons"
-    if len(means) > 1 and not any(_first(other.beyond_control).low > 0 for other in means):
-        verdict = "No setting measurably hurts the own language more than random neurons do"
-        return f"{verdict}; {one.setting}: {own} {unit}, random {random}"
-    numbers = [f"{own} {unit}"]
+    controls = f"random neurons {AS_ACTIVE[match]}"
+    numbers = [] if np.isnan(one.own.estimate) else [f"{own} {unit} in the own language"]
     if np.isfinite(one.others.estimate):
-        numbers.append(f"{others} in other languages")
-    return f"{removing} {_verdict(one)}: {listing([*numbers, f'{random} with random neurons'])}"
-
-
-def _verdict(one: SettingMeans) -> str:
-    if one.harm.low <= 0:
-        return "does not measurably hurt their own language"
-    if not _first(one.beyond_control).low > 0 or np.isnan(one.others.estimate):
-        return f"hurts their own language {_beside_random(one)}"
-    if one.selectivity.low > 0:
-        return "hurts their own language most"
+        numbers.append(f"{others}{'' if numbers else f' {unit}'} in other languages")
+    told = listing([*numbers, f"{random} with {controls}"])
+    brief = listing([*numbers, f"{random} with random ones"])
+    if matrix.too_few:
+        return f"{removing}: {told} ({matrix.too_few})"
+    whom = "other languages" if np.isnan(one.own.estimate) else "their own language"
+    if not one.harm.low > 0:
+        return f"{removing} does not measurably hurt {whom}: {told}"
+    if np.isnan(one.selectivity.estimate):
+        degree = _degree(one.beyond_control[match])
+        return f"{removing} hurts {whom} {degree} than removing {controls}: {brief}"
     if one.selectivity.high < 0:
-        return "hurts other languages more than their own"
-    return "hurts their own language not measurably more than others"
+        return f"{removing} hurts other languages more than their own: {told}"
+    if not one.selectivity.low > 0:
+        return f"{removing} hurts their own language not measurably more than others: {told}"
+    degree = _degree(one.selectivity_beyond_control[match])
+    both = (as_change(matrix, x) for x in (one.selectivity, one.control_selectivity[match]))
+    mine, chance = (signed(float(found.estimate)) for found in both)
+    return (
+        f"{removing} is {degree} selective than removing {controls}: {mine} against {chance} {unit}"
+    )
 
 
-def _beside_random(one: SettingMeans) -> str:
-    if _first(one.beyond_control).low > 0:
-        return "more than removing random ones"
-    if _first(one.beyond_control).high < 0:
-        return "less than removing random ones"
-    return "not measurably more than removing random ones"
+def told_beyond(matrix: AblationMatrix, one: SettingMeans) -> str:
+    """Whether the set matters more to its language than its control, or only more selectively.
+
+    Nothing where there is no interval, or no other language.
+    """
+    match = matrix.matches[0]
+    effect, selectivity = one.beyond_control[match], one.selectivity_beyond_control[match]
+    if np.isnan(selectivity.low) or np.isnan(one.own.estimate):
+        return ""
+    link = "and" if (effect.low > 0) == (selectivity.low > 0) else "but"
+    harm, own = (
+        interval_told(as_change(matrix, found)).replace(" (", ", ").rstrip(")")
+        for found in (effect, selectivity)
+    )
+    return (
+        f"{capital(one.setting)} neurons matter {_degree(effect)} to their language than random "
+        f"neurons {AS_ACTIVE[match].replace('that language', 'it')} do on average ({harm}), {link} "
+        f"{_degree(selectivity)} selectively ({own})"
+    )
+
+
+def as_change(matrix: AblationMatrix, harm: Interval) -> Interval:
+    """A difference of harms as one of changes, in the sign of the cells."""
+    if METRICS[matrix.metric].harm > 0:
+        return harm
+    return Interval.of(-harm.estimate, -harm.high, -harm.low, harm.level, harm.method)
+
+
+def multiplicity(matrix: AblationMatrix) -> str:
+    """What a mark says, in one sentence; nothing where no cell has an interval."""
+    if matrix.too_few:
+        return ""
+    return (
+        "more, or less, than one more random set could do; among the "
+        f"{counted(matrix.own_cells.size, 'cell')} of a setting, a false mark in at most 5% of "
+        "matrices (Holm)"
+    )
+
+
+def _degree(found: Interval) -> str:
+    return "more" if found.low > 0 else "less" if found.high < 0 else "not measurably more"
 
 
 def _told_setting(matrix: AblationMatrix, means: SettingMeans, place: int) -> str:
-    """The three means of a setting with their intervals; visible, not escaped."""
-    named = {"own language": means.own, "others": means.others, "random": _first(means.random)}
-    told = (
-        f"{name} {with_ends(float(one.estimate), float(one.low), float(one.high))}"
-        for name, one in named.items()
-    )
+    """The means of a setting with their intervals; visible, not escaped."""
+    named = {"own language": means.own, "others": means.others}
+    told = [f"{name} {interval_told(found)}" for name, found in named.items()]
+    if np.isfinite(means.selectivity.estimate):
+        chance = (
+            f"{m} {interval_told(as_change(matrix, x))}"
+            for m, x in means.control_selectivity.items()
+        )
+        mine = interval_told(as_change(matrix, means.selectivity))
+        told.append(f"selectivity {mine}; that of random neurons by match: {', '.join(chance)}")
+    else:
+        chance = (f"{match} {interval_told(found)}" for match, found in means.random.items())
+        told.append(f"random neurons by match: {', '.join(chance)}")
     empty = [row for row, n in zip(matrix.rows, matrix.sizes[place], strict=True) if not n]
     lacking = f"; none to remove for {listing(map(full_name, empty))}" if empty else ""
     return capital(f"{means.setting}: {', '.join(told)}{lacking}")
+
+
+def interval_told(found: Interval, write: Callable[[float], str] = signed) -> str:
+    """A number with its interval, as `lensneurons.plots.numbers.with_ends` writes it."""
+    return with_ends(float(found.estimate), float(found.low), float(found.high), write)
 
 
 # The cells
@@ -184,10 +258,17 @@ def _names(rows: list[str], columns: list[str]) -> list[list[str]]:
 
 
 def _cells(
-    name: str, details: np.ndarray, names: list[list[str]], shown: np.ndarray, size: int
+    name: str,
+    details: np.ndarray,
+    names: list[list[str]],
+    shown: np.ndarray,
+    bold: np.ndarray,
+    size: int,
 ) -> go.Heatmap:
     """The cells of a panel, with their numbers in them if a size of the font fits."""
     texts = [[small_change(value) for value in row] for row in shown.tolist()]
+    for i, j in np.argwhere(bold):
+        texts[i][j] = f"<b>{texts[i][j]}</b>"
     inside = {"text": texts, "texttemplate": "%{text}", "textfont": {"size": size}}
     return go.Heatmap(
         coloraxis="coloraxis",
@@ -263,7 +344,7 @@ def _panels(matrix: AblationMatrix, grid: PanelGrid, controls: bool) -> go.Figur
     for number, setting in enumerate(matrix.classes):
         for control in range(1 + controls):
             row, column = grid.place(number, control)
-            random = ": random control" if control else ""
+            random = f": random, {_MATCHED[matrix.matches[0]]}" if control else ""
             heads[row - 1][column - 1] = f"{_head(setting, number)}{random}"
     return panels(
         heads, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=grid.GAP,

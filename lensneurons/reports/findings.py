@@ -11,10 +11,12 @@ from lensneurons.comparison.paper_claims import Claims
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
+from lensneurons.experiments.setting_means import setting_means
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
+from lensneurons.plots.ablation import headline, interval_told, told_beyond, top_setting
 from lensneurons.plots.labels import full_name
-from lensneurons.plots.numbers import MINUS, counted, listing, span, with_ends
+from lensneurons.plots.numbers import MINUS, counted, listing, span
 from lensneurons.plots.profile import told_parts
 from lensneurons.reports.contents import ReportValues, Table
 from lensneurons.values.provenance import UNKNOWN, Provenance
@@ -92,20 +94,23 @@ def _of_parts(parts: LayerParts) -> str:
 
 
 def _of_effects(matrix: AblationMatrix) -> str:
-    """What removing neurons does, in the last setting, against other languages and its control."""
-    table, match = matrix.summary(), matrix.matches[0]
-    rows = table[table["removed"] == matrix.name_of()].set_index("figure")
-    own, others, control = (
-        with_ends(*(float(rows.loc[name, end]) for end in ("estimate", "low", "high")))  # pyright: ignore[reportArgumentType]
-        for name in ("mean diagonal", "mean off-diagonal", f"control ({match}): mean diagonal")
+    """What removing neurons does, in the setting that its figure is about; and beside what."""
+    means = setting_means(matrix)
+    one = means[top_setting(matrix, means)]
+    changes = [
+        f"{whose} by {interval_told(x)}"
+        for whose, x in (("its own", one.own), ("that of the other languages", one.others))
+        if np.isfinite(x.estimate)
+    ]
+    subject = METRICS[matrix.metric].subject
+    ends = f"In brackets: 95% intervals over {counted(matrix.n_items, 'item')} a language"
+    told = (
+        headline(matrix, one),
+        f"Without the {one.setting} neurons of a language, {subject} changes: {listing(changes)}",
+        told_beyond(matrix, one),
+        matrix.too_few or ends,
     )
-    unit = METRICS[matrix.metric].subject
-    items = counted(len(set(matrix.item_ids)), "item")
-    return (
-        f"Without the {matrix.name_of()} neurons of a language, its own {unit} changes by {own}, "
-        f"that of the other languages by {others}. As many random neurons of the same layers "
-        f"change it by {control}. In brackets: 95% intervals over {items} a language."
-    )
+    return " ".join(f"{sentence}." for sentence in told if sentence)
 
 
 def _of_accuracy(accuracy: Accuracy) -> str:

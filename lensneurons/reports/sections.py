@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,15 +18,23 @@ from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
+from lensneurons.plots.ablation import AS_ACTIVE, interval_told, multiplicity
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import MINUS, listing, share, signed, span, with_ends
 from lensneurons.reports.contents import ReportValues, Section, Tab, Table, table_of
+from lensneurons.uncertainty.groups import Interval
 from lensneurons.values.provenance import UNKNOWN, Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CHANGE_COLUMNS = ("change", *CHANGE_ARRAYS[1:])
+_MEANS = ("mean diagonal", "mean off-diagonal", "selectivity")
+_REMOVED = {
+    "zero": "set to 0",
+    "mean": "set to their mean",
+    "resample": "set to their values in other texts",
+}
 _MATRIX_WIDTH = 640  # narrower, the numbers in the cells of ten languages do not fit
 
 
@@ -168,12 +176,14 @@ def _effects(values: ReportValues) -> Iterator[Section]:
     for matrix in values.effects:
         yield Section(
             METRICS[matrix.metric].section,
-            "The neurons of a row's language are set to 0, and every language is evaluated. Random "
-            "neurons of the same layers and activity stand beside them: what they do as well is no "
-            "matter of languages." + _other_model(matrix.provenance, values.neurons),
+            f"The neurons of a row's language are {_REMOVED[matrix.method]}, and every language is "
+            "evaluated. Random neurons that are as active in that language stand beside them: what "
+            "they do as well comes from activity. Neurons belong to a language if removing them "
+            "harms it more than other languages, and more so than such random neurons do."
+            + _other_model(matrix.provenance, values.neurons),
             plots.ablation_effects(matrix),
             tuple(_cell_tables(matrix)),
-            (_means_table(matrix),),
+            tuple(_control_tables(matrix)),
             least_width=_MATRIX_WIDTH if len(matrix.languages) > 5 else 0,
         )
     if (curve := values.steering) is not None:
@@ -194,30 +204,58 @@ def _effects(values: ReportValues) -> Iterator[Section]:
         )
 
 
-def _means_table(matrix: AblationMatrix) -> Table:
-    """The means over cells, and their ratios, which have no sign."""
-    table = matrix.summary()
-    table["told"] = [
-        with_ends(a, low, high, share if "/" in name and a == a else signed)
-        for name, a, low, high in table[["figure", "estimate", "low", "high"]].to_numpy()
-    ]
-    wide = table.pivot(index="figure", columns="removed", values="told")
-    wide = wide.loc[table["figure"].unique(), table["removed"].unique()]
-    caption = f"{METRICS[matrix.metric].unit}, with 95% intervals, by what is removed"
-    return table_of(wide.reset_index(), caption)
+def _control_tables(matrix: AblationMatrix) -> Iterator[Table]:
+    """The set of each setting beside its controls: how active they are, and what they do."""
+    for setting in matrix.classes:
+        figures, p = matrix.figures(setting), matrix.mean_p(setting)
+        rows = []
+        for place, side in enumerate(matrix.sides):
+            head = f"control ({side}): " if place else ""
+            shares = map(_share, p[place].tolist())
+            means = (_ends(figures[f"{head}{name}"]) for name in _MEANS)
+            ratio = _ends(figures[f"{head}diagonal / off-diagonal"], _share)
+            name = f"random, {AS_ACTIVE[side]}" if place else "the neurons themselves"  # pyright: ignore[reportArgumentType]
+            rows.append((name, *shares, *means, ratio))
+        for match in matrix.matches:
+            beyond = (_ends(figures[f"beyond control ({match}): {name}"]) for name in _MEANS)
+            rows.append((f"set less random {AS_ACTIVE[match]}", "", "", *beyond, ""))
+        head = ("removed", "p, own language", "p, others", "own language", "others",
+                "selectivity", "own / others")  # fmt: skip
+        few = f"; {matrix.too_few}" if matrix.too_few else ", with 95% intervals"
+        yield Table(
+            head,
+            tuple(rows),
+            f"{matrix.name_of(setting)}: {METRICS[matrix.metric].unit}, mean over the rows{few}; "
+            "p: mean activation probability of the neurons; selectivity: change in the own "
+            "language less the mean of the others; no ratio to what is not clear of zero",
+        )
+
+
+def _share(value: float) -> str:
+    return share(value).replace("-", MINUS) if np.isfinite(value) else "–"
+
+
+def _ends(found: Interval, write: Callable[[float], str] = signed) -> str:
+    return interval_told(found, write) if np.isfinite(found.estimate) else "–"
 
 
 def _cell_tables(matrix: AblationMatrix) -> Iterator[Table]:
-    """The cells of every setting and of its control."""
+    """The cells of every setting, with the marks of those beyond control, and of every control."""
     for setting, sizes in zip(matrix.classes, matrix.sizes.tolist(), strict=True):
-        found = {f"{matrix.name_of(setting)} removed": matrix.cells(setting)}
+        marks = matrix.marked(setting, matrix.matches[0])
+        mark = f"; * {multiplicity(matrix)}" if marks.any() else ""
+        found = {f"{matrix.name_of(setting)} removed{mark}": (matrix.cells(setting), marks)}
         for match in matrix.matches:
-            told = f"random neurons in their place, matched by {match}"
-            found[told] = matrix.control_cells(setting, match)
-        for told, cells in found.items():
+            told = f"random neurons in their place, {AS_ACTIVE[match]}"
+            found[told] = matrix.control_cells(setting, match), np.zeros_like(marks)
+        for told, (cells, starred) in found.items():
+            texts = [
+                [signed(cell) + "*" * star for cell, star in zip(*pair, strict=True)]
+                for pair in zip(cells.tolist(), starred.tolist(), strict=True)
+            ]
             rows = tuple(
-                (row, size, *map(signed, line))
-                for row, size, line in zip(matrix.rows, sizes, cells.tolist(), strict=True)
+                (row, size, *line)
+                for row, size, line in zip(matrix.rows, sizes, texts, strict=True)
             )
             head = ("removed", "neurons", *matrix.languages)
             yield Table(head, rows, f"{METRICS[matrix.metric].unit}: {told}")

@@ -98,6 +98,19 @@ class ItemDraws:
         whole = whole.reshape(len(whole), *(1,) * (table.ndim - 2), -1)
         return np.divide(sums, whole, out=np.full(sums.shape, np.nan), where=whole > 0)
 
+    def residuals(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """float64 [item, ..., language]: what each item adds to the error of a mean by language.
+
+        ``(V_i - m W_i) / W``, with the sums V_i and W_i of an item, and the mean m = V / W
+        (`lensneurons.uncertainty.contrasts`). The arguments are those of `means`.
+        """
+        table, whole = self.table(values), self.table(weights)
+        total = whole.sum(-2)
+        mean = np.divide(table.sum(-2), total, out=np.zeros_like(table.sum(-2)), where=total > 0)
+        left = table - mean[..., None, :] * whole
+        left = np.divide(left, total, out=np.full(left.shape, np.nan), where=total > 0)
+        return np.moveaxis(left, -2, 0)
+
     def interval(self, estimate: np.ndarray, drawn: np.ndarray, level: float = 0.95) -> Interval:
         """Interval around an estimate from its values in the drawn corpora.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,10 @@ from lensneurons.evaluation.answers import (
     accuracy,
     accuracy_difference,
     mean_difference,
-    paired_interval,
-    wilson_interval,
 )
 from lensneurons.evaluation.generation import Decoding, Response, generate
 from lensneurons.languages.detection import LanguageGuess
+from lensneurons.uncertainty.paired import wilson_interval
 from lensneurons.values.provenance import Provenance
 
 PROBLEMS = {
@@ -106,37 +104,10 @@ def test_the_table_of_the_languages(judged):
         ends = [table.loc[language, f"right_language_determined_{end}"] for end in ("low", "high")]
         assert ends == pytest.approx(wilson_by_hand(*told))
     ends = table.loc["en", ["right_answer_low", "right_answer_high"]].tolist()
-    assert ends == pytest.approx(wilson_by_hand(2, 3))
+    assert ends == pytest.approx(wilson_interval(2, 3))
     narrow = judged.per_language(level=0.5)
     assert (narrow["both_low"] > table["both_low"]).all()
     assert (narrow["both_high"] < table["both_high"]).all()
-
-
-def wilson_by_hand(right, n):
-    """Wilson 1927: the shares p whose own standard error reaches the found one."""
-    z = 1.959963984540054
-    share, scale = right / n, 1 + z**2 / n
-    middle = (share + z**2 / (2 * n)) / scale
-    reach = z / scale * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return middle - reach, middle + reach
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (1, 7), (123, 250)])
-def test_wilsons_interval(right, n):
-    assert wilson_interval(right, n) == pytest.approx(wilson_by_hand(right, n), abs=1e-12)
-
-
-def test_wilsons_interval_covers_what_it_says():
-    """Shares of 5 to 95 % of 50 items: exact coverage over the binomial, not simulated."""
-    from scipy.stats import binom
-
-    intervals = np.array([wilson_interval(right, 50) for right in range(51)])
-    covered = [
-        binom.pmf(np.arange(51), 50, p)[(intervals[:, 0] <= p) & (p <= intervals[:, 1])].sum()
-        for p in np.linspace(0.05, 0.95, 91)
-    ]
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.01)
-    assert min(covered) > 0.9
 
 
 def test_names_of_the_prompt_and_given_ones_are_ignored(corpus, bridge, monkeypatch):
@@ -305,37 +276,6 @@ def test_items_are_paired_by_name_and_language():
     other = accuracy_difference(BEFORE, AFTER, verdict="right_answer").loc["zh"]
     assert np.isclose(other["before"], 3 / 5)
     assert np.isclose(other["change"], 0)
-
-
-def test_an_interval_is_not_empty_where_nothing_changed():
-    low, high = paired_interval(np.ones(30, bool), np.ones(30, bool))
-    assert -0.2 < low < -0.05
-    assert 0.05 < high < 0.2
-
-
-def test_intervals_turn_with_their_sides():
-    random = np.random.default_rng(0)
-    one, other = random.random(50) < 0.4, random.random(50) < 0.7
-    low, high = paired_interval(one, other)
-    back = paired_interval(other, one)
-    assert np.allclose(back, (-high, -low))
-    assert low < other.mean() - one.mean() < high
-
-
-@pytest.mark.parametrize(
-    ("n", "gain", "loss", "right"), [(20, 0.2, 0.05, 0.3), (60, 0.1, 0.1, 0.7)]
-)
-def test_intervals_cover_the_truth(n, gain, loss, right, monkeypatch):
-    """Items that are right before with one chance, and change with two others."""
-    monkeypatch.setattr(answering, "wilson_interval", lru_cache(wilson_interval))
-    random = np.random.default_rng(1)
-    truth, held, trials = (1 - right) * gain - right * loss, 0, 600
-    for _ in range(trials):
-        before = random.random(n) < right
-        moved = random.random(n) < np.where(before, loss, gain)
-        low, high = paired_interval(before, before ^ moved)
-        held += low <= truth <= high
-    assert 0.93 <= held / trials <= 0.995
 
 
 def test_the_mean_weighs_languages_alike_and_draws_items_together():

@@ -30,7 +30,6 @@ from edited import state_of
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
-from lensneurons.evaluation.answers import wilson_interval
 from lensneurons.evaluation.generation import generate
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments.steering import KINDS, steering_curve
@@ -38,6 +37,7 @@ from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.uncertainty.items import item_bootstrap
+from lensneurons.uncertainty.paired import wilson_interval
 
 WORDS = ("[UNK]", "[PAD]", "আম", "苹果", "7", "9")
 D, EPS = 16, planted.EPS

@@ -40,7 +40,7 @@ def test_every_cell_has_its_effect_its_control_and_their_intervals(
     figure = plots.ablation_effects(matrix, order=order)
     table = matrix.to_pandas().set_index(["removed", "row", "column"])
     names = ["neurons", "effect", "effect_low", "effect_high"]
-    names += ["control", "control_low", "control_high"]
+    names += ["control_own", "control_own_low", "control_own_high"]
     y, x = ticks(figure, "yaxis"), ticks(figure, "xaxis")
     assert sorted(y) == sorted(rows)
     assert sorted(x) == sorted(TEN)
@@ -52,7 +52,10 @@ def test_every_cell_has_its_effect_its_control_and_their_intervals(
             assert np.allclose(trace.customdata[i], expected, rtol=1e-5)
             shown = expected[:, 4 if number % 2 else 1]
             assert np.allclose(trace.z[i], np.sign(shown) * np.sqrt(np.abs(shown)), rtol=1e-4)
-            assert [*trace.text[i]] == [*map(numbers.small_change, shown)]
+            marks = table.loc[[(setting, row, column) for column in x], "marked"].tolist()
+            told = zip(map(numbers.small_change, shown), marks, strict=True)
+            bold = [f"<b>{text}</b>" if mark and number % 2 == 0 else text for text, mark in told]
+            assert [*trace.text[i]] == bold
     assert trace.hovertext[0][1].count("→") == 1
     if order == "given":
         assert tuple(y) == rows
@@ -69,8 +72,8 @@ def test_own_cells_are_outlined_wherever_they_are() -> None:
     figure = plots.ablation_effects(strangers)
     assert not figure.layout.shapes
     assert title(figure).startswith(
-        "Removing specific neurons hurts other languages more than removing random ones: +0.20 "
-        "nats a token, "
+        "Removing specific neurons hurts other languages more than removing random neurons as "
+        "active in that language: +0.20 nats a token in other languages and "
     )
     better = make_matrix((1.0, -0.2, -0.4), languages=("en", "zh"), rows=("th",))
     told = "Removing specific neurons does not measurably hurt other languages: −0.20 nats a token"
@@ -78,40 +81,63 @@ def test_own_cells_are_outlined_wherever_they_are() -> None:
     assert "own language not defined" in subtitle(figure)
 
 
+ACTIVE = "random neurons as active in that language"
+
+
 @pytest.mark.parametrize(
-    ("levels", "told"),
+    ("levels", "told", "beyond"),
     [
-        (((1.2, 0.1, 0.03),), "Removing specific neurons hurts their own language most: +1.20"),
-        (((0.5, 0.5, 0.03),), "hurts their own language not measurably more than others"),
-        (((0.5, 1.5, 0.03),), "hurts other languages more than their own: +0.50"),
-        (((0.1, 0.1, 0.1),), "hurts their own language not measurably more than removing random"),
-        (((0.3, 0.0, 0.9),), "hurts their own language less than removing random ones"),
-        (((-0.5, 0.0, 0.0),), "does not measurably hurt their own language: −0.50"),
-        (((-0.1, -0.4, -0.9),), "does not measurably hurt their own language: −0.09"),
-        (
-            ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2)),
-            "No setting measurably hurts the own language more than random neurons do; specific",
-        ),
-        (BIG, "Removing specific + related neurons hurts their own language most: +1.20"),
+        (((1.2, 0.1, 0.03),), f"is more selective than removing {ACTIVE}: +1.10 against",
+         "more; and more"),
+        (((0.5, 0.5, 0.03),), "hurts their own language not measurably more than others: +0.5",
+         "more; but not measurably more"),
+        (((0.5, 1.5, 0.03),), "hurts other languages more than their own: +0.50", "more; but less"),
+        (((0.1, 0.1, 0.1),), "hurts their own language not measurably more than others",
+         "not measurably more; and not measurably more"),
+        (((0.3, 0.0, 0.9),), f"is more selective than removing {ACTIVE}: +0.30", "less; but more"),
+        (((0.3, 0.0, 0.3),), f"is more selective than removing {ACTIVE}: +0.30",
+         "not measurably more; but more"),
+        (((-0.5, 0.0, 0.0),), "does not measurably hurt their own language: −0.50",
+         "less; and less"),
+        (BIG, "Removing specific + related neurons is more selective than removing random",
+         "more; and more"),
     ],
-)
-def test_title_says_what_was_planted(levels: tuple, told: str) -> None:
+)  # fmt: skip
+def test_title_and_notes_say_what_was_planted(levels: tuple, told: str, beyond: str) -> None:
+    """The two cases that look alike in effects: needed by a language, or merely active in it."""
     matrix = make_matrix(*levels, noise=0.05)
     figure = plots.ablation_effects(matrix)
     assert told in title(figure)
+    more, selective = beyond.split("; ")
+    verdict = f"neurons matter {more} to their language than random neurons as active in it do on"
+    assert verdict in subtitle(figure)
+    assert f"{selective} selectively (" in subtitle(figure)
     summary = matrix.summary().set_index(["removed", "figure"])
     for setting in map(matrix.name_of, matrix.classes):
-        line = next(s for s in figure.layout.title.subtitle.text.split("<br>")
-                    if s.lower().startswith(f"{setting}: own"))  # fmt: skip
-        for name in ("mean diagonal", "mean off-diagonal", "mean diagonal of the control"):
+        names = ["mean diagonal", "mean off-diagonal", "selectivity"]
+        names += [f"control ({match}): selectivity" for match in matrix.matches]
+        for name in names:
             number = summary.loc[(setting, name)]
-            assert numbers.with_ends(number.estimate, number.low, number.high) in line
+            ends = numbers.with_ends(number.estimate, number.low, number.high)
+            assert ends in subtitle(figure)
+
+
+def test_title_is_about_the_setting_farthest_beyond_its_control() -> None:
+    """The second is more selective, but so are its random sets."""
+    matrix = make_matrix((1.0, 0.5, 0.0), (3.0, 0.1, 0.0))
+    control = matrix.control.copy()
+    own = np.repeat(np.eye(10, dtype=bool), 12, axis=1)
+    control[0, 1][own] = (2.9 * np.tile(matrix.weight, (10, 1)))[own]
+    assert title(plots.ablation_effects(replace(matrix, control=control))).startswith(
+        "Removing specific neurons is more selective"
+    )
 
 
 def test_title_of_accuracy_takes_a_loss_for_harm() -> None:
-    figure = plots.ablation_effects(make_matrix((-0.26, -0.03, -0.02), metric="accuracy"))
-    told = "Removing specific neurons hurts their own language most: −0.26 accuracy, −0.03"
+    figure = plots.ablation_effects(make_matrix((-0.26, -0.03, -0.02), metric="accuracy", items=40))
+    told = f"Removing specific neurons is more selective than removing {ACTIVE}: −0.23 against"
     assert title(figure).startswith(told)
+    assert "matter more to their language" in subtitle(figure)
     assert "change of accuracy, negative is worse" in subtitle(figure).lower()
     assert figure.layout.coloraxis.reversescale
     gain = plots.ablation_effects(make_matrix((0.26, 0.0, 0.0), metric="accuracy"))
@@ -123,9 +149,26 @@ def test_one_language_alone_and_a_set_without_neurons() -> None:
     told = title(plots.ablation_effects(matrix))
     assert told.startswith("Removing specific neurons hurts their own language more than removing")
     assert "others not defined" in subtitle(plots.ablation_effects(matrix))
+    assert "selectively" not in subtitle(plots.ablation_effects(matrix))
     matrix = make_matrix((1.0, 0.0, 0.02), languages=("en", "sw"))
-    empty = replace(matrix, sizes=np.array([[4, 0]]))
-    assert "none to remove for Swahili (sw)" in subtitle(plots.ablation_effects(empty))
+    effect, control = matrix.effect.copy(), matrix.control.copy()
+    effect[:, 1] = control[:, :, 1] = 0
+    counts = np.array([[[4], [0]]])
+    empty = replace(matrix, neurons_by_layer=counts, effect=effect, control=control)
+    figure = plots.ablation_effects(empty)
+    assert "none to remove for Swahili (sw)" in subtitle(figure)
+    assert "Bold (1 cell)" in subtitle(figure)  # English on itself alone
+    nothing = replace(empty, neurons_by_layer=0 * counts, effect=0 * effect, control=0 * control)
+    assert "does not measurably hurt" in title(plots.ablation_effects(nothing))
+
+
+def test_other_controls_are_named_for_what_they_are() -> None:
+    matrix = make_matrix((1.0, 0.1, 0.03))
+    layer = replace(matrix, matches=("layer",), control=matrix.control[2:], rates=matrix.rates[:2])
+    figure = plots.ablation_effects(layer)
+    assert "than removing random neurons of the same layers: +0.90 against" in title(figure)
+    assert "own (" not in subtitle(figure)
+    assert figure.layout.annotations[1].text == "<b>specific: random, same layers</b>"
 
 
 def test_all_panels_share_one_scale_around_zero() -> None:
@@ -179,7 +222,7 @@ def test_controls_can_be_left_out_but_are_told() -> None:
     figure = plots.ablation_effects(matrix, controls=False)
     assert len(figure.data) == 3
     assert title(figure) == title(plots.ablation_effects(matrix))
-    assert "Random: mean of 20 sets" in subtitle(figure)
+    assert "20 sets in all" in subtitle(figure)
 
 
 def test_clustering_is_that_of_the_matrix_for_the_setting_of_the_title() -> None:
@@ -191,9 +234,18 @@ def test_clustering_is_that_of_the_matrix_for_the_setting_of_the_title() -> None
     assert "likeness" not in subtitle(plots.ablation_effects(matrix, order="given"))
 
 
-def test_one_item_and_unknown_orders_are_refused() -> None:
-    with pytest.raises(LensNeuronsError, match="at least two items"):
-        plots.ablation_effects(make_matrix(*BIG, items=1))
+@pytest.mark.parametrize("items", [1, 3, 4])
+def test_too_few_items_have_numbers_and_no_verdict(items: int) -> None:
+    figure = plots.ablation_effects(make_matrix(*BIG, items=items))
+    told = f"({items} item{'s' * (items > 1)}: too few for an interval)"
+    assert title(figure).startswith("Removing specific + related neurons: +1.2")
+    assert title(figure).endswith(told)
+    for word in (" to +", "Bold", "matter", "in brackets"):
+        assert word not in subtitle(figure)
+    assert not any("<b>" in text for trace in figure.data for row in trace.text for text in row)
+
+
+def test_unknown_orders_are_refused() -> None:
     with pytest.raises(LensNeuronsError, match="order='size' is not known"):
         inspect.unwrap(plots.ablation_effects)(make_matrix(*BIG), order="size")
 

@@ -82,8 +82,8 @@ def test_the_summary_counts_what_is_there(page: Page) -> None:
         f"{n[2:10].sum()} language-related (in several) and {n[10]} language-agnostic (in all 10); "
         f"{n[0]} exceed it in none."
     ) in page.text
-    places, cells = np.eye(10, dtype=bool), pages.matrix().effect[1].reshape(10, 10, 4).mean(-1)
-    assert f"changes by +{cells[places].mean():.2f} (" in page.text
+    places, cells = np.eye(10, dtype=bool), pages.matrix().effect[1].reshape(10, 10, -1).mean(-1)
+    assert f"changes: its own by +{cells[places].mean():.2f} (" in page.text
     assert f"that of the other languages by +{cells[~places].mean():.3f} (" in page.text
     assert "Of 6 answers, 67% are right, and 33% are right and in the language" in page.text
     assert re.search(r"Of the 26 claims about alignment, \d+ hold and \d+ are undec", page.text)

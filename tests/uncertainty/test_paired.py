@@ -1,0 +1,88 @@
+"""Intervals of shares and of their differences: by hand, at the edges, and their coverage."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from lensneurons.errors import LensNeuronsError
+from lensneurons.uncertainty import paired
+from lensneurons.uncertainty.paired import paired_interval, wilson_interval
+
+
+def wilson_by_hand(right, n):
+    """Wilson 1927: the shares p whose own standard error reaches the found one."""
+    z = 1.959963984540054
+    share, scale = right / n, 1 + z**2 / n
+    middle = (share + z**2 / (2 * n)) / scale
+    reach = z / scale * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - reach, middle + reach
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (1, 7), (123, 250)])
+def test_wilsons_interval(right, n):
+    assert wilson_interval(right, n) == pytest.approx(wilson_by_hand(right, n), abs=1e-12)
+
+
+def test_wilsons_interval_covers_what_it_says():
+    """Shares of 5 to 95 % of 50 items: exact coverage over the binomial, not simulated."""
+    from scipy.stats import binom
+
+    intervals = np.array([wilson_interval(right, 50) for right in range(51)])
+    covered = [
+        binom.pmf(np.arange(51), 50, p)[(intervals[:, 0] <= p) & (p <= intervals[:, 1])].sum()
+        for p in np.linspace(0.05, 0.95, 91)
+    ]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.01)
+    assert min(covered) > 0.9
+
+
+def test_an_interval_is_not_empty_where_nothing_changed():
+    low, high = paired_interval(np.ones(30, bool), np.ones(30, bool))
+    assert -0.2 < low < -0.05
+    assert 0.05 < high < 0.2
+
+
+def test_intervals_turn_with_their_sides():
+    random = np.random.default_rng(0)
+    one, other = random.random(50) < 0.4, random.random(50) < 0.7
+    low, high = paired_interval(one, other)
+    back = paired_interval(other, one)
+    assert np.allclose(back, (-high, -low))
+    assert low < other.mean() - one.mean() < high
+
+
+@pytest.mark.parametrize(
+    ("n", "gain", "loss", "right"), [(20, 0.2, 0.05, 0.3), (60, 0.1, 0.1, 0.7)]
+)
+def test_intervals_cover_the_truth(n, gain, loss, right, monkeypatch):
+    """Items that are right before with one chance, and change with two others."""
+    monkeypatch.setattr(paired, "wilson_interval", lru_cache(wilson_interval))
+    random = np.random.default_rng(1)
+    truth, held, trials = (1 - right) * gain - right * loss, 0, 600
+    for _ in range(trials):
+        before = random.random(n) < right
+        moved = random.random(n) < np.where(before, loss, gain)
+        low, high = paired_interval(before, before ^ moved)
+        held += low <= truth <= high
+    assert 0.93 <= held / trials <= 0.995
+
+
+def test_newcombes_published_example():
+    """Newcombe 1998, table II, example (a): 36 both, 12 lost, 2 gained, 0 neither; d = .2, method
+    10: .0569 to .3404 (before less after, so our ends are turned)."""
+    before = np.repeat([True, True, False], [36, 12, 2])
+    after = np.repeat([True, False, True], [36, 12, 2])
+    low, high = paired_interval(after, before)
+    assert (low, high) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+
+
+def test_a_level_is_between_0_and_1():
+    for ask in (
+        lambda: wilson_interval(1, 2, level=95.0),
+        lambda: paired_interval(*[np.ones(3, bool)] * 2, level=1.0),
+    ):
+        with pytest.raises(LensNeuronsError, match="give a coverage between 0 and 1"):
+            ask()

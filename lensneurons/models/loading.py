@@ -13,7 +13,6 @@ This package is the only one that knows how TransformerLens is built.
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,7 +20,7 @@ import torch
 
 from lensneurons.errors import ModelError, choose
 from lensneurons.models.adapters import add_adapter
-from lensneurons.models.identity import first_sentence, remember_tokenizer
+from lensneurons.models.identity import copy_tokenizer, first_sentence, remember_tokenizer
 from lensneurons.models.sites import neuron_site
 from lensneurons.models.weights import (
     probe_logits,
@@ -79,7 +78,7 @@ def load_model(
         hugging_face = add_adapter(hugging_face, name, adapter, local_files_only, adapter_revision)
     hugging_face = hugging_face.to(place)
     wanted = probe_logits(hugging_face)
-    model = _bridge(name, hugging_face, copy.deepcopy(tokenizer), place)
+    model = _bridge(name, hugging_face, copy_tokenizer(tokenizer), place)
     require_same_logits(name, model.original_model, wanted)
     remember_tokenizer(model, tokenizer)
     neuron_site(model)

@@ -63,8 +63,8 @@ def count_by_hand(
     return OracleCounts(margin=margin, **{name: np.stack(totals[name], -1) for name in totals})
 
 
-def pre_of(model: Any, architecture: str, ids: list[int]) -> torch.Tensor:
-    """The activation's argument [layer, pos, neuron] of one text."""
+def pre_of(model: Any, architecture: str, ids: list[int], **options: Any) -> torch.Tensor:
+    """The activation's argument [layer, pos, neuron] of one text; options go to the model."""
     seen: list[torch.Tensor] = []
 
     def hook(read: Any) -> Any:
@@ -74,7 +74,7 @@ def pre_of(model: Any, architecture: str, ids: list[int]) -> torch.Tensor:
     handles = [module.register_forward_hook(hook(read)) for module, read in matrices]
     try:
         with torch.no_grad():
-            model(torch.tensor([ids]))
+            model(torch.tensor([ids]), **options)
     finally:
         for handle in handles:
             handle.remove()

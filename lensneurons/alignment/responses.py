@@ -190,7 +190,7 @@ def respond(
             for (item, n), new in zip(block, written, strict=True)
         ]
 
-    provenance = model_provenance(model, tokenizer, corpus.fingerprint)
+    provenance = model_provenance(model, tokenizer, corpus.fingerprint, corpus.template)
     plan = {"samples": samples, **decoding.plan()}
     asked = [(item, sample) for item in corpus for sample in range(samples)]
     return _in_blocks(

@@ -288,7 +288,7 @@ def accuracy(
     prompts = [item.prompt for item in corpus]
     written = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
     answers = tuple(map(_judge, corpus, expected, written, asks))
-    provenance = model_provenance(model, tokenizer, corpus.fingerprint)
+    provenance = model_provenance(model, tokenizer, corpus.fingerprint, corpus.template)
     return Accuracy(answers, decoding, provenance)
 
 

@@ -19,7 +19,7 @@ under the same noise.
 
 A text also ends before the first of the `stop` strings: a base model goes on after its answer.
 
-What it does not do: chat templates, few-shot prompts, beams, several texts a prompt (give it
+What it does not do: few-shot prompts, beams, several texts a prompt (give it
 several times). Batches differ from single prompts by rounding (1e-6 in fp32, more in half
 precision), which can turn a nearly even choice.
 """
@@ -39,6 +39,7 @@ from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
 from lensneurons.options import plain_options
 from lensneurons.tokens.beginnings import doubled, warn_doubled
+from lensneurons.tokens.chat import Template, chat_prompts, refuse_system_alone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -120,6 +121,8 @@ def generate(
     seed: int = 0,
     batch_tokens: int = 16384,
     stop: Sequence[str] = (),
+    template: Template | None = None,
+    system: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> list[str]:
@@ -134,6 +137,9 @@ def generate(
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
         stop: a text is cut before the first of these strings that the model writes, and ends
             there.
+        template: ``"chat"`` makes each prompt the user's turn of the model's own chat template;
+            None goes on from the prompts as they are.
+        system: the system prompt of the chat.
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         progress: show one progress bar, in prompts.
 
@@ -143,9 +149,14 @@ def generate(
     Raises:
         LensNeuronsError: no prompts, one without tokens or too long for the context, or an option
             out of its range.
-        ModelError: not a TransformerLens model, or its tokenizer cannot be read.
+        ModelError: not a TransformerLens model, or its tokenizer cannot be read or has no chat
+            template.
     """
     decoding = Decoding(max_new_tokens, temperature, seed, batch_tokens, stop)
+    refuse_system_alone(template, system)
+    if template is not None:
+        tokenizer = tokenizer or original_tokenizer(model)
+        prompts = chat_prompts(tokenizer, prompts, system=system)
     responses = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
     return [response.text for response in responses]
 

@@ -160,6 +160,17 @@ def revision_of(model: Any) -> str:
     return str(getattr(config, "_commit_hash", None) or "unknown")
 
 
+def remember_quantisation(model: Any, types: str) -> None:
+    """Keep what the weights of a model were before they became floats, for `quantisation_of`."""
+    once(model, "quantisation", types, lambda: types)
+
+
+def quantisation_of(model: Any) -> str:
+    """What the weights were before they became floats, ``"GGUF Q8_0, F32"``, or ``"none"``."""
+    known = _KNOWN.get(model, {}).get("quantisation")
+    return "none" if known is None else str(known[1])
+
+
 def hash_config(model: Any) -> str:
     """Hash of everything in the model's configuration that is not a path or a runtime choice."""
     if model_family(model) == "bridge":

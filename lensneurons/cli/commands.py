@@ -50,6 +50,7 @@ from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.published import holds_published_counts, read_published_counts
+from lensneurons.tokens.chat import chat_corpus, refuse_system_alone
 from lensneurons.values.files import read_kind, replacing
 from lensneurons.values.provenance import UNKNOWN
 
@@ -98,6 +99,7 @@ def do_collect(options: Namespace) -> None:
     counting = pick(options, "scope", "groups", "batch_tokens", "max_length", "overlong")
     require_memory(options.groups, len(corpus.languages))
     model = open_model(options, options.dtype)
+    corpus = in_template(options, model, corpus)
     say(repr(collect(model, corpus, run_dir=options.out, **counting)))
 
 
@@ -149,6 +151,7 @@ def do_ablate(options: Namespace) -> None:
     if "accuracy" in options.metric:
         require_identifiable(corpus.languages)
     model = open_same_model(options, statistics)
+    corpus = in_template(options, model, corpus)
     if "accuracy" in options.metric:  # refuse its texts before the NLL runs for hours
         answer_scorer(model, corpus, max_new_tokens=options.max_new_tokens, stop=options.stop)
     testing = pick(options, "classes", "controls", "scope", "batch_tokens", "seed")
@@ -181,11 +184,12 @@ def do_describe(options: Namespace) -> None:
     neurons = find_neurons(options, statistics)
     names = list(dict.fromkeys(neuron_facts(neurons, name).name for name in options.neurons))
     corpus = open_corpus(options, options.languages or statistics.languages)
+    model = open_same_model(options, statistics)
     cards = describe_all(
-        open_same_model(options, statistics),
+        model,
         neurons,
         names,
-        corpus=corpus,
+        corpus=in_template(options, model, corpus),
         statistics=statistics,
         scope=options.scope,
         progress=len(names) > 1,
@@ -426,7 +430,14 @@ def require_writable_file(path: Path | None) -> None:
 
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
     """Read the corpus that the options name, in some languages or in all."""
+    if getattr(options, "chat", None) is False:  # align has no chats
+        refuse_system_alone(None, options.system)
     return load_corpus(options.corpus, languages=languages, **pick(options, "split", "limit"))
+
+
+def in_template(options: Namespace, model: Any, corpus: ParallelCorpus) -> ParallelCorpus:
+    """The corpus in the model's chat template where the options say so, else as it is."""
+    return chat_corpus(model, corpus, system=options.system) if options.chat else corpus
 
 
 def open_model(options: Namespace, dtype: Any) -> Any:

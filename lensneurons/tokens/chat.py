@@ -119,7 +119,7 @@ def _require_template(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def refuse_system_alone(template: Template | None, system: str | None) -> None:
+def refuse_system_alone(template: str | None, system: str | None) -> None:
     """Raise if a system prompt is given without a template to write it.
 
     Raises:

@@ -14,6 +14,7 @@ cannot take from a GGUF file.
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 from lensneurons.errors import LensNeuronsError, ModelError
@@ -46,6 +47,11 @@ def gguf_types(path: Path) -> str:
         LensNeuronsError: the package gguf is not installed.
         ModelError: the file is cut off, or no GGUF file.
     """
+    return _types(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)  # reading a vocabulary of 152,000 words takes seconds
+def _types(path: Path, changed: int) -> str:
     try:
         from gguf import GGUFReader
     except ImportError:

@@ -88,7 +88,7 @@ def load_model(
     model = _bridge(name, hugging_face, copy_tokenizer(tokenizer), place)
     require_same_logits(name, model.original_model, wanted)
     remember_tokenizer(model, tokenizer)
-    if (file := find_gguf(Path(name))) is not None:
+    if name != DEMO and (file := find_gguf(Path(name))) is not None:
         remember_quantisation(model, gguf_types(file))
     neuron_site(model)
     if adapter is not None:
@@ -140,11 +140,11 @@ def read_model(
             **own,
         )
     except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers
+        held = "the file" if file else "the folder" if here else "the hub or its local cache"
+        needs = "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
         raise ModelError(
-            f"{source!r} could not be loaded from "
-            f"{'the file' if file else 'the folder' if here else 'the hub or its local cache'}: "
-            f"{first_sentence(error)}. "
-            "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
+            f"{source!r} could not be loaded from {held}: {first_sentence(error)}"
+            f"{'' if file else f'. {needs}'}"
         ) from error
     model, report = loaded
     require_complete(source, model, report)

@@ -616,7 +616,8 @@ def test_collect_counts_in_the_chat_template_of_the_model(tmp_path, capsys) -> N
     )
     tiny.save_model("Llama", tmp_path / "chat")
     tokenizer.save_pretrained(tmp_path / "chat")
-    texts = tiny.tiny_corpus().select(languages=["en", "zh"]).save(tmp_path / "texts.jsonl")
+    rows = {"en": [("2 + 3?", "five")], "zh": [("2 + 3?", "五个苹果")]}
+    texts = load_corpus(rows).save(tmp_path / "texts.jsonl")
     options = ["--corpus", texts, "--chat", "--system", "Be brief.", "--out", tmp_path / "run"]
     printed(capsys, "collect", tmp_path / "chat", *options, bars=True)
     statistics = ActivationStatistics.load(tmp_path / "run")

@@ -57,7 +57,7 @@ def test_a_folder_without_whole_weights_is_refused(weights, tmp_path, model_fold
 def test_what_is_no_folder_is_never_taken_for_a_hub_name(model_folder):
     file = model_folder("Llama") / "config.json"
     for name in ("/no/such/folder", "./missing", "a/b/c", "~/nothing-here", file):
-        with pytest.raises(ModelError, match=f"{name} is not a folder: give a hub name or a Hug"):
+        with pytest.raises(ModelError, match=f"{name} is not a folder: give a hub name, a Hug"):
             load_model(name)
     with pytest.raises(ModelError, match="'nobody/no-such-model' could not be loaded from the hub"):
         load_model("nobody/no-such-model")

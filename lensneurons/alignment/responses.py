@@ -42,7 +42,7 @@ from lensneurons.errors import CorpusError, LensNeuronsError, StorageError, choo
 from lensneurons.evaluation.answers import expected_number
 from lensneurons.evaluation.generation import Decoding, encode_prompts, fit_context, write_responses
 from lensneurons.evaluation.numbers import last_number, numbers_in, same_number
-from lensneurons.evaluation.shots import fingerprint_of, prompts_of
+from lensneurons.evaluation.shots import fingerprint_of, prompts_of, refuse_chats
 from lensneurons.languages.codes import language_code, language_name
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.identity import original_tokenizer
@@ -182,6 +182,7 @@ def respond(
     decoding = Decoding(
         max_new_tokens, temperature, seed, batch_tokens, stop, fingerprint_of(shots)
     )
+    refuse_chats(corpus, shots)
     require_answerable(corpus, samples, temperature)
     tokenizer = tokenizer or original_tokenizer(model)
     given = prompts_of(corpus.items, shots, tokenizer)
@@ -197,7 +198,7 @@ def respond(
             for (item, n, _), new in zip(block, written, strict=True)
         ]
 
-    provenance = model_provenance(model, tokenizer, corpus.fingerprint)
+    provenance = model_provenance(model, tokenizer, corpus.fingerprint, corpus.template)
     plan = {"samples": samples, **decoding.plan()}
     pairs = zip(corpus.items, given, strict=True)
     asked = [(item, sample, prompt) for item, prompt in pairs for sample in range(samples)]

@@ -53,6 +53,7 @@ from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.published import holds_published_counts, read_published_counts
+from lensneurons.tokens.chat import chat_corpus, refuse_system_alone
 from lensneurons.values.files import read_kind, replacing
 from lensneurons.values.provenance import UNKNOWN
 
@@ -101,6 +102,7 @@ def do_collect(options: Namespace) -> None:
     counting = pick(options, "scope", "groups", "batch_tokens", "max_length", "overlong")
     require_memory(options.groups, len(corpus.languages))
     model = open_model(options, options.dtype)
+    corpus = in_template(options, model, corpus)
     say(repr(collect(model, corpus, run_dir=options.out, **counting)))
 
 
@@ -155,6 +157,7 @@ def do_ablate(options: Namespace) -> None:
         require_identifiable(corpus.languages)
     shots = open_shots(options, corpus)
     model = open_same_model(options, statistics)
+    corpus = in_template(options, model, corpus)
     if "accuracy" in options.metric:  # refuse its texts before the NLL runs for hours
         answering = pick(options, "max_new_tokens", "stop")
         answer_scorer(model, corpus, shots=shots, **answering)
@@ -191,11 +194,12 @@ def do_describe(options: Namespace) -> None:
     neurons = find_neurons(options, statistics)
     names = list(dict.fromkeys(neuron_facts(neurons, name).name for name in options.neurons))
     corpus = open_corpus(options, options.languages or statistics.languages)
+    model = open_same_model(options, statistics)
     cards = describe_all(
-        open_same_model(options, statistics),
+        model,
         neurons,
         names,
-        corpus=corpus,
+        corpus=in_template(options, model, corpus),
         statistics=statistics,
         scope=options.scope,
         progress=len(names) > 1,
@@ -444,6 +448,8 @@ def require_writable_file(path: Path | None) -> None:
 
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
     """Read the corpus that the options name, in some languages or in all."""
+    if getattr(options, "chat", None) is False:  # align has no chats
+        refuse_system_alone(None, options.system)
     return load_corpus(options.corpus, languages=languages, **pick(options, "split", "limit"))
 
 
@@ -467,6 +473,11 @@ def open_shots(options: Namespace, corpus: ParallelCorpus) -> ParallelCorpus | N
             "examples a language"
         )
     return shots
+
+
+def in_template(options: Namespace, model: Any, corpus: ParallelCorpus) -> ParallelCorpus:
+    """The corpus in the model's chat template where the options say so, else as it is."""
+    return chat_corpus(model, corpus, system=options.system) if options.chat else corpus
 
 
 def open_model(options: Namespace, dtype: Any) -> Any:

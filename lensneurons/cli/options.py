@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _declare_collect(add: Add) -> None:
     _add_model(add, dtype="float32")
     _add_corpus(add)
+    _add_chat(add)
     add("--out", required=True, type=Path, help="run folder; resumed if begun")
     add("--languages", type=_names, help="such as en,zh,sw (default: all)")
     add("--scope", default="response", choices=SCOPES, help="tokens that count")
@@ -107,6 +108,7 @@ def _declare_ablate(add: Add) -> None:
     _add_model(add)
     _add_run(add)
     _add_corpus(add)
+    _add_chat(add)
     add("--out", required=True, type=Path, help="folder; resumed if begun")
     add("--languages", type=_names, help="whose neurons are removed (default: all of RUN)")
     add("--evaluate", type=_names, help="languages of the columns (default: all of RUN)")
@@ -132,6 +134,7 @@ def _declare_describe(add: Add) -> None:
     _add_run(add)
     add("neurons", nargs="+", metavar="NEURON", help="such as L12N345")
     _add_corpus(add, limit=20)
+    _add_chat(add)
     add("--out", type=Path, help="page with the cards")
     add("--save", type=Path, help="folder for a file a card, which report takes")
     add("--languages", type=_names, help="of the corpus (default: all of RUN)")
@@ -206,6 +209,11 @@ def _add_corpus(add: Add, *, limit: int | None = None) -> None:
     told = "items a language" if limit else "items a language (default: all)"
     add("--limit", type=_positive, default=limit, help=told)
     add("--split", help="split of a corpus that has several")
+
+
+def _add_chat(add: Add) -> None:
+    add("--chat", action="store_true", help="write prompts into the model's own chat template")
+    add("--system", help="system prompt of the chat")
 
 
 def _add_model(add: Add, *, dtype: str | None = None, adapter: bool = True) -> None:

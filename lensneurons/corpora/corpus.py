@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,10 +56,13 @@ class ParallelCorpus:
     Attributes:
         name: what the corpus is called in reports; no part of its identity.
         items: all texts, language by language, in the order of the source within each.
+        template: hash of the chat template that wrote the prompts, or ``"none"``; no part of the
+            identity, because the texts are.
     """
 
     name: str
     items: tuple[Item, ...]
+    template: str = "none"
 
     @cached_property
     def problems(self) -> tuple[CorpusProblem, ...]:
@@ -121,7 +124,8 @@ class ParallelCorpus:
                 f"corpus {self.name!r} has no id {unknown[0]}; it has {len(known)}: {held}, ..."
             )
         kept = [item for item in self.items if item.language in tags and item.id in wanted]
-        return _arrange(self.name, sorted(kept, key=lambda item: tags.index(item.language)))
+        kept.sort(key=lambda item: tags.index(item.language))
+        return replace(_arrange(self.name, kept), template=self.template)
 
     @plain_options
     def head(self, n: int) -> ParallelCorpus:

@@ -55,7 +55,7 @@ from lensneurons.evaluation.generation import (
     write_rows,
 )
 from lensneurons.evaluation.numbers import last_number, same_number, stated_number
-from lensneurons.evaluation.shots import fingerprint_of, prompts_of
+from lensneurons.evaluation.shots import fingerprint_of, prompts_of, refuse_chats
 from lensneurons.languages.codes import language_name
 from lensneurons.languages.detection import (
     MINIMUM_CONFIDENCE,
@@ -303,6 +303,7 @@ def accuracy(
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     corpus, given = _texts(model, corpus, tokenizer)
+    refuse_chats(corpus, shots)
     decoding = Decoding(
         max_new_tokens, temperature, seed, batch_tokens, stop, fingerprint_of(shots)
     )
@@ -312,7 +313,7 @@ def accuracy(
     prompts = prompts_of(corpus.items, shots, tokenizer)
     written = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
     answers = tuple(map(_judge, corpus, expected, written, asks))
-    provenance = model_provenance(model, tokenizer, corpus.fingerprint)
+    provenance = model_provenance(model, tokenizer, corpus.fingerprint, corpus.template)
     return Accuracy(answers, decoding, provenance)
 
 
@@ -343,6 +344,7 @@ def answer_scorer(
     if model_family(model) == "hooked":
         raise ModelError("answers under several conditions need a TransformerBridge: load_model()")
     corpus, given = _texts(model, corpus, tokenizer)
+    refuse_chats(corpus, shots)
     items = corpus.items
     expected = [expected_number(item) for item in items]
     asks = _asks(corpus, (), MINIMUM_CONFIDENCE)

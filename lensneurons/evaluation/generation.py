@@ -20,7 +20,7 @@ under the same noise.
 A text also ends before the first of the `stop` strings: a base model goes on after its answer.
 Worked examples may stand before each prompt (`lensneurons.evaluation.shots`).
 
-What it does not do: chat templates, beams, several texts a prompt (give it
+What it does not do: beams, several texts a prompt (give it
 several times). Batches differ from single prompts by rounding (1e-6 in fp32, more in half
 precision), which can turn a nearly even choice.
 """
@@ -42,6 +42,7 @@ from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
 from lensneurons.options import plain_options
 from lensneurons.tokens.beginnings import doubled, warn_doubled
+from lensneurons.tokens.chat import Template, chat_prompts, refuse_system_alone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -126,6 +127,8 @@ def generate(
     batch_tokens: int = 16384,
     stop: Sequence[str] = (),
     shots: ParallelCorpus | None = None,
+    template: Template | None = None,
+    system: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> list[str]:
@@ -141,6 +144,9 @@ def generate(
         stop: a text is cut before the first of these strings that the model writes, and ends
             there.
         shots: worked examples in one language, which stand before every prompt.
+        template: ``"chat"`` makes each prompt the user's turn of the model's own chat template;
+            None goes on from the prompts as they are.
+        system: the system prompt of the chat.
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         progress: show one progress bar, in prompts.
 
@@ -152,14 +158,19 @@ def generate(
             out of its range.
         CorpusError: examples in several languages, one without a prompt or a response, or one of
             the prompts among them.
-        ModelError: not a TransformerLens model, or its tokenizer cannot be read.
+        ModelError: not a TransformerLens model, or its tokenizer cannot be read or has no chat
+            template.
     """
     decoding = Decoding(
         max_new_tokens, temperature, seed, batch_tokens, stop, fingerprint_of(shots)
     )
-    if shots is not None:
+    refuse_system_alone(template, system)
+    if shots is not None or template is not None:
         tokenizer = tokenizer or original_tokenizer(model)
-        prompts = prompts_after(shots, prompts, tokenizer)
+        if shots is not None:
+            prompts = prompts_after(shots, prompts, tokenizer)
+        if template is not None:  # examples and prompt are one turn of the user
+            prompts = chat_prompts(tokenizer, prompts, system=system)
     responses = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
     return [response.text for response in responses]
 

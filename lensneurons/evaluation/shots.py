@@ -20,7 +20,7 @@ rows.
 >>> examples = ln.load_corpus("train.jsonl").head(3)                     # doctest: +SKIP
 >>> ln.accuracy(model, corpus, shots=examples, stop=["\n\n"])             # doctest: +SKIP
 
-What it does not do: draw examples, or render chat templates.
+What it does not do: draw examples, or make each of them a turn of a chat.
 """
 
 from __future__ import annotations
@@ -128,17 +128,33 @@ def require_examples(items: Sequence[Item], shots: ParallelCorpus) -> None:
         )
 
 
+def refuse_chats(corpus: ParallelCorpus, shots: ParallelCorpus | None) -> None:
+    """Raise where examples would stand before a turn of a chat.
+
+    Raises:
+        CorpusError: examples for a corpus that is written in a chat template.
+    """
+    if shots is not None and corpus.template != "none":
+        raise CorpusError(
+            "the prompts are turns of a chat, and worked examples would stand before the template: "
+            "leave shots= out, or template= (generate() takes both, as one turn of the user)"
+        )
+
+
 def fingerprint_of(shots: Any) -> str:
     """The fingerprint of the examples; empty for None.
 
     Raises:
         LensNeuronsError: `shots` is no corpus.
+        CorpusError: the examples are turns of a chat.
     """
     if shots is not None and not isinstance(shots, ParallelCorpus):
         raise LensNeuronsError(
             f"shots={shown(shots)}: give a ParallelCorpus of worked examples, such as "
             "load_corpus(path).head(3)"
         )
+    if shots is not None and shots.template != "none":
+        raise CorpusError("the examples are turns of a chat: give them as plain texts")
     return "" if shots is None else shots.fingerprint
 
 

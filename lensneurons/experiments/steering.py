@@ -366,7 +366,8 @@ def _given_texts(corpus: ParallelCorpus, toward: str, prompts_in: str) -> list[P
         raise CorpusError(f"no item of {corpus.name!r} is in both {prompts_in!r} and {toward!r}")
     own, target = (both.select([tag], shared) for tag in (prompts_in, toward))
     switched = (replace(items[i, toward], prompt=items[i, prompts_in].prompt) for i in shared)
-    return [own, ParallelCorpus(f"{corpus.name}, switched", tuple(switched)), target]
+    name = f"{corpus.name}, switched"
+    return [own, ParallelCorpus(name, tuple(switched), corpus.template), target]
 
 
 def _by_item(values: np.ndarray, found: CorpusNLL, first: CorpusNLL) -> np.ndarray:

@@ -13,7 +13,6 @@ This package is the only one that knows how TransformerLens is built.
 
 from __future__ import annotations
 
-import copy
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -22,7 +21,13 @@ import torch
 
 from lensneurons.errors import ModelError, choose
 from lensneurons.models.adapters import adapter_name, add_adapter
-from lensneurons.models.identity import first_sentence, remember_tokenizer
+from lensneurons.models.gguf import find_gguf, gguf_types
+from lensneurons.models.identity import (
+    copy_tokenizer,
+    first_sentence,
+    remember_quantisation,
+    remember_tokenizer,
+)
 from lensneurons.models.sites import neuron_site
 from lensneurons.models.weights import (
     probe_logits,
@@ -56,8 +61,8 @@ def load_model(
 
     Args:
         name_or_path: ``"demo"``, the small model in ten languages that comes with this package; a
-            name on the hub; or a local Hugging Face folder (used without any network). A folder of
-            your own that is called demo is ``"./demo"``.
+            name on the hub; a local Hugging Face folder, or a GGUF file (both used without any
+            network). A folder of your own that is called demo is ``"./demo"``.
         device: where to put it; None takes the GPU where there is one.
         dtype: number format of the weights and activations. Counts depend on it: bf16 against
             fp32 flips the sign of 0.28 % of the pre-activations.
@@ -72,6 +77,7 @@ def load_model(
     Raises:
         ModelError: no such model, folder, adapter or device; files or weights missing in it; or an
             architecture without dense MLP neurons (mixture of experts, state-space models).
+        LensNeuronsError: PEFT or gguf is needed and not installed.
     """
     place = _device(device)
     hugging_face, tokenizer, name = read_model(
@@ -81,9 +87,11 @@ def load_model(
         hugging_face = add_adapter(hugging_face, name, adapter, local_files_only, adapter_revision)
     hugging_face = hugging_face.to(place)
     wanted = probe_logits(hugging_face)
-    model = _bridge(name, hugging_face, copy.deepcopy(tokenizer), place)
+    model = _bridge(name, hugging_face, copy_tokenizer(tokenizer), place)
     require_same_logits(name, model.original_model, wanted)
     remember_tokenizer(model, tokenizer)
+    if name != DEMO and (file := find_gguf(Path(name))) is not None:
+        remember_quantisation(model, gguf_types(file))
     neuron_site(model)
     if adapter is not None:
         model.cfg.model_name = adapter_name(name, adapter)
@@ -106,31 +114,40 @@ def read_model(
     Raises:
         ModelError: no such model or folder, or files or weights missing in it.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     if not isinstance(dtype, torch.dtype):
         dtype = getattr(torch, choose(dtype, get_args(Dtype), "dtype"))
     source = _find(name_or_path)
-    here = Path(source).is_dir()
+    file = find_gguf(Path(source))
+    place = source if file is None else str(file.parent)
+    here = Path(place).is_dir()
     # False, not the default: the default asks on the terminal whether to run a model's own code.
     options: dict[str, Any] = {"trust_remote_code": False}
     options |= {"revision": revision} if revision else {}
     options["local_files_only"] = local_files_only or here
+    own: dict[str, Any] = {}
+    if file is not None:
+        gguf_types(file)  # is it whole, and can it be read here?
+        options["gguf_file"] = file.name
+        own["quantization_config"] = GgufConfig(dequantize=True)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
+            place,
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the report, and refused below
             **options,
+            **own,
         )
     except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers
+        held = "the file" if file else "the folder" if here else "the hub or its local cache"
+        told = "" if here else _other_revisions(source, revision)
+        needs = "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
         raise ModelError(
-            f"{source!r} could not be loaded from "
-            f"{'the folder' if here else 'the hub or its local cache'}: {first_sentence(error)}. "
-            f"{'' if here else _other_revisions(source, revision)}"
-            "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
+            f"{source!r} could not be loaded from {held}: {first_sentence(error)}"
+            f"{'' if file else f'. {told}{needs}'}"
         ) from error
     model, report = loaded
     require_complete(source, model, report)
@@ -165,11 +182,14 @@ def _find(name_or_path: str | Path) -> str:
     if name_or_path == DEMO:
         return str(DEMO_FOLDER)
     path = system_path(name_or_path).expanduser()
+    if (file := find_gguf(path)) is not None:
+        return str(file)
     if os.path.isdir(path):
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"{path} holds no config.json: a local model is a folder written by "
-                "save_pretrained (config.json, *.safetensors and the tokenizer's files)"
+                "save_pretrained (config.json, *.safetensors and the tokenizer's files), or a "
+                "GGUF file"
             )
         return str(path)
     name = str(name_or_path)
@@ -180,7 +200,7 @@ def _find(name_or_path: str | Path) -> str:
         or os.path.isfile(path)
     ):
         raise ModelError(
-            f"{name_or_path} is not a folder: give a hub name or a Hugging Face folder"
+            f"{name_or_path} is not a folder: give a hub name, a Hugging Face folder or a GGUF file"
         )
     return name
 

@@ -27,7 +27,7 @@ The report counts these tokens; a line break at the end of the prompt avoids nea
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from copy import deepcopy
 from dataclasses import astuple, dataclass, fields
 from hashlib import sha256
@@ -40,6 +40,7 @@ from lensneurons.corpora.checks import SHOWN, and_more
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
 from lensneurons.errors import CorpusError, choose
+from lensneurons.models.identity import copy_backend, once
 from lensneurons.options import plain_options
 from lensneurons.shapes import TextNumbers
 from lensneurons.tokens.beginnings import encode_once, warn_doubled
@@ -338,18 +339,10 @@ def exact_backend(
     Raises:
         CorpusError: the tokenizer is slow, or does more than its backend.
     """
-    import tokenizers
-
-    # The parts are shared, not copied: with 250,000 words a copy through JSON takes 8 s, this
-    # takes milliseconds. Only the post-processor trims, so only it is rebuilt.
     backend = _backend(tokenizer)
-    own = tokenizers.Tokenizer(backend.model)
-    for name in _PARTS:
-        setattr(own, name, getattr(backend, name))
-    if backend.post_processor is not None:
+    own = copy_backend(backend)
+    if backend.post_processor is not None:  # it alone trims
         own.post_processor = _untrimmed(backend.post_processor)
-    added = backend.get_added_tokens_decoder()
-    own.add_tokens([added[number] for number in sorted(added)])
     own.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
     for sample in samples:
         if own.encode(sample).ids != list(tokenizer(sample, verbose=False)["input_ids"]):
@@ -407,8 +400,9 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         CorpusError: the tokenizer is slow, or has a part written in Python.
     """
     backend = _backend(tokenizer)
-    digest = sha256(b"lensneurons tokenizer 1\n")
-    digest.update(_part_json(backend.model))
+    digest = once(
+        tokenizer, "vocabulary", _vocabulary(backend), lambda: _vocabulary_digest(backend.model)
+    ).copy()
     rules = {
         "parts": [json.loads(_part_json(getattr(backend, name))) for name in _PARTS],
         "added": [
@@ -420,6 +414,24 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     }
     digest.update(json.dumps(rules, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def _vocabulary(backend: tokenizers.Tokenizer) -> tuple[Hashable, ...]:
+    """What tells a vocabulary that was put in another's place: kind, settings, size, some words.
+
+    Writing 262,000 words for their digest takes 1 s, so it is done once for a tokenizer.
+    """
+    model, size = backend.model, backend.get_vocab_size(with_added_tokens=False)
+    named = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
+    settings = {name: value for name, value in named.items() if not callable(value)}
+    words = tuple(backend.id_to_token(n) for n in range(0, size, max(1, size // 256)))
+    return type(model).__name__, repr(settings), size, words
+
+
+def _vocabulary_digest(model: Any) -> Any:
+    digest = sha256(b"lensneurons tokenizer 1\n")
+    digest.update(_part_json(model))
+    return digest
 
 
 def _part_json(part: Any) -> bytes:

@@ -23,10 +23,17 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.models.family import context_length
 from lensneurons.models.forward import attention_implementation, has_hooks
-from lensneurons.models.identity import hash_config, hash_weights, original_tokenizer, revision_of
+from lensneurons.models.identity import (
+    hash_config,
+    hash_weights,
+    original_tokenizer,
+    quantisation_of,
+    revision_of,
+)
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.options import plain_options
 from lensneurons.tokens.batches import Batch, make_batch, plan_batches
+from lensneurons.tokens.chat import Template, chat_corpus, refuse_system_alone, template_hash
 from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope, encode, tokenizer_hash
 from lensneurons.values.provenance import Provenance, library_versions
 
@@ -88,7 +95,9 @@ class PreparedCorpus:
         if self.encoded.report.total.cut:  # other cuts give other counts
             scope = f"{scope}, cut at {int(self.encoded.lengths.max())} tokens"
         return replace(
-            model_provenance(self.model, self.tokenizer_hash, self.corpus.fingerprint),
+            model_provenance(
+                self.model, self.tokenizer_hash, self.corpus.fingerprint, self.corpus.template
+            ),
             attention=attention_implementation(self.model),
             hook="hook_pre",
             activation=self.site.activation_name,
@@ -111,6 +120,8 @@ def prepare(
     scope: Scope | None = None,
     max_length: int | None = None,
     overlong: Overlong | None = None,
+    template: Template | None = None,
+    system: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> PreparedCorpus:
     """Encode a corpus for a model, and make sure that the model can read it.
@@ -122,15 +133,26 @@ def prepare(
         scope: which tokens count: those of the response (None), of the prompt, or all.
         max_length: longest text in tokens; None for the model's context length.
         overlong: whether longer texts are refused (None) or cut.
+        template: ``"chat"`` writes each prompt into the model's own chat template, and the response
+            is the assistant's turn; None leaves the texts as they are.
+        system: the system prompt of the chat.
         tokenizer: None for the model's own, as it was saved.
 
     Raises:
-        ModelError: the model has no dense MLP neurons, or no tokenizer.
+        ModelError: the model has no dense MLP neurons, no tokenizer, or no chat template.
         CorpusError: texts too long or without counted tokens, a language that has none left, or
             ids outside the vocabulary.
         LensNeuronsError: `corpus` was prepared for another model, or with other options.
     """
+    refuse_system_alone(template, system)
     if isinstance(corpus, PreparedCorpus):
+        if template is not None and corpus.corpus.template != template_hash(
+            corpus.tokenizer, system
+        ):
+            raise LensNeuronsError(
+                f"template={template!r} differs from that of {corpus!r}: leave it out here, or "
+                "give it to prepare()"
+            )
         if corpus.model is not model:
             raise LensNeuronsError(
                 f"{corpus!r} was prepared for another model: prepare(model, corpus) for this one"
@@ -147,6 +169,8 @@ def prepare(
 
     site = neuron_site(model)
     tokenizer = tokenizer or original_tokenizer(model)
+    if template is not None:
+        corpus = chat_corpus(model, corpus, system=system, tokenizer=tokenizer)
     context, size = context_length(model), int(model.cfg.d_vocab)
     if max_length is not None and max_length > context:
         raise CorpusError(f"max_length={max_length} is beyond the model's context of {context}")
@@ -183,7 +207,10 @@ def refuse_hooks(model: Any, run_dir: str | Path | None) -> None:
 
 
 def model_provenance(
-    model: Any, tokenizer: PreTrainedTokenizerBase | str, fingerprint: str
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase | str,
+    fingerprint: str,
+    template: str = "none",
 ) -> Provenance:
     """Where a result of whole forward passes comes from: model, tokenizer, texts, versions.
 
@@ -196,9 +223,11 @@ def model_provenance(
         revision=revision_of(model),
         config=hash_config(model),
         weights=hash_weights(model),
+        quantisation=quantisation_of(model),
         dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
         attention=attention_implementation(model, "bridge"),
         tokenizer=tokenizer if isinstance(tokenizer, str) else tokenizer_hash(tokenizer),
+        template=template,
         interventions="hooks" if has_hooks(model) else "none",
         corpora=(fingerprint,),
         versions=library_versions(),

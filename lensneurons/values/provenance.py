@@ -27,12 +27,15 @@ class Provenance:
         revision: commit of the hub that it was loaded from.
         config: hash of the model's configuration.
         weights: hash over every weight, so that a changed checkpoint under an old name is noticed.
+        quantisation: types of the weights in the file that they were dequantised from, such as
+            ``"GGUF Q8_0, F32"``, or ``"none"``; recorded, never compared: `weights` decides.
         dtype: number format of the forward pass.
         attention: attention implementation (``"sdpa"``, ``"eager"``).
         tokenizer: hash of the tokenizer.
         hook: the hook whose sign is counted, such as ``"hook_pre"``.
         activation: the non-linearity after it.
         scope: which tokens were counted: ``"response"``, ``"prompt"`` or ``"all"``.
+        template: hash of the chat template and system prompt that wrote the prompts, or ``"none"``.
         interventions: ``"hooks"`` where somebody's hooks were on the model (an ablation, say), else
             ``"none"``.
         corpora: fingerprints of the corpora that were counted, sorted.
@@ -43,12 +46,14 @@ class Provenance:
     revision: str = UNKNOWN
     config: str = UNKNOWN
     weights: str = UNKNOWN
+    quantisation: str = UNKNOWN
     dtype: str = UNKNOWN
     attention: str = UNKNOWN
     tokenizer: str = UNKNOWN
     hook: str = UNKNOWN
     activation: str = UNKNOWN
     scope: str = UNKNOWN
+    template: str = "none"
     interventions: str = UNKNOWN
     corpora: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -91,14 +96,14 @@ class Provenance:
 
 
 def require_same(ours: Provenance, theirs: Provenance, *, ignoring: tuple[str, ...] = ()) -> None:
-    """Raise unless two provenances agree in every entry but the versions and those ignored.
+    """Raise unless two provenances agree in every entry but those recorded only and those ignored.
 
     Where the weights are known to be the same, the names that they were loaded by may differ.
 
     Raises:
         ProvenanceError: names each entry that differs, with both values.
     """
-    skipped = {"versions", *ignoring}
+    skipped = {"versions", "quantisation", *ignoring}
     if ours.weights == theirs.weights != UNKNOWN:
         skipped |= {"model", "revision"}
     names = [entry.name for entry in fields(Provenance) if entry.name not in skipped]

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,6 +34,7 @@ from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.published import read_published_counts
+from lensneurons.tokens.chat import chat_corpus
 
 LANGUAGES = ("en", "sw", "zh")
 DEMO = ["--corpus", "demo", "--limit", "2"]
@@ -609,3 +611,34 @@ def test_the_module_is_the_command(capsys) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("lensneurons identify: /nowhere/at/all does not exist")
+
+
+# Chats
+
+
+def test_a_chat_needs_a_template_and_a_system_prompt_a_chat(capsys, tmp_path) -> None:
+    given = ["collect", "demo", *DEMO, "--out", tmp_path / "run"]
+    line = refused(capsys, *given, "--system", "Be brief.")
+    assert "system= needs template='chat'" in line
+    assert "has no chat template" in refused(capsys, *given, "--chat", bars=True)
+
+
+def test_collect_counts_in_the_chat_template_of_the_model(tmp_path, capsys) -> None:
+    tokenizer = deepcopy(tiny.byte_tokenizer(bos=True))
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}"
+    )
+    tiny.save_model("Llama", tmp_path / "chat")
+    tokenizer.save_pretrained(tmp_path / "chat")
+    rows = {"en": [("2 + 3?", "five")], "zh": [("2 + 3?", "五个苹果")]}
+    texts = load_corpus(rows).save(tmp_path / "texts.jsonl")
+    options = ["--corpus", texts, "--chat", "--system", "Be brief.", "--out", tmp_path / "run"]
+    printed(capsys, "collect", tmp_path / "chat", *options, bars=True)
+    statistics = ActivationStatistics.load(tmp_path / "run")
+    model = load_model(tmp_path / "chat", device="cpu")
+    chat = chat_corpus(model, load_corpus(texts), system="Be brief.")
+    assert chat.items[0].prompt.startswith("system: Be brief.\nuser: ")
+    assert statistics.provenance.template == chat.template
+    ours = collect(model, chat, progress=False)
+    assert np.array_equal(ours.counts, statistics.counts)

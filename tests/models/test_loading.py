@@ -14,8 +14,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lensneurons.errors import ModelError
 from lensneurons.models.family import context_length, input_device
-from lensneurons.models.identity import hash_config, hash_weights, original_tokenizer
+from lensneurons.models.identity import (
+    copy_tokenizer,
+    hash_config,
+    hash_weights,
+    original_tokenizer,
+)
 from lensneurons.models.loading import load_model, read_model
+from lensneurons.tokens.encoding import tokenizer_hash
 
 IDS = torch.tensor([[5, 17, 42, 99, 260, 3, 3, 331]])
 
@@ -77,7 +83,7 @@ def test_other_revisions_in_the_cache_are_named(model_folder, tmp_path, monkeypa
 def test_what_is_no_folder_is_never_taken_for_a_hub_name(model_folder):
     file = model_folder("Llama") / "config.json"
     for name in ("/no/such/folder", "./missing", "a/b/c", "~/nothing-here", file):
-        with pytest.raises(ModelError, match=f"{name} is not a folder: give a hub name or a Hug"):
+        with pytest.raises(ModelError, match=f"{name} is not a folder: give a hub name, a Hug"):
             load_model(name)
     with pytest.raises(ModelError, match="'nobody/no-such-model' could not be loaded from the hub"):
         load_model("nobody/no-such-model")
@@ -168,3 +174,40 @@ def test_hash_config_does_not_depend_on_the_folder_the_dtype_or_the_kernel(
     moved = load_model(tmp_path / "moved", dtype="float64", device="cpu")
     moved.original_model.config._attn_implementation = "sdpa"
     assert hash_config(moved) == hash_config(bridge("Llama"))
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen2"])
+def test_a_tokenizer_is_copied_without_its_vocabulary_and_stays_as_it_is(
+    architecture, model_folder
+):
+    own = AutoTokenizer.from_pretrained(model_folder(architecture))
+    text = "the cat 有三个 <s> apples"
+    before, fingerprint = own(text)["input_ids"], tokenizer_hash(own)
+    twin = copy_tokenizer(own)
+    assert twin(text)["input_ids"] == before
+    assert twin.decode(before) == own.decode(before)
+    assert tokenizer_hash(twin) == fingerprint
+    twin.add_tokens(["apples"])
+    twin.bos_token = twin.eos_token
+    twin.padding_side = "left" if own.padding_side == "right" else "right"
+    twin.backend_tokenizer.post_processor = None
+    twin.init_kwargs["add_bos_token"] = None
+    assert twin(text)["input_ids"] != before
+    assert own(text)["input_ids"] == before
+    assert tokenizer_hash(own) == fingerprint
+    assert own.padding_side != twin.padding_side
+    assert own.init_kwargs.get("add_bos_token", 0) is not None
+
+
+def test_a_tokenizer_that_begins_with_bos_is_read_once(model_folder, monkeypatch):
+    read, calls = AutoTokenizer.from_pretrained, []
+    monkeypatch.setattr(
+        AutoTokenizer,
+        "from_pretrained",
+        lambda *given, **options: calls.append(given) or read(*given, **options),
+    )
+    model = load_model(model_folder("Llama"), device="cpu")
+    assert len(calls) == 1
+    assert model.to_tokens("the cat").tolist() == [
+        original_tokenizer(model)("the cat")["input_ids"]
+    ]

@@ -63,8 +63,8 @@ def count_by_hand(
     return OracleCounts(margin=margin, **{name: np.stack(totals[name], -1) for name in totals})
 
 
-def pre_of(model: Any, architecture: str, ids: list[int]) -> torch.Tensor:
-    """The activation's argument [layer, pos, neuron] of one text."""
+def pre_of(model: Any, architecture: str, ids: list[int], **options: Any) -> torch.Tensor:
+    """The activation's argument [layer, pos, neuron] of one text; options go to the model."""
     seen: list[torch.Tensor] = []
 
     def hook(read: Any) -> Any:
@@ -74,7 +74,7 @@ def pre_of(model: Any, architecture: str, ids: list[int]) -> torch.Tensor:
     handles = [module.register_forward_hook(hook(read)) for module, read in matrices]
     try:
         with torch.no_grad():
-            model(torch.tensor([ids]))
+            model(torch.tensor([ids]), **options)
     finally:
         for handle in handles:
             handle.remove()
@@ -98,3 +98,12 @@ def encode_by_hand(tokenizer: Any, item: Any, scope: str) -> tuple[list[int], li
             where.append(place)
     assert end == len((item.prompt + item.response).encode())
     return ids, where
+
+
+def wilson_by_hand(right, n):
+    """Wilson 1927: the shares p whose own standard error reaches the found one."""
+    z = 1.959963984540054
+    share, scale = right / n, 1 + z**2 / n
+    middle = (share + z**2 / (2 * n)) / scale
+    reach = z / scale * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - reach, middle + reach

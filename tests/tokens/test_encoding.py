@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from inspect import unwrap
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer
 from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import CorpusError
+from lensneurons.tokens import encoding
 from lensneurons.tokens.encoding import LanguageTokens, Scope, encode, tokenizer_hash
 
 SCOPES: tuple[Scope, ...] = ("response", "prompt", "all")
@@ -165,6 +167,21 @@ def test_the_hash_is_the_same_in_every_load(kind, tmp_path):
     assert tokenizer_hash(again) != tokenizer_hash(tokenizer)
     added = build_corpus([{"id": 1, "language": "qaa", "prompt": "<|new|>", "response": "ZEB!"}])
     assert encode(added, again).ids.tolist() == again("<|new|>ZEB!")["input_ids"]
+
+
+def test_a_vocabulary_is_written_once_and_another_in_its_place_is_noticed(monkeypatch):
+    tokenizer, other, written = deepcopy(byte_level()), llama_like(), []
+    write = encoding._part_json
+    monkeypatch.setattr(encoding, "_part_json", lambda part: written.append(part) or write(part))
+    model = type(tokenizer.backend_tokenizer.model)
+    hashes = [tokenizer_hash(tokenizer) for _ in range(3)]
+    assert sum(isinstance(part, model) for part in written) == 1
+    assert len(set(hashes)) == 1
+    tokenizer.backend_tokenizer.model.dropout = 0.25
+    hashes.append(tokenizer_hash(tokenizer))
+    tokenizer.backend_tokenizer.model = other.backend_tokenizer.model
+    hashes.append(tokenizer_hash(tokenizer))
+    assert len(set(hashes)) == 3
 
 
 def test_cut_texts_lose_their_ends_and_the_report_says_so():

@@ -6,19 +6,11 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from support.oracle import wilson_by_hand
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.uncertainty import paired
 from lensneurons.uncertainty.paired import paired_interval, wilson_interval
-
-
-def wilson_by_hand(right, n):
-    """Wilson 1927: the shares p whose own standard error reaches the found one."""
-    z = 1.959963984540054
-    share, scale = right / n, 1 + z**2 / n
-    middle = (share + z**2 / (2 * n)) / scale
-    reach = z / scale * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return middle - reach, middle + reach
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (1, 7), (123, 250)])

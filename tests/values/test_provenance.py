@@ -21,19 +21,21 @@ ONE = Provenance(
     **{entry.name: f"some {entry.name}" for entry in fields(Provenance)}
     | {"corpora": ("c", "d"), "versions": {"torch": "2"}}
 )
-COMPARED = [entry.name for entry in fields(Provenance) if entry.name not in ("versions", "corpora")]
+RECORDED = ("versions", "corpora", "quantisation")
+COMPARED = [entry.name for entry in fields(Provenance) if entry.name not in RECORDED]
 
 
 def test_an_empty_provenance_knows_nothing():
-    assert {getattr(Provenance(), name) for name in COMPARED} == {UNKNOWN}
+    assert {getattr(Provenance(), name) for name in COMPARED} == {UNKNOWN, "none"}
+    assert Provenance().template == "none"
     assert Provenance().corpora == ()
 
 
 def test_it_comes_back_from_json_of_this_version_and_of_others():
     values = json.loads(json.dumps(ONE.to_dict()))
     assert Provenance.from_dict(values | {"tomorrow": 1}) == ONE
-    del values["scope"], values["corpora"]
-    assert Provenance.from_dict(values) == replace(ONE, scope=UNKNOWN, corpora=())
+    del values["scope"], values["corpora"], values["template"]
+    assert Provenance.from_dict(values) == replace(ONE, scope=UNKNOWN, corpora=(), template="none")
 
 
 @pytest.mark.parametrize("name", [n for n in COMPARED if n not in ("model", "revision")])

@@ -104,6 +104,6 @@ def agreement_of(predicted: np.ndarray, measured: np.ndarray) -> ImportanceAgree
         raise LensNeuronsError(
             "no language has predicted and measured effects that differ between the neurons"
         )
-    rho = [float(spearmanr(ours, theirs)[0]) for ours, theirs in pairs]
+    rho = [spearmanr(ours, theirs).statistic for ours, theirs in pairs]  # pyright: ignore[reportAttributeAccessIssue]
     ratio = np.abs(predicted).sum() / np.abs(measured).sum()
     return ImportanceAgreement(len(predicted), float(np.mean(rho)), float(ratio))

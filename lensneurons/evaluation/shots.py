@@ -63,9 +63,8 @@ def prompts_of(
         for language in {item.language for item in items}
     }
 
-    def together(texts: Sequence[str]) -> str:
-        first, *others = texts
-        return SEPARATOR.join([first, *(text.removeprefix(bos) for text in others)])
+    def together(texts: list[str]) -> str:
+        return SEPARATOR.join([texts[0], *(text.removeprefix(bos) for text in texts[1:])])
 
     return [together([*examples[item.language], item.prompt]) for item in items]
 
@@ -83,7 +82,7 @@ def prompts_after(
     if isinstance(prompts, str) or not prompts:
         raise LensNeuronsError(f"prompts={prompts!r}: give a list of one text or more")
     fingerprint_of(shots)
-    if len(shots.languages) > 1:
+    if len(shots.languages) != 1:
         raise CorpusError(
             f"shots has examples in {list(shots.languages)}, and nobody says which language a "
             "prompt is in: select() one language"

@@ -253,18 +253,13 @@ class AblationMatrix(Value):
         Two-sided, and rather too large (`lensneurons.uncertainty.contrasts.placebo_p`). NaN without
         intervals, and where nothing was removed.
         """
-        values, side = self._values(setting), self._side(match)
-        beyond, control = values[:, 0] - values[:, side], values[:, side]
-        if self.too_few:
-            return np.full(beyond.shape[1:], np.nan)
-        found = placebo_p(
-            beyond[0],
-            beyond[1 : 1 + self.n_items],
-            control[1 : 1 + self.n_items],
-            sets=-(-self.draws // self.n_items),
-            added=float(self.metric == "accuracy"),
-        )
+        found = self._placebo_p(self._values(setting), match)
         return np.where((self.sizes[self._place(setting)] > 0)[:, None], found, np.nan)
+
+    def mean_placebo_p(self, setting: str | None = None, match: Match = "own") -> dict[str, float]:
+        """`placebo_p` of the means of `figures`: one more random set in every row, as far off."""
+        means, k = self._mean_effects(self._values(setting)), max(int(self.own_cells.sum()), 1)
+        return {name: float(self._placebo_p(values, match, k)) for name, values in means.items()}
 
     @plain_options
     def marked(
@@ -489,6 +484,15 @@ class AblationMatrix(Value):
             found = wider(found, skewed_interval(estimate, residuals, level=level))
         low, high = (np.where(known, end, np.nan) for end in (found.low, found.high))
         return replace(found, low=low, high=high)
+
+    def _placebo_p(self, values: np.ndarray, match: Match, cells: int = 1) -> np.ndarray:
+        """`placebo_p` of values [1 + item + draw, side, ...], means of so many cells each."""
+        control = values[:, self._side(match)]
+        beyond, items = values[:, 0] - control, slice(1, 1 + self.n_items)
+        if self.too_few:
+            return np.full(beyond.shape[1:], np.nan)
+        sets, added = -(-self.draws // self.n_items), cells**-0.5 * (self.metric == "accuracy")
+        return placebo_p(beyond[0], beyond[items], control[items], sets=sets, added=added)
 
     def _ratio(self, part: np.ndarray, whole: np.ndarray, level: float) -> Interval:
         """A ratio of values [1 + item + draw, ...]; NaN where the whole is not clear of zero."""

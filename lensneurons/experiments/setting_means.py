@@ -4,7 +4,8 @@ The means of every setting are over the cells of a language on itself (own), ove
 (others), and over the own cells of the random sets of each match. Intervals of their differences,
 drawn over the same items, tell whether neurons do more than random ones (beyond control), more to
 their own language than to others (selectivity), and whether they are more selective than random
-ones (selectivity beyond control): an interval that holds zero is no finding.
+ones (selectivity beyond control): an interval that holds zero is no finding. Nor is a distance from
+the *mean* of random sets that one more random set would reach as often as 1 in 20 times.
 
 >>> setting_means(ln.ablation_matrix(model, corpus, neurons))              # doctest: +SKIP
 
@@ -38,6 +39,8 @@ class SettingMeans:
         selectivity: harm to the own language less that to the others, mean over the rows.
         control_selectivity: the same of random neurons.
         selectivity_beyond_control: `selectivity` less that of random neurons.
+        beyond_p: p of "other random neurons could be as far from their mean", of `beyond_control`.
+        selectivity_p: the same of `selectivity_beyond_control`.
     """
 
     setting: str
@@ -49,10 +52,12 @@ class SettingMeans:
     selectivity: Interval
     control_selectivity: Mapping[str, Interval]
     selectivity_beyond_control: Mapping[str, Interval]
+    beyond_p: Mapping[str, float]
+    selectivity_p: Mapping[str, float]
 
 
 def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
-    """The means and differences of every setting, with bootstrap intervals over items."""
+    """The means and differences of every setting, with their intervals over items."""
     foreign, matches = not matrix.own_cells.any(), matrix.matches
     mean = "mean off-diagonal" if foreign else "mean diagonal"
 
@@ -63,6 +68,7 @@ def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
 
     def of(setting: str) -> SettingMeans:
         found = matrix.figures(setting)
+        p = {match: matrix.mean_placebo_p(setting, match) for match in matches}
 
         def by_match(head: str, name: str) -> dict[str, Interval]:
             return {m: found[f"{head} ({m}): {name}"] for m in matches}
@@ -80,6 +86,8 @@ def setting_means(matrix: AblationMatrix) -> list[SettingMeans]:
             selectivity=as_harm(found["selectivity"]),
             control_selectivity=harms("control", "selectivity"),
             selectivity_beyond_control=harms("beyond control", "selectivity"),
+            beyond_p={match: p[match][mean] for match in matches},
+            selectivity_p={match: p[match]["selectivity"] for match in matches},
         )
 
     return [of(setting) for setting in matrix.classes]

@@ -54,7 +54,7 @@ def gguf_types(path: Path) -> str:
 @lru_cache(maxsize=1)  # reading a vocabulary of 152,000 words takes seconds
 def _types(path: Path, changed: int) -> str:
     try:
-        from gguf import GGUFReader
+        from gguf import GGUFReader  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError:
         raise LensNeuronsError(
             "GGUF files need gguf, which is not installed: pip install 'lensneurons[gguf]'"

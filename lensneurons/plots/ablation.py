@@ -155,13 +155,13 @@ def headline(matrix: AblationMatrix, one: SettingMeans) -> str:
     if not one.harm.low > 0:
         return f"{removing} does not measurably hurt {whom}: {told}"
     if np.isnan(one.selectivity.estimate):
-        degree = _degree(one.beyond_control[match])
+        degree = _degree(one.beyond_control[match], one.beyond_p[match])
         return f"{removing} hurts {whom} {degree} than removing {controls}: {brief}"
     if one.selectivity.high < 0:
         return f"{removing} hurts other languages more than their own: {told}"
     if not one.selectivity.low > 0:
         return f"{removing} hurts their own language not measurably more than others: {told}"
-    degree = _degree(one.selectivity_beyond_control[match])
+    degree = _degree(one.selectivity_beyond_control[match], one.selectivity_p[match])
     both = (as_change(matrix, x) for x in (one.selectivity, one.control_selectivity[match]))
     mine, chance = (signed(float(found.estimate)) for found in both)
     return (
@@ -178,15 +178,17 @@ def told_beyond(matrix: AblationMatrix, one: SettingMeans) -> str:
     effect, selectivity = one.beyond_control[match], one.selectivity_beyond_control[match]
     if np.isnan(selectivity.low) or np.isnan(one.own.estimate):
         return ""
-    link = "and" if (effect.low > 0) == (selectivity.low > 0) else "but"
     harm, own = (
         interval_told(as_change(matrix, found)).replace(" (", ", ").rstrip(")")
         for found in (effect, selectivity)
     )
+    degree = _degree(effect, one.beyond_p[match])
+    selective = _degree(selectivity, one.selectivity_p[match])
+    link = "and" if (degree == "more") == (selective == "more") else "but"
     return (
-        f"{capital(one.setting)} neurons matter {_degree(effect)} to their language than random "
-        f"neurons {AS_ACTIVE[match].replace('that language', 'it')} do on average ({harm}), {link} "
-        f"{_degree(selectivity)} selectively ({own})"
+        f"{capital(one.setting)} neurons matter {degree} to their language than random neurons "
+        f"{AS_ACTIVE[match].replace('that language', 'it')} ({harm}), {link} {selective} "
+        f"selectively ({own})"
     )
 
 
@@ -208,8 +210,11 @@ def multiplicity(matrix: AblationMatrix) -> str:
     )
 
 
-def _degree(found: Interval) -> str:
-    return "more" if found.low > 0 else "less" if found.high < 0 else "not measurably more"
+def _degree(found: Interval, p: float) -> str:
+    """Whether a set goes beyond the mean of random sets, by more than one more of them could."""
+    if not (found.low > 0 or found.high < 0) or p > 1 - found.level:
+        return "not measurably more"
+    return "more" if found.low > 0 else "less"
 
 
 def _told_setting(matrix: AblationMatrix, means: SettingMeans, place: int) -> str:

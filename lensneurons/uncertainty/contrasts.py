@@ -38,8 +38,6 @@ import numpy as np
 from lensneurons.errors import LensNeuronsError
 from lensneurons.uncertainty.groups import Interval, require_level
 
-FEWEST_ITEMS = 5  # fewer give no interval: at 3 items those of 95 % hold the truth in 80 to 90 %
-
 
 def student_interval(
     estimate: np.ndarray | float,

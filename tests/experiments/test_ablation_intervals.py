@@ -93,3 +93,16 @@ def test_marks_are_holms_and_a_random_set_has_none():
     assert table["marked"].tolist() == strong[0].marked().ravel().tolist()
     with pytest.raises(LensNeuronsError, match="give a coverage between 0 and 1"):
         strong[0].marked(level=2.0)
+
+
+def test_means_have_a_measure_of_random_sets_too():
+    """The mean selectivity of a random set leaves out zero where the placebo seldom does."""
+    random, equal = np.random.default_rng(5), {k: 0.1 if "others" in k else 0.3 for k in LEVELS}
+    matrices = [nll_matrix(random, 60, levels=equal, placebo=True) for _ in range(60)]
+    found = [one.figures()["beyond control (own): selectivity"] for one in matrices]
+    p = np.array([one.mean_placebo_p()["selectivity"] for one in matrices])
+    assert np.mean([one.low > 0 or one.high < 0 for one in found]) > 0.2
+    assert (p <= 0.05).mean() <= 0.05
+    needed = [nll_matrix(random, 60, levels=equal | {"own": 0.9}) for _ in range(20)]
+    assert np.mean([one.mean_placebo_p()["selectivity"] <= 0.05 for one in needed]) > 0.9
+    assert np.isnan(list(nll_matrix(random, 4).mean_placebo_p().values())).all()

@@ -109,7 +109,7 @@ def test_title_and_notes_say_what_was_planted(levels: tuple, told: str, beyond: 
     figure = plots.ablation_effects(matrix)
     assert told in title(figure)
     more, selective = beyond.split("; ")
-    verdict = f"neurons matter {more} to their language than random neurons as active in it do on"
+    verdict = f"neurons matter {more} to their language than random neurons as active in it ("
     assert verdict in subtitle(figure)
     assert f"{selective} selectively (" in subtitle(figure)
     summary = matrix.summary().set_index(["removed", "figure"])

@@ -203,6 +203,7 @@ def marks(random, items: int, worlds: int, make: Callable, k: int = 10) -> dict[
             "any mark": marked.any(), "own cells": marked[own].mean(),
             "any by the mean": naive.any(), "own cells by the mean": naive[own].mean(),
             "selectivity beyond": (mean.low > 0) | (mean.high < 0),
+            "headline": matrix.mean_placebo_p()["selectivity"] <= 0.05,
         })  # fmt: skip
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 
 from lensneurons.errors import LensNeuronsError, ModelError
@@ -54,14 +55,14 @@ def gguf_types(path: Path) -> str:
 @lru_cache(maxsize=1)  # reading a vocabulary of 152,000 words takes seconds
 def _types(path: Path, changed: int) -> str:
     try:
-        from gguf import GGUFReader  # pyright: ignore[reportAttributeAccessIssue]
+        reading = import_module("gguf")
     except ImportError:
         raise LensNeuronsError(
             "GGUF files need gguf, which is not installed: pip install 'lensneurons[gguf]'"
         ) from None
     numbers: Counter[str] = Counter()
     try:
-        reader = GGUFReader(path)
+        reader = reading.GGUFReader(path)
         for tensor in reader.tensors:
             numbers[tensor.tensor_type.name] += int(tensor.n_elements)
         parts = reader.get_field("split.count")

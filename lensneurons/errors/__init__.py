@@ -60,7 +60,7 @@ class StorageWarning(Explained, UserWarning):
     """A damaged file that could be done without."""
 
 
-class ControlWarning(UserWarning):
+class ControlWarning(Explained, UserWarning):
     """Random neurons that are not as active as those that they stand in for."""
 
 

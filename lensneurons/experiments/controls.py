@@ -204,7 +204,7 @@ def warn_of_mismatch(
         "controls lack may be activity: see matched(), and leave the setting out (classes=), "
         "widen the pool (pool='all'), or read the selectivity alone",
         ControlWarning,
-        stacklevel=4,
+        stacklevel=5,  # past the two decorators of `ablation_matrix`
     )
 
 

@@ -35,6 +35,7 @@ from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
 from lensneurons.evaluation.generation import encode_prompts
 from lensneurons.evaluation.likelihood import CorpusNLL
+from lensneurons.experiments.controls import warn_of_mismatch
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.adapters import DEMO_ADAPTERS
 from lensneurons.models.identity import original_tokenizer
@@ -55,10 +56,15 @@ from lensneurons.values.run_folders import open_folder
 PAGES = Path(errors.__file__).parent
 KINDS = [
     *(name for name in vars(errors) if name.endswith("Error")),
+    "ControlWarning",
     "CorpusWarning",
     "StorageWarning",
 ]
-WARNINGS = {"CorpusWarning": CorpusWarning, "StorageWarning": errors.StorageWarning}
+WARNINGS = {
+    "ControlWarning": errors.ControlWarning,
+    "CorpusWarning": CorpusWarning,
+    "StorageWarning": errors.StorageWarning,
+}
 Case = Callable[[Any], object]
 ROW = '{"id": 1, "language": "en", "prompt": "2+2=", "response": "4"}\n'
 PLAIN = {"weights": "a1b2", "dtype": "float32", "corpora": ("4f0c9a7d21ee",)}
@@ -191,6 +197,11 @@ def damaged_checkpoint(given: Any) -> None:
         assert run is not None
         write(f"runs/base/checkpoint-6/{MARK}", "{")
         last_whole(run.path, run)
+
+
+def control_without_equals(given: Any) -> None:
+    rates = np.array([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]).transpose(0, 2, 1)
+    warn_of_mismatch({("specific", "en"): rates}, ("en", "zh"), ("own",))
 
 
 def file_of_another_run(given: Any) -> None:
@@ -357,6 +368,7 @@ CASES: dict[str, dict[str, Case]] = {
         "A run folder that was removed": folder_that_was_removed,
     },
     "StorageWarning": {"A damaged checkpoint": damaged_checkpoint},
+    "ControlWarning": {"No other neurons are as active": control_without_equals},
     "PublishedCountsError": {
         "A folder without counts": published(),
         "Counts of several models in one folder": published(en=(5, 9), other=(5, 9)),

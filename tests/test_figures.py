@@ -81,7 +81,7 @@ def with_hostile_names() -> dict[str, Callable[[], go.Figure]]:
         provenance=(model, replace(model, model=HOSTILE[1])), tau_origin=HOSTILE[2],
     )  # fmt: skip
     series = ComparisonSeries(HOSTILE[0], (HOSTILE[1], HOSTILE[5]), (found, found))
-    rows = [a_claim(name, permuted=name, reason=name) for name in HOSTILE]
+    rows = [a_claim(name, reason=name) for name in HOSTILE]
     rows += [a_claim(HOSTILE[5], measured=NAN, reason=HOSTILE[1])]
     for one in rows[::2]:  # as a file by another hand may have it
         object.__setattr__(one, "verdict", one.claim)

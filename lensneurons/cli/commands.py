@@ -149,9 +149,10 @@ def do_ablate(options: Namespace) -> None:
             f"the neurons of {list(rows)} are removed and {list(corpus.languages)} evaluated: "
             "evaluate these and at least one other language"
         )
-    if len(corpus.ids) < FEWEST:
+    if len(corpus.ids) < 2:
         raise LensNeuronsError(
-            f"intervals need at least {FEWEST} items a language: raise the limit"
+            "one item a language shows nothing: raise the limit (intervals need "
+            f"{FEWEST} items a language)"
         )
     if "accuracy" in options.metric:
         require_identifiable(corpus.languages)

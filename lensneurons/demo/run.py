@@ -9,14 +9,16 @@ slow and use few, so the whole takes about a minute. Every figure says how many 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lensneurons.activations.collection import collect
 from lensneurons.cards.card import describe_all
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.experiments.ablation import ablation_matrix
-from lensneurons.experiments.ablation_effects import FEWEST
+from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import Score, identify
 from lensneurons.neurons.parts import divide_layers
@@ -26,7 +28,7 @@ from lensneurons.reports import report
 SCORE: Score = "lape"
 TOP_RATE = 0.09
 MATRIX_ITEMS = 10  # each meets one random set of each control
-SETTINGS = ("specific", "related")
+SETTINGS = ("specific", "related")  # agnostic neurons fire too often for any to match them
 CONTEXT_ITEMS = 20
 CARDS = 2  # in each language
 NOTE = (
@@ -66,11 +68,13 @@ def run_demo(
     parts = divide_layers(neurons, statistics)
     say(f"4. removing them, language by language, on {min(items, MATRIX_ITEMS)} problems each")
     few = corpus.head(MATRIX_ITEMS)
-    effects = (
-        (ablation_matrix(model, few, neurons, classes=SETTINGS, controls=MATRIX_ITEMS),)
-        if len(few.ids) >= FEWEST  # fewer have no interval
-        else ()
-    )
+    effects: tuple[AblationMatrix, ...] = ()
+    if len(few.ids) >= FEWEST:  # fewer have no interval
+        with warnings.catch_warnings(record=True) as warned:
+            options: Any = {"classes": SETTINGS, "controls": MATRIX_ITEMS}
+            effects = (ablation_matrix(model, few, neurons, **options),)
+        for one in warned:
+            say(f"   note: {one.message}")
     say("5. looking closer at some of them")
     table = neurons.to_pandas()
     specific = table[table["class"] == "specific"]  # the lowest scores first

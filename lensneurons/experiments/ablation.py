@@ -249,9 +249,9 @@ def ablation_matrix(
         return matrix
 
 
-def _matches(match: Match | Sequence[Match]) -> tuple[Match, ...]:
+def _matches(match: str | Sequence[str]) -> tuple[Match, ...]:
     """The kinds of controls, each once."""
-    found = (match,) if isinstance(match, str) else tuple(match)
+    found: Any = (match,) if isinstance(match, str) else tuple(match)
     for one in found:
         choose(one, MATCHES, "match")
     if not found or len(set(found)) < len(found):

@@ -77,6 +77,7 @@ def test_it_solves_problems_that_it_has_never_seen(demo: Any) -> None:
     assert found.loc["bn", "both"] < found.loc["en", "both"]
 
 
+@pytest.mark.filterwarnings("ignore:no other neurons are as active")
 def test_its_neurons_are_needed_by_their_own_language(demo) -> None:
     corpus = ln.load_corpus("demo", split="validation", limit=25)
     statistics = ln.collect(demo, corpus, progress=False)

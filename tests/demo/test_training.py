@@ -265,7 +265,7 @@ def test_the_card_tells_both_seeds(tmp_path, monkeypatch) -> None:
     folder = train(recipe, tmp_path / "first", progress=False)
     second = train(replace(recipe, seed=1), tmp_path / "second", progress=False)
     assert weights_bytes(folder) != weights_bytes(second)
-    sizes = {"problems": 2, "matrix_items": 2}
+    sizes = {"problems": 2, "matrix_items": 5}
     card = write_card(folder, again=second, **sizes).read_text(encoding="utf-8")
     alone = write_card(second, **sizes).read_text(encoding="utf-8")
     assert "## Again" not in alone

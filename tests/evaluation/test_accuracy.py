@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from oracle import wilson_by_hand
 from safetensors.numpy import load_file
-from support.oracle import wilson_by_hand
 
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError

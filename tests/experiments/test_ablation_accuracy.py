@@ -150,7 +150,7 @@ def test_the_matrix_is_known(model, corpus, neurons, batch_tokens):
             met = [(drawn[2 * n, i] + drawn[2 * n + 1, i]) / 2 for i, n in enumerate(items)]
             assert matrix.control[0][place].tolist() == (np.array(met) - base).tolist()
             hit += np.abs(matrix.control[:, *place]).sum()
-    assert hit > 3
+    assert hit > 1  # random sets do hit answers
     assert matrix.cells("specific").tolist() == [[-1 / 3, 0], [0, 0], [0, -1 / 4]]
     assert matrix.cells("related") == pytest.approx(np.array([[0, 1 / 4], [1 / 3, 0], [0, 0]]))
     assert set(np.unique(matrix.effect)) == {-1.0, 0.0, 1.0}

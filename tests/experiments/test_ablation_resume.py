@@ -180,7 +180,7 @@ LONGER[3]["response"] += "!"
         ({"scope": "all"}, "scope: 'response' and 'all'"),
         (
             {"neurons": replace(NEURONS, selected=SELECTED)},
-            r"another plan \(neurons: '[0-9a-f]{64}', now",
+            r"another plan \(control_sets: .*; neurons: '[0-9a-f]{64}', now",
         ),
         ({"neurons": NEURONS.with_population("all")}, "neurons: "),
         (

@@ -40,7 +40,7 @@ HOSTILE = (
     "עברית \u202eevil",
     "%{y} %{customdata[0]}",
 )
-LARGEST = 300_000
+LARGEST = 320_000
 
 
 def make_statistics(

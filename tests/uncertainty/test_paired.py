@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from support.oracle import wilson_by_hand
+from oracle import wilson_by_hand
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.uncertainty import paired

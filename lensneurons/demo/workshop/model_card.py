@@ -27,10 +27,12 @@ from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import ProvenanceError
 from lensneurons.evaluation.answers import accuracy
 from lensneurons.experiments.ablation import ablation_matrix
+from lensneurons.experiments.setting_means import setting_means
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.parts import divide_layers
 from lensneurons.plots import language_colour, save_figure
+from lensneurons.plots.ablation import headline, told_beyond
 from lensneurons.values.files import load_json, replacing
 
 CONTROLS = 20
@@ -116,9 +118,12 @@ def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
         "neurons": neurons.description,
         "histogram": neurons.histogram("all").tolist(),
         "profile": neurons.layer_profile("all").tolist(),
-        "parts": repr(divide_layers(neurons, statistics)),
+        "parts": divide_layers(neurons, statistics).summary,
         "matrix_items": matrix_items,
-        "controls": CONTROLS,
+        "draws": matrix.draws,
+        "headlines": [
+            told(matrix, one) for one in setting_means(matrix) for told in (headline, told_beyond)
+        ],
         "summary": matrix.summary().to_dict("records"),
     }
 

@@ -74,7 +74,7 @@ def test_align_refuses_in_one_line(tmp_path, capsys, wrong, told):
     assert main([*ALIGN, "--out", str(tmp_path / "run"), *wrong]) == 2
     error = capsys.readouterr().err
     assert told in error
-    refusal = [line for line in error.splitlines() if "Loading weights" not in line]
+    refusal = [line for line in error.splitlines() if line and "Loading weights" not in line]
     assert len(refusal) == 1
 
 

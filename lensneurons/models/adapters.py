@@ -86,8 +86,8 @@ def add_adapter(
         raise ModelError(f"{refusal}: {first_sentence(error)}") from error
     if hash_weights(merged) == before:
         raise ModelError(
-            f"adapter {str(adapter)!r} changes no weight of {name!r}: it is untrained, its alpha is "
-            "0, or its change is lost in rounding. Leave adapter= out, or load in float32"
+            f"adapter {str(adapter)!r} changes no weight of {name!r}: it is untrained, its alpha "
+            "is 0, or its change is lost in rounding. Leave adapter= out, or load in float32"
         )
     scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)
     difference = float((probe_logits(merged) - wanted).abs().max() / scale)

@@ -81,7 +81,12 @@ def watching(
         ``run(tokens, attention_mask)``. Right padding needs no mask in a causal model and costs
         speed with one: pass None for it. It raises a ModelError where a pre-activation is not
         finite.
+
+    Raises:
+        ModelError: as `prove_neurons`, where no hooks of the user are on the model.
     """
+    if path is None and not has_hooks(model):
+        prove_neurons(model)
     path = path or forward_path(model)
 
     def finite(layer: int, pre: Activation) -> None:

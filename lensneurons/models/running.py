@@ -1,11 +1,12 @@
-"""Running a model: one thread or task at a time, in evaluation mode, in the numbers of its own dtype.
+"""Running a model: one thread at a time, in evaluation mode, in the numbers of its own dtype.
 
 In training mode dropout makes every number a draw; within an autocast region the numbers are those
-of another dtype than the provenance says; and another thread's hooks act on whoever runs the model.
-`runs_model` keeps the three away from every function that runs one, and `reserved` keeps a model
-for the thread that has edits on it. A model that was cast after loading (``model.half()``) has its
-rotary frequencies rounded too, which moves every position: it is refused. `require_finite` refuses what half precision overflows into:
-NaN is not above 0, so an overflowing neuron would count as silent.
+of another dtype than the provenance says; and another thread's hooks, or those of another asyncio
+task, act on whoever runs the model. `runs_model` keeps the three away from every function that runs
+one, and `reserved` keeps a model for whoever has edits on it. A model that was cast after loading
+(``model.half()``) has its rotary frequencies rounded too, which moves every position: it is
+refused. `require_finite` refuses what half precision overflows into: NaN is not above 0, so an
+overflowing neuron would count as silent.
 """
 
 from __future__ import annotations

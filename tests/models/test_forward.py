@@ -220,5 +220,4 @@ def test_a_parametrised_weight_acts(own):
     gate = own.blocks[1].mlp.gate.original_component
     torch.nn.utils.parametrize.register_parametrization(gate, "weight", Nothing())
     counts = collect(own, tiny.tiny_corpus(), progress=False).counts
-    assert not counts[:, 1].any()
-    assert counts[:, 0].any()
+    assert [bool(layer.any()) for layer in counts] == [True, False, True]

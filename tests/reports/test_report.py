@@ -19,7 +19,7 @@ from pages import Page
 
 from lensneurons import plots
 from lensneurons.cli.commands import write_table
-from lensneurons.comparison.change_tables import TableName
+from lensneurons.comparison.before_after import TableName
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.plots.labels import plain

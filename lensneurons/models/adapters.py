@@ -56,10 +56,13 @@ def add_adapter(
         The model with the sum of both as its weights.
 
     Raises:
-        ModelError: no such adapter, one of another model, one that changes nothing, or one that is
-            more than a change of weights (prompt tuning, a low-rank change of tied embeddings).
+        ModelError: no such adapter, one of another model, or one that is more than a change of
+            weights (prompt tuning, a low-rank change of tied embeddings).
         StorageError: a file of the adapter is not the one that this package wrote there.
         LensNeuronsError: PEFT is not installed.
+
+    Warns:
+        UserWarning: the adapter changes no weight.
     """
     try:
         from peft import PeftModel
@@ -85,9 +88,12 @@ def add_adapter(
     except Exception as error:  # PEFT raises whatever a wrong file or configuration ends in
         raise ModelError(f"{refusal}: {first_sentence(error)}") from error
     if hash_weights(merged) == before:
-        raise ModelError(
+        warnings.warn(
             f"adapter {str(adapter)!r} changes no weight of {name!r}: it is untrained, its alpha "
-            "is 0, or its change is lost in rounding. Leave adapter= out, or load in float32"
+            "is 0, or its change is lost in rounding (then load in float32). All numbers will be "
+            "those of the base model",
+            UserWarning,
+            stacklevel=4,
         )
     scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)
     difference = float((probe_logits(merged) - wanted).abs().max() / scale)

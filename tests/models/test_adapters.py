@@ -90,8 +90,6 @@ def without_layer_1(weights):
     [
         ("Llama", lora("q_proj"), renamed, "of 6 weights in its file 0 fit; the model has no"),
         ("Llama", lora("q_proj"), without_layer_1, r"4 fit; the model expects .*layers\.1"),
-        ("Llama", lora("q_proj"), untrained, "changes no weight of .*untrained, its alpha is 0"),
-        ("Llama", lora("q_proj", lora_alpha=0), None, "changes no weight of"),
         ("Llama", lora("q_proj"), with_nan, r"layers\.1\.\S+lora_A\S+ holds infinite .* damaged"),
         ("GPT2", lora("lm_head"), None, "uses twice .tied embeddings.: train it without"),
         ("GPT2", lora("wte"), None, "merged, the logits differ from PEFT's own by"),
@@ -119,6 +117,14 @@ def test_an_adapter_that_is_not_what_it_is_called_is_refused(
     folder = adapter(base, config, edit or (lambda weights: weights))
     with pytest.raises(ModelError, match=message):
         load_model(model_folder(base), adapter=folder, device="cpu")
+
+
+@pytest.mark.parametrize(("alpha", "edit"), [(8, untrained), (0, lambda weights: weights)])
+def test_an_adapter_that_changes_nothing_says_so(alpha, edit, adapter, model_folder, bridge):
+    folder = adapter("Llama", lora("q_proj", lora_alpha=alpha), edit)
+    with pytest.warns(UserWarning, match="changes no weight of .*untrained, its alpha is 0"):
+        model = load_model(model_folder("Llama"), adapter=folder, device="cpu")
+    assert torch.equal(model(IDS), bridge("Llama")(IDS))
 
 
 def test_an_adapter_of_another_width_or_rank_is_refused(adapter, model_folder):

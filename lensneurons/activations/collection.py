@@ -40,7 +40,7 @@ from lensneurons.activations.reduction import Reduced, reduce_batch
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
-from lensneurons.models.forward import Forward, has_hooks, prove_neurons, to_device, watching
+from lensneurons.models.forward import Forward, to_device, watching
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite
 from lensneurons.options import plain_options
@@ -280,8 +280,6 @@ def collect(
         run = RunFolder(folder, checkpoint_seconds)
         if run.finished is not None:
             return run.finished
-        if not has_hooks(model):
-            prove_neurons(model)
         totals = _collect_languages(
             prepared, batches, run, groups=groups, padding_side=padding_side, progress=progress
         )

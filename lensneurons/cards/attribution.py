@@ -202,8 +202,9 @@ def importance(
         sums[..., encoded.languages.index(batch.language)] += measure(model, site, batch)
     if not by_gradient:
         with torch.inference_mode():
-            rows = [b.mlp.W_out.double().norm(dim=1).cpu().numpy() for b in model.blocks]
-        sums *= np.stack(rows)[..., None]
+            rows = torch.stack([b.mlp.W_out.double().norm(dim=1).cpu() for b in model.blocks])
+        require_finite(rows, "the norms of the rows of W_out")
+        sums *= rows.numpy()[..., None]
     provenance = replace(prepared.provenance(), hook="hook_post", attention="eager")
     return Importance(encoded.languages, sums / tokens, method, provenance)
 

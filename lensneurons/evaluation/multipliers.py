@@ -1,12 +1,14 @@
-"""Characters and words that multiply a number: ``3万``, ``1万2千``, ``2.5 million``, ``elfu 5``.
+"""Characters and words that multiply a number: ``3万``, ``1万2千``, ``2.5 million``, ``12k``.
 
     value = sum of number x size, the sizes falling
 
 Han characters multiply in every language. Words multiply in their own language only, because "mil"
-is 1000 in Spanish and nothing in English. Digits that follow a Han multiplier at once are added:
-``5万2000`` is 52000. In Chinese a single digit counts the next lower size, as it is said:
-``3万5`` is 35000 and ``3万零5`` is 30005. In other languages, and where none is given, ``3万5`` is
-30005.
+is 1000 in Spanish and nothing in English. So do the letters of English: ``12k`` is 12000, and in an
+amount of money ``$1.2M`` and ``£3bn`` are millions and billions (``5m`` alone is metres).
+
+Digits that follow a Han multiplier at once are added: ``5万2000`` is 52000. In Chinese a single
+digit counts the next lower size, as it is said: ``3万5`` is 35000 and ``3万零5`` is 30005. In other
+languages, and where none is given, ``3万5`` is 30005.
 
 What it does not read: numbers that are words altogether, such as "five thousand" or ``五万``.
 """
@@ -21,10 +23,17 @@ import regex
 
 Read = tuple[float, int] | None  # a number, and where the text goes on
 
+_MONEY = r"(?<=\p{Sc}\s?\d[\d.,]*)"
+
 # Words behind a number that multiply it. Thai has no spaces, so a word that only
 # begins like one (พันธุ์) is barred.
 MULTIPLIERS = {
-    "en": {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12},
+    "en": {
+        r"thousand|(?<=\d)k": 1e3,
+        rf"million|{_MONEY}m": 1e6,
+        rf"billion|{_MONEY}bn?": 1e9,
+        "trillion": 1e12,
+    },
     "de": {"tausend": 1e3, "millionen|million|mio\\.?": 1e6, "milliarden?|mrd\\.?": 1e9},
     "es": {"mil": 1e3, "millones|millón": 1e6},
     "fr": {"mille": 1e3, "millions?": 1e6, "milliards?": 1e9},

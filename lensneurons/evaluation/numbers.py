@@ -13,7 +13,7 @@ Unicode are read (``৫৯``, ``๕๙``, ``٥٩``, ``５９``), and these ways 
 ``1.5e3`` ``1.5 × 10^3`` ``2^{10}``    scientific notation, powers (``10³`` too)
 ``3/4`` ``2 1/2`` ``2½`` ``\frac34``   fractions and mixed numbers
 ``12:30``                              a time of day, in hours: 12.5
-``3万`` ``1万2千`` ``3 Mio.``          multipliers (`lensneurons.evaluation.multipliers`)
+``3万`` ``3 Mio.`` ``$1.2k``           multipliers (`lensneurons.evaluation.multipliers`)
 =====================================  ===================================================
 
 **One separator before exactly three digits is decided by the language** of the text:

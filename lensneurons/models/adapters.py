@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from lensneurons.errors import LensNeuronsError, ModelError, StorageError, choose
+from lensneurons.models.identity import first_sentence, hash_weights
 from lensneurons.models.weights import probe_logits
 from lensneurons.values.files import load_json
 
@@ -59,6 +60,9 @@ def add_adapter(
             weights (prompt tuning, a low-rank change of tied embeddings).
         StorageError: a file of the adapter is not the one that this package wrote there.
         LensNeuronsError: PEFT is not installed.
+
+    Warns:
+        UserWarning: the adapter changes no weight.
     """
     try:
         from peft import PeftModel
@@ -70,6 +74,7 @@ def add_adapter(
     read_mark(source)
     options: dict[str, Any] = {"local_files_only": local_files_only or Path(source).is_dir()}
     options |= {"revision": revision} if revision else {}
+    before = hash_weights(hugging_face)
     refusal = f"adapter {str(adapter)!r} does not fit {name!r} or could not be read"
     try:
         with warnings.catch_warnings():
@@ -81,8 +86,15 @@ def add_adapter(
             wanted = probe_logits(adapted)
             merged = adapted.merge_and_unload().eval()
     except Exception as error:  # PEFT raises whatever a wrong file or configuration ends in
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{refusal}: {reason}") from error
+        raise ModelError(f"{refusal}: {first_sentence(error)}") from error
+    if hash_weights(merged) == before:
+        warnings.warn(
+            f"adapter {str(adapter)!r} changes no weight of {name!r}: it is untrained, its alpha "
+            "is 0, or its change is lost in rounding (then load in float32). All numbers will be "
+            "those of the base model",
+            UserWarning,
+            stacklevel=4,
+        )
     scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)
     difference = float((probe_logits(merged) - wanted).abs().max() / scale)
     if not difference <= (1e-3 if wanted.dtype in (torch.float32, torch.float64) else 0.1):
@@ -102,7 +114,10 @@ def _require_all_used(adapted: Any, source: str, options: dict[str, Any]) -> Non
     from peft import get_peft_model_state_dict
     from peft.utils import load_peft_weights
 
-    given = set(load_peft_weights(source, device="cpu", **options))
+    weights = load_peft_weights(source, device="cpu", **options)
+    if damaged := sorted(name for name, one in weights.items() if not torch.isfinite(one).all()):
+        raise ValueError(f"{damaged[0]} holds infinite numbers or NaN: it is damaged")
+    given = set(weights)
     taken = set(get_peft_model_state_dict(adapted))
     if given != taken:
         extra, lacking = sorted(given - taken), sorted(taken - given)
@@ -159,7 +174,11 @@ def _find(name: str, adapter: str | Path) -> str:
     path = Path(adapter).expanduser()
     if path.is_dir():
         if not (path / CONFIG).is_file():
-            raise ModelError(f"{path} holds no {CONFIG}: it is no PEFT adapter")
+            held = ", ".join(sorted(file.parent.name for file in path.glob(f"*/{CONFIG}"))[:5])
+            inside = f", but holds some: {held}" if held else ""
+            raise ModelError(f"{path} holds no {CONFIG}: it is no PEFT adapter{inside}")
+        if not (path / WEIGHTS).is_file() and not (path / "adapter_model.bin").is_file():
+            raise ModelError(f"{path} holds no {WEIGHTS}: the adapter has lost its weights")
         return str(path)
     if name == "demo" and not path.is_absolute():
         return str(DEMO_ADAPTERS / choose(str(adapter), demo_adapters(), "adapter"))

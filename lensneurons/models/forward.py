@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lensneurons.errors import ModelError
 from lensneurons.models.family import context_length, input_device, model_family
@@ -80,7 +81,12 @@ def watching(
         ``run(tokens, attention_mask)``. Right padding needs no mask in a causal model and costs
         speed with one: pass None for it. It raises a ModelError where a pre-activation is not
         finite.
+
+    Raises:
+        ModelError: as `prove_neurons`, where no hooks of the user are on the model.
     """
+    if path is None and not has_hooks(model):
+        prove_neurons(model)
     path = path or forward_path(model)
 
     def finite(layer: int, pre: Activation) -> None:
@@ -143,6 +149,8 @@ def _is_plain(model: Any) -> bool:
     for module in model.modules():
         # Accelerate and some adapters of TransformerLens replace `forward` on the instance.
         if "forward" in vars(module) or getattr(module, "_use_processed_weights", False):
+            return False
+        if is_parametrized(module):  # cannot be copied
             return False
     native = {id(module) for module in _plain_modules(model.original_model)}
     return all(id(_unwrap(first_projection(block.mlp))) in native for block in model.blocks)

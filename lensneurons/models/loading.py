@@ -114,7 +114,7 @@ def read_model(
     Raises:
         ModelError: no such model or folder, or files or weights missing in it.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoConfig, AutoTokenizer, GgufConfig
 
     if not isinstance(dtype, torch.dtype):
         dtype = getattr(torch, choose(dtype, get_args(Dtype), "dtype"))
@@ -133,7 +133,8 @@ def read_model(
         own["quantization_config"] = GgufConfig(dequantize=True)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        kind = _auto_class(AutoConfig.from_pretrained(place, **options))
+        loaded: Any = kind.from_pretrained(
             place,
             dtype=dtype,
             output_loading_info=True,
@@ -153,6 +154,24 @@ def read_model(
     require_complete(source, model, report)
     model = text_model(model).eval()
     return model, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
+
+
+def _auto_class(config: Any) -> Any:
+    """Which of transformers' classes reads a model; some with a vision tower are in another list.
+
+    `text_model` takes the language model out of those.
+    """
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
+
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    pictures = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return AutoModelForImageTextToText if pictures else AutoModelForCausalLM
 
 
 def _other_revisions(name: str, revision: str | None) -> str:

@@ -1,18 +1,21 @@
 """Running a model: one thread at a time, in evaluation mode, in the numbers of its own dtype.
 
 In training mode dropout makes every number a draw; within an autocast region the numbers are those
-of another dtype than the provenance says; and another thread's hooks act on whoever runs the model.
-`runs_model` keeps the three away from every function that runs one, and `reserved` keeps a model
-for the thread that has edits on it. `require_finite` refuses what half precision overflows into:
-NaN is not above 0, so an overflowing neuron would count as silent.
+of another dtype than the provenance says; and another thread's hooks, or those of another asyncio
+task, act on whoever runs the model. `runs_model` keeps the three away from every function that runs
+one, and `reserved` keeps a model for whoever has edits on it. A model that was cast after loading
+(``model.half()``) has its rotary frequencies rounded too, which moves every position: it is
+refused. `require_finite` refuses what half precision overflows into: NaN is not above 0, so an
+overflowing neuron would count as silent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -29,8 +32,10 @@ R = TypeVar("R")
 def runs_model(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function that runs the model it gets as its first argument.
 
-    While it runs, the model is in evaluation mode, autocast is off, and other threads are refused;
-    afterwards everything is as it was.
+    While it runs, the model is in evaluation mode, autocast is off, new tensors are made on the
+    CPU, and other threads are refused; afterwards everything is as it was.
+
+    The function raises a ModelError where the rotary frequencies are in half precision.
     """
 
     @wraps(function)
@@ -39,7 +44,13 @@ def runs_model(function: Callable[P, R]) -> Callable[P, R]:
         if not isinstance(model, torch.nn.Module):  # refused by the function, in its own words
             return function(*args, **kwargs)
         device = input_device(model).type
-        with reserved(model), _evaluating(model), torch.autocast(device, enabled=False):
+        _require_exact_positions(model)
+        with (
+            reserved(model),
+            _evaluating(model),
+            torch.autocast(device, enabled=False),
+            _tensors_on_cpu(),
+        ):
             return function(*args, **kwargs)
 
     return run
@@ -69,21 +80,67 @@ def require_finite(values: torch.Tensor, what: str) -> None:
 
 @contextmanager
 def reserved(model: Any) -> Iterator[None]:
-    """Keep a model for this thread while the block runs.
+    """Keep a model for this thread, and within it for this asyncio task, while the block runs.
+
+    The block may end elsewhere than it began, as that of a forgotten generator does.
 
     Raises:
-        ModelError: another thread runs the model, or has edits on it.
+        ModelError: another thread or task runs the model, or has edits on it.
     """
-    lock = once(model, "lock", None, threading.RLock)
-    if not lock.acquire(blocking=False):
-        raise ModelError(
-            "another thread runs this model or has edits on it, and either would change the "
-            "other's numbers: load a model for each thread, or wait for the other to end"
-        )
+    here = threading.current_thread(), _task()
+    with _GUARD:
+        holders = once(model, "holders", None, list[Holder])
+        if any(_is_elsewhere(holder, here) for holder in holders):
+            raise ModelError(
+                "another thread runs this model or has edits on it, and either would change the "
+                "other's numbers: load a model for each thread, or wait for the other to end "
+                "(the same holds for tasks of asyncio)"
+            )
+        holders.append(here)
     try:
         yield
     finally:
-        lock.release()
+        with _GUARD:
+            holders.remove(here)
+
+
+Holder = tuple[threading.Thread, Any]  # a thread, and its asyncio task or None
+_GUARD = threading.RLock()  # reentrant: a collected generator may end a block at any moment
+
+
+def _task() -> Any:
+    """The asyncio task that runs in this thread, or None."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop
+        return None
+
+
+def _is_elsewhere(holder: Holder, here: Holder) -> bool:
+    """Whether a holder is another thread, or a task of this one that waits in its block.
+
+    A task that is over left its block open: notebooks may run each cell in a task of its own.
+    """
+    (thread, task), (this_thread, this_task) = holder, here
+    waits = task is not None and task is not this_task and not task.done()
+    return thread is not this_thread or waits
+
+
+def _require_exact_positions(model: Any) -> None:
+    """Raise if the rotary frequencies, which Hugging Face keeps in float32, were cast with it."""
+    for name, buffer in getattr(model, "original_model", model).named_buffers():
+        if name.endswith("inv_freq") and buffer.dtype in (torch.float16, torch.bfloat16):
+            dtype = str(buffer.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"the model was cast to {dtype} after it was loaded, which rounds its rotary "
+                f"frequencies ({name}), so positions are wrong: load_model(..., dtype={dtype!r})"
+            )
+
+
+def _tensors_on_cpu() -> AbstractContextManager[Any]:
+    """Make new tensors on the CPU, from where they move to the model, whatever default is set."""
+    usual = torch.get_default_device().type == "cpu"  # the context itself costs time at every call
+    return nullcontext() if usual else torch.device("cpu")
 
 
 @contextmanager

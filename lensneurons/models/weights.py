@@ -10,6 +10,7 @@ import torch
 
 from lensneurons.errors import ModelError
 from lensneurons.models.identity import first_sentence
+from lensneurons.models.running import require_finite
 from lensneurons.shapes import Logits
 
 PROBE = 24  # tokens of the text that proofs read
@@ -29,7 +30,7 @@ def require_complete(source: str, model: Any, report: Mapping[str, Any]) -> None
 
     Hugging Face fills missing weights with random numbers. It leaves out weights that the model has
     no place for: those of another head change nothing, but a bias or an adapter within the blocks
-    does.
+    does, and so does one of a module that the model has (``lm_head.bias``).
 
     Args:
         source: where the model was read from, for the message.
@@ -61,7 +62,9 @@ def require_complete(source: str, model: Any, report: Mapping[str, Any]) -> None
     further = {_block(key) for key in unread} - blocks
     # Blocks of another make predict several tokens and may go; blocks like ours are lost layers.
     alike = {b for b in further if {_in_block(k) for k in unread if _block(k) == b} <= own}
-    if lost := [key for key in unread if _block(key) in blocks | (alike - {""})]:
+    lacked = blocks | (alike - {""})
+    parents = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
+    if lost := [k for k in unread if _block(k) in lacked or k.rpartition(".")[0] in parents]:
         raise ModelError(
             f"{source!r} holds {_some(lost)} for which {type(model).__name__} has no place: the "
             "numbers would be those of another model. Correct config.json; merge an adapter "
@@ -122,10 +125,16 @@ def text_model(model: Any) -> Any:
 
 @torch.inference_mode()
 def probe_logits(hugging_face: Any) -> Logits:
-    """Logits [1, pos, vocabulary] of a short text of ids spread over the vocabulary."""
+    """Logits [1, pos, vocabulary] of a short text of ids spread over the vocabulary.
+
+    Raises:
+        ModelError: some are infinite or not a number.
+    """
     size = hugging_face.get_input_embeddings().weight.shape[0]
     ids = torch.linspace(min(4, size - 1), size - 1, PROBE, device=hugging_face.device).long()
-    return hugging_face(input_ids=ids[None], use_cache=False).logits
+    logits = hugging_face(input_ids=ids[None], use_cache=False).logits
+    require_finite(logits, "the logits of a short text")
+    return logits
 
 
 def require_same_logits(name: str, bridged: Any, wanted: Logits) -> None:

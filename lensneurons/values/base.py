@@ -18,10 +18,10 @@ A subclass adds `_brief`, the text of its ``repr``, and `_overview`, its table i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -85,6 +85,22 @@ class Shown:
         return Overview(repr(self), (), ())
 
 
+def _of_any_text(to_pandas: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """A `to_pandas` that also takes lone surrogates, which the Arrow strings of pandas refuse."""
+
+    @wraps(to_pandas)
+    def table(*args: Any, **options: Any) -> pd.DataFrame:
+        try:
+            return to_pandas(*args, **options)
+        except UnicodeEncodeError:
+            import pandas as pd
+
+            with pd.option_context("mode.string_storage", "python"):
+                return to_pandas(*args, **options)
+
+    return table
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Value(Shown):
     """A frozen dataclass that can be saved, loaded and shown. See the module's docstring.
@@ -102,6 +118,11 @@ class Value(Shown):
     RUN_FILE: ClassVar[str] = ""
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     COORDINATES: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "to_pandas" in vars(cls):
+            setattr(cls, "to_pandas", _of_any_text(vars(cls)["to_pandas"]))  # noqa: B010
 
     def __post_init__(self) -> None:
         for entry in fields(self):

@@ -179,12 +179,12 @@ def test_answers_of_ten_languages(language, text, number):
 
 def test_how_other_rules_judge_the_same_answers():
     counts = count_right()
-    assert len(ROWS) == len(set(ROWS)) == 185
+    assert len(ROWS) == len(set(ROWS)) == 190
     assert {name: row["all"] for name, row in counts.items()} == {
-        "lensneurons": 185,
-        "harness, flexible": 71,
+        "lensneurons": 190,
+        "harness, flexible": 73,
         "harness, strict": 10,
-        "MathOctopus": 63,
+        "MathOctopus": 65,
     }
 
 
@@ -285,7 +285,7 @@ def test_any_soup_of_numbers_is_read(text):
 def test_without_the_rule_by_language_the_table_is_not_read(monkeypatch):
     """Sabotage: the table sees the rule."""
     monkeypatch.setattr(numbers, "decimal_sign", lambda language: "unknown")
-    assert count_right()["lensneurons"]["all"] < 185
+    assert count_right()["lensneurons"]["all"] < 190
     monkeypatch.undo()
     monkeypatch.setattr(numbers, "answer_part", lambda text: (text, "last"))
-    assert count_right()["lensneurons"]["all"] < 165
+    assert count_right()["lensneurons"]["all"] < 170

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from lensneurons.errors import ModelError
+from lensneurons.evaluation.generation import generate
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
@@ -45,6 +46,10 @@ def without(part):
     return lambda weights: {name: w for name, w in weights.items() if part not in name}
 
 
+def damaged(name):
+    return lambda weights: weights | {name: weights[name] * float("nan")}
+
+
 def with_weight(name):
     return lambda weights: weights | {name: torch.zeros(32)}
 
@@ -63,6 +68,13 @@ def prefixed(prefix):
         (prefixed("module."), r"begin with 'module\.', the mark of DataParallel"),
         (with_weight("model.layers.0.self_attn.q_proj.bias"), r"has no place: the numbers would"),
         (with_weight("model.layers.0.mlp.up_proj.lora_A.weight"), r"merge an adapter"),
+        (with_weight("model.layers.1.mlp.down_proj.bias"), r"has no place: the numbers would"),
+        (
+            with_weight("model.norm.bias"),
+            r"holds model\.norm\.bias for which \w+ has no place",
+        ),
+        (with_weight("lm_head.bias"), r"holds lm_head\.bias for which \w+ has no place"),
+        (damaged(GATE), r"the logits of a short text are infinite .*its weights are damaged"),
     ],
 )
 def test_weights_that_are_missing_or_unread_are_refused(edit, message, changed):
@@ -181,6 +193,96 @@ def test_of_a_model_that_sees_pictures_the_language_model_is_loaded(tmp_path, no
     with torch.no_grad():
         torch.testing.assert_close(model(ids), whole(ids).logits, atol=1e-5, rtol=1e-5)
     assert nll(model, tiny.tiny_corpus()).mean.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "vision", "options"),
+    [
+        ("Llava", "Llama", "clip_vision_model", {"image_token_index": 9}),
+        ("Mistral3", "Mistral", "pixtral", {"image_token_index": 9}),
+        ("InternVL", "Qwen2", "internvl_vision", {"image_token_id": 9}),
+    ],
+)
+def test_wrappers_that_are_no_causal_models_of_transformers_are_loaded_too(
+    kind, text, vision, options, tmp_path, no_processes
+):
+    tower = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2}
+    tower |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14, "model_type": vision}
+    config = getattr(transformers, f"{kind}Config")(
+        text_config=tiny.configuration(text).to_dict(), vision_config=tower, **options
+    )
+    torch.manual_seed(0)
+    whole = transformers.AutoModelForImageTextToText.from_config(config).eval()
+    whole.save_pretrained(tmp_path)
+    tiny.byte_tokenizer(bos=True).save_pretrained(tmp_path)
+    (tmp_path / "processor_config.json").write_text('{"processor_class": "LlavaProcessor"}')
+    model, ids = load_model(tmp_path, device="cpu"), torch.tensor([[0, 5, 17, 42, 99, 260]])
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids), whole(ids).logits, atol=1e-5, rtol=1e-5)
+    assert nll(model, tiny.tiny_corpus()).mean.shape == (3,)
+
+
+def test_code_beside_a_known_architecture_is_not_run(changed, tmp_path, bridge, no_processes):
+    own = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+    folder = changed(config={"auto_map": own})
+    code = f"import os; os.mkdir({str(tmp_path / 'was run')!r})"
+    (folder / "own.py").write_text(code)
+    (folder / "custom_generate").mkdir()
+    (folder / "custom_generate" / "generate.py").write_text(code)
+    (folder / "custom_generate" / "requirements.txt").write_text("torchvision")
+    for name in ("tokenizer_config.json", "processor_config.json", "generation_config.json"):
+        file = folder / name
+        about = json.loads(file.read_text()) if file.exists() else {}
+        auto = {"AutoTokenizer": [None, "own.T"], "AutoProcessor": "own.P"}
+        about |= {"auto_map": auto, "custom_generate": str(folder), "trust_remote_code": True}
+        file.write_text(json.dumps(about))
+    model, prompts = load_model(folder, device="cpu"), ["the cat"]
+    wanted = generate(bridge("Llama"), prompts, max_new_tokens=3, progress=False)
+    assert generate(model, prompts, max_new_tokens=3, progress=False) == wanted
+    assert not (tmp_path / "was run").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("lost", "could not be loaded from the folder: No such file"),
+        ("copied", r"lacks .* of the model's weights"),
+        ("unlisted", r"lacks .* of the model's weights"),
+    ],
+)
+def test_shards_that_are_lost_or_not_themselves_are_refused(damage, message, changed):
+    folder = changed()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="40KB")
+    load_model(folder, device="cpu")
+    index = folder / "model.safetensors.index.json"
+    about = json.loads(index.read_text())
+    first, second = sorted(set(about["weight_map"].values()))[:2]
+    if damage == "lost":
+        (folder / second).unlink()
+    elif damage == "copied":
+        shutil.copy(folder / first, folder / second)
+    else:
+        places = about["weight_map"].items()
+        about["weight_map"] = {name: place for name, place in places if place != second}
+        index.write_text(json.dumps(about))
+    with pytest.raises(ModelError, match=message):
+        load_model(folder, device="cpu")
+
+
+def test_tied_weights_that_are_declared_untied_and_a_lost_bias_are_refused(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder("GPT2"), tmp_path / "untied")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    with pytest.raises(ModelError, match=r"lacks lm_head\.weight of"):
+        load_model(folder, device="cpu")
+    (folder / "config.json").write_text(json.dumps(config))
+    file = folder / "model.safetensors"
+    kept = {n: w for n, w in load_file(file).items() if not n.endswith("h.1.mlp.c_fc.bias")}
+    save_file(kept, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks transformer\.h\.1\.mlp\.c_fc\.bias of"):
+        load_model(folder, device="cpu")
 
 
 def test_the_tokenizer_of_the_moment_of_loading_is_kept(changed):

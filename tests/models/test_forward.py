@@ -210,3 +210,14 @@ def test_a_fast_way_that_sees_something_else_is_refused(own, monkeypatch):
     )
     with pytest.raises(ModelError, match=r"the fast path and the bridge disagree by [1-9]"):
         require_same_neurons(own, neuron_site(own))
+
+
+def test_a_parametrised_weight_acts(own):
+    class Nothing(torch.nn.Module):
+        def forward(self, weight):
+            return weight * 0
+
+    gate = own.blocks[1].mlp.gate.original_component
+    torch.nn.utils.parametrize.register_parametrization(gate, "weight", Nothing())
+    counts = collect(own, tiny.tiny_corpus(), progress=False).counts
+    assert [bool(layer.any()) for layer in counts] == [True, False, True]

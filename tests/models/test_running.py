@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from contextlib import ExitStack
 
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM, Phi3Config
+from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
 
 from lensneurons.activations.collection import collect
 from lensneurons.cards.attribution import importance
@@ -155,3 +157,129 @@ def test_a_model_that_reads_a_text_otherwise_in_company_is_found(longrope, monke
     )
     with pytest.raises(ModelError, match="reads a text otherwise beside a longer one"):
         require_same_in_company(longrope, site)
+
+
+def test_another_task_of_asyncio_is_refused_while_there_are_edits(bridge):
+    model, neurons = bridge("Llama"), tiny.drawn_neurons()["zh"]
+    plain = nll(model, CORPUS).mean
+
+    async def editing():
+        with ablate(model, neurons):
+            await asyncio.sleep(0)
+            return nll(model, CORPUS).mean
+
+    async def reading():
+        return nll(model, CORPUS).mean
+
+    async def both():
+        return await asyncio.gather(editing(), reading(), return_exceptions=True)
+
+    edited, refused = asyncio.run(both())
+    with ablate(model, neurons):
+        assert (nll(model, CORPUS).mean == edited).all()
+        inside = asyncio.run(reading())  # begun within the block: its edits are meant
+    assert isinstance(refused, ModelError)
+    assert (inside == edited).all()
+    assert (nll(model, CORPUS).mean == plain).all()
+
+
+def test_a_cell_of_a_notebook_goes_on_where_another_left_an_edit_open(bridge):
+    model, neurons, stack = bridge("Llama"), tiny.drawn_neurons()["zh"], ExitStack()
+    plain = nll(model, CORPUS).mean
+
+    async def first():
+        stack.enter_context(ablate(model, neurons))
+
+    async def second():
+        return nll(model, CORPUS).mean
+
+    with asyncio.Runner() as loop, stack:
+        loop.run(first())
+        assert (loop.run(second()) != plain).all()
+    assert (nll(model, CORPUS).mean == plain).all()
+
+
+def test_a_block_that_ends_in_another_thread_gives_the_model_free(bridge):
+    model, neurons = bridge("Llama"), tiny.drawn_neurons()["zh"]
+    plain = nll(model, CORPUS).mean
+
+    def steps():
+        with ablate(model, neurons):
+            yield
+
+    left_open = steps()
+    next(left_open)
+    assert (nll(model, CORPUS).mean != plain).all()
+    in_a_thread(left_open.close)
+    assert (in_a_thread(lambda: nll(model, CORPUS)).mean == plain).all()
+    assert (nll(model, CORPUS).mean == plain).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_that_was_cast_after_loading_is_refused(dtype, own):
+    own.to(dtype)  # its rotary frequencies too: Hugging Face keeps them in float32
+    for run in (collect, nll, lambda model, corpus: generate(model, PROMPTS)):
+        with pytest.raises(ModelError, match="after it was loaded.* positions are wrong: load_mod"):
+            run(own, CORPUS)
+
+
+def test_default_devices_and_dtypes_change_no_number(bridge):
+    model = bridge("Llama")
+    wanted = numbers(model)
+    with torch.device("meta"):
+        assert numbers(model) == wanted
+        assert torch.empty(0).is_meta
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert numbers(model) == wanted
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradient_modes_change_no_number(around, frozen, own):
+    wanted = numbers(own), gradient(own).value.tobytes()
+    own.requires_grad_(not frozen)
+    with around():
+        assert (numbers(own), gradient(own).value.tobytes()) == wanted
+    assert all(weight.grad is None for weight in own.parameters())
+
+
+def test_weights_that_are_not_finite_are_refused_by_what_only_multiplies_them(own):
+    with torch.no_grad():
+        own.original_model.model.layers[2].mlp.down_proj.weight[3, 7] = float("nan")
+    with pytest.raises(ModelError, match="of the norms of the rows of W_out are infinite"):
+        importance(own, CORPUS)
+
+
+def test_a_kernel_that_hides_a_nan_is_noticed_by_a_view(own):
+    with torch.no_grad():  # sdpa gives finite numbers for it, eager attention does not
+        own.original_model.model.layers[1].self_attn.q_proj.weight[5] = float("nan")
+    with pytest.raises(ModelError, match="infinite or not a number|hooks of"):
+        tokens(own, PROMPTS, "L2N3")
+
+
+SCALED = {
+    "dynamic": {"rope_type": "dynamic", "factor": 4.0},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_scaled_positions_depend_neither_on_the_batch_nor_on_what_ran_before(kind, tmp_path):
+    config = LlamaConfig(**(tiny._GROUPED | {"max_position_embeddings": 64}))
+    config.rope_parameters = {"rope_theta": 10000.0, **SCALED[kind]}
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tiny.byte_tokenizer(bos=False).save_pretrained(tmp_path)
+
+    def counts(model, size):
+        told = {"overlong": "cut", "progress": False}
+        return collect(model, CORPUS, batch_tokens=size, **told).counts
+
+    model = load_model(tmp_path, device="cpu")
+    wanted = counts(load_model(tmp_path, device="cpu"), 1)
+    assert (counts(model, 8192) == wanted).all()
+    model(torch.arange(5, 155)[None])  # longer than the context: dynamic factors change
+    assert (counts(model, 1) == wanted).all()

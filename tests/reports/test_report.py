@@ -7,15 +7,19 @@ import re
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import before_after
+import figure_values
 import numpy as np
 import pages
 import pytest
+from figure_values import wobbly
 from pages import Page
 
 from lensneurons import plots
+from lensneurons.cli.commands import write_table
+from lensneurons.comparison.before_after import TableName
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.plots.labels import plain
@@ -286,6 +290,16 @@ def test_no_text_from_outside_acts_or_hides(text: str, harmless: list[str], tmp_
     assert page.blocks["table"]["languages"][1]["code"] == plain(text)
     for block in page.blocks.values():
         json.dumps(block, ensure_ascii=False).encode("utf-8")  # no lone surrogate is left
+
+
+@pytest.mark.parametrize("table", get_args(TableName))
+def test_tables_hold_a_lone_surrogate(table: TableName, tmp_path: Path) -> None:
+    change = wobbly(figure_values.HOSTILE)
+    write_table(change.to_pandas(table), tmp_path / "table.csv")
+    if table == "languages":
+        assert "nul\0\\ud800" in (tmp_path / "table.csv").read_text(encoding="utf-8")
+        report(tmp_path / "report.html", figure_values.hostile(), comparison=change)
+        assert "\\ud800" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "\u2068\0\u2069", "\u2069\u2068", "", "◌\u0301"])

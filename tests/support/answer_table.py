@@ -37,6 +37,11 @@ ANSWERS: dict[str, list[tuple[float, str]]] = {
         (7, "Answer: Tom has 3 apples and buys 4. 3 + 4 = 7."),
         (18, r"So she sells \boxed{18} eggs, where 18 = 16 - 2 + 4."),
         (3, "He has 3 times as many, that is 3"),
+        (1200, "The bike costs $1.2k."),
+        (12000, "She earns 12k a year."),
+        (1200000, "The house was sold for $1.2M."),
+        (5, "The rope is 5m long."),
+        (12, "The bag weighs 12kg."),
     ],
     "de": [
         (18, "Sie verdient 9 * 2 = 18 Dollar pro Tag."),

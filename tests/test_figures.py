@@ -88,10 +88,10 @@ def with_hostile_names() -> dict[str, Callable[[], go.Figure]]:
         object.__setattr__(one, "expected", one.claim)
     curves = replace(make_lens(HOSTILE, pivot=HOSTILE[2]), provenance=model)
     matrix = make_matrix(*BIG, languages=HOSTILE)
-    sizes = matrix.sizes.copy()
-    sizes[0] = 0
+    neurons = matrix.neurons_by_layer.copy()
+    neurons[0] = 0
     classes = (HOSTILE[0], HOSTILE[2], HOSTILE[5])
-    matrix = replace(matrix, sizes=sizes, classes=classes, provenance=model)
+    matrix = replace(matrix, neurons_by_layer=neurons, classes=classes, provenance=model)
     carried = replace(make_carry(turning(), HOSTILE), provenance=model)
     strange = replace(carried, outcomes=(*HOSTILE[:3], HOSTILE[5]), dropped={HOSTILE[0]: 2})
     named = {"neurons": HOSTILE[5], "ablated": HOSTILE[2], "method": HOSTILE[4]}

@@ -17,6 +17,7 @@ from typing import Any
 from lensneurons.activations.collection import collect
 from lensneurons.cards.card import describe_all
 from lensneurons.corpora.corpus import load_corpus
+from lensneurons.errors import ControlWarning
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
 from lensneurons.models.loading import load_model
@@ -71,6 +72,7 @@ def run_demo(
     effects: tuple[AblationMatrix, ...] = ()
     if len(few.ids) >= FEWEST:  # fewer have no interval
         with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", ControlWarning)
             options: Any = {"classes": SETTINGS, "controls": MATRIX_ITEMS}
             effects = (ablation_matrix(model, few, neurons, **options),)
         for one in warned:

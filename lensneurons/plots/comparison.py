@@ -203,7 +203,7 @@ def _told_transitions(comparison: Comparison, share: np.ndarray) -> list[list[st
     rows = comparison.to_pandas("transitions").to_dict("records")
     for row, part in zip(rows, share.ravel().tolist(), strict=True):
         ends = "" if np.isnan(row["low"]) else f" (95% {row['low']:,.0f} to {row['high']:,.0f})"
-        p = f", {p_equals(row['p'])}" if p_equals(row["p"]) else ""
+        p = f", {entities(p_equals(row['p']))}" if p_equals(row["p"]) else ""
         net = f"<br>this way less back: {count_change(float(row['net']))}{p}"
         of = "" if np.isnan(part) else f", {part:.1%} of the row"
         told.append(f"{row['neurons']:,} neurons{ends}{of}{net}")
@@ -431,7 +431,7 @@ def _change_text(change: Change) -> str:
     """A change with interval and p-value, if there are groups."""
     value, low, high, p = (float(x) for x in (change.estimate, change.low, change.high, change.p))
     told = with_ends(value, low, high, count_change)
-    return f"{told}, {p_equals(p)}" if p_equals(p) else told
+    return f"{told}, {entities(p_equals(p))}" if p_equals(p) else told
 
 
 def _verdict(change: Change) -> str:

@@ -144,7 +144,7 @@ def _with_nulls(change: Change) -> str:
     beyond = with_ends(
         float(change.beyond), float(change.beyond_low), float(change.beyond_high), count_change
     )
-    lines = [_change_text(change), *nulls, f"beyond an equal rise of all firing: {beyond}"]
+    lines = [entities(_change_text(change)), *nulls, f"beyond an equal rise of all firing: {beyond}"]
     return "<br>".join(lines if np.isfinite(change.beyond) else lines[:-1])
 
 
@@ -431,7 +431,7 @@ def _change_text(change: Change) -> str:
     """A change with interval and p-value, if there are groups."""
     value, low, high, p = (float(x) for x in (change.estimate, change.low, change.high, change.p))
     told = with_ends(value, low, high, count_change)
-    return f"{told}, {entities(p_equals(p))}" if p_equals(p) else told
+    return f"{told}, {p_equals(p)}" if p_equals(p) else told
 
 
 def _verdict(change: Change) -> str:

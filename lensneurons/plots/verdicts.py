@@ -114,7 +114,7 @@ def _numbers(row: Claim) -> str:
     """The number with its interval and p, or why there is none."""
     if not np.isfinite(row.measured):
         return plain(row.reason, 40)
-    p = entities(p_equals(row.p_adjusted, "adj. p"))
+    p = p_equals(row.p_adjusted, "adj. p")
     number = with_ends(row.measured, row.low, row.high, three_digits)
     return f"{number}, {p}" if p else number
 

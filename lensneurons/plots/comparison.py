@@ -144,7 +144,11 @@ def _with_nulls(change: Change) -> str:
     beyond = with_ends(
         float(change.beyond), float(change.beyond_low), float(change.beyond_high), count_change
     )
-    lines = [entities(_change_text(change)), *nulls, f"beyond an equal rise of all firing: {beyond}"]
+    lines = [
+        entities(_change_text(change)),
+        *nulls,
+        f"beyond an equal rise of all firing: {beyond}",
+    ]
     return "<br>".join(lines if np.isfinite(change.beyond) else lines[:-1])
 
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 # What a card says where no agreement was measured.
 FIRST_ORDER = (
-    "It is a first-order estimate, and removing a neuron may do far more or less (on the demo model "
-    "about three times as much, and nine times for the largest): describe ten neurons or more "
-    "together to see how well it predicts."
+    "It is a first-order estimate, and removing a neuron may do far more or less (on the demo "
+    "model about three times as much, and nine times for the largest): describe ten neurons or "
+    "more together to see how well it predicts."
 )
 FEWEST = 10  # neurons over which a correlation is told
 

@@ -37,8 +37,8 @@ seed 0, about 140 seconds of one core:
     smooth random, 12 layers, noise 10%      0.00    0.00    0.03    0.16    0.81    0.20    0.04
     smooth random, 12 layers, no noise       0.00    0.00    0.04    0.10    0.86    0.22    0.04
 
-Of worlds without parts only waves show all four, in 1 %. Reversed layers have all four places in some draws, with the
-fewest agnostic neurons in the wrong part. A smooth curve passes "three segments" nearly always and
+Of worlds without parts only waves show all four, in 1 %. Reversed layers have all four places in
+some draws, with the fewest agnostic neurons in the wrong part. A smooth curve passes "three segments" nearly always and
 "cubic trends" never if it is monotone, U- or V-shaped; a steep sigmoid and waves pass both, so a
 small p is no evidence for parts by itself.
 

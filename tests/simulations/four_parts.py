@@ -38,9 +38,9 @@ seed 0, about 140 seconds of one core:
     smooth random, 12 layers, no noise       0.00    0.00    0.04    0.10    0.86    0.22    0.04
 
 Of worlds without parts only waves show all four, in 1 %. Reversed layers have all four places in
-some draws, with the fewest agnostic neurons in the wrong part. A smooth curve passes "three segments" nearly always and
-"cubic trends" never if it is monotone, U- or V-shaped; a steep sigmoid and waves pass both, so a
-small p is no evidence for parts by itself.
+some draws, with the fewest agnostic neurons in the wrong part. A smooth curve passes "three
+segments" nearly always and "cubic trends" never if it is monotone, U- or V-shaped; a steep sigmoid
+and waves pass both, so a small p is no evidence for parts by itself.
 
 Run from the repository: `python tests/simulations/four_parts.py --profiles 50`.
 """

@@ -32,7 +32,8 @@ def measure(rounds: int) -> Iterator[str]:
     """Yield the lines of the report."""
     torch.set_num_threads(1)
     model, corpus, neurons = build_model(), build_texts(), draw_neurons()
-    options = {"controls": DRAWS, "batch_tokens": BATCH_TOKENS, "progress": False}
+    options = {"controls": DRAWS, "match": "activity"}
+    options |= {"batch_tokens": BATCH_TOKENS, "progress": False}
     seconds = take_turns(
         min(rounds, 3),
         loop=lambda: _loop(model, corpus, neurons),

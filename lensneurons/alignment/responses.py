@@ -38,8 +38,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
-from lensneurons.errors import CorpusError, LensNeuronsError, StorageError, choose
+from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.answers import expected_number
+from lensneurons.evaluation.blocks import in_blocks
 from lensneurons.evaluation.generation import Decoding, encode_prompts, fit_context, write_responses
 from lensneurons.evaluation.numbers import last_number, numbers_in, same_number
 from lensneurons.evaluation.shots import fingerprint_of, prompts_of, refuse_chats
@@ -49,10 +50,8 @@ from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import runs_model
 from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import model_provenance
-from lensneurons.values.base import Overview, Table, from_json
-from lensneurons.values.files import load_rows, save_rows
+from lensneurons.values.base import Overview, Table
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.run_folders import Run, open_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,9 +59,7 @@ if TYPE_CHECKING:
 # Small enough to lose little in an interruption, large enough to fill batches.
 PROMPTS_A_BLOCK = 512
 ANSWERS_A_BLOCK = 256
-BLOCK = "block of rows"
 Row = TypeVar("Row")
-Made = TypeVar("Made", bound="TextTable[Any]")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -202,7 +199,7 @@ def respond(
     plan = {"samples": samples, **decoding.plan()}
     pairs = zip(corpus.items, given, strict=True)
     asked = [(item, sample, prompt) for item, prompt in pairs for sample in range(samples)]
-    return _in_blocks(
+    return in_blocks(
         asked, write, SampledResponse,
         lambda rows: SampledResponses(rows, decoding, provenance),
         size=PROMPTS_A_BLOCK, run_dir=run_dir, provenance=provenance, plan=plan,
@@ -361,7 +358,7 @@ def score_responses(
 
     name = getattr(score, "__name__", type(score).__name__)
     plan = {"responses": responses.fingerprint, "corpus": corpus.fingerprint, "pivot": pivot}
-    return _in_blocks(
+    return in_blocks(
         responses.rows, judge, ScoredResponse,
         lambda rows: ScoredResponses(rows, pivot, name, responses.provenance),
         size=ANSWERS_A_BLOCK, run_dir=run_dir, provenance=responses.provenance,
@@ -407,67 +404,3 @@ def consistency(parallels: Sequence[Parallel]) -> list[float]:
         matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
         scores.append(matcher.ratio() if ours or theirs else 0.0)
     return scores
-
-
-def _in_blocks(
-    entries: Sequence[Any],
-    work: Callable[[int, Sequence[Any]], list[Any]],
-    make: type,
-    finish: Callable[[tuple[Any, ...]], Made],
-    *,
-    size: int,
-    run_dir: str | Path | None,
-    provenance: Provenance,
-    plan: Mapping[str, Any],
-    label: str,
-    progress: bool,
-) -> Made:
-    """Turn entries into a table, block by block; a block that is in the folder is not done again.
-
-    `work` gets the place of the first entry of a block, and its entries; `make` is the class
-    of a row, and `finish` makes the table, which the folder gets. `plan` is all that decides the
-    rows, beside the provenance.
-    """
-    from tqdm.auto import tqdm
-
-    rows: list[Any] = []
-    with (
-        open_folder(run_dir, provenance, {**plan, "block": size}) as folder,
-        tqdm(total=len(entries), desc=label, unit="text", disable=not progress) as bar,
-    ):
-        for first in range(0, len(entries), size):
-            block = entries[first : first + size]
-            path = folder / "blocks" / f"{first:08d}.jsonl" if folder else None
-            if folder is not None and path is not None and path.exists():
-                found = _load_block(folder, path, make, label, first, len(block))
-            else:
-                found = work(first, block)
-                if folder is not None and path is not None:
-                    save_rows(path, BLOCK, map(asdict, found), folder.part(job=label, first=first))
-            rows += found
-            bar.update(len(block))
-        table = finish(tuple(rows))
-        if folder is not None:
-            folder.require_there()
-            table.save(folder / table.RUN_FILE)
-    return table
-
-
-def _load_block(
-    folder: Run, path: Path, make: Any, label: str, first: int, number: int
-) -> list[Any]:
-    """The rows of a block that is in the folder.
-
-    Raises:
-        StorageError: it is damaged, or of another run or place.
-    """
-    try:
-        rows, details = load_rows(path, BLOCK)
-        folder.require_part(path, details, job=label, first=first)
-        if len(rows) != number:
-            raise StorageError(f"{path} is damaged: it holds {len(rows)} rows of {number}")
-        return [from_json(make, row) for row in rows]
-    except (KeyError, TypeError) as error:
-        raise StorageError(f"{path} is damaged: {error}; delete it to do it again") from None
-    except StorageError as error:
-        raise StorageError(f"{error}; delete it to do it again") from None

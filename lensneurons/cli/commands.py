@@ -95,6 +95,54 @@ def do_demo(options: Namespace) -> None:
     run_demo(options.out, languages=options.languages, items=options.items, say=say)
 
 
+def do_study(options: Namespace) -> None:
+    """Do the whole analysis of a model, or say what it would cost, and say where the page is."""
+    from lensneurons.studies.plan import Plan, minutes
+    from lensneurons.studies.study import study
+
+    require_writable(None if options.dry_run else options.out)
+    if options.aligned and options.adapter:
+        raise LensNeuronsError("--aligned and --adapter both name the second model: give one")
+    corpus = open_corpus(options, options.languages)
+    other = load_corpus(options.other, languages=corpus.languages) if options.other else None
+    loading = {"dtype": options.dtype, "local_files_only": options.offline}
+    loading |= pick(options, "device", "revision")
+
+    def load_second() -> Any:
+        if options.adapter:
+            return load_model(options.model, adapter=options.adapter, **loading)
+        return load_model(options.aligned, **{**loading, "revision": None})
+
+    names = (
+        "dry_run", "budget", "skip", "trained", "items", "effect_items", "controls", "match",
+        "lens_items", "card_items", "cards", "classes", "metric", "score", "top_rate", "scope",
+        "max_new_tokens", "stop", "groups", "batch_tokens", "seed", "figures", "title", "system",
+    )  # fmt: skip
+    found = study(
+        load_model(options.model, **loading),
+        corpus,
+        options.out,
+        aligned=load_second if options.aligned or options.adapter else None,
+        other=other,
+        languages=options.removed,
+        template="chat" if options.chat else None,
+        say=lambda line: None if options.json else say(line),
+        **pick(options, *names),
+    )
+    if isinstance(found, Plan):
+        rows = found.to_pandas().round(1)
+        told = {"seconds": found.seconds, "cut": list(found.cut), "steps": rows.to_dict("records")}
+        rows["seconds"] = [minutes(one) for one in rows["seconds"]]
+        rows = rows.rename(columns={"seconds": "time", "memory": "GiB", "disk": "MiB"})
+        tell(options, told, f"{found!r}\n\n{rows.to_string(index=False)}")
+    elif options.json:
+        say_json(found.numbers)
+    else:
+        say(f"\n{found!r}")
+        for judged in found.claims.values():
+            say(f"\n{judged!r}")
+
+
 def do_collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
     require_writable(options.out)

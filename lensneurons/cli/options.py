@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--items", type=_positive, default=100, help="problems a language")
     add("--out", type=Path, default=Path("lensneurons-demo.html"), help="the report")
 
+    _declare_study(command("study", "do the whole analysis of a model, in a folder"))
     _declare_collect(command("collect", "count activations of a model over a corpus"))
 
     add = command("identify", "classify neurons by their languages")
@@ -89,6 +91,46 @@ def build_parser() -> argparse.ArgumentParser:
     add("--trained", type=_names, default=[], help="languages trained after the first run")
     _add_identification(add)
     return parser
+
+
+def _declare_study(add: Add) -> None:
+    _add_model(add, dtype="float32", adapter=False)
+    _add_corpus(add)
+    _add_chat(add)
+    add("--out", required=True, type=Path, help="folder; resumed if begun")
+    add("--dry-run", action="store_true", help="measure one batch, and say what all would cost")
+    add("--budget", type=_duration, help="read fewer items so that it fits, such as 30m or 2h")
+    add("--skip", type=_names, default=[], help="steps to leave out: lens, effects, cards")
+    add("--aligned", metavar="MODEL2", help="a second model, to compare with")
+    add("--adapter", help="the same of MODEL with this adapter")
+    add("--trained", type=_names, default=[], help="languages that the second one was trained on")
+    add("--other", metavar="CORPUS2", help="a second corpus, for the stability of the neurons")
+    add("--languages", type=_names, help="such as en,zh,sw (default: all)")
+    add("--removed", type=_names, help="whose neurons are removed (default: all)")
+    add("--items", type=_positive, help="that are counted (default: all but those of the effects)")
+    add(
+        "--effect-items", type=_positive, default=20, help="for the effects, the last ones"
+    )
+    add("--controls", type=_positive, default=20, help="random sets a control, or one an item")
+    told = "what random sets share with the set: p in its own language, mean p, or just the layers"
+    add("--match", type=_names, default="own", help=told)
+    add("--lens-items", type=_positive, default=50, help="for the logit lens")
+    add("--card-items", type=_positive, default=20, help="for the cards")
+    add("--cards", type=_positive, default=2, help="of each language")
+    steps = "remove the first class, then it and the second, and so on"
+    add("--classes", type=_names, default="specific,related,agnostic", help=steps)
+    add("--metric", type=_names, default="nll", help="nll, accuracy (slow), or nll,accuracy")
+    add("--score", default="lape", choices=("paper", "lape"), help="of the neurons removed")
+    add("--top-rate", type=float, default=0.01, help="share of neurons to select")
+    add("--scope", default="response", choices=SCOPES, help="tokens that count")
+    add("--max-new-tokens", type=_positive, default=256, help="of an answer")
+    add("--stop", type=_stop, action="append", default=[], help="cut answers before it; repeatable")
+    add("--groups", type=_positive, default=10, help="groups for intervals")
+    add("--batch-tokens", type=_positive, default=4096, help="padding included")
+    add("--seed", type=_number, default=0, help="of everything that is drawn")
+    add("--figures", type=_names, default=[], help="svg, png (both start Chrome) or html")
+    add("--title", help="heading of the page")
+    add("--json", action="store_true", help="print one JSON object")
 
 
 def _declare_collect(add: Add) -> None:
@@ -254,6 +296,18 @@ def _number(text: str, what: str = "a whole number") -> int:
     if len(text) > _DIGITS:
         raise argparse.ArgumentTypeError(f"{shown(text)} is larger than any number of this program")
     return int(text)
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _duration(text: str) -> float:
+    """Seconds of a time such as ``30m``."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "s")
+    with suppress(ValueError):
+        if 0 < (seconds := float(number) * _UNITS[unit]) < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{shown(text)} is no time: give such as 45s, 30m or 2h")
 
 
 def _weight(text: str) -> float | str:

@@ -39,6 +39,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,7 @@ import numpy as np
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, choose
+from lensneurons.evaluation.blocks import in_blocks
 from lensneurons.evaluation.generation import (
     Decoding,
     Response,
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
+PROMPTS_A_BLOCK = 100  # of a small model on a processor, some minutes
 VERDICTS = ("right_answer", "right_language", "both")
 Identify = Callable[[str], LanguageGuess]
 
@@ -132,6 +135,7 @@ class Accuracy(Value):
     """
 
     FILE_KIND = "accuracy"
+    RUN_FILE = "accuracy.safetensors"
 
     answers: tuple[Answer, ...]
     decoding: Decoding
@@ -271,6 +275,7 @@ def accuracy(
     ignore: Sequence[str] = (),
     identify: Identify | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    run_dir: str | Path | None = None,
     progress: bool = True,
 ) -> Accuracy:
     """Let a model answer every item of a corpus, and judge number and language apart.
@@ -290,7 +295,9 @@ def accuracy(
         identify: your own identification of languages, from a text to a `LanguageGuess` with tags
             spelt as in the corpus; `minimum_confidence` and `ignore` are then yours to apply.
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
-        progress: show one progress bar, in prompts.
+        run_dir: a folder that keeps what is written, so that an interrupted call goes on there. It
+            ends with ``accuracy.safetensors`` in it; the texts are judged anew by every call.
+        progress: show one progress bar, in texts.
 
     Returns:
         One answer an item, with per-language shares and intervals.
@@ -301,6 +308,8 @@ def accuracy(
         LensNeuronsError: an option out of its range, prompts too long, or a language that cannot be
             told from others of its script.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
+        StorageError: the folder holds something else, or another process works in it.
+        ProvenanceError: the folder was begun with another model, corpus or plan.
     """
     corpus, given = _texts(model, corpus, tokenizer)
     refuse_chats(corpus, shots)
@@ -311,10 +320,24 @@ def accuracy(
     asks = [identify] * len(corpus) if identify else _asks(corpus, ignore, minimum_confidence)
     tokenizer = given or original_tokenizer(model)
     prompts = prompts_of(corpus.items, shots, tokenizer)
-    written = write_responses(model, prompts, decoding, tokenizer=tokenizer, progress=progress)
-    answers = tuple(map(_judge, corpus, expected, written, asks))
+    fit_context(model, [len(row) for row in encode_prompts(prompts, tokenizer)], max_new_tokens)
     provenance = model_provenance(model, tokenizer, corpus.fingerprint, corpus.template)
-    return Accuracy(answers, decoding, provenance)
+
+    def write(first: int, block: Sequence[str]) -> list[Response]:
+        return write_responses(
+            model, block, decoding, first_row=first, tokenizer=tokenizer, progress=False
+        )
+
+    def judge(written: Sequence[Response]) -> Accuracy:
+        answers = tuple(map(_judge, corpus, expected, written, asks))
+        return Accuracy(answers, decoding, provenance)
+
+    # Without a folder nothing can be lost, and one block makes the fullest batches.
+    size = len(prompts) if run_dir is None else PROMPTS_A_BLOCK
+    return in_blocks(
+        prompts, write, Response, judge, size=size, run_dir=run_dir, provenance=provenance,
+        plan=decoding.plan(), label="accuracy", progress=progress,
+    )  # fmt: skip
 
 
 @plain_options

@@ -20,7 +20,7 @@ from lensneurons.alignment.responses import (
     SampledResponses,
     ScoredResponse,
     ScoredResponses,
-    _load_block,
+    load_block,
 )
 from lensneurons.alignment.training import Alignment, DPOSettings
 from lensneurons.comparison.before_after import compare
@@ -117,7 +117,7 @@ def _parts(folder: Path) -> dict[str, Saved]:
 
     def block(run: Run) -> Any:
         path = run / "blocks" / "0.jsonl"
-        return [repr(row) for row in _load_block(run, path, SampledResponse, "respond", 0, 4)]
+        return [repr(row) for row in load_block(run, path, SampledResponse, "respond", 0, 4)]
 
     def about(run: Run) -> Any:
         return run.fingerprint

@@ -19,7 +19,7 @@ from saved_files import ABOUT, CUT, FLIPPED, PLAN, damage_many, more_values, wri
 
 from lensneurons.activations.collection import LanguageTotals, RunFolder
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.alignment.responses import BLOCK, SampledResponse, SampledResponses, _load_block
+from lensneurons.alignment.responses import BLOCK, SampledResponse, SampledResponses, load_block
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.values import files as storage
@@ -186,10 +186,10 @@ def test_a_block_of_another_place_is_refused(tmp_path):
     rows = [{"id": "i", "language": "en", "sample": 0, "prompt": "", "text": "", "finished": True}]
     with open_folder(tmp_path, ABOUT, PLAN) as run:
         path = save_rows(run / "blocks" / "0.jsonl", BLOCK, rows, run.part(job="x", first=0))
-        assert len(_load_block(run, path, SampledResponse, "x", 0, 1)) == 1
+        assert len(load_block(run, path, SampledResponse, "x", 0, 1)) == 1
         for label, first, number in (("x", 1, 1), ("y", 0, 1), ("x", 0, 2)):
             with pytest.raises(StorageError, match="delete it to do it again"):
-                _load_block(run, path, SampledResponse, label, first, number)
+                load_block(run, path, SampledResponse, label, first, number)
 
 
 # Impossible values

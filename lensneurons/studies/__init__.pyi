@@ -1,0 +1,4 @@
+from .plan import Plan as Plan
+from .plan import Sizes as Sizes
+from .study import Study as Study
+from .study import study as study

@@ -1,0 +1,352 @@
+"""What a study will cost before it begins, from one measured batch; and what fits into a budget.
+
+    rates   seconds a token (or a step of writing), measured on a few texts of the corpus
+    sizes   how many items each step reads
+    plan    passes x tokens x rates, step by step
+
+Reading is linear in tokens, so a rate measured on one batch carries far. Writing is not: a step
+costs a fixed part and a part for each text of the batch, so it is measured with two sizes of batch,
+and a text is planned at its longest.
+
+>>> ln.study(model, corpus, "runs/study", dry_run=True)                  # doctest: +SKIP
+
+A budget shortens a study by reading fewer items, in the same proportion in every step that costs
+more than a tenth of it, but never fewer than an interval needs (`LEAST`). What was cut is said.
+
+What it does not know: other programs on the machine, and how soon a model ends its texts.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from lensneurons.activations.collection import collect
+from lensneurons.cards.card import describe_all
+from lensneurons.corpora.corpus import ParallelCorpus
+from lensneurons.errors import LensNeuronsError
+from lensneurons.evaluation.generation import generate
+from lensneurons.evaluation.likelihood import nll
+from lensneurons.experiments.ablation_effects import FEWEST
+from lensneurons.experiments.lens import logit_lens
+from lensneurons.interventions.editing import ablate
+from lensneurons.neurons.identification import identify
+from lensneurons.neurons.sets import NeuronSet
+from lensneurons.tokens.encoding import Scope
+from lensneurons.tokens.prepared import prepare
+from lensneurons.values.base import Overview, Table
+
+PROBE_TOKENS = 1500  # of the texts that rates are measured on
+WRITTEN = (2, 8)  # new tokens of the texts whose writing is measured
+BATCHES = (2, 12)  # and how many of them are written at once
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many items of each language the steps of a study read.
+
+    Attributes:
+        items: for the counts, the first ones of the corpus.
+        effect_items: for the effects, the last ones, which the counts do not read.
+        controls: random sets of each control, a setting and language.
+        lens_items: for the logit lens.
+        card_items: for the texts and the importances on cards.
+        cards: cards of each language.
+    """
+
+    items: int
+    effect_items: int
+    controls: int
+    lens_items: int
+    card_items: int
+    cards: int
+
+
+# The fewest items that still give intervals: two in each of ten groups, and `FEWEST` for a mean.
+LEAST = Sizes(items=20, effect_items=FEWEST, controls=FEWEST, lens_items=5, card_items=5, cards=1)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step, before it is done.
+
+    Attributes:
+        step: its name.
+        texts: texts that pass through the model, all passes together.
+        tokens: of these texts; for writing, of the texts at their longest.
+        seconds: of wall-clock time.
+        memory: GiB of the process at its largest.
+        disk: MiB that the step leaves in the folder.
+    """
+
+    step: str
+    texts: int
+    tokens: int
+    seconds: float
+    memory: float
+    disk: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(Table[PlannedStep]):
+    """What a study will cost. Made by ``study(..., dry_run=True)``, and by every study first.
+
+    Attributes:
+        rows: one a step, in order.
+        sizes: how many items each step reads.
+        cut: what a budget took away, a sentence each.
+        budget: seconds that were allowed; None for a study without a budget.
+    """
+
+    FILE_KIND = "study plan"
+
+    rows: tuple[PlannedStep, ...]
+    sizes: Sizes
+    cut: tuple[str, ...] = ()
+    budget: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps."""
+        return sum(row.seconds for row in self.rows)
+
+    def _brief(self) -> str:
+        memory, disk = max(row.memory for row in self.rows), sum(row.disk for row in self.rows)
+        told = f"{len(self)} steps, {minutes(self.seconds)}, {memory:.1f} GiB of memory, "
+        return "; ".join([f"{told}{disk:.0f} MiB on disk", *self.cut])
+
+    def _overview(self) -> Overview:
+        rows = [
+            (row.step, row.texts, row.tokens, minutes(row.seconds), f"{row.memory:.1f}",
+             f"{row.disk:.1f}")
+            for row in self.rows
+        ]  # fmt: skip
+        head = ("step", "texts", "tokens", "time", "memory, GiB", "disk, MiB")
+        return Overview(repr(self), head, rows)
+
+
+def minutes(seconds: float) -> str:
+    """A time to read: ``40 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one batch cost.
+
+    Attributes:
+        counting: seconds a token of `collect`.
+        scoring: seconds a token of a pass with logits and neurons removed.
+        lens: seconds a token of `logit_lens`.
+        card: seconds a token of the importances and contexts of cards.
+        step: seconds of one step of writing, without texts; NaN where nothing is written.
+        step_text: what each text adds to it.
+        memory: GiB of the process after measuring.
+    """
+
+    counting: float
+    scoring: float
+    lens: float
+    card: float
+    step: float
+    step_text: float
+    memory: float
+
+
+def peak_memory() -> float:
+    """Largest memory of this process so far, GiB; NaN on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 2 ** (30 if sys.platform == "darwin" else 20)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure_rates(
+    model: Any,
+    corpus: ParallelCorpus,
+    *,
+    scope: Scope | None,
+    steps: Sequence[str],
+    prompts: Sequence[str] = (),
+) -> Rates:
+    """Measure what the steps of a study cost a token, each on one batch after a first, unmeasured.
+
+    Args:
+        model: a TransformerLens model.
+        corpus: its texts are read.
+        scope: which tokens count.
+        steps: those that will be done; the others cost 0.
+        prompts: what texts are written after.
+    """
+    lengths = prepare(model, corpus, scope=scope).encoded.lengths
+    an_item = float(lengths.sum()) / len(corpus.ids)
+    few = corpus.head(max(2, min(len(corpus.ids), round(PROBE_TOKENS / an_item))))
+    probe = prepare(model, few, scope=scope)
+    tokens = float(probe.encoded.lengths.sum())
+    quiet: Any = {"progress": False}
+    statistics = collect(model, probe, groups=2, **quiet)
+    found = dict.fromkeys(("counting", "scoring", "lens", "card"), 0.0)
+    found["counting"] = _seconds(lambda: collect(model, probe, groups=2, **quiet)) / tokens
+    site = probe.site
+    removed = NeuronSet(np.zeros(1, np.int64), site.n_layers, site.d_mlp)
+    if "effects" in steps or "cards" in steps:
+        with ablate(model, removed):
+            nll(model, probe.corpus.head(1), scope=scope, **quiet)
+            found["scoring"] = _seconds(lambda: nll(model, probe, **quiet)) / tokens
+    if "lens" in steps:
+        found["lens"] = _seconds(lambda: logit_lens(model, probe, **quiet)) / tokens
+    if "cards" in steps:
+        neurons = identify(statistics, score="lape")
+        names = neurons.to_pandas()["name"][:1]
+        spent = _seconds(lambda: describe_all(model, neurons, names, corpus=probe, **quiet))
+        found["card"] = max(0.0, spent / tokens - found["scoring"])
+    step = each = math.nan
+    if prompts:
+        per_step = []
+        for size in BATCHES:
+            some = [prompts[place % len(prompts)] for place in range(size)]
+            short, long = (
+                _seconds(lambda n=n, some=some: generate(model, some, max_new_tokens=n, **quiet))
+                for n in WRITTEN
+            )
+            per_step.append(max(long - short, 1e-4) / (WRITTEN[1] - WRITTEN[0]))
+        each = max(0.0, (per_step[1] - per_step[0]) / (BATCHES[1] - BATCHES[0]))
+        step = max(per_step[0] - BATCHES[0] * each, 1e-4)
+    return Rates(**found, step=step, step_text=each, memory=peak_memory())
+
+
+@dataclass(frozen=True)
+class Work:
+    """What decides the cost of a study, beside its sizes and the rates.
+
+    Attributes:
+        steps: names, in order.
+        languages: of the corpus.
+        tokens: of one item in all languages, as it is read.
+        settings: of the matrices.
+        rows: languages whose neurons are removed.
+        matches: kinds of controls.
+        metrics: of the matrices.
+        new_tokens: of a written text, at most; 0 where nothing is written.
+        prompt_tokens: of the longest prompt.
+        batch_tokens: of a batch.
+        neurons: of the model.
+        groups: of items.
+    """
+
+    steps: tuple[str, ...]
+    languages: int
+    tokens: float
+    settings: int
+    rows: int
+    matches: int
+    metrics: tuple[str, ...]
+    new_tokens: int
+    prompt_tokens: int
+    batch_tokens: int
+    neurons: int
+    groups: int
+
+
+def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...]:
+    """Texts, tokens, seconds, memory and disk of every step."""
+    counts = 8 * work.neurons * work.languages * (work.groups + 2)  # and two float64 sums
+    memory = rates.memory + 2 * counts / 2**30
+    rows = []
+
+    def add(step: str, texts: float, seconds: float, disk: float, tokens: float = -1) -> None:
+        if step in work.steps:
+            read = texts / work.languages * work.tokens if tokens < 0 else tokens
+            told = round(texts), round(read), seconds, memory, disk / 2**20
+            rows.append(PlannedStep(step, *told))
+
+    def writing(texts: float, at_once: int) -> float:
+        batches = math.ceil(texts / at_once)
+        return batches * work.new_tokens * (rates.step + rates.step_text * min(at_once, texts))
+
+    texts = (sizes.items + sizes.effect_items) * work.languages
+    longest = work.prompt_tokens + work.new_tokens
+    add(
+        "answers", texts, writing(texts, max(1, 4 * work.batch_tokens // max(1, longest))),
+        2000 * texts, texts * work.new_tokens,
+    )  # fmt: skip
+    texts = sizes.items * work.languages
+    add("counts", texts, texts / work.languages * work.tokens * rates.counting, counts)
+    add("neurons", 0, 10 * counts / 1e9, 3 * work.neurons * 40)
+    texts = sizes.lens_items * work.languages
+    add("lens", texts, texts / work.languages * work.tokens * rates.lens, 500 * texts)
+    an_item = 1 + work.matches * math.ceil(sizes.controls / sizes.effect_items)
+    passes = work.settings * work.rows * an_item
+    texts = sizes.effect_items * work.languages * passes
+    seconds = tokens = 0.0
+    if "nll" in work.metrics:
+        tokens += texts / work.languages * work.tokens
+        seconds += tokens * rates.scoring
+    if "accuracy" in work.metrics:
+        tokens += texts * work.new_tokens
+        seconds += writing(texts, max(1, work.batch_tokens // max(1, work.prompt_tokens)))
+    add("effects", texts * len(work.metrics), seconds, 16 * texts, tokens)
+    read = sizes.card_items * work.tokens
+    cards = sizes.cards * work.languages
+    seconds = read * (rates.card + cards * rates.scoring)
+    add("cards", sizes.card_items * work.languages * (cards + 4), seconds, 2e4 * cards)
+    texts = sizes.items * work.languages
+    add("aligned", texts, texts / work.languages * work.tokens * rates.counting, counts)
+    add("results", 0, 20.0, 2e7)
+    return tuple(rows)
+
+
+def fit(work: Work, sizes: Sizes, rates: Rates, budget: float) -> tuple[Sizes, tuple[str, ...]]:
+    """The largest sizes that fit into a budget, in seconds, and what was cut, a sentence each.
+
+    Raises:
+        LensNeuronsError: not even the smallest study fits; says how long that takes.
+    """
+
+    def at(share: float) -> Sizes:
+        told = {
+            one.name: min(
+                getattr(sizes, one.name),
+                max(getattr(LEAST, one.name), int(share * getattr(sizes, one.name))),
+            )
+            for one in fields(Sizes)
+        }
+        return replace(sizes, **told)
+
+    def cost(share: float) -> float:
+        return sum(row.seconds for row in plan_steps(work, at(share), rates))
+
+    if cost(1.0) <= budget:
+        return sizes, ()
+    if cost(0.0) > budget:
+        raise LensNeuronsError(
+            f"budget={minutes(budget)}: the smallest study that gives intervals takes about "
+            f"{minutes(cost(0.0))}; give more, or leave out steps (skip), languages or settings"
+        )
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
+    chosen = at(low)
+    cut = tuple(
+        f"{one.name.replace('_', ' ')}: {getattr(chosen, one.name)} of {getattr(sizes, one.name)}"
+        for one in fields(Sizes)
+        if getattr(chosen, one.name) < getattr(sizes, one.name)
+    )
+    return chosen, cut

@@ -1,0 +1,303 @@
+"""A study: what it leaves, that it goes on where it was stopped, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lensneurons.activations.collection import collect
+from lensneurons.cli import main
+from lensneurons.corpora.corpus import build_corpus, load_corpus
+from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError, StorageError
+from lensneurons.evaluation import answers as answering
+from lensneurons.evaluation.generation import Response
+from lensneurons.experiments.ablation import ablation_matrix
+from lensneurons.neurons.identification import identify
+from lensneurons.studies import study as studying
+from lensneurons.studies.plan import LEAST, Plan, Rates, Sizes, Work, fit, plan_steps
+from lensneurons.studies.study import Study, study
+
+LANGUAGES = ["en", "de", "zh"]
+SMALL: dict[str, Any] = {
+    "effect_items": 5, "controls": 5, "lens_items": 2, "card_items": 2, "cards": 1,
+    "top_rate": 0.2, "classes": ["specific", "related"],
+}  # fmt: skip
+MEASURED = ("plan.jsonl", "timings.json")  # measured times are never the same
+
+
+@pytest.fixture(scope="session")
+def texts():
+    return load_corpus("demo", split="test", limit=26, languages=LANGUAGES)
+
+
+@pytest.fixture(scope="session")
+def finished(bridge, texts, tmp_path_factory) -> Study:
+    """A study of a tiny random model that ran through."""
+    return study(bridge("Llama"), texts, tmp_path_factory.mktemp("study") / "whole", **SMALL)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file whose bytes do not tell the time, locks left out."""
+    return {
+        path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (*MEASURED, ".lock")
+    }
+
+
+# --- what it leaves ---
+
+
+def test_its_values_are_those_of_the_functions(bridge, texts, finished):
+    model, ids = bridge("Llama"), texts.ids
+    statistics = collect(model, texts.select(ids=ids[:21]), progress=False)
+    assert np.array_equal(finished.statistics.counts, statistics.counts)
+    neurons = identify(statistics, score="lape", top_rate=0.2)
+    assert np.array_equal(finished.chosen.selected, neurons.selected)
+    matrix = ablation_matrix(
+        model, texts.select(ids=ids[21:]), neurons, classes=("specific", "related"), controls=5,
+        match="own", progress=False,
+    )  # fmt: skip
+    assert np.array_equal(finished.effects["nll"].effect, matrix.effect)
+    assert np.array_equal(finished.effects["nll"].control, matrix.control)
+    assert set(finished.effects["nll"].item_ids).isdisjoint(ids[:21])  # held out
+
+
+def test_its_files_say_what_its_values_say(finished):
+    folder, numbers = finished.folder, finished.numbers
+    layers = pd.read_csv(folder / "tables/layers.csv")
+    profile = finished.chosen.layer_profile("all")
+    assert layers[["specific", "related", "agnostic"]].to_numpy().tolist() == profile.tolist()
+    assert numbers["layers"]["specific"] == profile[:, 0].tolist()
+    assert numbers["histogram"] == finished.chosen.histogram("all").tolist()
+    cells = np.array(numbers["effects"]["nll"]["cells"]["related"])
+    assert cells == pytest.approx(finished.effects["nll"].cells("related"))
+    assert numbers["model"]["weights"] == finished.statistics.provenance.weights
+    for csv in (folder / "tables").glob("*.csv"):
+        rows, columns = pd.read_parquet(csv.with_suffix(".parquet")).shape
+        assert pd.read_csv(csv).shape == (rows, columns)
+    for name, told in numbers["files"].items():
+        assert sha256((folder / name).read_bytes()).hexdigest() == told
+    page = finished.page.read_text()
+    assert "21 items of demo" in page and "on 5 other items" in page
+    steps = json.loads((folder / "timings.json").read_text())["steps"]
+    assert {"plan", "counts", "neurons", "lens", "effects", "cards", "results"} <= set(steps)
+
+
+def test_a_finished_study_is_read_again(finished):
+    again = Study.load(finished.folder)
+    assert np.array_equal(again.statistics.counts, finished.statistics.counts)
+    assert again.score == "lape" and set(again.effects) == {"nll"}
+    assert [one.facts.name for one in again.cards] == sorted(
+        one.facts.name for one in finished.cards
+    )
+    assert "page" in repr(again) and again._repr_html_()
+
+
+# --- going on, and refusing ---
+
+STOPS = {
+    "collect": "counts", "identify": "neurons", "logit_lens": "lens", "ablation_matrix": "effects",
+    "describe_all": "cards",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", STOPS)
+def test_a_study_that_was_stopped_ends_with_the_same_bytes(
+    verb, bridge, texts, finished, tmp_path, monkeypatch
+):
+    model, whole = bridge("Llama"), getattr(studying, verb)
+    calls = []
+
+    def stopped(*arguments, **options):
+        value = whole(*arguments, **options)
+        calls.append(verb)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return value
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(studying, verb, stopped)
+        study(model, texts, tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run" / "study.json").exists()
+    study(model, texts, tmp_path / "run", **SMALL)
+    assert hashes(tmp_path / "run") == hashes(finished.folder)
+
+
+def test_a_folder_of_another_study_is_refused_by_name(bridge, texts, finished):
+    before = hashes(finished.folder)
+    for other, named in (
+        ({"seed": 1}, "seed"),
+        ({"top_rate": 0.1}, "top_rate"),
+        ({"effect_items": 6}, "effect_items"),
+        ({"budget": 1e6}, "budget"),
+    ):
+        with pytest.raises(ProvenanceError, match=named):
+            study(bridge("Llama"), texts, finished.folder, **{**SMALL, **other})
+    with pytest.raises(ProvenanceError, match="corpora"):
+        study(bridge("Llama"), texts.select(["de", "en"]), finished.folder, **SMALL)
+    with pytest.raises(ProvenanceError, match="weights"):
+        study(bridge("Qwen2"), texts, finished.folder, **SMALL)
+    assert hashes(finished.folder) == before
+
+
+def test_a_value_that_was_changed_is_refused(bridge, texts, finished, tmp_path):
+    study(bridge("Llama"), texts, tmp_path / "run", **SMALL)
+    foreign = finished.neurons["lape"].with_population("all")
+    foreign.save(tmp_path / "run" / "values" / "lape.safetensors")
+    with pytest.raises(StorageError, match="not written by this study"):
+        study(bridge("Llama"), texts, tmp_path / "run", **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"effect_items": 4}, "effect_items=4"),
+        ({"items": 3}, "items=3"),
+        ({"items": 24}, "24 were to be counted"),
+        ({"skip": ["counts"]}, "skip"),
+        ({"metric": ["bleu"]}, "metric"),
+        ({"match": ["age"]}, "match"),
+        ({"figures": ["gif"]}, "figures"),
+        ({"score": "best"}, "score"),
+        ({"budget": 0.0}, "budget"),
+        ({"system": "Answer."}, "template"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(options, told, bridge, texts, tmp_path):
+    with pytest.raises(LensNeuronsError, match=told):
+        study(bridge("Llama"), texts, tmp_path / "run", **{**SMALL, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_items_without_a_language_are_refused(bridge, texts, tmp_path):
+    rows = [item for item in texts if (item.id, item.language) != (texts.ids[0], "zh")]
+    corpus = build_corpus(
+        {"id": i.id, "language": i.language, "prompt": i.prompt, "response": i.response}
+        for i in rows
+    )
+    with pytest.raises(CorpusError, match="lack a language"):
+        study(bridge("Llama"), corpus, tmp_path / "run", **SMALL)
+
+
+# --- answers, and a second model ---
+
+
+@pytest.fixture
+def bare(texts):
+    """The same problems with bare numbers to answer them."""
+    rows = [
+        {"id": i.id, "language": i.language, "prompt": i.prompt, "response": str(n % 7)}
+        for n, i in enumerate(texts)
+    ]
+    return build_corpus(rows, name="bare")
+
+
+def test_bare_numbers_are_answered_first(bridge, bare, texts, tmp_path, monkeypatch):
+    responses = {item.prompt: item.response for item in texts}
+    silent = {item.prompt for item in texts if item.id == texts.ids[3]}
+
+    def write(model, prompts, decoding, **options):
+        return [Response("" if p in silent else responses[p], True, 9) for p in prompts]
+
+    monkeypatch.setattr(answering, "write_responses", write)
+    options = {**SMALL, "skip": ["lens", "cards"], "max_new_tokens": 4, "aligned": bridge("Llama")}
+    found = study(bridge("Llama"), bare, tmp_path / "run", trained=["de"], **options)
+    assert found.accuracy is not None and len(found.accuracy) == 26 * 3
+    kept = [one for one in texts.ids[:21] if one != texts.ids[3]]  # nobody answered it
+    told = collect(bridge("Llama"), texts.select(ids=kept), progress=False)
+    assert np.array_equal(found.statistics.counts, told.counts)
+    assert found.aligned is not None and np.array_equal(found.aligned.counts, told.counts)
+    assert {row.verdict for row in found.claims["change"]} <= {"undecided", "does not hold"}
+    difference = pd.read_csv(found.folder / "tables" / "accuracy-difference.csv")
+    assert (difference["change"] == 0).all()
+
+
+# --- plan and budget ---
+
+WORK = Work(
+    steps=("counts", "neurons", "lens", "effects", "cards", "results"), languages=4, tokens=200.0,
+    settings=3, rows=4, matches=2, metrics=("nll",), new_tokens=0, prompt_tokens=0,
+    batch_tokens=4096, neurons=10_000, groups=10,
+)  # fmt: skip
+RATES = Rates(0.01, 0.02, 0.05, 0.1, np.nan, np.nan, 1.5)
+SIZES = Sizes(items=300, effect_items=20, controls=40, lens_items=50, card_items=20, cards=2)
+
+
+def test_the_plan_by_hand():
+    found = {row.step: row for row in plan_steps(WORK, SIZES, RATES)}
+    assert found["counts"].tokens == 300 * 200
+    assert found["counts"].seconds == pytest.approx(300 * 200 * 0.01)
+    passes = 3 * 4 * (1 + 2 * 2)  # settings, rows, the set and two draws of two controls
+    assert found["effects"].texts == passes * 20 * 4
+    assert found["effects"].seconds == pytest.approx(passes * 20 * 200 * 0.02)
+    assert found["cards"].seconds == pytest.approx(20 * 200 * (0.1 + 8 * 0.02))
+    assert found["lens"].seconds == pytest.approx(50 * 200 * 0.05)
+
+
+def test_writing_is_planned_by_steps_and_batches():
+    work = Work(**{
+        **{name: getattr(WORK, name) for name in Work.__dataclass_fields__},
+        "steps": ("answers",), "new_tokens": 100, "prompt_tokens": 100,
+    })  # fmt: skip
+    rates = Rates(0.01, 0.02, 0.05, 0.1, 0.5, 0.01, 1.5)
+    (row,) = plan_steps(work, SIZES, rates)
+    texts, at_once = 320 * 4, 4 * 4096 // 200
+    assert row.texts == texts
+    assert row.seconds == pytest.approx(-(-texts // at_once) * 100 * (0.5 + 0.01 * at_once))
+
+
+def test_a_budget_cuts_no_deeper_than_intervals_allow():
+    whole = sum(row.seconds for row in plan_steps(WORK, SIZES, RATES))
+    assert fit(WORK, SIZES, RATES, whole) == (SIZES, ())
+    least = sum(row.seconds for row in plan_steps(WORK, LEAST, RATES))
+    for budget in (least, (least + whole) / 2, 0.99 * whole):
+        sizes, cut = fit(WORK, SIZES, RATES, budget)
+        assert sum(row.seconds for row in plan_steps(WORK, sizes, RATES)) <= budget
+        assert cut and f"of {SIZES.items}" in cut[0]
+    with pytest.raises(LensNeuronsError, match="smallest study"):
+        fit(WORK, SIZES, RATES, 0.9 * least)
+
+
+def test_a_dry_run_writes_nothing_and_names_every_step(bridge, texts, tmp_path):
+    found = study(bridge("Llama"), texts, tmp_path / "run", dry_run=True, **SMALL)
+    assert isinstance(found, Plan) and not (tmp_path / "run").exists()
+    assert [row.step for row in found] == [
+        "counts", "neurons", "lens", "effects", "cards", "results",
+    ]  # fmt: skip
+    assert all(row.seconds > 0 for row in found)
+
+
+def test_a_budget_is_asked_once(bridge, texts, tmp_path, monkeypatch):
+    """A study that goes on keeps the sizes that it chose, however fast the machine is now."""
+    options = {**SMALL, "skip": ["lens", "cards", "effects"], "budget": 1e6}
+    monkeypatch.setattr(studying, "fit", lambda work, sizes, *_: (LEAST, ("items: fewer",)))
+    first = study(bridge("Llama"), texts, tmp_path / "run", **options)
+    monkeypatch.setattr(studying, "fit", lambda work, sizes, *_: (sizes, ()))
+    again = study(bridge("Llama"), texts, tmp_path / "run", **options)
+    assert first.plan.sizes == again.plan.sizes == LEAST
+    assert again.plan.cut == ("items: fewer",)
+
+
+# --- the command ---
+
+
+def test_the_command(tmp_path, capsys):
+    asked = ["study", "demo", "--corpus", "demo", "--split", "test", "--limit", "26"]
+    asked += ["--languages", "en,sw", "--out", str(tmp_path / "run"), "--skip", "lens,cards"]
+    asked += ["--effect-items", "5", "--controls", "5", "--top-rate", "0.09"]
+    assert main([*asked, "--dry-run"]) == 0
+    assert "effects" in capsys.readouterr().out and not (tmp_path / "run").exists()
+    assert main(asked) == 0
+    assert "page:" in capsys.readouterr().out
+    assert main([*asked, "--json"]) == 0  # read, not done again
+    assert json.loads(capsys.readouterr().out)["score"] == "lape"
+    assert main([*asked, "--seed", "3"]) == 2
+    assert "seed" in capsys.readouterr().err
+    assert main([*asked, "--budget", "soon"]) == 2

@@ -108,9 +108,7 @@ def _declare_study(add: Add) -> None:
     add("--languages", type=_names, help="such as en,zh,sw (default: all)")
     add("--removed", type=_names, help="whose neurons are removed (default: all)")
     add("--items", type=_positive, help="that are counted (default: all but those of the effects)")
-    add(
-        "--effect-items", type=_positive, default=20, help="for the effects, the last ones"
-    )
+    add("--effect-items", type=_positive, default=20, help="for the effects, the last ones")
     add("--controls", type=_positive, default=20, help="random sets a control, or one an item")
     told = "what random sets share with the set: p in its own language, mean p, or just the layers"
     add("--match", type=_names, default="own", help=told)

@@ -270,13 +270,12 @@ def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...
     memory = rates.memory + 2 * counts / 2**30
     rows = []
 
-    def add(step: str, texts: float, seconds: float, disk: float, tokens: float = -1) -> None:
+    def add(step: str, texts: int, seconds: float, disk: int, tokens: float | None = None) -> None:
         if step in work.steps:
-            read = texts / work.languages * work.tokens if tokens < 0 else tokens
-            told = round(texts), round(read), seconds, memory, disk / 2**20
-            rows.append(PlannedStep(step, *told))
+            read = texts / work.languages * work.tokens if tokens is None else tokens
+            rows.append(PlannedStep(step, texts, round(read), seconds, memory, disk / 2**20))
 
-    def writing(texts: float, at_once: int) -> float:
+    def writing(texts: int, at_once: int) -> float:
         batches = math.ceil(texts / at_once)
         return batches * work.new_tokens * (rates.step + rates.step_text * min(at_once, texts))
 
@@ -284,7 +283,7 @@ def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...
     longest = work.prompt_tokens + work.new_tokens
     add(
         "answers", texts, writing(texts, max(1, 4 * work.batch_tokens // max(1, longest))),
-        2000 * texts, texts * work.new_tokens,
+        2000 * texts, float(texts * work.new_tokens),
     )  # fmt: skip
     texts = sizes.items * work.languages
     add("counts", texts, texts / work.languages * work.tokens * rates.counting, counts)
@@ -305,10 +304,10 @@ def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...
     read = sizes.card_items * work.tokens
     cards = sizes.cards * work.languages
     seconds = read * (rates.card + cards * rates.scoring)
-    add("cards", sizes.card_items * work.languages * (cards + 4), seconds, 2e4 * cards)
+    add("cards", sizes.card_items * work.languages * (cards + 4), seconds, 20_000 * cards)
     texts = sizes.items * work.languages
     add("aligned", texts, texts / work.languages * work.tokens * rates.counting, counts)
-    add("results", 0, 20.0, 2e7)
+    add("results", 0, 20.0, 20_000_000)
     return tuple(rows)
 
 

@@ -10,6 +10,7 @@ from . import languages as languages
 from . import models as models
 from . import neurons as neurons
 from . import plots as plots
+from . import studies as studies
 from . import tokens as tokens
 from . import uncertainty as uncertainty
 from . import views as views

@@ -1,0 +1,1 @@
+from .model_claims import model_claims as model_claims

@@ -226,11 +226,11 @@ def _members(neurons: LanguageNeurons) -> np.ndarray:
 def _satterthwaite(
     variances: Sequence[np.ndarray | float], degrees: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Standard errors [...] and degrees of freedom of sums of independent errors."""
+    """Standard errors and degrees of freedom [...] of sums of independent errors."""
     total = np.asarray(sum(variances), float)
     parts = sum(np.square(v) / d for v, d in zip(variances, degrees, strict=True))
     freedom = np.divide(np.square(total), parts, out=np.full(total.shape, 1e6), where=parts > 0)
-    return np.sqrt(total), np.minimum(freedom, 1e6)
+    return np.asarray(np.sqrt(total)), np.asarray(np.minimum(freedom, 1e6))
 
 
 def _row(claim: str, tested: Tested) -> Claim:
@@ -292,9 +292,9 @@ def _about_places(tables: _Tables, level: float) -> Iterator[Claim]:
         spread = [one[0].var(ddof=1) / one.shape[1] for one in pair]
         error, freedom = _satterthwaite(
             [*spread, tables.variance_of_texts(difference)],
-            [*(one.shape[1] - 1 for one in pair), tables.degrees],
+            [*(one.shape[1] - 1.0 for one in pair), tables.degrees],
         )
-        yield _row(claim, student(difference[0], error, freedom, level=level))
+        yield _row(claim, student(np.asarray(difference[0]), error, float(freedom), level=level))
 
 
 # Numbers of languages, and English
@@ -309,7 +309,7 @@ def _about_floor(tables: _Tables, level: float) -> Claim:
         return _missing(claim, _sign_alone(float(rise[0])), float(rise[0]))
     variances = [float((1 / halves[0]).sum()), tables.variance_of_texts(rise)]
     error, freedom = _satterthwaite(variances, [np.inf, tables.degrees])
-    return _row(claim, student(rise[0], error, freedom, level=level))
+    return _row(claim, student(np.asarray(rise[0]), error, float(freedom), level=level))
 
 
 def _sign_alone(measured: float) -> str:
@@ -358,7 +358,7 @@ def _least(
         return _missing(claim, _sign_alone(least), least)
     variances = [of_neurons, tables.variance_of_texts(values)]
     error, freedom = _satterthwaite(variances, [np.inf, tables.degrees])
-    return _row(claim, student_of_least(values[0], error, int(freedom.min()), level=level))
+    return _row(claim, student_of_least(values[0], error, float(freedom.min()), level=level))
 
 
 # Removal. Values are float64 [2, 1 + item, row, column]: of the set less its random sets, then of
@@ -460,9 +460,9 @@ def _tested(effects: AblationMatrix, values: np.ndarray, level: float) -> Tested
     n = effects.n_items
     each = -(-effects.draws // n)  # random sets that an item met
     single = each * n * standard_error(random[1:]) ** 2
-    error = np.sqrt(standard_error(beyond[1:]) ** 2 + single)
+    error = np.asarray(np.sqrt(standard_error(beyond[1:]) ** 2 + single))
     test = student if beyond.ndim == 1 else student_of_least
-    return test(beyond[0], error, n - 1, level=level)
+    return test(np.asarray(beyond[0]), error, n - 1, level=level)
 
 
 def _removed_english(claim: str, effects: AblationMatrix | None, level: float) -> Claim:

@@ -50,13 +50,16 @@ def main() -> None:
     wrong: Counter[str] = Counter()
     numbers = {}
     for place, (world, (features, shape)) in enumerate(WORLDS.items()):
-        numbers[world] = given.worlds if features else given.nothing
-        for number in range(numbers[world]):
+        number_of = given.worlds if features else given.nothing
+        if not number_of:
+            continue
+        numbers[world] = number_of
+        for number in range(number_of):
             found = judge(np.random.default_rng((given.seed, place, number)), features, shape)
             for row in found:
                 verdicts[row.claim][world][row.verdict] += 1
             wrong[world] += bool(planted.false_holds(found, features))
-    told = [f"{'holds / does not hold':70}" + "".join(f"{world:>12}" for world in WORLDS)]
+    told = [f"{'holds / does not hold':70}" + "".join(f"{world:>12}" for world in numbers)]
     for claim, by_world in verdicts.items():
         rates = (
             f"{by_world[w]['holds'] / n:.2f}/{by_world[w]['does not hold'] / n:.2f}"

@@ -4,8 +4,8 @@
     python tests/simulations/model_claims.py --worlds 3 --nothing 15       # 70 s
 
 Seed 0: 50 worlds without anything of the paper, of 20 layers and of 12 (first line), and 3 worlds
-of 32 layers with all of it; layers and floor; removal, English and scripts (second line), too few for
-rates beyond a first look; more worlds tell more. Share of worlds in which a claim holds:
+of 32 layers with all of it; layers and floor; removal, English and scripts (second line), too few
+for rates beyond a first look; more worlds tell more. Share of worlds in which a claim holds:
 
                                                    paper    model  languages  nothing  12 layers
     parts 1 to 3, each contrast                     1.00     1.00       0.00     0.00       0.00

@@ -138,6 +138,11 @@ class Claims(Table[Claim]):
     level: float
     description: str
 
+    @property
+    def about_changes(self) -> bool:
+        """Whether claims are about a change; those about one model are about numbers alone."""
+        return any(row.expected != "positive" for row in self.rows)
+
     def __getitem__(self, claim: str) -> Claim:
         """The row of a claim; without one, a `LensNeuronsError` lists them."""
         names = [row.claim for row in self.rows]
@@ -182,7 +187,7 @@ class Claims(Table[Claim]):
         return f"{len(self.rows)}: {told}; {self.description}"
 
     def _overview(self) -> Overview:
-        rows = []
+        rows, about = [], self.about_changes
         for row in self.rows:
             ends = "" if np.isnan(row.low) else f"{row.low:.4g} to {row.high:.4g}"
             told = f"{row.verdict}: {row.reason}" if row.reason else row.verdict
@@ -192,9 +197,10 @@ class Claims(Table[Claim]):
                 "" if np.isnan(one) else f"{one:.4g}"
                 for one in (row.change, row.uniform, row.drift)
             )
-            rows.append((row.claim, row.expected, *nulls, *numbers, told))
-        head = ("claim", "expected", "change", "uniform", "drift", "beyond both", "interval")
-        return Overview(f"Claims: {self.description}", (*head, "adjusted p", "verdict"), rows)
+            rows.append((row.claim, row.expected, *(nulls if about else ()), *numbers, told))
+        middle = ("change", "uniform", "drift", "beyond both") if about else ("measured",)
+        head = ("claim", "expected", *middle, "interval", "adjusted p", "verdict")
+        return Overview(f"Claims: {self.description}", head, rows)
 
 
 PART_SIGNS: tuple[tuple[int, str, Sign], ...] = (

@@ -4,7 +4,7 @@
 
 A claim about a change is drawn with the number that decides: the least of the change, of the change
 less what an equal rise of all firing gives, and of it less what a common shift with noise gives.
-p-values are adjusted for the number of claims.
+p-values are adjusted for the number of claims. Claims about one model are numbers alone.
 
 What this does not show: that the training caused what holds.
 """
@@ -71,7 +71,7 @@ def claims(tested: Claims) -> go.Figure:
         "Changes: the least of the change, of it less what an equal rise of all firing gives, and "
         "of it less what a common shift with noise gives"
     )
-    notes = [capital(plain(tested.description)), least, told]
+    notes = [capital(plain(tested.description)), *([least] if tested.about_changes else []), told]
     height = max(60, (30 if any(len(text) > 1 for text in texts) else 22) * len(rows))
     frame(figure, _title(*map(len, places.values())), notes, plot_height=height, room=20)
     return figure.update_layout(margin={"r": 290})

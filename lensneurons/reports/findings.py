@@ -151,8 +151,9 @@ def _of_claims(claims: Claims) -> str:
     }
     numbers = {name: verdicts.count(name) for name in told if name in verdicts}
     counts = [f"{number} {told[name][number > 1]}" for name, number in numbers.items()]
+    about = "alignment" if claims.about_changes else "one model"
     return (
-        f"Of the {counted(len(claims), 'claim')} about alignment, {listing(counts)}, with p-values "
+        f"Of the {counted(len(claims), 'claim')} about {about}, {listing(counts)}, with p-values "
         "adjusted for their number."
     )
 

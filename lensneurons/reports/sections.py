@@ -44,12 +44,15 @@ def make_tabs(values: ReportValues) -> tuple[Tab, ...]:
     Raises:
         LensNeuronsError: parts of other neurons, or results that a figure refuses.
     """
+    claims = () if values.claims is None else (_claimed(values.claims),)
+    about_changes = values.claims is not None and values.claims.about_changes
     tabs = (
         Tab("layers", "Layers", tuple(_layers(values))),
         Tab("languages", "Languages", tuple(_languages(values.neurons))),
         Tab("neurons", "Neurons", tuple(_one_neuron(values.neurons))),
         Tab("effects", "Effects", tuple(_effects(values))),
-        Tab("change", "Change", tuple(_changes(values))),
+        Tab("claims", "Claims", () if about_changes else claims),
+        Tab("change", "Change", (*(claims if about_changes else ()), *_changes(values))),
     )
     return tuple(tab for tab in tabs if tab.sections or tab.name == "neurons")
 
@@ -285,18 +288,27 @@ def _accuracy_table(accuracy: Accuracy) -> Table:
 # What changed between two models, or along the checkpoints of a training run
 
 
+def _claimed(claims: Claims) -> Section:
+    told = (
+        "Each claim with the number that decides, its interval and its p-value, adjusted for the "
+        "number of claims: it holds, it does not, or these data do not decide. "
+    )
+    told += (
+        "A change holds only where it is more than an equal rise of all firing gives, and more "
+        "than a common shift with noise."
+        if claims.about_changes
+        else "They are about this one model; every number is positive where the paper is right."
+    )
+    return Section(
+        "The claims of the paper, tested",
+        told,
+        plots.claims(claims),
+        open_tables=(_claims_table(claims),),
+        least_width=860,
+    )
+
+
 def _changes(values: ReportValues) -> Iterator[Section]:
-    if values.claims is not None:
-        yield Section(
-            "The claims of the paper, tested",
-            "Each claim with the number that decides, its interval and its p-value, adjusted for "
-            "the number of claims: it holds, it does not, or these data do not decide. A change "
-            "holds only where it is more than an equal rise of all firing gives, and more than "
-            "a common shift with noise.",
-            plots.claims(values.claims),
-            open_tables=(_claims_table(values.claims),),
-            least_width=860,
-        )
     if values.comparison is not None:
         yield from _compared(values.comparison, values.parts)
     if (series := values.series) is not None:
@@ -350,10 +362,14 @@ def _claims_table(claims: Claims) -> Table:
     for row in claims:
         ends = "" if np.isnan(row.low) else f"{number(row.low)} to {number(row.high)}"
         verdict = f"{signs[row.verdict]} {row.verdict}{': ' if row.reason else ''}{row.reason}"
-        beside = map(number, (row.change, row.uniform, row.drift, row.own_bar, row.measured))
-        rows.append((row.claim, row.expected, *beside, ends, p_text(row.p_adjusted), verdict))
-    head = ("claim", "expected", "change", "equal rise gives", "shift and noise give")
-    head += ("at own bars", "number that decides", "interval", "adjusted p", "verdict")
+        beside = map(number, (row.change, row.uniform, row.drift, row.own_bar))
+        beside = tuple(beside) if claims.about_changes else ()
+        numbers = (*beside, number(row.measured), ends, p_text(row.p_adjusted))
+        rows.append((row.claim, row.expected, *numbers, verdict))
+    head = ("claim", "expected")
+    if claims.about_changes:
+        head += ("change", "equal rise gives", "shift and noise give", "at own bars")
+    head += ("number that decides", "interval", "adjusted p", "verdict")
     return Table(head, tuple(rows), claims.description)
 
 

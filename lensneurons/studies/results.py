@@ -44,7 +44,6 @@ def write_results(study: Study, corpus: ParallelCorpus, options: Mapping[str, An
     for ending in options["figures"]:
         for name, figure in figures(study):
             written.append(save_figure(figure, folder / "figures" / f"{name}.{ending}"))
-    judged = next(iter(study.claims.values()), None)
     model = study.statistics.provenance.model
     written.append(
         report(
@@ -56,7 +55,7 @@ def write_results(study: Study, corpus: ParallelCorpus, options: Mapping[str, An
             accuracy=study.accuracy,
             lens=study.lens,
             comparison=study.comparison,
-            claims=judged,
+            claims=study.claims.get("change", study.claims.get("model")),
             title=options["title"] or f"Language neurons of {Path(model).name}",
             notes=notes(study, corpus),
         )

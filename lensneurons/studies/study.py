@@ -58,6 +58,7 @@ from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import FEWEST_LAYERS, LayerParts, divide_layers
 from lensneurons.options import plain_options
 from lensneurons.studies.kept import Kept
+from lensneurons.studies.model_claims import model_claims
 from lensneurons.studies.plan import (
     LEAST,
     Plan,
@@ -407,6 +408,15 @@ class _Job:
         from lensneurons.studies.results import write_results
 
         with kept.timed("results"):
+            judge = partial(
+                model_claims,
+                found.chosen,
+                statistics=statistics,
+                parts=found.parts,
+                effects=found.effects.get("nll"),
+            )
+            file = "values/claims-model.json"
+            found.claims["model"] = kept.value("claims-model", file, Claims, judge)
             for name in FOLDERS:
                 if (folder / name).is_dir():
                     remove_leftovers(folder / name)
@@ -531,7 +541,7 @@ class _Job:
         found.comparison = kept.value("comparison", file, Comparison, change)
         judged = partial(claims, found.comparison, parts=found.parts)
         file = "values/claims-change.json"
-        found.claims["change"] = kept.value("claims", file, Claims, judged)
+        found.claims["change"] = kept.value("claims-change", file, Claims, judged)
 
 
 def _check(given: Mapping[str, Any]) -> None:

@@ -71,7 +71,7 @@ def degrees_of(n_groups: int) -> int:
 
 
 def student(
-    estimate: np.ndarray, error: np.ndarray, degrees: int, *, level: float = 0.95
+    estimate: np.ndarray, error: np.ndarray, degrees: int | float, *, level: float = 0.95
 ) -> Tested:
     """Student's interval and p-value of numbers with standard errors.
 
@@ -96,7 +96,7 @@ def student(
 
 
 def student_of_least(
-    estimate: np.ndarray, error: np.ndarray, degrees: int, *, level: float = 0.95
+    estimate: np.ndarray, error: np.ndarray, degrees: int | float, *, level: float = 0.95
 ) -> Tested:
     """The same for the least of several numbers [number]: values without an axis."""
     from scipy.special import stdtr, stdtrit

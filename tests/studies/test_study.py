@@ -90,7 +90,8 @@ def test_its_files_say_what_its_values_say(finished):
     for name, told in numbers["files"].items():
         assert sha256((folder / name).read_bytes()).hexdigest() == told
     page = finished.page.read_text()
-    assert "21 items of demo" in page and "on 5 other items" in page
+    assert "21 items of demo" in page
+    assert "on 5 other items" in page
     steps = json.loads((folder / "timings.json").read_text())["steps"]
     assert {"plan", "counts", "neurons", "lens", "effects", "cards", "results"} <= set(steps)
 
@@ -98,11 +99,13 @@ def test_its_files_say_what_its_values_say(finished):
 def test_a_finished_study_is_read_again(finished):
     again = Study.load(finished.folder)
     assert np.array_equal(again.statistics.counts, finished.statistics.counts)
-    assert again.score == "lape" and set(again.effects) == {"nll"}
+    assert again.score == "lape"
+    assert set(again.effects) == {"nll"}
     assert [one.facts.name for one in again.cards] == sorted(
         one.facts.name for one in finished.cards
     )
-    assert "page" in repr(again) and again._repr_html_()
+    assert "page" in repr(again)
+    assert again._repr_html_()
 
 
 # --- going on, and refusing ---
@@ -127,9 +130,10 @@ def test_a_study_that_was_stopped_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         return value
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(studying, verb, stopped)
-        study(model, texts, tmp_path / "run", **SMALL)
+        with pytest.raises(KeyboardInterrupt):
+            study(model, texts, tmp_path / "run", **SMALL)
     assert not (tmp_path / "run" / "study.json").exists()
     study(model, texts, tmp_path / "run", **SMALL)
     assert hashes(tmp_path / "run") == hashes(finished.folder)
@@ -213,11 +217,13 @@ def test_bare_numbers_are_answered_first(bridge, bare, texts, tmp_path, monkeypa
     monkeypatch.setattr(answering, "write_responses", write)
     options = {**SMALL, "skip": ["lens", "cards"], "max_new_tokens": 4, "aligned": bridge("Llama")}
     found = study(bridge("Llama"), bare, tmp_path / "run", trained=["de"], **options)
-    assert found.accuracy is not None and len(found.accuracy) == 26 * 3
+    assert found.accuracy is not None
+    assert len(found.accuracy) == 26 * 3
     kept = [one for one in texts.ids[:21] if one != texts.ids[3]]  # nobody answered it
     told = collect(bridge("Llama"), texts.select(ids=kept), progress=False)
     assert np.array_equal(found.statistics.counts, told.counts)
-    assert found.aligned is not None and np.array_equal(found.aligned.counts, told.counts)
+    assert found.aligned is not None
+    assert np.array_equal(found.aligned.counts, told.counts)
     assert {row.verdict for row in found.claims["change"]} <= {"undecided", "does not hold"}
     difference = pd.read_csv(found.folder / "tables" / "accuracy-difference.csv")
     assert (difference["change"] == 0).all()
@@ -264,14 +270,16 @@ def test_a_budget_cuts_no_deeper_than_intervals_allow():
     for budget in (least, (least + whole) / 2, 0.99 * whole):
         sizes, cut = fit(WORK, SIZES, RATES, budget)
         assert sum(row.seconds for row in plan_steps(WORK, sizes, RATES)) <= budget
-        assert cut and f"of {SIZES.items}" in cut[0]
+        assert cut
+        assert f"of {SIZES.items}" in cut[0]
     with pytest.raises(LensNeuronsError, match="smallest study"):
         fit(WORK, SIZES, RATES, 0.9 * least)
 
 
 def test_a_dry_run_writes_nothing_and_names_every_step(bridge, texts, tmp_path):
     found = study(bridge("Llama"), texts, tmp_path / "run", dry_run=True, **SMALL)
-    assert isinstance(found, Plan) and not (tmp_path / "run").exists()
+    assert isinstance(found, Plan)
+    assert not (tmp_path / "run").exists()
     assert [row.step for row in found] == [
         "counts", "neurons", "lens", "effects", "cards", "results",
     ]  # fmt: skip
@@ -298,7 +306,8 @@ def test_the_command(tmp_path, capsys):
     asked += ["--effect-items", "5", "--controls", "5", "--top-rate", "0.09"]
     asked += ["--classes", "specific", "--match", "layer"]
     assert main([*asked, "--dry-run"]) == 0
-    assert "effects" in capsys.readouterr().out and not (tmp_path / "run").exists()
+    assert "effects" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
     assert main(asked) == 0
     assert "page:" in capsys.readouterr().out
     assert main([*asked, "--json"]) == 0  # read, not done again

@@ -1,4 +1,4 @@
-"""What every test runs under: no network, one thread, and every annotated shape checked."""
+"""What every test runs under: no network, one thread, and annotated shapes checked."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
+import shape_checks
 from pytest_socket import disable_socket
 
 # From here on an array of another shape or dtype than a function's annotation is an error. The
 # demo world holds no arrays, and checking its strings would take minutes.
 PACKAGE = Path(__file__).parents[1] / "lensneurons"
-ROOMS = [f"lensneurons.{path.stem}" for path in PACKAGE.iterdir() if path.stem != "demo"]
-jaxtyping.install_import_hook(ROOMS, "beartype.beartype")
+shape_checks.install(f"lensneurons.{path.stem}" for path in PACKAGE.iterdir() if path.stem != "demo")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Block the network for every test and fixture; the mark ``enable_socket`` lifts it."""
+    shape_checks.begin_test()
     disable_socket(allow_unix_socket=True)
 
 

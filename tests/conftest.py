@@ -22,7 +22,9 @@ from pytest_socket import disable_socket
 # From here on an array of another shape or dtype than a function's annotation is an error. The
 # demo world holds no arrays, and checking its strings would take minutes.
 PACKAGE = Path(__file__).parents[1] / "lensneurons"
-shape_checks.install(f"lensneurons.{path.stem}" for path in PACKAGE.iterdir() if path.stem != "demo")
+shape_checks.install(
+    f"lensneurons.{path.stem}" for path in PACKAGE.iterdir() if path.stem != "demo"
+)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
+gc.disable()  # until all is imported: of a million objects hardly one would be collected
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -22,9 +24,8 @@ from pytest_socket import disable_socket
 # From here on an array of another shape or dtype than a function's annotation is an error. The
 # demo world holds no arrays, and checking its strings would take minutes.
 PACKAGE = Path(__file__).parents[1] / "lensneurons"
-shape_checks.install(
-    f"lensneurons.{path.stem}" for path in PACKAGE.iterdir() if path.stem != "demo"
-)
+PACKAGES = [path.stem for path in PACKAGE.iterdir() if path.stem != "demo"]
+shape_checks.install(f"lensneurons.{name}" for name in PACKAGES)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,6 +42,12 @@ SLOWEST = ["test_notebooks.py", "test_model.py", "test_docs.py", "test_cli.py"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slowest files first, and leave the rest in its order."""
     items.sort(key=lambda item: (*SLOWEST, item.path.name).index(item.path.name))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what tests make, and no more at what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,10 @@ def begin_test() -> None:
     _calls.clear()
 
 
-def checked(decorated: Any = None, *, typechecker: Callable[..., Any]) -> Any:
+def checked(decorated: Any = None, *, typechecker: Callable[..., Any] | None = None) -> Any:
     """Stand in for `jaxtyping.jaxtyped`: decorate a function, property or dataclass."""
+    if typechecker is None:  # `jaxtyped("context")`, in the package itself
+        return _every_call(decorated)
     again = partial(checked, typechecker=typechecker)
     if decorated is None:
         return again

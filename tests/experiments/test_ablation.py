@@ -140,7 +140,7 @@ def found(writing):
 @pytest.fixture(scope="module")
 def matrix(writing, found):
     return ablation_matrix(
-        writing, PLANTED, found, progress=False, batch_tokens=700, controls=DRAWS
+        writing, PLANTED, found, progress=False, batch_tokens=1500, controls=DRAWS
     )
 
 

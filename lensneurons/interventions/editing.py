@@ -289,7 +289,8 @@ def hooking(model: Any, hooks: Sequence[tuple[str, Callable[..., Any]]]) -> Iter
     Raises:
         ModelError: the model lacks one: TransformerLens would silently never call it.
     """
-    if missing := [name for name, _ in hooks if name not in model.hook_dict]:
+    known = model.hook_dict  # built at every look
+    if missing := [name for name, _ in hooks if name not in known]:
         raise ModelError(f"{type(model).__name__} has no {missing[0]}: the hook would never fire")
     with reserved(model), model.hooks(fwd_hooks=list(hooks)):
         yield

@@ -17,7 +17,8 @@ def model_family(model: Any) -> Family:
     Raises:
         ModelError: it is neither; a Hugging Face model is told how to become one.
     """
-    if hasattr(model, "original_model") and hasattr(model, "hook_dict"):
+    # A bridge builds its `hook_dict` at every look, which takes as long as some forward passes.
+    if hasattr(model, "original_model") and hasattr(type(model), "hook_dict"):
         return "bridge"
     if type(model).__name__ == "HookedTransformer" and hasattr(model, "hook_dict"):
         return "hooked"

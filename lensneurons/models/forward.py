@@ -115,7 +115,7 @@ def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forwar
     copies: dict[int, nn.Module] = {}
     configs: dict[int, Any] = {}
     view: Any = _copy_plain(model.original_model, copies, configs)
-    attention = _default_attention(model.original_model)
+    attention = attention_implementation(model, "native")
     for config in configs.values():
         config._attn_implementation = attention
     shape: tuple[int, ...] = ()

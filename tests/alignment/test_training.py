@@ -221,7 +221,7 @@ def test_other_architectures_run_through(model_folder, bridge, tmp_path, family)
     assert not np.array_equal(before.counts, after.counts)
 
 
-@pytest.mark.parametrize("step", [1, 3, 5])
+@pytest.mark.parametrize("step", [1, 5])  # before the first checkpoint, and after the second
 def test_an_interrupted_training_ends_with_the_same_weights(
     run, model_folder, tmp_path, monkeypatch, step
 ):

@@ -168,9 +168,9 @@ def p_values(worlds: int, shift: float) -> np.ndarray:
 
 def test_chance_is_called_chance() -> None:
     """Runs that differ by noise alone, with the bar of the one before: p-values are uniform."""
-    p = p_values(60, 0.0)
+    p = p_values(40, 0.0)
     for level in (0.1, 0.25, 0.5, 0.75):
-        error = 3 * (level * (1 - level) / 60) ** 0.5
+        error = 3 * (level * (1 - level) / 40) ** 0.5
         assert np.mean(p <= level) == pytest.approx(level, abs=error)
 
 

@@ -85,7 +85,8 @@ def test_its_neurons_are_needed_by_their_own_language(demo) -> None:
     some = ["en", "ru", "zh", "th", "sw"]
     corpus = ln.load_corpus("demo", split="test", limit=6, languages=some)
     options: Any = {"classes": ["specific", "related"], "languages": some}
-    matrix = ln.ablation_matrix(demo, corpus, neurons, **options, controls=3, progress=False)
+    options |= {"match": ("own", "activity"), "controls": 3}
+    matrix = ln.ablation_matrix(demo, corpus, neurons, **options, progress=False)
     both = matrix.summary().set_index(["removed", "figure"])["estimate"]["specific + related"]
     assert both["mean diagonal"] > 0.2
     assert both["diagonal / off-diagonal"] > 3

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:no other neurons are as active"),
 ]
 
-CORPUS = tiny.tiny_corpus()
+CORPUS = tiny.tiny_corpus().head(3)
 OPTIONS = {
     "classes": ["specific", "related"], "languages": ["zh", "th"],
     "controls": 2, "batch_tokens": 300, "progress": False,

@@ -22,8 +22,8 @@ from lensneurons.values.provenance import Provenance
 
 GROUPS = 10
 TRUTH = 0.3
-CORPORA = 10
-NEURONS = 400
+CORPORA = 4
+NEURONS = 1000
 
 
 def drawn_corpus(

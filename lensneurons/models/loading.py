@@ -86,7 +86,7 @@ def load_model(
     if adapter is not None:
         hugging_face = add_adapter(hugging_face, name, adapter, local_files_only, adapter_revision)
     hugging_face = hugging_face.to(place)
-    wanted = probe_logits(name, hugging_face)
+    wanted = probe_logits(hugging_face)
     model = _bridge(name, hugging_face, copy_tokenizer(tokenizer), place)
     with proving_neurons(model):
         require_same_logits(name, model, wanted)

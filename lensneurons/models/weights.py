@@ -123,12 +123,8 @@ def text_model(model: Any) -> Any:
     return text
 
 
-def probe_logits(name: str, hugging_face: Any) -> Logits:
+def probe_logits(hugging_face: Any) -> Logits:
     """Logits [1, pos, vocabulary] of a short text of ids spread over the vocabulary.
-
-    Args:
-        name: of the model, for the message.
-        hugging_face: the model.
 
     Raises:
         ModelError: Hugging Face cannot run it, or some logits are infinite or not a number.
@@ -138,8 +134,8 @@ def probe_logits(name: str, hugging_face: Any) -> Logits:
             logits = hugging_face(input_ids=_probe(hugging_face), use_cache=False).logits
     except Exception as error:  # sizes of a configuration that do not fit each other
         raise ModelError(
-            f"Hugging Face cannot run {name!r} ({type(hugging_face).__name__} with this "
-            f"configuration): {first_sentence(error)}"
+            f"Hugging Face cannot run {type(hugging_face).__name__} with this configuration: "
+            f"{first_sentence(error)}"
         ) from error
     require_finite(logits, "the logits of a short text")
     return logits

@@ -17,7 +17,7 @@ for that text; an expert that it never reaches, or whose weights are zero, is no
 >>> with summing_blocks(model) as surplus:        # doctest: +SKIP
 ...     model(ids)
 >>> surplus                                       # doctest: +SKIP
-['block 0 adds to the stream, beside attention and MLP, what router, experts give (97% of it)']
+['block 0 gives more than its input, its attention and its MLP add up to: router, experts (97% of it)']
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class _Block:
 
     def __init__(self, layer: int, block: Any, found: list[str]) -> None:
         self.layer, self.block, self.found = layer, block, found
-        self.mixed: dict[str, torch.Tensor] = {}
+        self.mixed: list[torch.Tensor] = []
         self.mlp: torch.Tensor | None = None
         self.norms: list[tuple[torch.Tensor, torch.Tensor]] = []
-        mixers = {name: getattr(block, name, None) for name in MIXERS}
+        mixers = {id(one): one for one in (getattr(block, name, None) for name in MIXERS)}
         self.handles = [block.register_forward_hook(self._end, with_kwargs=True)]
-        for name, mixer in mixers.items():
+        for mixer in mixers.values():
             if isinstance(mixer, nn.Module):
-                self.handles.append(mixer.register_forward_hook(self._keep_mixed(name)))
+                self.handles.append(mixer.register_forward_hook(self._keep_mixed))
         self.handles.append(block.mlp.out.hook_out.register_forward_hook(self._keep_mlp))
         for module in block.modules():
             if _is_norm(module):
@@ -91,11 +91,8 @@ class _Block:
         for handle in self.handles:
             handle.remove()
 
-    def _keep_mixed(self, name: str) -> Any:
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            self.mixed[name] = _rows(output)
-
-        return keep
+    def _keep_mixed(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self.mixed.append(_rows(output))
 
     def _keep_mlp(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self.mlp = _rows(output)
@@ -111,15 +108,15 @@ class _Block:
         if self.mlp is None:
             self.found.append(f"block {self.layer} ran without its MLP")
             return
-        mlp, mixed = self._normed(self.mlp), list(self.mixed.values())
+        mlp = self._normed(self.mlp)
         # BLOOM's attention returns the stream with its own output added, which the next norm reads.
-        for parts in ([before, *map(self._normed, mixed)], mixed):
+        for parts in ([before, *map(self._normed, self.mixed)], self.mixed):
             said = _surplus(self.block, [*parts, mlp], after, eps)
             if said is None:
                 break
         else:
             self.found.append(f"block {self.layer} {said}")
-        self.mixed, self.mlp, self.norms = {}, None, []
+        self.mixed, self.mlp, self.norms = [], None, []
 
     def _normed(self, part: torch.Tensor) -> torch.Tensor:
         """What is left of a part behind the norms that read it and nothing else."""
@@ -151,7 +148,10 @@ def _surplus(
     factors = torch.linalg.lstsq(columns, target[:, None], driver="gelsd").solution[:, 0]
     worst = float((target - columns @ factors).abs().max())
     if worst > allowed:
-        return f"adds to the stream, beside attention and MLP, {_others(block)} ({worst:.0%} of it)"
+        return (
+            "gives more than its input, its attention and its MLP add up to: "
+            f"{_others(block)} ({worst:.0%} of it)"
+        )
     factor = float(factors[-1])
     if not any(abs(factor / held - 1) <= 1e-5 + 4 * eps for held in _held_numbers(block)):
         return f"multiplies its MLP by {factor:.4g}, a number that it holds nowhere"
@@ -168,7 +168,7 @@ def _others(block: Any) -> str:
         if weight.ndim > 1 and id(weight) not in counted:
             names.append(name.removeprefix("_original_component.").split(".")[0])
     told = ", ".join(dict.fromkeys(names))
-    return f"what {told} give" if told else "something that no module of it names"
+    return told or "something that no module of it names, or a norm of the sum"
 
 
 def _held_numbers(block: Any) -> list[float]:

@@ -22,7 +22,6 @@ import tiny
 import torch
 from edited import IDS, draw_set, logits_of, zero_rows
 from oracle import count_by_hand
-from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.collection import collect
 from lensneurons.alignment.training import target_modules
@@ -63,7 +62,7 @@ def measure(architecture: str, folder: Path) -> dict[str, str]:
     """The row of an architecture, by column, from a model saved in a folder."""
     model = load_model(folder, device="cpu")
     site, path = neuron_site(model), forward_path(model)
-    plain = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    plain = tiny.load_plain(folder, attn_implementation="eager")
     difference, effect = compare_ablation(architecture, model, plain, site)
     way = "view" if path == "native" else "bridge"
     return {

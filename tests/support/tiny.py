@@ -71,6 +71,13 @@ _HYBRID = {
 }
 _LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4}
 _FALCON_H1 = {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4}
+_MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4, "mamba_n_groups": 1}
+_EXPERTS = {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 20}
+_GEMMA4 = {
+    **_WIDE_HEADS,
+    **{"global_head_dim": 16, "num_global_key_value_heads": 1, "sliding_window": 24},
+    **{"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": VOCABULARY},
+}
 _NEO = {"num_heads": 4, "num_layers": LAYERS, "window_size": 24}
 _TOWER = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2}
 _TOWER |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
@@ -93,12 +100,7 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
             "mm_tokens_per_image": 4,
         },
     ),
-    "Gemma4": (
-        "Gemma4TextConfig",
-        _WIDE_HEADS
-        | {"global_head_dim": 16, "num_global_key_value_heads": 1, "sliding_window": 24}
-        | {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": VOCABULARY},
-    ),
+    "Gemma4": ("Gemma4TextConfig", _GEMMA4),
     "Glm": ("GlmConfig", _WIDE_HEADS),
     "Glm4": ("Glm4Config", _WIDE_HEADS),
     "GPTBigCode": ("GPTBigCodeConfig", _GPT | {"n_inner": D_MLP}),
@@ -127,7 +129,6 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
     "Olmo": ("OlmoConfig", _GROUPED),
     "Olmo3": ("Olmo3Config", _GROUPED | {"sliding_window": 24}),
     "OlmoHybrid": ("OlmoHybridConfig", _GROUPED | _HYBRID),
-    "OpenAIGPT": ("OpenAIGPTConfig", _GPT),
     "Qwen3_5": ("Qwen3_5TextConfig", _WIDE_HEADS | _HYBRID),
     "SeedOss": ("SeedOssConfig", _WIDE_HEADS),
     "SmolLM3": ("SmolLM3Config", _GROUPED),
@@ -139,6 +140,51 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
 UNSUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
     "Mixtral": ("MixtralConfig", _GROUPED | {"num_local_experts": 2}),
     "Mamba": ("MambaConfig", _SIZES | {"hidden_size": D_MODEL, "num_hidden_layers": 2}),
+    "Gemma4 (experts)": ("Gemma4TextConfig", _GEMMA4 | _EXPERTS | {"enable_moe_block": True}),
+    "Gemma4 (widths)": (
+        "Gemma4TextConfig",
+        _GEMMA4
+        | {"use_double_wide_mlp": True, "num_kv_shared_layers": 1}
+        | {"layer_types": ["sliding_attention", "full_attention", "full_attention"]},
+    ),
+    "Gemma4 (per-layer inputs)": (
+        "Gemma4TextConfig",
+        _GEMMA4 | {"hidden_size_per_layer_input": 8},
+    ),
+    "Gemma3n": (
+        "Gemma3nTextConfig",
+        _WIDE_HEADS
+        | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY}
+        | {"num_kv_shared_layers": 0, "laurel_rank": 4},
+    ),
+    "Jamba (dense)": (
+        "JambaConfig",
+        _GROUPED
+        | {"num_experts": 1, "mamba_d_state": 4}
+        | {"attn_layer_period": 2, "attn_layer_offset": 1},
+    ),
+    "Jamba": ("JambaConfig", _GROUPED | {"num_experts": 2, "mamba_d_state": 4}),
+    "Bamba": ("BambaConfig", _GROUPED | _MAMBA | {"attn_layer_indices": [1]}),
+    "FalconH1 (multipliers)": (
+        "FalconH1Config",
+        _GROUPED | _FALCON_H1 | {"mamba_n_groups": 1, "mlp_multipliers": [0.7, 0.4]},
+    ),
+    "Lfm2": ("Lfm2Config", _GROUPED | {"layer_types": ["conv", "full_attention", "conv"]}),
+    "NemotronH": (
+        "NemotronHConfig",
+        _GROUPED
+        | {"layers_block_type": ["mamba", "attention", "mlp"], "mamba_num_heads": 4}
+        | {"mamba_head_dim": 16, "ssm_state_size": 4, "n_groups": 1},
+    ),
+    "DeepseekV3": (
+        "DeepseekV3Config",
+        _USUAL
+        | _LATENT
+        | {"v_head_dim": 8, "first_k_dense_replace": 1, "n_routed_experts": 4, "n_group": 1}
+        | {"topk_group": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 20},
+    ),
+    "OpenAIGPT": ("OpenAIGPTConfig", _GPT),
+    "Helium": ("HeliumConfig", _GROUPED | {"head_dim": 8}),
 }
 # Seeds with which no pre-activation over `tiny_corpus` is nearer to 0 than 9e-6 (most 3e-5), where
 # fp32 rounding is about 1e-6: the counts must be equal on every machine.

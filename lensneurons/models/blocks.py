@@ -126,9 +126,7 @@ class _Block:
         return part
 
 
-def _surplus(
-    block: Any, parts: list[torch.Tensor], after: torch.Tensor, eps: float
-) -> str | None:
+def _surplus(block: Any, parts: list[torch.Tensor], after: torch.Tensor, eps: float) -> str | None:
     """What a block adds beside its parts, in words, or None where it adds up.
 
     Args:
@@ -175,7 +173,7 @@ def _held_numbers(block: Any) -> list[float]:
     """1, and the numbers other than 0 that a block and its MLP hold as attributes or buffers."""
     numbers = [1.0]
     for module in (block.original_component, block.mlp, _unwrapped(block.mlp)):
-        numbers += [value for value in vars(module).values() if type(value) in (int, float)]
+        numbers += [float(value) for value in vars(module).values() if type(value) in (int, float)]
         numbers += [
             float(value)
             for value in (*module._buffers.values(), *module._parameters.values())

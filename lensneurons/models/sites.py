@@ -103,7 +103,8 @@ def neuron_site(model: Any) -> NeuronSite:
     widths = {int(mlp.W_out.shape[0]) for mlp in layers}
     if len(widths) > 1:
         raise _unsupported(
-            model, f"its layers differ in width: {sorted(widths)} neurons, where one width is needed"
+            model,
+            f"its layers differ in width: {sorted(widths)} neurons, where one width is needed",
         )
     owners = layers if hooked else [mlp.original_component for mlp in layers]
     activations = tuple(_activation(model, owner) for owner in owners)
@@ -279,9 +280,16 @@ def _proof(model: Any, site: NeuronSite, seen: dict[str, list[torch.Tensor]]) ->
             f"the neuron hooks of {type(model).__name__} do not hold what they name: "
             f"act_fn(hook_pre) differs from hook_post by {activation:.1e} and hook_post @ W_out "
             f"from the MLP's output by {output:.1e} of the largest entry (allowed "
-            f"{tolerance:.0e}); remove other hooks, or report the architecture"
+            f"{tolerance:.0e}){_multipliers(model)}; remove other hooks, or report the architecture"
         )
     return HookProof(fired=1, mlp_difference=output, activation_difference=activation)
+
+
+def _multipliers(model: Any) -> str:
+    """What the MLP of the first block multiplies by, such as Falcon-H1's, or nothing."""
+    own = vars(getattr(model.blocks[0].mlp, "original_component", None) or model.blocks[0].mlp)
+    held = [f"{name} {value:g}" for name, value in own.items() if "multiplier" in name]
+    return f"; its MLP multiplies within ({', '.join(held)})" if held else ""
 
 
 def _linear_branch(pre: str) -> str:

@@ -72,7 +72,7 @@ _HYBRID = {
 _LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4}
 _FALCON_H1 = {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4}
 _MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4, "mamba_n_groups": 1}
-_EXPERTS = {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 20}
+_EXPERTS = {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 24}
 _GEMMA4 = {
     **_WIDE_HEADS,
     **{"global_head_dim": 16, "num_global_key_value_heads": 1, "sliding_window": 24},
@@ -85,6 +85,7 @@ _TOWER |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
 FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
     "Apertus": ("ApertusConfig", _GROUPED),
     "Arcee": ("ArceeConfig", _GROUPED),
+    "Bamba": ("BambaConfig", _GROUPED | _MAMBA | {"attn_layer_indices": [1]}),
     "CodeGen": ("CodeGenConfig", _GPT | {"rotary_dim": 4, "n_inner": D_MLP}),
     "Cohere": ("CohereConfig", _GROUPED),
     "Cohere2": ("Cohere2Config", _GROUPED | {"sliding_window": 24}),
@@ -111,6 +112,12 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
     "Granite": ("GraniteConfig", _GROUPED | {"residual_multiplier": 0.22}),
     "HunYuanDense": ("HunYuanDenseV1Config", _WIDE_HEADS),
     "Jais2": ("Jais2Config", _GROUPED),
+    "Jamba (dense)": (
+        "JambaConfig",
+        _GROUPED
+        | {"num_experts": 1, "mamba_d_state": 4}
+        | {"attn_layer_period": 2, "attn_layer_offset": 1},
+    ),
     "Ministral3": ("Ministral3Config", _WIDE_HEADS),
     "Mistral3 (vision)": (
         "Mistral3Config",
@@ -144,7 +151,7 @@ UNSUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
     "Gemma4 (widths)": (
         "Gemma4TextConfig",
         _GEMMA4
-        | {"use_double_wide_mlp": True, "num_kv_shared_layers": 1}
+        | {"use_double_wide_mlp": True, "num_kv_shared_layers": 1, "hidden_size_per_layer_input": 8}
         | {"layer_types": ["sliding_attention", "full_attention", "full_attention"]},
     ),
     "Gemma4 (per-layer inputs)": (
@@ -157,14 +164,7 @@ UNSUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
         | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY}
         | {"num_kv_shared_layers": 0, "laurel_rank": 4},
     ),
-    "Jamba (dense)": (
-        "JambaConfig",
-        _GROUPED
-        | {"num_experts": 1, "mamba_d_state": 4}
-        | {"attn_layer_period": 2, "attn_layer_offset": 1},
-    ),
     "Jamba": ("JambaConfig", _GROUPED | {"num_experts": 2, "mamba_d_state": 4}),
-    "Bamba": ("BambaConfig", _GROUPED | _MAMBA | {"attn_layer_indices": [1]}),
     "FalconH1 (multipliers)": (
         "FalconH1Config",
         _GROUPED | _FALCON_H1 | {"mamba_n_groups": 1, "mlp_multipliers": [0.7, 0.4]},
@@ -192,6 +192,7 @@ SEEDS = {
     **{"Llama": 7, "Mistral": 4, "Qwen2": 11, "Qwen3": 9, "Gemma2": 1, "Gemma3": 8, "Olmo2": 11},
     **{"Phi3": 8, "GPT2": 10, "GPTNeoX": 10, "Bloom": 4, "OPT": 7, "Phi": 4, "Falcon": 8},
     **{"GPTJ": 8, "XGLM": 2},
+    **{"Apertus": 11, "Bamba": 3, "CodeGen": 3, "Cohere": 4, "Cohere2": 2},
 }
 PREPEND_BOS = ("Llama", "Mistral", "Gemma2", "Gemma3", "OPT")
 GATED = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Olmo2", "Phi3")
@@ -224,11 +225,14 @@ MODULES = {
         ("model.language_model.layers", "mlp.gate_proj", "mlp.act_fn", "mlp.down_proj"),
     ),
     "CodeGen": ("transformer.h", "mlp.fc_in", "mlp.act", "mlp.fc_out"),
-    "FalconH1": (
-        "model.layers",
-        "feed_forward.gate_proj",
-        "feed_forward.act_fn",
-        "feed_forward.down_proj",
+    **dict.fromkeys(
+        ("Bamba", "FalconH1", "Jamba (dense)"),
+        (
+            "model.layers",
+            "feed_forward.gate_proj",
+            "feed_forward.act_fn",
+            "feed_forward.down_proj",
+        ),
     ),
     "Mpt": ("transformer.blocks", "ffn.up_proj", "ffn.act", "ffn.down_proj"),
     "NanoChat": ("model.layers", "mlp.fc1", "mlp.activation_fn", "mlp.fc2"),
@@ -271,7 +275,6 @@ def load_plain(folder: Any, **options: Any) -> Any:
 
 def random_model(architecture: str, seed: int | None = None) -> Any:
     """A Hugging Face model whose every weight is random: norms and biases too."""
-    import transformers
 
     config = configuration(architecture)
     model = auto_class(config).from_config(config)

@@ -17,7 +17,7 @@ for that text; an expert that it never reaches, or whose weights are zero, is no
 >>> with summing_blocks(model) as surplus:        # doctest: +SKIP
 ...     model(ids)
 >>> surplus                                       # doctest: +SKIP
-['block 0 gives more than its input, its attention and its MLP add up to: router, experts (97% of it)']
+['block 0 gives more than its input, its attention and its MLP add up to: router, experts (…)']
 """
 
 from __future__ import annotations

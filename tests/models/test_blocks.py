@@ -15,9 +15,9 @@ from lensneurons.models.sites import neuron_site, verify_neuron_hooks
 BLOCKS = ("Bamba", "Cohere2", "FalconH1", "Gemma4", "Granite", "Mistral3 (vision)", "Mpt")
 REFUSED = {
     "DeepseekV3": "block 0 is a mixture of experts, and neurons inside them are not counted",
-    "FalconH1 (multipliers)": r"its MLP multiplies within \(gate_multiplier 0.7, down_multiplier 0.",
+    "FalconH1 (multipliers)": r"its MLP multiplies within \(gate_multiplier 0.7, down_mult",
     "Gemma3n": "TransformerLens has no adapter for Gemma3nForCausalLM",
-    "Gemma4 (experts)": r"does more than its neurons do: block 0 .*: router, experts \(9\d% of it\)",
+    "Gemma4 (experts)": r"does more than its neurons do: block 0 .*: router, experts \(\d\d%",
     "Gemma4 (per-layer inputs)": r"add up to: per_layer_input_gate, per_layer_projection \(",
     "Gemma4 (widths)": r"cannot be used: its layers differ in width: \[52, 104\] neurons",
     "Helium": "TransformerLens has no adapter for HeliumForCausalLM",

@@ -178,8 +178,7 @@ def write_classes() -> list[str]:
         "",
         f"These load: {', '.join(loaded)}.",
         "",
-        "Not tried, since the script could not make a small model of them: "
-        f"{', '.join(f'{name} ({said.partition(": ")[2]})' for name, said in unknown.items())}.",
+        f"Not tried, since the script could not make a small model: {', '.join(unknown)}.",
     ]
 
 

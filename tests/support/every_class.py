@@ -27,10 +27,11 @@ _BY_SIZE = {
     52: "intermediate_size n_inner ffn_dim decoder_ffn_dim encoder_ffn_dim ffn_hidden_size d_ff",
     32: "hidden_size n_embd d_model word_embed_proj_dim emb_dim dim lru_width embedding_size "
     "attention_hidden_size",
-    24: "sliding_window attention_window_size moe_intermediate_size shared_expert_intermediate_size",
+    24: "sliding_window attention_window_size moe_intermediate_size "
+    "shared_expert_intermediate_size",
     16: "mamba_d_head mamba_head_dim",
-    8: "head_dim global_head_dim q_lora_rank kv_lora_rank v_head_dim linear_key_head_dim index_topk "
-    "linear_value_head_dim index_head_dim kv_channels d_kv hidden_size_per_layer_input",
+    8: "head_dim global_head_dim q_lora_rank kv_lora_rank v_head_dim linear_key_head_dim "
+    "index_topk linear_value_head_dim index_head_dim kv_channels d_kv hidden_size_per_layer_input",
     4: "num_attention_heads n_head n_heads attention_heads decoder_attention_heads laurel_rank "
     "encoder_attention_heads num_experts num_local_experts n_routed_experts qk_rope_head_dim "
     "qk_nope_head_dim state_size mamba_d_state mamba_n_heads mamba_num_heads ssm_state_size "
@@ -67,7 +68,7 @@ def outcome_of(kind: str) -> str:
             return "not made small: its sizes go by other names"
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (configurations refuse sizes in many ways)
         return f"not made small: {type(error).__name__}"
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)

@@ -192,7 +192,9 @@ SEEDS = {
     **{"Llama": 7, "Mistral": 4, "Qwen2": 11, "Qwen3": 9, "Gemma2": 1, "Gemma3": 8, "Olmo2": 11},
     **{"Phi3": 8, "GPT2": 10, "GPTNeoX": 10, "Bloom": 4, "OPT": 7, "Phi": 4, "Falcon": 8},
     **{"GPTJ": 8, "XGLM": 2},
-    **{"Apertus": 11, "Bamba": 3, "CodeGen": 3, "Cohere": 4, "Cohere2": 2},
+    **{"Apertus": 11, "Bamba": 3, "CodeGen": 3, "Cohere": 4, "Cohere2": 2, "Ernie4_5": 6},
+    **{"FalconH1": 1, "Gemma3 (vision)": 1, "Gemma4": 1, "Glm4": 1, "GPTNeo": 1, "Granite": 2},
+    **{"Jais2": 3},
 }
 PREPEND_BOS = ("Llama", "Mistral", "Gemma2", "Gemma3", "OPT")
 GATED = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Olmo2", "Phi3")

@@ -110,12 +110,12 @@ class _Block:
             return
         mlp = self._normed(self.mlp)
         # BLOOM's attention returns the stream with its own output added, which the next norm reads.
-        for parts in ([before, *map(self._normed, self.mixed)], self.mixed):
-            said = _surplus(self.block, [*parts, mlp], after, eps)
-            if said is None:
-                break
-        else:
-            self.found.append(f"block {self.layer} {said}")
+        said = [
+            _surplus(self.block, [*parts, mlp], after, eps)
+            for parts in ([before, *map(self._normed, self.mixed)], self.mixed)
+        ]
+        if None not in said:
+            self.found.append(f"block {self.layer} {said[0]}")
         self.mixed, self.mlp, self.norms = [], None, []
 
     def _normed(self, part: torch.Tensor) -> torch.Tensor:

@@ -75,7 +75,7 @@ def activation_by_hand(model: Any, architecture: str) -> Callable[[torch.Tensor]
         return ACTIVATIONS.get(architecture, functional.silu)
     learned = [layer.mlp.act_fn for layer in model.model.layers]
     above, below = (
-        np.log1p(np.exp([float(getattr(act, name)) for act in learned]))[:, None, None]
+        np.log1p(np.exp([getattr(act, name).item() for act in learned]))[:, None, None]
         for name in ("alpha_p", "alpha_n")
     )
 

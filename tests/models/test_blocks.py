@@ -168,10 +168,9 @@ def test_rounding_is_no_surplus_in_any_dtype(architecture, dtype, further):
     load_model(further(architecture), dtype=dtype, device="cpu")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_experts_are_seen_in_half_precision_too(dtype, further):
+def test_experts_are_seen_in_half_precision_too(further):
     with pytest.raises(ModelError, match="add up to: router, experts"):
-        load_model(further("Gemma4 (experts)"), dtype=dtype, device="cpu")
+        load_model(further("Gemma4 (experts)"), dtype="float16", device="cpu")
 
 
 # xIELU

@@ -286,9 +286,6 @@ CASES: dict[str, dict[str, Case]] = {
         "An architecture without dense MLP neurons": lambda given: load_model(
             given.folder("Mixtral"), device="cpu"
         ),
-        "A model that does more than its neurons do": lambda given: load_model(
-            given.folder("Gemma4 (experts)"), device="cpu"
-        ),
         "Hooks that do not hold what they name": hooks_that_do_not_hold_what_they_name,
         "A model without its tokenizer": lambda given: original_tokenizer(
             SimpleNamespace(tokenizer=None)

@@ -33,8 +33,8 @@ from lensneurons.errors import ModelError
 
 # Names of TransformerLens for what moves information between positions.
 MIXERS = ("attn", "linear_attn", "mamba", "mixer", "ssm", "conv")
-# In units of rounding (eps) of |in| + |attention| + |MLP| + |out|. Measured in fp32 on tiny models of
-# 50 architectures: at most 0.5 where a block adds up, 1e6 and more with an expert or a second MLP.
+# In units of rounding (eps) of |in| + |attention| + |MLP| + |out|. In fp32, on tiny models of
+# 51 architectures: at most 0.5 where a block adds up, 1e6 and more with an expert or a second MLP.
 ROUNDING = 4.0
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -182,22 +182,24 @@ def write_classes() -> list[str]:
     ]
 
 
-def write_table() -> str:
-    """The whole page, measured now."""
+def lines_of_page() -> Iterator[str]:
+    """The lines of the whole page, each as soon as it is measured."""
     names = ("torch", "transformers", "transformer-lens")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
-    rows, refused = [], []
+    yield HEADER.format(versions=versions)
     with tempfile.TemporaryDirectory() as folder:
-        for name in (*tiny.ARCHITECTURES, *tiny.FURTHER):
-            rows.append(measure(name, tiny.save_model(name, Path(folder) / name)))
+        for number, name in enumerate((*tiny.ARCHITECTURES, *tiny.FURTHER)):
+            row = measure(name, tiny.save_model(name, Path(folder) / name))
+            if number == 0:
+                yield from (line(row), "|" + " --- |" * len(row))
+            yield line(row.values())
+        yield from ("", REFUSED, line(["model", "the error says"]), "| --- | --- |")
         for name in tiny.UNSUPPORTED:
-            refused.append([name, refusal_of(tiny.save_model(name, Path(folder) / name))])
-    head = [line(rows[0]), "|" + " --- |" * len(rows[0])]
-    told = [HEADER.format(versions=versions), *head, *(line(row.values()) for row in rows)]
-    told += ["", REFUSED, line(["model", "the error says"]), "| --- | --- |"]
-    told += [*map(line, refused), "", CLASSES, *write_classes()]
-    return "\n".join(told) + "\n"
+            yield line([name, refusal_of(tiny.save_model(name, Path(folder) / name))])
+    yield from ("", CLASSES, *write_classes())
 
 
 if __name__ == "__main__":
-    sys.stdout.write(write_table())
+    for one in lines_of_page():
+        sys.stdout.write(f"{one}\n")
+        sys.stdout.flush()

@@ -142,7 +142,7 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
     "StableLm": ("StableLmConfig", _GROUPED),
     "Starcoder2": ("Starcoder2Config", _GROUPED),
     "VaultGemma": ("VaultGemmaConfig", _WIDE_HEADS | {"sliding_window": 24}),
-    "Youtu": ("YoutuConfig", _USUAL | _LATENT | {"v_head_dim": 8}),
+    "Youtu": ("YoutuConfig", _USUAL | {"num_key_value_heads": 4} | _LATENT | {"v_head_dim": 8}),
 }
 UNSUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
     "Mixtral": ("MixtralConfig", _GROUPED | {"num_local_experts": 2}),

@@ -174,11 +174,14 @@ def test_links_within_the_reference_lead_somewhere(pages: dict[str, Page]) -> No
 # The table of architectures
 
 
-@pytest.mark.parametrize("architecture", ["Llama", "Phi3", "OPT"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["Llama", "Phi3", "OPT", "Apertus", "Bamba", "Cohere2", "Gemma4", "Glm4", "Granite"],
+)
 def test_the_table_of_architectures_is_that_of_the_script(
-    architecture: str, model_folder: Any
+    architecture: str, tmp_path: Path
 ) -> None:
-    row = architectures.measure(architecture, model_folder(architecture))
+    row = architectures.measure(architecture, tiny.save_model(architecture, tmp_path))
     ours = architectures.line(row.values()).split("|")[:-2]  # the difference is of the machine
     table = TABLE.read_text(encoding="utf-8").splitlines()
     assert ours in [line.split("|")[:-2] for line in table]
@@ -190,7 +193,7 @@ def test_a_row_that_does_not_hold_says_so(bridge: Any, model_folder: Any) -> Non
         same, of, all_ = architectures.compare_counts("Llama", model, folder).split()
     assert (of, all_) == ("of", "468")
     assert 156 <= int(same) < 468  # layer 0 is as it was
-    plain = architectures.AutoModelForCausalLM.from_pretrained(folder).eval()
+    plain = tiny.load_plain(folder)
     with model.hooks(fwd_hooks=[("blocks.1.mlp.hook_post", lambda tensor, hook: tensor * 1.01)]):
         difference, effect = architectures.compare_ablation(
             "Llama", model, plain, neuron_site(model)
@@ -198,7 +201,12 @@ def test_a_row_that_does_not_hold_says_so(bridge: Any, model_folder: Any) -> Non
     assert architectures.ALLOWED < difference < effect
 
 
-def test_the_table_has_every_architecture() -> None:
-    table = TABLE.read_text(encoding="utf-8")
-    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
-    assert rows[2:] == list(tiny.ARCHITECTURES)
+def test_the_table_has_every_architecture_and_every_row_holds() -> None:
+    table = TABLE.read_text(encoding="utf-8").split("\n## ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")][2:]
+    assert [row[1].strip() for row in rows] == [*tiny.ARCHITECTURES, *tiny.FURTHER]
+    assert len(rows) >= 45
+    for row in rows:
+        same, all_ = row[7].split(" of ")
+        assert int(same) == int(all_)
+        assert row[8].strip() == "equal"

@@ -351,4 +351,4 @@ class _Layers:
                 f"hook_pre of layer {layer} came as number {len(self.reduced)} and "
                 f"{pre.shape[-1]} wide (d_mlp is {self.site.d_mlp}): the counts would be wrong"
             )
-        self.reduced.append(reduce_batch(pre, self.counted, self.site.activation))
+        self.reduced.append(reduce_batch(pre, self.counted, *self.site.reading(layer)))

@@ -64,7 +64,7 @@ def record_activations(
     def watch(layer: int, pre: torch.Tensor) -> None:
         if layer in layers:
             chosen = pre[counted.to(pre.device)][:, layers[layer].to(pre.device)]
-            kept[layer].append(site.activation(chosen))
+            kept[layer].append(site.activations[layer](chosen))
 
     with watching(model, site, watch) as run:
         for rows in prepared.batches(batch_tokens):

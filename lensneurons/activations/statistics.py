@@ -187,7 +187,7 @@ class ActivationStatistics(Value):
         for layer, name in enumerate(site.pre):
             for row, k in enumerate(column):
                 one = slice(row, row + 1)
-                reduced = reduce_batch(cache[name][one], counted[one], site.activation)
+                reduced = reduce_batch(cache[name][one], counted[one], *site.reading(layer))
                 counts[layer, :, k] += reduced.counts[0]
                 sums[layer, :, k] += reduced.sums
                 squares[layer, :, k] += reduced.squares

@@ -241,7 +241,7 @@ class _Kept:
         self, neurons: NeuronSet, site: NeuronSite, languages: tuple[str, ...], k: int,
         per_item: int,
     ) -> None:  # fmt: skip
-        self.activation, self.languages, self.per_item = site.activation, languages, per_item
+        self.activations, self.languages, self.per_item = site.activations, languages, per_item
         self.layers = {n: torch.from_numpy(chosen) for n, chosen in neurons.by_layer().items()}
         self.batch: Batch | None = None
         self.seen = 0
@@ -261,7 +261,7 @@ class _Kept:
             return
         self.seen += 1
         chosen = pre.detach()[..., self.layers[layer].to(pre.device)]
-        values = _rounded(self.activation(chosen.float()).cpu().numpy())
+        values = _rounded(self.activations[layer](chosen.float()).cpu().numpy())
         values = np.where(self.batch.counted.numpy()[..., None], values, -np.inf)
         more, more_places = _strongest_of_each(values, self.batch.rows, self.per_item)
         values, places = self.best[layer, self.batch.language]

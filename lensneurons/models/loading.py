@@ -28,7 +28,7 @@ from lensneurons.models.identity import (
     remember_quantisation,
     remember_tokenizer,
 )
-from lensneurons.models.sites import neuron_site
+from lensneurons.models.sites import SUPPORTED, proving_neurons
 from lensneurons.models.weights import (
     probe_logits,
     require_complete,
@@ -88,11 +88,11 @@ def load_model(
     hugging_face = hugging_face.to(place)
     wanted = probe_logits(hugging_face)
     model = _bridge(name, hugging_face, copy_tokenizer(tokenizer), place)
-    require_same_logits(name, model.original_model, wanted)
+    with proving_neurons(model):
+        require_same_logits(name, model, wanted)
     remember_tokenizer(model, tokenizer)
     if name != DEMO and (file := find_gguf(Path(name))) is not None:
         remember_quantisation(model, gguf_types(file))
-    neuron_site(model)
     if adapter is not None:
         model.cfg.model_name = adapter_name(name, adapter)
     return model
@@ -254,9 +254,12 @@ def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device)
             dtype=next(hugging_face.parameters()).dtype,
         )
     except Exception as error:  # what it cannot bridge ends anywhere in its adapters
+        kind = type(hugging_face).__name__
+        if "determine supported architecture" in str(error):
+            raise ModelError(
+                f"TransformerLens has no adapter for {kind} ({source!r}). {SUPPORTED}"
+            ) from error
         raise ModelError(
-            f"TransformerLens cannot bridge {source!r} ({type(hugging_face).__name__} with this "
-            "configuration): "
-            f"{first_sentence(error)}. Supported are its dense causal language models: Llama, "
-            "Mistral, Qwen 2/3, Gemma, OLMo 2, Phi, GPT-2/J/NeoX, BLOOM, OPT, Falcon, XGLM"
+            f"TransformerLens cannot bridge {source!r} ({kind} with this configuration): "
+            f"{first_sentence(error)}. {SUPPORTED}"
         ) from error

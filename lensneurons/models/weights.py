@@ -11,7 +11,7 @@ import torch
 from lensneurons.errors import ModelError
 from lensneurons.models.identity import first_sentence
 from lensneurons.models.running import require_finite
-from lensneurons.shapes import Logits
+from lensneurons.shapes import Logits, TokenIds
 
 PROBE = 24  # tokens of the text that proofs read
 
@@ -123,34 +123,49 @@ def text_model(model: Any) -> Any:
     return text
 
 
-@torch.inference_mode()
 def probe_logits(hugging_face: Any) -> Logits:
     """Logits [1, pos, vocabulary] of a short text of ids spread over the vocabulary.
 
     Raises:
-        ModelError: some are infinite or not a number.
+        ModelError: Hugging Face cannot run it, or some logits are infinite or not a number.
     """
-    size = hugging_face.get_input_embeddings().weight.shape[0]
-    ids = torch.linspace(min(4, size - 1), size - 1, PROBE, device=hugging_face.device).long()
-    logits = hugging_face(input_ids=ids[None], use_cache=False).logits
+    try:
+        with torch.inference_mode():
+            logits = hugging_face(input_ids=_probe(hugging_face), use_cache=False).logits
+    except Exception as error:  # sizes of a configuration that do not fit each other
+        raise ModelError(
+            f"Hugging Face cannot run {type(hugging_face).__name__} with this configuration: "
+            f"{first_sentence(error)}"
+        ) from error
     require_finite(logits, "the logits of a short text")
     return logits
 
 
-def require_same_logits(name: str, bridged: Any, wanted: Logits) -> None:
-    """Raise unless a model computes the same as before TransformerLens replaced its modules.
+def _probe(hugging_face: Any) -> TokenIds:
+    """The ids [1, pos] of a short text, spread over the vocabulary."""
+    size = hugging_face.get_input_embeddings().weight.shape[0]
+    device = hugging_face.device
+    return torch.linspace(min(4, size - 1), size - 1, PROBE, device=device).long()[None]
+
+
+def require_same_logits(name: str, model: Any, wanted: Logits) -> None:
+    """Raise unless a bridge computes what the model did before its modules were replaced.
 
     Args:
         name: of the model, for the message.
-        bridged: the Hugging Face model inside the bridge.
-        wanted: its `probe_logits` before.
+        model: the bridge.
+        wanted: the model's `probe_logits` before.
 
     Raises:
         ModelError: the logits differ by more than rounding, or cannot be computed any more.
     """
+    bridged = model.original_model
     try:
+        with torch.inference_mode():
+            logits = model(_probe(bridged), return_type="logits")
+        require_finite(logits, "the logits of a short text")
         scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)
-        difference = float((probe_logits(bridged) - wanted).abs().max() / scale)
+        difference = float((logits - wanted).abs().max() / scale)
         said = f"its logits differ by {difference:.1e} of the largest"
     except Exception as error:  # a module that TransformerLens lost or calls in another way
         raise ModelError(f"{_not_the_same(name, bridged)}: {first_sentence(error)}") from error

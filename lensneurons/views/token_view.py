@@ -208,7 +208,7 @@ def _activations(
     def watch(layer: int, pre: torch.Tensor) -> None:
         if layer in layers:
             here = pre.detach()[0][:, layers[layer].to(pre.device)].float()
-            parts.append(site.activation(here).double().sum(-1).cpu())
+            parts.append(site.activations[layer](here).double().sum(-1).cpu())
 
     values = []
     with watching(model, site, watch) as run:

@@ -217,7 +217,7 @@ def test_a_cache_or_mask_that_does_not_fit_is_refused(rows, shape, message, llam
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 def test_the_device_path_equals_the_cpu_path(dtype, llama):
-    activation = neuron_site(llama).activation
+    activation = neuron_site(llama).activations[0]
     source = torch.Generator().manual_seed(0)
     pre = torch.randn(5, 203, 17, generator=source).to(dtype)
     pre[0, 3, :5] = torch.tensor([0.0, -0.0, 1e-7, -1e-7, 0.0], dtype=dtype)  # zero is not active

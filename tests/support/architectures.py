@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ import numpy as np
 import tiny
 import torch
 from edited import IDS, draw_set, logits_of, zero_rows
+from every_class import outcomes
 from oracle import count_by_hand
-from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.collection import collect
 from lensneurons.alignment.training import target_modules
@@ -39,7 +39,10 @@ Made by `python tests/support/architectures.py > assets/architectures.md`; do no
 Measured with {versions}.
 
 Each row is a model of three layers with random weights, made from its Hugging Face configuration.
-The texts are of three languages, and their lengths very unequal.
+The texts are of three languages, and their lengths very unequal. Llama stands also for the models
+that share its class, such as EuroLLM, Salamandra and InternLM 3; "(vision)" is the language model
+out of a model with a vision tower. Every model passed the check that its blocks add to the stream
+nothing but attention and MLP.
 
 * **gated**: whether `hook_post` is `act_fn(hook_pre)` times a linear branch.
 * **activation**: the class of the module's own activation function.
@@ -56,6 +59,17 @@ The texts are of three languages, and their lengths very unequal.
 * **difference**: the largest of a logit after the ablation, as a share of the largest logit; 0 is
   bitwise equality.
 """
+REFUSED = """\
+## Refused
+
+Models with parts that are not counted, and what `load_model` says of each (before the list of what
+is supported).
+"""
+CLASSES = """\
+## The classes of transformers
+
+Every class that transformers has for causal language models, with sizes guessed by their names.
+"""
 ALLOWED = 2e-6  # of the largest logit, in fp32; as in tests/interventions/
 
 
@@ -63,7 +77,7 @@ def measure(architecture: str, folder: Path) -> dict[str, str]:
     """The row of an architecture, by column, from a model saved in a folder."""
     model = load_model(folder, device="cpu")
     site, path = neuron_site(model), forward_path(model)
-    plain = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    plain = tiny.load_plain(folder, attn_implementation="eager")
     difference, effect = compare_ablation(architecture, model, plain, site)
     way = "view" if path == "native" else "bridge"
     return {
@@ -71,7 +85,7 @@ def measure(architecture: str, folder: Path) -> dict[str, str]:
         "gated": "yes" if site.gated else "no",
         "activation": site.activation_name,
         "first matrix": first_matrix(architecture, plain),
-        "width": f"`{width_entry(plain.config, site)}`",
+        "width": f"`{width_entry(plain.config.get_text_config(decoder=True), site)}`",
         "path": f"{way}, {attention_implementation(model, path)}",
         "counts": compare_counts(architecture, model, folder),
         "ablation": "equal" if difference <= ALLOWED < effect else "no",
@@ -123,6 +137,8 @@ def adapter_targets(plain: Any) -> str:
     """The names of the linear maps that `align` adapts, under the name of their module."""
     target = target_modules(plain, "attention")
     found = [name for name, _ in plain.named_modules() if re.fullmatch(target, name)]
+    if not found:
+        return "no"
     owner = found[0].split(".")[-2]
     ends = sorted({f"`{name.split('.')[-1]}`" for name in found})
     return f"`{owner}`: {', '.join(ends)}"
@@ -138,26 +154,52 @@ def refusal_of(folder: Path) -> str:
     try:
         load_model(folder, device="cpu")
     except ModelError as error:
-        return re.split(r"\. Supported are", str(error))[0]
+        return re.split(r"\. Supported are", str(error))[0].replace(str(folder), "FOLDER")
     return "not refused"
 
 
-def write_table() -> str:
-    """The whole page, measured now."""
+def write_classes() -> list[str]:
+    """What comes of each of transformers' classes that is not loaded, in lines of Markdown."""
+    found = outcomes()
+    without = [name for name, said in found.items() if "has no adapter" in said]
+    unknown = {name: said for name, said in found.items() if said.startswith("not made small")}
+    rest = {
+        name: said
+        for name, said in found.items()
+        if said != "loads" and name not in without and name not in unknown
+    }
+    loaded = [name for name, said in found.items() if said == "loads"]
+    return [
+        line(["class", "refused, because"]),
+        "| --- | --- |",
+        *(line([name, said]) for name, said in rest.items()),
+        "",
+        f"TransformerLens has no adapter for {', '.join(without)}.",
+        "",
+        f"These load: {', '.join(loaded)}.",
+        "",
+        f"Not tried, since the script could not make a small model: {', '.join(unknown)}.",
+    ]
+
+
+def lines_of_page() -> Iterator[str]:
+    """The lines of the whole page, each as soon as it is measured."""
     names = ("torch", "transformers", "transformer-lens")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
+    yield HEADER.format(versions=versions)
     with tempfile.TemporaryDirectory() as folder:
-        saved = {
-            name: tiny.save_model(name, Path(folder) / name)
-            for name in (*tiny.ARCHITECTURES, *tiny.UNSUPPORTED)
-        }
-        rows = [measure(name, saved[name]) for name in tiny.ARCHITECTURES]
-        refused = [f"* {name}: {refusal_of(saved[name])}" for name in tiny.UNSUPPORTED]
-    head = [line(rows[0]), "|" + " --- |" * len(rows[0])]
-    table = [*head, *(line(row.values()) for row in rows)]
-    told = [HEADER.format(versions=versions), *table, "", "Refused, with the reason:", "", *refused]
-    return "\n".join(told) + "\n"
+        for number, name in enumerate((*tiny.ARCHITECTURES, *tiny.FURTHER)):
+            row = measure(name, tiny.save_model(name, Path(folder) / name))
+            if number == 0:
+                yield from (line(row), "|" + " --- |" * len(row))
+            yield line(row.values())
+        yield from ("", REFUSED, line(["model", "the error says"]), "| --- | --- |")
+        for name in tiny.UNSUPPORTED:
+            yield line([name, refusal_of(tiny.save_model(name, Path(folder) / name))])
+    yield from ("", CLASSES, *write_classes())
 
 
 if __name__ == "__main__":
-    sys.stdout.write(write_table())
+    for one in lines_of_page():
+        sys.stdout.write(f"{one}\n")
+        sys.stdout.flush()

@@ -13,7 +13,6 @@ import numpy as np
 import tiny
 import torch
 from torch.nn import functional
-from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.neurons.sets import NeuronSet
@@ -26,18 +25,18 @@ USUAL = ("model.layers", *tiny.USUAL_MODULES[2:])
 
 def plain_model(folder: Any) -> Any:
     """A new Hugging Face model of a folder, whose attention is computed as in the bridge."""
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    return tiny.load_plain(folder, attn_implementation="eager")
 
 
 def zero_rows(model: Any, architecture: str, neurons: Mapping[int, np.ndarray]) -> Any:
     """Set rows of W_out (layer to neurons) to zero for good, and return the model."""
     layers, _, out = NAMES.get(architecture, USUAL)
     for layer, own in neurons.items():
-        weight = model.get_submodule(f"{layers}.{layer}.{out}").weight.data
-        if architecture == "GPT2":  # keeps its matrices as [in, out]
-            weight[own] = 0
+        module = model.get_submodule(f"{layers}.{layer}.{out}")
+        if type(module).__name__ == "Conv1D":  # GPT-2 keeps its matrices as [in, out]
+            module.weight.data[own] = 0
         else:
-            weight[:, own] = 0
+            module.weight.data[:, own] = 0
     return model
 
 

@@ -7,16 +7,16 @@ here is imported from the code under test but the corpus that it reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from tiny import first_matrix
+from tiny import first_matrix, load_plain
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 ACTIVATIONS = {
     **dict.fromkeys(
@@ -43,24 +43,51 @@ def count_by_hand(
     folder: Any, architecture: str, items: Iterable[Any], *, scope: str = "response", **options: Any
 ) -> OracleCounts:
     """Count every neuron of a saved model over the items of a corpus."""
-    model = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+    model = load_plain(folder, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     items = list(items)
     languages = list(dict.fromkeys(item.language for item in items))
     texts = [encode_by_hand(tokenizer, item, scope) for item in items]
-    activation = ACTIVATIONS.get(architecture, functional.silu)
+    activation = activation_by_hand(model, architecture)
     seen = [pre_of(model, architecture, ids)[:, where] for ids, where in texts]
     totals: dict[str, list[Any]] = {"counts": [], "sums": [], "squares": [], "tokens": []}
     for language in languages:
         own = [item.language == language for item in items]
         pre = torch.cat([pre for pre, mine in zip(seen, own, strict=True) if mine], dim=1)
         values = activation(pre).double()
-        totals["counts"].append((pre > 0).sum(1).numpy())
+        totals["counts"].append(((values if architecture == "Apertus" else pre) > 0).sum(1).numpy())
         totals["tokens"].append(pre.shape[1])
         totals["sums"].append(values.sum(1).numpy())
         totals["squares"].append(values.square().sum(1).numpy())
-    margin = min(float(pre.abs().min()) for pre in seen)
+    margin = min(
+        float((activation(pre) if architecture == "Apertus" else pre).abs().min()) for pre in seen
+    )
     return OracleCounts(margin=margin, **{name: np.stack(totals[name], -1) for name in totals})
+
+
+def activation_by_hand(model: Any, architecture: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The activation function of [layer, pos, neuron] values.
+
+    xIELU (arXiv 2411.13010) has two learned numbers a layer: alpha_p x^2 + x / 2 above 0, and
+    alpha_n (e^x - 1 - x) + x / 2 below.
+    """
+    if architecture != "Apertus":
+        return ACTIVATIONS.get(architecture, functional.silu)
+    learned = [layer.mlp.act_fn for layer in model.model.layers]
+    above, below = (
+        np.log1p(np.exp([getattr(act, name).item() for act in learned]))[:, None, None]
+        for name in ("alpha_p", "alpha_n")
+    )
+
+    def xielu(pre: torch.Tensor) -> torch.Tensor:
+        x = pre.double().numpy()
+        low = np.minimum(x, 0)
+        positive = above * x**2 + x / 2
+        return torch.from_numpy(
+            np.where(x > 0, positive, (0.5 + below) * (np.expm1(low) - low) + x / 2)
+        )
+
+    return xielu
 
 
 def pre_of(model: Any, architecture: str, ids: list[int], **options: Any) -> torch.Tensor:

@@ -63,9 +63,128 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "GPTJ": ("GPTJConfig", _GPT | {"rotary_dim": 4, "n_inner": D_MLP}),
     "XGLM": ("XGLMConfig", _XGLM),
 }
+_HALVES = {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8}
+_HYBRID = {
+    **_HALVES,
+    "linear_value_head_dim": 8,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}
+_LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4}
+_FALCON_H1 = {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4}
+_MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4, "mamba_n_groups": 1}
+_EXPERTS = {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 24}
+_GEMMA4 = {
+    **_WIDE_HEADS,
+    **{"global_head_dim": 16, "num_global_key_value_heads": 1, "sliding_window": 24},
+    **{"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": VOCABULARY},
+}
+_NEO = {"num_heads": 4, "num_layers": LAYERS, "window_size": 24}
+_TOWER = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2}
+_TOWER |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+# Loaded and measured for the table alone, and a few of them for every test of loading.
+FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
+    "Apertus": ("ApertusConfig", _GROUPED),
+    "Arcee": ("ArceeConfig", _GROUPED),
+    "Bamba": ("BambaConfig", _GROUPED | _MAMBA | {"attn_layer_indices": [1]}),
+    "CodeGen": ("CodeGenConfig", _GPT | {"rotary_dim": 4, "n_inner": D_MLP}),
+    "Cohere": ("CohereConfig", _GROUPED),
+    "Cohere2": ("Cohere2Config", _GROUPED | {"sliding_window": 24}),
+    "Ernie4_5": ("Ernie4_5Config", _WIDE_HEADS),
+    "Exaone4": ("Exaone4Config", _GROUPED | {"sliding_window": 24}),
+    "FalconH1": ("FalconH1Config", _GROUPED | _FALCON_H1 | {"mamba_n_groups": 1}),
+    "Gemma": ("GemmaConfig", _WIDE_HEADS),
+    "Gemma3 (vision)": (
+        "Gemma3Config",
+        {
+            "text_config": _WIDE_HEADS | {"sliding_window": 24},
+            "vision_config": _TOWER,
+            "mm_tokens_per_image": 4,
+        },
+    ),
+    "Gemma4": ("Gemma4TextConfig", _GEMMA4),
+    "Glm": ("GlmConfig", _WIDE_HEADS),
+    "Glm4": ("Glm4Config", _WIDE_HEADS),
+    "GPTBigCode": ("GPTBigCodeConfig", _GPT | {"n_inner": D_MLP}),
+    "GPTNeo": (
+        "GPTNeoConfig",
+        _USUAL | _NEO | {"attention_types": [[["global", "local", "global"], 1]]},
+    ),
+    "Granite": ("GraniteConfig", _GROUPED | {"residual_multiplier": 0.22}),
+    "HunYuanDense": ("HunYuanDenseV1Config", _WIDE_HEADS),
+    "Jais2": ("Jais2Config", _GROUPED),
+    "Jamba (dense)": (
+        "JambaConfig",
+        _GROUPED
+        | {"num_experts": 1, "mamba_d_state": 4}
+        | {"attn_layer_period": 2, "attn_layer_offset": 1},
+    ),
+    "Ministral3": ("Ministral3Config", _WIDE_HEADS),
+    "Mistral3 (vision)": (
+        "Mistral3Config",
+        {
+            "text_config": _GROUPED | {"model_type": "mistral", "sliding_window": None},
+            "vision_config": _TOWER | {"model_type": "pixtral"},
+            "image_token_index": 9,
+        },
+    ),
+    "Mpt": (
+        "MptConfig",
+        _SIZES | {"d_model": D_MODEL, "n_heads": 4, "n_layers": LAYERS, "max_seq_len": POSITIONS},
+    ),
+    "NanoChat": ("NanoChatConfig", _GROUPED),
+    "Nemotron": ("NemotronConfig", _GROUPED),
+    "Olmo": ("OlmoConfig", _GROUPED),
+    "Olmo3": ("Olmo3Config", _GROUPED | {"sliding_window": 24}),
+    "OlmoHybrid": ("OlmoHybridConfig", _GROUPED | _HYBRID),
+    "Qwen3_5": ("Qwen3_5TextConfig", _WIDE_HEADS | _HYBRID),
+    "SeedOss": ("SeedOssConfig", _WIDE_HEADS),
+    "SmolLM3": ("SmolLM3Config", _GROUPED),
+    "StableLm": ("StableLmConfig", _GROUPED),
+    "Starcoder2": ("Starcoder2Config", _GROUPED),
+    "VaultGemma": ("VaultGemmaConfig", _WIDE_HEADS | {"sliding_window": 24}),
+    "Youtu": ("YoutuConfig", _USUAL | {"num_key_value_heads": 4} | _LATENT | {"v_head_dim": 8}),
+}
 UNSUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
     "Mixtral": ("MixtralConfig", _GROUPED | {"num_local_experts": 2}),
     "Mamba": ("MambaConfig", _SIZES | {"hidden_size": D_MODEL, "num_hidden_layers": 2}),
+    "Gemma4 (experts)": ("Gemma4TextConfig", _GEMMA4 | _EXPERTS | {"enable_moe_block": True}),
+    "Gemma4 (widths)": (
+        "Gemma4TextConfig",
+        _GEMMA4
+        | {"use_double_wide_mlp": True, "num_kv_shared_layers": 1, "hidden_size_per_layer_input": 8}
+        | {"layer_types": ["sliding_attention", "full_attention", "full_attention"]},
+    ),
+    "Gemma4 (per-layer inputs)": (
+        "Gemma4TextConfig",
+        _GEMMA4 | {"hidden_size_per_layer_input": 8},
+    ),
+    "Gemma3n": (
+        "Gemma3nTextConfig",
+        _WIDE_HEADS
+        | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY}
+        | {"num_kv_shared_layers": 0, "laurel_rank": 4},
+    ),
+    "Jamba": ("JambaConfig", _GROUPED | {"num_experts": 2, "mamba_d_state": 4}),
+    "FalconH1 (multipliers)": (
+        "FalconH1Config",
+        _GROUPED | _FALCON_H1 | {"mamba_n_groups": 1, "mlp_multipliers": [0.7, 0.4]},
+    ),
+    "Lfm2": ("Lfm2Config", _GROUPED | {"layer_types": ["conv", "full_attention", "conv"]}),
+    "NemotronH": (
+        "NemotronHConfig",
+        _GROUPED
+        | {"layers_block_type": ["mamba", "attention", "mlp"], "mamba_num_heads": 4}
+        | {"mamba_head_dim": 16, "ssm_state_size": 4, "n_groups": 1},
+    ),
+    "DeepseekV3": (
+        "DeepseekV3Config",
+        _USUAL
+        | _LATENT
+        | {"v_head_dim": 8, "first_k_dense_replace": 1, "n_routed_experts": 4, "n_group": 1}
+        | {"topk_group": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 20},
+    ),
+    "OpenAIGPT": ("OpenAIGPTConfig", _GPT),
+    "Helium": ("HeliumConfig", _GROUPED | {"head_dim": 8}),
 }
 # Seeds with which no pre-activation over `tiny_corpus` is nearer to 0 than 9e-6 (most 3e-5), where
 # fp32 rounding is about 1e-6: the counts must be equal on every machine.
@@ -73,6 +192,9 @@ SEEDS = {
     **{"Llama": 7, "Mistral": 4, "Qwen2": 11, "Qwen3": 9, "Gemma2": 1, "Gemma3": 8, "Olmo2": 11},
     **{"Phi3": 8, "GPT2": 10, "GPTNeoX": 10, "Bloom": 4, "OPT": 7, "Phi": 4, "Falcon": 8},
     **{"GPTJ": 8, "XGLM": 2},
+    **{"Apertus": 11, "Bamba": 3, "CodeGen": 3, "Cohere": 4, "Cohere2": 2, "Ernie4_5": 6},
+    **{"FalconH1": 1, "Gemma3 (vision)": 1, "Gemma4": 1, "Glm4": 1, "GPTNeo": 1, "Granite": 2},
+    **{"Jais2": 3},
 }
 PREPEND_BOS = ("Llama", "Mistral", "Gemma2", "Gemma3", "OPT")
 GATED = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Olmo2", "Phi3")
@@ -89,6 +211,34 @@ MODULES = {
     "Falcon": ("transformer.h", "mlp.dense_h_to_4h", "mlp.act", "mlp.dense_4h_to_h"),
     "GPTJ": ("transformer.h", "mlp.fc_in", "mlp.act", "mlp.fc_out"),
     "XGLM": ("model.layers", "fc1", "activation_fn", "fc2"),
+    **dict.fromkeys(
+        ("Apertus", "Arcee", "Jais2", "Nemotron"),
+        ("model.layers", "mlp.up_proj", "mlp.act_fn", "mlp.down_proj"),
+    ),
+    **dict.fromkeys(
+        ("Glm", "Glm4"), ("model.layers", "mlp.gate_up_proj", "mlp.activation_fn", "mlp.down_proj")
+    ),
+    **dict.fromkeys(
+        ("GPTBigCode", "GPTNeo", "OpenAIGPT"),
+        ("transformer.h", "mlp.c_fc", "mlp.act", "mlp.c_proj"),
+    ),
+    **dict.fromkeys(
+        ("Gemma3 (vision)", "Mistral3 (vision)"),
+        ("model.language_model.layers", "mlp.gate_proj", "mlp.act_fn", "mlp.down_proj"),
+    ),
+    "CodeGen": ("transformer.h", "mlp.fc_in", "mlp.act", "mlp.fc_out"),
+    **dict.fromkeys(
+        ("Bamba", "FalconH1", "Jamba (dense)"),
+        (
+            "model.layers",
+            "feed_forward.gate_proj",
+            "feed_forward.act_fn",
+            "feed_forward.down_proj",
+        ),
+    ),
+    "Mpt": ("transformer.blocks", "ffn.up_proj", "ffn.act", "ffn.down_proj"),
+    "NanoChat": ("model.layers", "mlp.fc1", "mlp.activation_fn", "mlp.fc2"),
+    "Starcoder2": ("model.layers", "mlp.c_fc", "mlp.act", "mlp.c_proj"),
 }
 USUAL_MODULES = ("model.layers", "mlp.gate_proj", "mlp.act_fn", "mlp.down_proj")
 
@@ -105,20 +255,39 @@ def configuration(architecture: str) -> Any:
     """The Hugging Face configuration of an architecture, with sizes that are all different."""
     import transformers
 
-    name, values = (ARCHITECTURES | UNSUPPORTED)[architecture]
+    name, values = (ARCHITECTURES | FURTHER | UNSUPPORTED)[architecture]
     return getattr(transformers, name)(**values)
+
+
+def auto_class(config: Any) -> Any:
+    """Transformers' class for a causal model, or for one with a vision tower."""
+    import transformers
+
+    causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    return transformers.AutoModelForCausalLM if causal else transformers.AutoModelForImageTextToText
+
+
+def load_plain(folder: Any, **options: Any) -> Any:
+    """The Hugging Face model of a folder, by `auto_class`."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder)
+    return auto_class(config).from_pretrained(folder, **options).eval()
 
 
 def random_model(architecture: str, seed: int | None = None) -> Any:
     """A Hugging Face model whose every weight is random: norms and biases too."""
-    import transformers
 
-    model = transformers.AutoModelForCausalLM.from_config(configuration(architecture))
+    config = configuration(architecture)
+    model = auto_class(config).from_config(config)
     source = torch.Generator().manual_seed(SEEDS.get(architecture, 0) if seed is None else seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=source) * 0.25
             weight.copy_(1 + noise if "norm" in name.lower() or "ln_" in name else noise)
+        for name, number in model.named_buffers():
+            if name.endswith("layer_scalar"):  # Gemma 4 multiplies a block's output by it
+                number.copy_(0.5 + torch.rand(1, generator=source))
     return model.eval()
 
 
@@ -170,7 +339,7 @@ def first_matrix(model: Any, architecture: str) -> list[tuple[Any, Callable[...,
     """For each layer of a Hugging Face model the module whose output is the activation's argument,
     and how to read it."""
     layers, first, _, _ = MODULES.get(architecture, USUAL_MODULES)
-    half = architecture == "Phi3"
+    half = architecture in ("Phi3", "Glm", "Glm4")
     return [
         (layer.get_submodule(first), lambda out: out.chunk(2, -1)[0] if half else out)
         for layer in model.get_submodule(layers)

@@ -22,8 +22,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from lensneurons.errors import ModelError
-from lensneurons.models.family import input_device
-from lensneurons.models.identity import once
+from lensneurons.models.family import all_modules, input_device
+from lensneurons.models.identity import once, one_call
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +47,7 @@ def runs_model(function: Callable[P, R]) -> Callable[P, R]:
         _require_exact_positions(model)
         with (
             reserved(model),
+            one_call(),
             _evaluating(model),
             torch.autocast(device, enabled=False),
             _tensors_on_cpu(),
@@ -128,8 +129,12 @@ def _is_elsewhere(holder: Holder, here: Holder) -> bool:
 
 def _require_exact_positions(model: Any) -> None:
     """Raise if the rotary frequencies, which Hugging Face keeps in float32, were cast with it."""
-    for name, buffer in getattr(model, "original_model", model).named_buffers():
-        if name.endswith("inv_freq") and buffer.dtype in (torch.float16, torch.bfloat16):
+    for module in all_modules(getattr(model, "original_model", model)):
+        for name, buffer in module._buffers.items():
+            if not name.endswith("inv_freq") or buffer is None:
+                continue
+            if buffer.dtype not in (torch.float16, torch.bfloat16):
+                continue
             dtype = str(buffer.dtype).removeprefix("torch.")
             raise ModelError(
                 f"the model was cast to {dtype} after it was loaded, which rounds its rotary "
@@ -146,7 +151,7 @@ def _tensors_on_cpu() -> AbstractContextManager[Any]:
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
     """Put the modules of a model that are in training mode into evaluation mode meanwhile."""
-    parts = [*model.modules(), *getattr(model, "original_model", model).modules()]
+    parts = all_modules(model, getattr(model, "original_model", model))
     training = [module for module in parts if module.training]
     for module in training:
         module.training = False

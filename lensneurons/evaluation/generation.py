@@ -1,9 +1,9 @@
 """What a model answers: texts written after prompts, greedily or sampled, in batches.
 
-The model writes as it is. An ablation or a steering vector acts on the prompt and on each new
-token; without hooks the model's hook points are left out, which costs nothing and changes nothing. (Keys and values are cached: a hook first
-sees the prompt, padding included, and then one token at a time.) What the model's own
-``generation_config`` asks for (penalties, top-p, a temperature) is put aside.
+The model writes as it is. An ablation or a steering vector acts on the prompt and on each new token
+(keys and values are cached: a hook first sees the prompt, padding included, and then one token at a
+time). Without hooks the model's hook points are left out, which changes nothing. What the model's
+own ``generation_config`` asks for (penalties, top-p, a temperature) is put aside.
 
 Prompts are encoded as the tokenizer encodes any text, but without the special tokens that it puts
 behind a text. They are sorted by length, the longest first, and padded on the left. A text ends

@@ -22,7 +22,11 @@ from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.evaluation.answers import accuracy
 from lensneurons.evaluation.generation import generate
+from lensneurons.experiments.carrying import answer_pairs, carry_over, encode_pairs
+from lensneurons.experiments.lens import logit_lens
+from lensneurons.experiments.steering import steering_curve
 from lensneurons.models.loading import load_model
+from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.chat import chat_corpus
 from lensneurons.tokens.encoding import encode
 from lensneurons.tokens.prepared import prepare
@@ -161,6 +165,63 @@ def test_every_function_reads_the_chat(llama):
     again = collect(llama, chat_corpus(llama, CORPUS), progress=False)
     assert np.array_equal(again.counts, statistics.counts)
     assert again.provenance == statistics.provenance
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_lens_reads_what_the_assistant_says(style, llama):
+    tokenizer, end = chat_tokenizer(style)
+    ready = prepare(llama, CORPUS, template="chat", tokenizer=tokenizer)
+    curves = logit_lens(llama, ready, least=1)
+    runs = [expected_run(tokenizer, item, end) for item in CORPUS]
+    assert curves.tokens.tolist() == [stop - start for _, start, stop in runs]
+    assert curves.provenance.template == ready.corpus.template
+    rendered = chat_corpus(llama, CORPUS, tokenizer=tokenizer)
+    again = logit_lens(llama, rendered, least=1, tokenizer=tokenizer)
+    assert again.provenance == curves.provenance
+    assert np.array_equal(again.mass, curves.mass)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_patching_reads_the_chat_up_to_the_answer(style, llama):
+    tokenizer, _ = chat_tokenizer(style)
+    asked = build_corpus([
+        {"id": str(n), "language": tag, "prompt": prompt, "response": str(n + shift)}
+        for n in range(4)
+        for tag, prompt, shift in (("en", "What?", 1), ("zh", "什么?", 5))
+    ])  # fmt: skip
+    chats = chat_corpus(llama, asked, tokenizer=tokenizer)
+    pairs = answer_pairs(chats, cut="number")
+    for pair, ids in zip(pairs, encode_pairs(pairs, tokenizer), strict=True):
+        turns = ([{"role": "user", "content": text}] for text in ("What?", "什么?"))
+        source, target = (
+            tokenizer.apply_chat_template(one, add_generation_prompt=True, return_dict=False)
+            for one in turns
+        )
+        assert (ids.source, ids.target) == (source, target)
+        assert pair.template == chats.template != "none"
+    found = carry_over(llama, pairs, tokenizer=tokenizer, progress=False)
+    assert found.provenance.template == chats.template
+    plain = answer_pairs(asked, cut="number")
+    assert {pair.template for pair in plain} == {"none"}
+    with pytest.raises(LensNeuronsError, match="are written in 2 chat templates"):
+        carry_over(llama, [*pairs, *plain], tokenizer=tokenizer, progress=False)
+
+
+def test_steering_asks_in_the_chat(llama):
+    ready = prepare(llama, CORPUS, template="chat")
+    statistics = collect(llama, ready, progress=False)
+    neurons = NeuronSet(np.array([3, 70]), statistics.n_layers, statistics.d_mlp, "two")
+    curve = steering_curve(
+        llama, ready, neurons, statistics=statistics, toward="zh", prompts_in="en",
+        alphas=(0.0, 2.0), max_new_tokens=4, progress=False,
+    )  # fmt: skip
+    english = [item.prompt for item in CORPUS if item.language == "en"]
+    options = {"max_new_tokens": 4, "progress": False}
+    assert list(curve.texts[0]) == generate(llama, english, template="chat", **options)
+    tokenizer, end = chat_tokenizer("Qwen")
+    runs = [expected_run(tokenizer, item, end) for item in CORPUS if item.language == "en"]
+    assert curve.tokens[0].tolist() == [stop - start for _, start, stop in runs]
+    assert curve.provenance.template == ready.corpus.template
 
 
 def test_what_is_no_chat_is_refused(llama, bridge):

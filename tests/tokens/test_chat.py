@@ -8,6 +8,7 @@ the chat up to the assistant's turn, without the tokens that end the turn.
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from inspect import unwrap
 
 import numpy as np
@@ -18,6 +19,9 @@ from real_models import real_model
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lensneurons.activations.collection import collect
+from lensneurons.alignment import training
+from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
+from lensneurons.alignment.training import align
 from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.evaluation.answers import accuracy
@@ -27,9 +31,10 @@ from lensneurons.experiments.lens import logit_lens
 from lensneurons.experiments.steering import steering_curve
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.sets import NeuronSet
-from lensneurons.tokens.chat import chat_corpus
+from lensneurons.tokens.chat import chat_corpus, template_hash
 from lensneurons.tokens.encoding import encode
 from lensneurons.tokens.prepared import prepare
+from lensneurons.values.provenance import Provenance
 
 # The template, the tokens that it uses, those that end a turn, whether the tokenizer adds BOS.
 STYLES = {
@@ -222,6 +227,46 @@ def test_steering_asks_in_the_chat(llama):
     runs = [expected_run(tokenizer, item, end) for item in CORPUS if item.language == "en"]
     assert curve.tokens[0].tolist() == [stop - start for _, start, stop in runs]
     assert curve.provenance.template == ready.corpus.template
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_alignment_trains_on_the_chat(style, tmp_path, monkeypatch):
+    tokenizer, end = chat_tokenizer(style)
+    LlamaForCausalLM(LlamaConfig(**tiny._GROUPED | {"vocab_size": 400})).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    pairs = PreferencePairs(
+        tuple(
+            PreferencePair(one.id, one.language, one.prompt, one.response, "no", 1.0, 0.0)
+            for one in CORPUS
+        ),
+        "en", "hand", Provenance(),
+    )  # fmt: skip
+    given = []
+
+    def instead(hugging_face, own, sides, *_):
+        given.append((own, sides[0]))
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(training, "_make_trainer", instead)
+    with pytest.raises(RuntimeError, match="enough"):
+        align(
+            tmp_path, pairs, tmp_path / "run",
+            template="chat", held_out=0.0, device="cpu", progress=False,
+        )  # fmt: skip
+    ((own, trained),) = given
+    for pair, item in zip(trained, CORPUS, strict=True):
+        whole, start, stop = expected_run(tokenizer, item, end)
+        assert own(pair.prompt)["input_ids"] == whole[:start]
+        assert own(pair.prompt + pair.chosen)["input_ids"] == whole[:stop]
+    chats = pairs.in_chat(own)
+    assert chats.provenance.template == template_hash(own, None)
+    assert chats.in_chat(own) is chats
+    assert chats.fingerprint != pairs.fingerprint
+    other = replace(chats, provenance=replace(chats.provenance, template="another"))
+    with pytest.raises(CorpusError, match="turns of a chat in another template"):
+        other.in_chat(own)
+    with pytest.raises(LensNeuronsError, match="system= needs template='chat'"):
+        align(tmp_path, pairs, tmp_path / "run", system="Be brief.")
 
 
 def test_what_is_no_chat_is_refused(llama, bridge):

@@ -61,13 +61,17 @@ def require_finite(values: torch.Tensor, what: str) -> None:
     """Raise if numbers that a model computed are not finite.
 
     Args:
-        values: any shape. One sum is made first, so that the check costs one pass.
+        values: any shape. One sum is made first, so that the check costs one pass; a sum that
+            overflows is looked at again.
         what: names them in the message.
 
     Raises:
         ModelError: there are infinite values or NaN; says how many, and what to do.
     """
-    if math.isfinite(float(values.detach().sum(dtype=torch.float64))):
+    values = values.detach()
+    # A sum in another dtype than float32's own copies every number.
+    half = values.dtype in (torch.float16, torch.bfloat16)
+    if math.isfinite(float(values.sum(dtype=torch.float32 if half else None))):
         return
     finite = torch.isfinite(values)
     if finite.all():

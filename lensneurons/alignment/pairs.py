@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,8 +25,12 @@ from lensneurons.corpora.corpus import wanted_languages
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.languages.codes import language_name
 from lensneurons.options import plain_options
+from lensneurons.tokens.chat import chat_prompts, template_hash
 from lensneurons.values.base import Overview
 from lensneurons.values.provenance import Provenance
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,39 @@ class PreferencePairs(TextTable[PreferencePair]):
             for pair, turned in zip(self.rows, coins, strict=True)
         ]
         return replace(self, rows=tuple(rows), shuffle_seed=seed)
+
+    @plain_options
+    def in_chat(
+        self, tokenizer: PreTrainedTokenizerBase, *, system: str | None = None
+    ) -> PreferencePairs:
+        """The same pairs, each prompt as the user's turn of the tokenizer's own chat template.
+
+        Pairs of answers that were given in that template already stay as they are.
+
+        Args:
+            tokenizer: that of the model.
+            system: the system prompt of the chat.
+
+        Raises:
+            ModelError: the tokenizer has no chat template, or it fails.
+            CorpusError: a pair has no prompt, or the pairs are written in another template.
+        """
+        own = self.provenance.template
+        wanted = template_hash(tokenizer, system)
+        if own == wanted:
+            return self
+        if own != "none":
+            raise CorpusError(
+                "the prompts of the pairs are turns of a chat in another template, or with another "
+                "system prompt: leave template= out to train on them as they are"
+            )
+        if empty := next((pair for pair in self.rows if not pair.prompt.strip()), None):
+            raise CorpusError(f"a pair of {empty.id!r} ({empty.language}) has no prompt for a chat")
+        prompts = chat_prompts(tokenizer, [pair.prompt for pair in self.rows], system=system)
+        rows = tuple(
+            replace(pair, prompt=new) for pair, new in zip(self.rows, prompts, strict=True)
+        )
+        return replace(self, rows=rows, provenance=replace(self.provenance, template=wanted))
 
     @plain_options
     def select(self, languages: Sequence[str]) -> PreferencePairs:

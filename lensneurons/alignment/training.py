@@ -43,6 +43,7 @@ from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import Dtype, read_model
 from lensneurons.options import finite_number, plain_options, truth_value, whole_number
 from lensneurons.tokens.beginnings import doubled, without_spelt
+from lensneurons.tokens.chat import Template, refuse_system_alone
 from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.values.base import Overview, Value, whole
 from lensneurons.values.files import explaining, load_json, save_json, system_path
@@ -257,6 +258,8 @@ def align(
     device: str | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    template: Template | None = None,
+    system: str | None = None,
     progress: bool = True,
     **options: Unpack[DPOOptions],
 ) -> Alignment:
@@ -271,6 +274,10 @@ def align(
         device: ``"cpu"`` keeps it off a GPU; None takes the GPU where there is one.
         revision: branch, tag or commit on the hub.
         local_files_only: never ask the hub.
+        template: ``"chat"`` makes each prompt the user's turn of the model's own chat template;
+            None trains on the prompts as they are, which is right for answers that `respond` wrote
+            in a chat. Behind an answer stands the tokenizer's end token either way.
+        system: the system prompt of the chat.
         progress: show one progress bar, in steps.
         **options: the attributes of `DPOSettings`, such as ``steps`` and ``learning_rate``.
 
@@ -279,17 +286,21 @@ def align(
 
     Raises:
         LensNeuronsError: an option out of its range, or the extra ``align`` is not installed.
-        CorpusError: a pair is longer than the model's context, or too few are left to train on.
-        ModelError: no such model, or none of its modules is meant.
+        CorpusError: a pair is longer than the model's context, too few are left to train on, or
+            the pairs are written in another chat template.
+        ModelError: no such model, none of its modules is meant, or it has no chat template.
         StorageError: the folder holds something else, or another process works in it.
         ProvenanceError: the folder was begun with another model, other pairs or settings.
     """
     settings = DPOSettings(**options)
+    refuse_system_alone(template, system)
     require_extra()
     hugging_face, tokenizer, name = read_model(
         model, dtype=dtype, revision=revision, local_files_only=local_files_only
     )
     settings = replace(settings, modules=target_modules(hugging_face, settings.modules))
+    if template is not None:
+        pairs = pairs.in_chat(tokenizer, system=system)
     _check_lengths(pairs, tokenizer, hugging_face.config)
     trained, held_out = split_pairs(pairs, settings.held_out, settings.seed)
     coin = pairs.shuffle_seed
@@ -299,6 +310,7 @@ def align(
         weights=hash_weights(hugging_face),
         dtype=dtype,
         tokenizer=tokenizer_hash(tokenizer),
+        template=pairs.provenance.template,
         corpora=(pairs.fingerprint,),
         versions=library_versions(),
     )

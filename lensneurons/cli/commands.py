@@ -285,13 +285,15 @@ def do_align(options: Namespace) -> None:
         scorer = translation_scorer(
             scorer, pivot=pivot, languages=corpus.languages, local_files_only=options.offline
         )
+    model = open_model(options, options.dtype)
     responses = respond(
-        open_model(options, options.dtype),
-        asked,
+        model,
+        in_template(options, model, asked),
         shots=shots,
         run_dir=options.out / "responses",
         **pick(options, "samples", "temperature", "max_new_tokens", "stop", "seed"),
     )
+    del model  # align() reads its weights again
     say(repr(responses))
     scored = score_responses(
         responses, corpus, pivot=pivot, scorer=scorer, run_dir=options.out / "scores"
@@ -497,7 +499,7 @@ def require_writable_file(path: Path | None) -> None:
 
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
     """Read the corpus that the options name, in some languages or in all."""
-    if getattr(options, "chat", None) is False:  # align has no chats
+    if not options.chat:
         refuse_system_alone(None, options.system)
     return load_corpus(options.corpus, languages=languages, **pick(options, "split", "limit"))
 

@@ -184,6 +184,7 @@ def _declare_describe(add: Add) -> None:
 def _declare_align(add: Add) -> None:
     _add_model(add, dtype="float32", adapter=False)
     _add_corpus(add)
+    _add_chat(add)
     add("--out", required=True, type=Path, help="folder; resumed if begun")
     add("--languages", required=True, type=_names, help="to train, such as zh,de")
     add("--pivot", default="en", help="language that they are aligned to")

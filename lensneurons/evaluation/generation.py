@@ -1,9 +1,9 @@
 """What a model answers: texts written after prompts, greedily or sampled, in batches.
 
-The model writes as it is. Every forward pass goes through its hook points, so an ablation or a
-steering vector acts on the prompt and on each new token. (Keys and values are cached: a hook first
-sees the prompt, padding included, and then one token at a time.) What the model's own
-``generation_config`` asks for (penalties, top-p, a temperature) is put aside.
+The model writes as it is. An ablation or a steering vector acts on the prompt and on each new token
+(keys and values are cached: a hook first sees the prompt, padding included, and then one token at a
+time). Without hooks the model's hook points are left out, which changes nothing. What the model's
+own ``generation_config`` asks for (penalties, top-p, a temperature) is put aside.
 
 Prompts are encoded as the tokenizer encodes any text, but without the special tokens that it puts
 behind a text. They are sorted by length, the longest first, and padded on the left. A text ends
@@ -38,6 +38,7 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.shots import fingerprint_of, prompts_after
 from lensneurons.models.family import context_length, input_device, model_family
+from lensneurons.models.forward import writing_view
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
 from lensneurons.options import plain_options
@@ -308,8 +309,8 @@ def write_batch(
     """The new token ids of one batch; what follows one of the `ends` in a row has no meaning.
 
     Writing ends early once every row has an end token or, where a tokenizer is given, a stop
-    string. A bridge writes by Hugging Face's `generate`, whose modules are its components, so hooks
-    fire.
+    string. A bridge writes by Hugging Face's `generate`. With hooks on it the modules are its
+    components, so hooks fire; without, they are the plain ones (`writing_view`).
     """
     from transformers import GenerationConfig
 
@@ -324,7 +325,7 @@ def write_batch(
     noise = [_Noise(seeds, decoding.temperature)] if decoding.temperature else []
     processors: list[Any] = [_finite, *noise]
     stopping = [_Stopped(decoding, tokenizer, width)] if decoding.stop and tokenizer else []
-    hugging_face = model.original_model
+    hugging_face = writing_view(model)
     own, hugging_face.generation_config = hugging_face.generation_config, GenerationConfig()
     try:
         written = hugging_face.generate(

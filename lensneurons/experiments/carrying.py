@@ -118,6 +118,8 @@ class PatchPair:
         continuations: name of an outcome to the text that may follow the target.
         language: language of the target.
         item: what a bootstrap draws; pairs of the same items share it.
+        template: hash of the chat template that the texts are written in; ``"none"`` for plain
+            texts.
     """
 
     source: str
@@ -126,6 +128,7 @@ class PatchPair:
     continuations: Mapping[str, str]
     language: str
     item: str
+    template: str = "none"
 
 
 @plain_options
@@ -184,7 +187,7 @@ def answer_pairs(
     names = [shared[place] for place in np.random.default_rng(seed).permutation(len(shared))]
     units = list(zip(names[::2], names[1::2], strict=False))
     return [
-        _pair(cuts, a, b, source, language)
+        replace(_pair(cuts, a, b, source, language), template=corpus.template)
         for language in targets
         for unit in units
         for a, b in (unit, unit[::-1])
@@ -490,10 +493,17 @@ def carry_over(
         token are left out, and counted in `CarryOver.dropped`.
 
     Raises:
-        LensNeuronsError: no pairs, or none whose continuations can be told apart.
+        LensNeuronsError: no pairs, none whose continuations can be told apart, or pairs of several
+            chat templates.
         CorpusError: a text is longer than the model's context.
     """
     choose(asked, get_args(Asked), "asked")
+    if len(templates := {pair.template for pair in pairs}) > 1:
+        raise LensNeuronsError(
+            f"the pairs are written in {len(templates)} chat templates (none is one): patch those "
+            "of each apart"
+        )
+    template = next(iter(templates), "none")
     site, tokenizer = neuron_site(model), tokenizer or original_tokenizer(model)
     found = zip(pairs, encode_pairs(pairs, tokenizer), strict=True)
     distinct = [(pair, ids) for pair, ids in found if ids is not None]
@@ -533,7 +543,7 @@ def carry_over(
         asked=asked,
         dropped={language: n - left[language] for language, n in given.items()},
         provenance=replace(
-            model_provenance(model, tokenizer, fingerprint),
+            model_provenance(model, tokenizer, fingerprint, template),
             hook="hook_resid_post",
             activation=site.activation_name,
             scope="the end of each text",

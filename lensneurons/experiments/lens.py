@@ -392,7 +392,7 @@ def logit_lens(
         share=share,
         least=least,
         provenance=replace(
-            model_provenance(model, tokenizer, texts.fingerprint),
+            model_provenance(model, tokenizer, texts.fingerprint, texts.template),
             hook="hook_resid_post",
             scope=scope,
             corpora=tuple(fingerprints),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from lensneurons.errors import ModelError
 
@@ -26,6 +27,22 @@ def model_family(model: Any) -> Family:
         f"{type(model).__name__} is not a TransformerLens model: pass what load_model() returns, "
         "or TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
     )
+
+
+def all_modules(*roots: nn.Module) -> list[nn.Module]:
+    """Every module of some trees, each once.
+
+    A bridge has thousands (every hook point is one), and every call walks over them several times:
+    this takes a tenth of the time of ``nn.Module.modules``.
+    """
+    found: dict[int, nn.Module] = {}
+    left = list(roots)
+    while left:
+        module = left.pop()
+        if id(module) not in found:
+            found[id(module)] = module
+            left.extend(child for child in module._modules.values() if child is not None)
+    return list(found.values())
 
 
 def input_device(model: Any) -> torch.device:

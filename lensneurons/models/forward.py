@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from lensneurons.errors import ModelError
-from lensneurons.models.family import context_length, input_device, model_family
+from lensneurons.models.family import all_modules, context_length, input_device, model_family
 from lensneurons.models.identity import once
 from lensneurons.models.running import require_finite
 from lensneurons.models.sites import (
@@ -112,12 +112,7 @@ def watching(
 @contextmanager
 def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forward]:
     """`watching` over the plain Hugging Face view of a bridge."""
-    copies: dict[int, nn.Module] = {}
-    configs: dict[int, Any] = {}
-    view: Any = _copy_plain(model.original_model, copies, configs)
-    attention = attention_implementation(model, "native")
-    for config in configs.values():
-        config._attn_implementation = attention
+    view, copies = _plain_view(model, attention_implementation(model, "native"))
     shape: tuple[int, ...] = ()
 
     def hook(layer: int) -> Callable[..., None]:
@@ -142,11 +137,32 @@ def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forwar
     yield run
 
 
+def writing_view(model: Any) -> Any:
+    """The Hugging Face model that writes a bridge's texts: the one inside, or a plain view of it.
+
+    Where no hooks are on the model, its hook points cost time at every token and do nothing. The
+    view has the bridge's eager attention, so a text does not depend on whether hooks are on it.
+    """
+    if forward_path(model) != "native":
+        return model.original_model
+    return _plain_view(model, attention_implementation(model, "bridge"))[0]
+
+
+def _plain_view(model: Any, attention: str) -> tuple[Any, dict[int, nn.Module]]:
+    """The view of the native path, and its modules by the id of what each was copied from."""
+    copies: dict[int, nn.Module] = {}
+    configs: dict[int, Any] = {}
+    view = _copy_plain(model.original_model, copies, configs)
+    for config in configs.values():
+        config._attn_implementation = attention
+    return view, copies
+
+
 def _is_plain(model: Any) -> bool:
     """Whether the native view computes what the bridge would: no hooks, raw weights, one device."""
     if getattr(model, "compatibility_mode", False) or has_hooks(model):
         return False
-    for module in model.modules():
+    for module in all_modules(model):
         # Accelerate and some adapters of TransformerLens replace `forward` on the instance.
         if "forward" in vars(module) or getattr(module, "_use_processed_weights", False):
             return False
@@ -174,7 +190,7 @@ def has_hooks(model: Any) -> bool:
     """
     points = {id(point): point for point in model.hook_dict.values()}
     attached = [handle.user_hook for point in points.values() for handle in point.fwd_hooks]
-    for module in model.modules():
+    for module in all_modules(model):
         if id(module) not in points:
             attached += [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     return any(not str(hook.__module__).startswith(PASSIVE) for hook in attached)

@@ -4,14 +4,17 @@ Reading a tokenizer of 33 MB takes 5 s, and the proofs of the hooks two forward 
 kept beside the model, in a dictionary that forgets a model when the user does.
 
 What can change between two calls (weights, hooks, the attention kernel) is not kept: it is read at
-the run.
+the run. One call reads it once, however many functions it goes through (`once_a_call`): a card
+would hash the weights five times.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _KNOWN: WeakKeyDictionary[Any, dict[str, tuple[Hashable, Any]]] = WeakKeyDictionary()
+# What the call that runs now has read: owner (kept, so that its id stays its own) and value.
+_READ: ContextVar[dict[tuple[int, str], tuple[Any, Any]] | None] = ContextVar("_READ", default=None)
 
 
 def original_tokenizer(model: Any) -> PreTrainedTokenizerBase:
@@ -84,14 +89,22 @@ def copy_backend(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if (part := getattr(backend, name)) is not None:
             setattr(own, name, part)
-    added = backend.get_added_tokens_decoder()
+    added = added_tokens(backend)
     own.add_tokens([added[number] for number in sorted(added)])
     return own
 
 
+def added_tokens(backend: tokenizers.Tokenizer) -> dict[int, Any]:
+    """Id to added token; Gemma has 6,400, so one call reads them once."""
+    return once_a_call(backend, "added tokens", backend.get_added_tokens_decoder)
+
+
 def _added(model: Any) -> int:
     """How many tokens were added to the model's tokenizer, in its files or in memory."""
-    return len(getattr(model.tokenizer, "added_tokens_decoder", ()))
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:  # a slow one
+        return len(getattr(model.tokenizer, "added_tokens_decoder", ()))
+    return len(added_tokens(backend))
 
 
 def _with_added(model: Any, saved: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -154,6 +167,33 @@ def once(model: Any, what: str, key: Hashable, make: Callable[[], Any]) -> Any:
     return known[what][1]
 
 
+@contextmanager
+def one_call() -> Iterator[None]:
+    """What `once_a_call` gives stays the same until the outermost such block ends."""
+    if _READ.get() is not None:
+        yield
+        return
+    token = _READ.set({})
+    try:
+        yield
+    finally:
+        _READ.reset(token)
+
+
+def once_a_call(owner: Any, what: str, make: Callable[[], Any]) -> Any:
+    """What `make` gave for this owner since the outermost `one_call` began; outside, what it gives.
+
+    For what nothing within one call changes, and anything may change between two: an edit of
+    weights through ``weight.data`` or NumPy leaves no trace but in the numbers.
+    """
+    known = _READ.get()
+    if known is None:
+        return make()
+    if (id(owner), what) not in known:
+        known[id(owner), what] = owner, make()
+    return known[id(owner), what][1]
+
+
 def revision_of(model: Any) -> str:
     """Commit of the hub that the model was loaded from, or "unknown" for a local folder."""
     config = getattr(getattr(model, "original_model", None), "config", None)
@@ -188,9 +228,13 @@ def hash_weights(model: Any) -> str:
     """Hash over every weight of the model: one changed bit, or two swapped weights, change it.
 
     XXH3 reads the weights at the speed of the memory (1 GB in 0.12 s; SHA-256 takes 1 s), so it is
-    made anew at every run, and an edit in place is noticed. It is no defence against forgery, and
+    made anew at every call, and an edit in place is noticed. It is no defence against forgery, and
     none is needed.
     """
+    return once_a_call(model, "weights", lambda: _weights_digest(model))
+
+
+def _weights_digest(model: Any) -> str:
     digest = xxhash.xxh3_128()
     for name, weight in model.named_parameters():
         if weight.device.type == "meta":  # offloaded to a disk: goes by name alone

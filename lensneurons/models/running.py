@@ -22,8 +22,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from lensneurons.errors import ModelError
-from lensneurons.models.family import input_device
-from lensneurons.models.identity import once
+from lensneurons.models.family import all_modules, input_device
+from lensneurons.models.identity import once, one_call
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +47,7 @@ def runs_model(function: Callable[P, R]) -> Callable[P, R]:
         _require_exact_positions(model)
         with (
             reserved(model),
+            one_call(),
             _evaluating(model),
             torch.autocast(device, enabled=False),
             _tensors_on_cpu(),
@@ -60,13 +61,17 @@ def require_finite(values: torch.Tensor, what: str) -> None:
     """Raise if numbers that a model computed are not finite.
 
     Args:
-        values: any shape. One sum is made first, so that the check costs one pass.
+        values: any shape. One sum is made first, so that the check costs one pass; a sum that
+            overflows is looked at again.
         what: names them in the message.
 
     Raises:
         ModelError: there are infinite values or NaN; says how many, and what to do.
     """
-    if math.isfinite(float(values.detach().sum(dtype=torch.float64))):
+    values = values.detach()
+    # A sum in another dtype than float32's own copies every number.
+    half = values.dtype in (torch.float16, torch.bfloat16)
+    if math.isfinite(float(values.sum(dtype=torch.float32 if half else None))):
         return
     finite = torch.isfinite(values)
     if finite.all():
@@ -128,8 +133,12 @@ def _is_elsewhere(holder: Holder, here: Holder) -> bool:
 
 def _require_exact_positions(model: Any) -> None:
     """Raise if the rotary frequencies, which Hugging Face keeps in float32, were cast with it."""
-    for name, buffer in getattr(model, "original_model", model).named_buffers():
-        if name.endswith("inv_freq") and buffer.dtype in (torch.float16, torch.bfloat16):
+    for module in all_modules(getattr(model, "original_model", model)):
+        for name, buffer in module._buffers.items():
+            if not name.endswith("inv_freq") or buffer is None:
+                continue
+            if buffer.dtype not in (torch.float16, torch.bfloat16):
+                continue
             dtype = str(buffer.dtype).removeprefix("torch.")
             raise ModelError(
                 f"the model was cast to {dtype} after it was loaded, which rounds its rotary "
@@ -146,7 +155,7 @@ def _tensors_on_cpu() -> AbstractContextManager[Any]:
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
     """Put the modules of a model that are in training mode into evaluation mode meanwhile."""
-    parts = [*model.modules(), *getattr(model, "original_model", model).modules()]
+    parts = all_modules(model, getattr(model, "original_model", model))
     training = [module for module in parts if module.training]
     for module in training:
         module.training = False

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import regex
 
+from lensneurons.models.identity import added_tokens
 from lensneurons.tokens.beginnings import encode_once, warn_doubled
 from lensneurons.tokens.encoding import exact_backend
 
@@ -50,7 +51,7 @@ def token_texts(backend: tokenizers.Tokenizer, ids: Sequence[int]) -> list[str]:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     byte_of = {char: byte for byte, char in bytes_to_unicode().items()}
-    special = {t.content for t in backend.get_added_tokens_decoder().values() if t.special}
+    special = {t.content for t in added_tokens(backend).values() if t.special}
 
     def text(piece: str) -> str:
         if backend.decoder is None or piece in special:

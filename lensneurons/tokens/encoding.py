@@ -40,7 +40,7 @@ from lensneurons.corpora.checks import SHOWN, and_more
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
 from lensneurons.errors import CorpusError, choose
-from lensneurons.models.identity import copy_backend, once
+from lensneurons.models.identity import added_tokens, copy_backend, once
 from lensneurons.options import plain_options
 from lensneurons.shapes import TextNumbers
 from lensneurons.tokens.beginnings import encode_once, warn_doubled
@@ -381,7 +381,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> Int64[np.ndarray, " speci
     An unknown token holds a real character, so it counts, unless it doubles as BOS or EOS. The
     padding token plays no role: people pad with whatever is at hand.
     """
-    added = tokenizer.added_tokens_decoder
+    added = added_tokens(_backend(tokenizer))
     special = {number for number, token in added.items() if token.special}
     special.discard(tokenizer.unk_token_id)
     names = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
@@ -407,7 +407,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         "parts": [json.loads(_part_json(getattr(backend, name))) for name in _PARTS],
         "added": [
             [n, t.content, t.single_word, t.lstrip, t.rstrip, t.normalized, t.special]
-            for n, t in sorted(backend.get_added_tokens_decoder().items())
+            for n, t in sorted(added_tokens(backend).items())
         ],
         "special": special_ids(tokenizer).tolist(),
         "split special": bool(getattr(tokenizer, "split_special_tokens", False)),

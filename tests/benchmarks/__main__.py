@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import ablation
 import collection
+import fixed_costs
 import identification
 import memory
 import preparation
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "memory": memory,
     "ablation": ablation,
     "preparation": preparation,
+    "fixed_costs": fixed_costs,
 }
 
 

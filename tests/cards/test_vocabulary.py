@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders
 from transformers import AutoModelForCausalLM
 
-from lensneurons.cards.vocabulary import heard_tokens, promoted_tokens, written_logits
+from lensneurons.cards.vocabulary import _Products, heard_tokens, promoted_tokens, written_logits
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
@@ -98,12 +98,46 @@ def test_strongest_tokens_are_the_strongest(bridge):
     assert effect.n_tokens == len(ids)
     assert [t.id for t in effect.promoted] == [ids[i] for i in order[::-1][:7]]
     assert [t.id for t in effect.suppressed] == [ids[i] for i in order[:7]]
-    assert [t.value for t in effect.suppressed] == sorted(scores)[:7]
+    assert [t.value for t in effect.suppressed] == pytest.approx(sorted(scores)[:7])
     deviations = (scores - scores.mean()) / scores.std()
     assert effect.promoted[0].deviation == pytest.approx(deviations.max())
     assert effect.chance == pytest.approx(np.sqrt(2 * np.log(len(ids))))
     heard = heard_tokens(model, LAYER, NEURON)[ids]
-    assert effect.heard[0].value == heard.max()
+    assert effect.heard[0].value == pytest.approx(heard.max())
+
+
+def test_nearly_equal_tokens_are_ordered_as_in_float64(model_folder):
+    """Forty rows whose products differ by less than float32 can tell."""
+    model = load_model(model_folder("Llama"), device="cpu")
+    hf = model.original_model
+    draws = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        rows = hf.get_output_embeddings().weight
+        direction = model.blocks[LAYER].mlp.W_out[NEURON] * hf.model.norm.weight
+        noise = torch.randn(40, len(direction), generator=draws)
+        rows[100:140] = 5 * direction / direction.norm() * (1 + 1e-7 * noise)
+        exact = (rows.double() @ direction.double()).numpy()
+    order = np.argsort(-exact, kind="stable")[:10]
+    effect = promoted_tokens(model, NAME, k=10)
+    assert [t.id for t in effect.promoted] == order.tolist()
+    assert [t.value for t in effect.promoted] == pytest.approx(exact[order], rel=1e-6)
+    rounded = written_logits(model, LAYER, NEURON)
+    assert np.argsort(-rounded, kind="stable")[:10].tolist() != order.tolist()
+
+
+def test_products_beyond_their_bound_are_made_again(bridge, monkeypatch):
+    """Where a machine multiplies in TF32 or bfloat16, the bound of float32 does not hold."""
+    model = bridge("Llama")
+    right = promoted_tokens(model, NAME)
+    init = _Products.__init__
+
+    def coarse(self, *args, **options):
+        init(self, *args, **options)
+        self.scores = torch.from_numpy(self.scores).bfloat16().double().numpy()
+
+    monkeypatch.setattr(_Products, "__init__", coarse)
+    for ours, theirs in zip(promoted_tokens(model, NAME).lists, right.lists, strict=True):
+        assert [t.id for t in ours[1]] == [t.id for t in theirs[1]]
 
 
 def test_a_planted_row_is_found(model_folder):

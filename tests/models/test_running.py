@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 import tiny
@@ -13,16 +13,19 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
 
 from lensneurons.activations.collection import collect
 from lensneurons.cards.attribution import importance
+from lensneurons.cards.card import describe
 from lensneurons.cards.contexts import top_contexts
 from lensneurons.errors import CorpusError, ModelError
 from lensneurons.evaluation.generation import generate
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments.lens import logit_lens
 from lensneurons.interventions.editing import ablate
+from lensneurons.models import identity
 from lensneurons.models.forward import require_same_in_company
 from lensneurons.models.loading import load_model
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
+from lensneurons.neurons.identification import identify
 from lensneurons.views.token_view import tokens
 
 CORPUS = tiny.tiny_corpus()
@@ -32,6 +35,41 @@ PROMPTS = ["the cat", "小明有"]
 def numbers(model):
     counted = collect(model, CORPUS, progress=False).counts.tobytes()
     return counted, nll(model, CORPUS).nll.tobytes(), generate(model, PROMPTS, max_new_tokens=4)
+
+
+def test_weights_are_hashed_once_a_call_and_anew_at_the_next(model_folder, monkeypatch):
+    model = load_model(model_folder("Llama"), device="cpu")
+    made, digest = [], identity._weights_digest
+    monkeypatch.setattr(identity, "_weights_digest", lambda m: made.append(digest(m)) or made[-1])
+    neurons = identify(collect(model, CORPUS, progress=False))
+    describe(model, neurons, "L1N3", corpus=CORPUS)
+    assert len(made) == 2
+    assert made[0] == made[1] == nll(model, CORPUS).provenance.weights
+    for edit in (
+        lambda weight: weight.data.view(-1)[:1].mul_(2),
+        lambda weight: weight.detach().numpy().ravel()[1:2].__setitem__(0, 3.5),
+    ):  # neither leaves a trace but in the numbers
+        before, weight = made[-1], next(model.parameters())
+        version = weight._version
+        edit(weight)
+        assert weight._version == version
+        assert nll(model, CORPUS).provenance.weights == made[-1] != before
+
+
+def test_what_was_read_is_forgotten_where_the_outermost_call_ends():
+    owner, reads = object(), iter(range(9))
+
+    def read(*_: float) -> int:
+        return identity.once_a_call(owner, "number", lambda: next(reads))
+
+    assert (read(), read()) == (0, 1)
+    with identity.one_call():
+        with identity.one_call():
+            assert read() == 2
+        assert read() == 2
+    with suppress(ZeroDivisionError), identity.one_call():
+        read(1 / 0)
+    assert read() == 3
 
 
 def test_training_mode_changes_no_number_and_is_given_back(model_folder):

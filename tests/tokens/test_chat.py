@@ -8,6 +8,7 @@ the chat up to the assistant's turn, without the tokens that end the turn.
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from inspect import unwrap
 
 import numpy as np
@@ -18,14 +19,22 @@ from real_models import real_model
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lensneurons.activations.collection import collect
+from lensneurons.alignment import training
+from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
+from lensneurons.alignment.training import align
 from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.evaluation.answers import accuracy
 from lensneurons.evaluation.generation import generate
+from lensneurons.experiments.carrying import answer_pairs, carry_over, encode_pairs
+from lensneurons.experiments.lens import logit_lens
+from lensneurons.experiments.steering import steering_curve
 from lensneurons.models.loading import load_model
-from lensneurons.tokens.chat import chat_corpus
+from lensneurons.neurons.sets import NeuronSet
+from lensneurons.tokens.chat import chat_corpus, template_hash
 from lensneurons.tokens.encoding import encode
 from lensneurons.tokens.prepared import prepare
+from lensneurons.values.provenance import Provenance
 
 # The template, the tokens that it uses, those that end a turn, whether the tokenizer adds BOS.
 STYLES = {
@@ -161,6 +170,103 @@ def test_every_function_reads_the_chat(llama):
     again = collect(llama, chat_corpus(llama, CORPUS), progress=False)
     assert np.array_equal(again.counts, statistics.counts)
     assert again.provenance == statistics.provenance
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_lens_reads_what_the_assistant_says(style, llama):
+    tokenizer, end = chat_tokenizer(style)
+    ready = prepare(llama, CORPUS, template="chat", tokenizer=tokenizer)
+    curves = logit_lens(llama, ready, least=1)
+    runs = [expected_run(tokenizer, item, end) for item in CORPUS]
+    assert curves.tokens.tolist() == [stop - start for _, start, stop in runs]
+    assert curves.provenance.template == ready.corpus.template
+    rendered = chat_corpus(llama, CORPUS, tokenizer=tokenizer)
+    again = logit_lens(llama, rendered, least=1, tokenizer=tokenizer)
+    assert again.provenance == curves.provenance
+    assert np.array_equal(again.mass, curves.mass)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_patching_reads_the_chat_up_to_the_answer(style, llama):
+    tokenizer, _ = chat_tokenizer(style)
+    asked = build_corpus([
+        {"id": str(n), "language": tag, "prompt": prompt, "response": str(n + shift)}
+        for n in range(4)
+        for tag, prompt, shift in (("en", "What?", 1), ("zh", "什么?", 5))
+    ])  # fmt: skip
+    chats = chat_corpus(llama, asked, tokenizer=tokenizer)
+    pairs = answer_pairs(chats, cut="number")
+    for pair, ids in zip(pairs, encode_pairs(pairs, tokenizer), strict=True):
+        turns = ([{"role": "user", "content": text}] for text in ("What?", "什么?"))
+        source, target = (
+            tokenizer.apply_chat_template(one, add_generation_prompt=True, return_dict=False)
+            for one in turns
+        )
+        assert (ids.source, ids.target) == (source, target)
+        assert pair.template == chats.template != "none"
+    found = carry_over(llama, pairs, tokenizer=tokenizer, progress=False)
+    assert found.provenance.template == chats.template
+    plain = answer_pairs(asked, cut="number")
+    assert {pair.template for pair in plain} == {"none"}
+    with pytest.raises(LensNeuronsError, match="are written in 2 chat templates"):
+        carry_over(llama, [*pairs, *plain], tokenizer=tokenizer, progress=False)
+
+
+def test_steering_asks_in_the_chat(llama):
+    ready = prepare(llama, CORPUS, template="chat")
+    statistics = collect(llama, ready, progress=False)
+    neurons = NeuronSet(np.array([3, 70]), statistics.n_layers, statistics.d_mlp, "two")
+    curve = steering_curve(
+        llama, ready, neurons, statistics=statistics, toward="zh", prompts_in="en",
+        alphas=(0.0, 2.0), max_new_tokens=4, progress=False,
+    )  # fmt: skip
+    english = [item.prompt for item in CORPUS if item.language == "en"]
+    options = {"max_new_tokens": 4, "progress": False}
+    assert list(curve.texts[0]) == generate(llama, english, template="chat", **options)
+    tokenizer, end = chat_tokenizer("Qwen")
+    runs = [expected_run(tokenizer, item, end) for item in CORPUS if item.language == "en"]
+    assert curve.tokens[0].tolist() == [stop - start for _, start, stop in runs]
+    assert curve.provenance.template == ready.corpus.template
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_alignment_trains_on_the_chat(style, tmp_path, monkeypatch):
+    tokenizer, end = chat_tokenizer(style)
+    LlamaForCausalLM(LlamaConfig(**tiny._GROUPED | {"vocab_size": 400})).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    pairs = PreferencePairs(
+        tuple(
+            PreferencePair(one.id, one.language, one.prompt, one.response, "no", 1.0, 0.0)
+            for one in CORPUS
+        ),
+        "en", "hand", Provenance(),
+    )  # fmt: skip
+    given = []
+
+    def instead(hugging_face, own, sides, *_):
+        given.append((own, sides[0]))
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(training, "_make_trainer", instead)
+    with pytest.raises(RuntimeError, match="enough"):
+        align(
+            tmp_path, pairs, tmp_path / "run",
+            template="chat", held_out=0.0, device="cpu", progress=False,
+        )  # fmt: skip
+    ((own, trained),) = given
+    for pair, item in zip(trained, CORPUS, strict=True):
+        whole, start, stop = expected_run(tokenizer, item, end)
+        assert own(pair.prompt)["input_ids"] == whole[:start]
+        assert own(pair.prompt + pair.chosen)["input_ids"] == whole[:stop]
+    chats = pairs.in_chat(own)
+    assert chats.provenance.template == template_hash(own, None)
+    assert chats.in_chat(own) is chats
+    assert chats.fingerprint != pairs.fingerprint
+    other = replace(chats, provenance=replace(chats.provenance, template="another"))
+    with pytest.raises(CorpusError, match="turns of a chat in another template"):
+        other.in_chat(own)
+    with pytest.raises(LensNeuronsError, match="system= needs template='chat'"):
+        align(tmp_path, pairs, tmp_path / "run", system="Be brief.")
 
 
 def test_what_is_no_chat_is_refused(llama, bridge):

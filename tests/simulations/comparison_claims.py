@@ -30,25 +30,28 @@ this size in 0.91 to 1.00 (mean 0.96) of cases, that of an endless corpus in 0.8
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import comparison_worlds as planted
+import holdout_worlds as unseen
 import numpy as np
 
 import lensneurons as ln
-from lensneurons.comparison.class_counts import ClassTables, count_classes
+from lensneurons.comparison.class_counts import CLASSES, ClassTables, count_classes
 from lensneurons.comparison.paper_claims import Claims
 
 PARTS = [(0, 1), (2, 3), (4, 5), (6, 7)]
 MEASURES = {
-    "by N": ClassTables.histogram_change,
-    "by layer": ClassTables.class_change_by_layer,
-    "by language": ClassTables.class_change_by_language,
+    "N =": (ClassTables.histogram_change, range(9)),
+    "by layer,": (ClassTables.class_change_by_layer, CLASSES),
+    "by language,": (ClassTables.class_change_by_language, CLASSES[:2]),
 }
 RELATED = "related neurons of a language, mean over untouched ones"
 
@@ -69,17 +72,45 @@ def judge(
         for n, draws in ((400, 60), (10**9, 1))
     )
     held = {}
-    for name, measure in MEASURES.items():
+    for name, (measure, cells) in MEASURES.items():
         found = change.change(measure)
         large = found.high > found.low  # an interval of no width is a number that cannot move
-        for of, real in (("mean of such corpora", mean), ("endless corpus", endless)):
+        for of, real in (("such corpora", mean), ("endless", endless)):
             true = measure(real).mean(axis=0)
-            inside = (found.low <= true) & (true <= found.high)
-            held[f"{name}, {of}"] = int(inside[large].sum()), int(large.sum())
+            inside = (found.low <= true) & (true <= found.high) & large
+            # Layers and languages are alike: one cell for each N or class.
+            counts = (one.reshape(-1, len(cells)).sum(axis=0).tolist() for one in (inside, large))
+            for cell, yes, all_ in zip(cells, *counts, strict=True):
+                held[f"{name} {cell}, {of}"] = yes, all_
     return ln.claims(change, parts=PARTS), held
 
 
-def main(worlds: int = 12, seed: int = 0) -> None:
+def holdout(worlds: int, seed: int) -> None:
+    """Verdicts on worlds that nothing was chosen by."""
+    began = time.process_time()
+    for place, (world, shape) in enumerate(unseen.WORLDS.items()):
+        verdicts: dict[str, Counter] = defaultdict(Counter)
+        any_holds = 0
+        edges = np.linspace(0, shape.layers, 5).round().astype(int)
+        parts = [(int(first), int(stop) - 1) for first, stop in pairwise(edges)]
+        for number in range(worlds):
+            random = np.random.default_rng((seed, place, number))
+            pair = unseen.draw(world, random)
+            change = ln.compare(*pair, trained=shape.names[1 : 1 + shape.trained])
+            found = ln.claims(change, parts=parts)
+            for row in found:
+                verdicts[row.claim][row.verdict] += 1
+            about = [row for row in found if "English" not in row.claim]
+            any_holds += any(row.verdict == "holds" for row in about)
+        print(f"{world}: some claim holds in {any_holds} of {worlds} worlds")
+        for claim, counts in verdicts.items():
+            if counts["undecided"] < worlds:
+                print(f"    {claim}: holds {counts['holds']}, does not {counts['does not hold']}")
+    print(f"{worlds} worlds a kind, seed {seed}, {time.process_time() - began:.0f} CPU seconds")
+
+
+def main(worlds: int, seed: int, *, power: bool) -> None:
+    """Verdicts, coverage and power on the worlds that the code was made with."""
     began = time.process_time()
     verdicts: dict[str, dict[str, Counter]] = defaultdict(lambda: defaultdict(Counter))
     held: dict[str, Counter] = defaultdict(Counter)
@@ -107,8 +138,13 @@ def main(worlds: int = 12, seed: int = 0) -> None:
     rates = (f"{any_holds[world] / worlds:.2f}" for world in planted.WORLDS)
     print(f"{'any of them holds':60}" + "".join(f"{rate:>14}" for rate in rates))
     for name, counts in held.items():
-        rates = (f"{counts[w, 'yes'] / counts[w, 'all']:.3f}" for w in planted.WORLDS)
+        told = [(counts[w, "yes"], counts[w, "all"]) for w in planted.WORLDS]
+        told.append(tuple(np.sum(told, axis=0)))
+        rates = (f"{yes / all_:.3f}" if all_ else "" for yes, all_ in told)
         print(f"{'coverage, ' + name:60}" + "".join(f"{r:>14}" for r in rates))
+    if not power:
+        print(f"{worlds} worlds a kind, seed {seed}, {time.process_time() - began:.0f} s")
+        return
     deviation = float(np.std(errors, ddof=1))
     print(f"\npower for related neurons of untouched languages; 1 SD = {deviation:.2f} neurons")
     for size in (2, 3, 4, 6):
@@ -125,4 +161,13 @@ def main(worlds: int = 12, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--worlds", type=int, default=12, help="of each kind")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--holdout", action="store_true", help="worlds made after the code")
+    options.add_argument("--coverage", action="store_true", help="without the power")
+    given = options.parse_args()
+    if given.holdout:
+        holdout(given.worlds, given.seed)
+    else:
+        main(given.worlds, given.seed, power=not given.coverage)

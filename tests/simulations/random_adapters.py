@@ -36,34 +36,60 @@ def outputs(model: Any, ids: list[torch.Tensor]) -> list[tuple[torch.Tensor, tor
     return found
 
 
+def tell(name: str, before: Any, after: Any, trained: tuple[str, ...]) -> str:
+    """What `compare` and `claims` say of an adapter: related neurons beside their nulls."""
+    change = ln.compare(before, after, trained=trained)
+    tested = ln.claims(change)
+    rows = []
+    for role in ("trained", "untouched"):
+        row = tested[f"related neurons of a language, mean over {role} ones"]
+        rows.append(
+            f"{role} {row.change:+.1f} (uniform {row.uniform:+.1f}, drift {row.drift:+.1f}, least "
+            f"{row.measured:+.1f}: {row.verdict})"
+        )
+    held = sum(row.verdict == "holds" and "English" not in row.claim for row in tested)
+    moved = int((change.n_before != change.n_after).sum())
+    return f"{name}: {moved} neurons change N; related {'; '.join(rows)}; {held} claims hold"
+
+
 def main() -> int:
-    """Print one line an adapter."""
+    """Print two lines an adapter."""
     parser = argparse.ArgumentParser(description="Random adapters beside trained ones.")
-    parser.add_argument("--items", type=int, default=2, help="problems a language")
+    parser.add_argument("--items", type=int, default=2, help="problems a language, for the KL")
+    parser.add_argument("--counted", type=int, default=20, help="problems a language, to compare")
     parser.add_argument("--seeds", type=int, default=2, help="random adapters for each trained one")
+    parser.add_argument("--adapters", nargs="+", default=["zh-de"], help="of the demo model")
+    parser.add_argument("--shuffled", type=Path, help="an adapter trained on shuffled pairs")
     options = parser.parse_args()
     began, model = time.process_time(), ln.load_model("demo", device="cpu")
     corpus = ln.load_corpus("demo", split="test", limit=options.items)
     texts = [item.prompt + item.response for item in corpus]
     ids = [torch.tensor([model.tokenizer(text)["input_ids"]]) for text in texts]
+    counted = ln.load_corpus("demo", split="test", limit=options.counted)
     base = outputs(model, ids)
-    for name in ("zh-de", "sw-th", "all"):
+    before = ln.collect(model, counted, groups=10, progress=False)
+    for name in options.adapters:
+        trained = tuple(name.split("-"))
         with tempfile.TemporaryDirectory() as folder:
-            controls = {
+            adapters = {name: name} | {
                 f"{name}, random, seed {seed}": ln.alignment.random_adapter(
                     name, Path(folder) / str(seed), seed=seed
                 )
                 for seed in range(options.seeds)
             }
-            for told, adapter in {name: name, **controls}.items():
-                moved = outputs(ln.load_model("demo", adapter=adapter, device="cpu"), ids)
-                both = list(zip(base, moved, strict=True))
+            adapters |= {f"{name}, shuffled": options.shuffled} if options.shuffled else {}
+            for told, adapter in adapters.items():
+                moved = ln.load_model("demo", adapter=adapter, device="cpu")
+                both = list(zip(base, outputs(moved, ids), strict=True))
                 kl = [float((p.exp() * (p - q)).sum(-1).mean()) for (p, _), (q, _) in both]
                 signs = [float((a != b).float().mean()) for (_, a), (_, b) in both]
                 sys.stdout.write(
                     f"{told}: KL {sum(kl) / len(kl):.5f} nats, {sum(signs) / len(signs):.3%} of "
                     "the signs\n"
                 )
+                after = ln.collect(moved, counted, groups=10, progress=False)
+                sys.stdout.write(tell(told, before, after, trained) + "\n")
+                sys.stdout.flush()
     sys.stdout.write(f"{time.process_time() - began:.0f} CPU seconds\n")
     return 0
 

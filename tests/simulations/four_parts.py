@@ -37,6 +37,21 @@ seed 0, about 140 seconds of one core:
     smooth random, 12 layers, noise 10%      0.00    0.00    0.03    0.16    0.81    0.20    0.04
     smooth random, 12 layers, no noise       0.00    0.00    0.04    0.10    0.86    0.22    0.04
 
+"On n layers" are points of the interpolated profile; "parts on n layers" are means over stretches
+of each part by itself, which keeps its share of them. With 100 profiles: found on points of 8, 10,
+11, 13, 14, 15, 18 layers in 0, 0, .09, .70, .70, .88, .99; with parts on 8, 10, 11, 12, 13, 14, 15,
+16, 18, 20 in .10, .73, .88, .95, .97, .96, .93, .90, .98, .96. On 12 points all that fails is
+"related neurons peak higher in part 3": the peak lies between two points. `--told` takes the spread
+of the noise and of the published layers (.09, .12 and .10) as known: 200 profiles on points of 10,
+11, 12, 13, 14, 16 layers show all contrasts in .09, .63, .80, .99, .97, .99, in about 20 seconds.
+
+Intervals over texts (`--texts --profiles 8`, seed 0, 15 CPU seconds; 16 layers, ten groups): of the
+statements where four parts were found all held the truth, the contrast of the mean profile of such
+corpora, with a wobble of 10 % and no topics, with topics of .5 as well, and with topics alone:
+1.000 each, nominal .90. The intervals are wide, .75, .89 and .78 in logarithms; those of the first
+layers, nominal .95, held in .90, 1.00 and 1.00. Eight corpora each are few: a coverage of .90 is
+not excluded for any one statement, only for all of them together.
+
 Of worlds without parts only waves show all four, in 1 %. Reversed layers have all four places in
 some draws, with the fewest agnostic neurons in the wrong part. A smooth curve passes "three
 segments" nearly always and "cubic trends" never if it is monotone, U- or V-shaped; a steep sigmoid
@@ -60,7 +75,7 @@ from layer_profiles import MISTRAL, by_parts, interpolated, noisy, shapes
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.neurons.identification import identify
-from lensneurons.neurons.parts import LayerParts, _contrasts, divide_layers
+from lensneurons.neurons.parts import LayerParts, _contrasts, _judge, _place, _wobble, divide_layers
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 
@@ -97,6 +112,20 @@ def tell(name: str, found: list[LayerParts]) -> str:
     shares += [np.mean([parts.fewer_p <= 0.05 for parts in found])]
     shares += [np.mean([max(parts.fewer_p, parts.trend_p) <= 0.05 for parts in found])]
     return f"{name:37}" + "".join(f"{share:8.2f}" for share in shares)
+
+
+def told_spread(layers: int, number: int, seed: int) -> float:
+    """Share of interpolated profiles with all contrasts, had the rule known the layers' spread."""
+    logs = np.log1p(MISTRAL.astype(float))
+    spread = np.hypot(_wobble(logs, _place(logs, (1, 2, 3, 4))), 0.1)
+    random, held = np.random.default_rng(seed), 0
+    for i in range(number):
+        logs = np.log1p(noisy(interpolated(layers), 0.1, random).astype(float))
+        spans = _place(logs, (1, 2, 3, 4))
+        noise = spread * np.random.default_rng(i).normal(size=(200, *logs.shape))
+        judged = _judge(_contrasts(logs, spans), _contrasts(logs + noise, spans))
+        held += all(criterion.holds for criterion in judged.values() if criterion.part)
+    return held / number
 
 
 TAU = 0.5
@@ -164,8 +193,14 @@ def main() -> None:
     options.add_argument("--draws", type=int, default=30, help="draws of every interval and test")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--only", default="", help="worlds whose name contains it")
+    options.add_argument("--told", action="store_true", help="power with a known spread")
     options.add_argument("--texts", action="store_true", help="coverage of intervals over texts")
     given = options.parse_args()
+    if given.told:
+        for layers in (10, 11, 12, 13, 14, 16):
+            share = told_spread(layers, given.profiles, given.seed)
+            sys.stdout.write(f"{layers} layers, spread told: {share:.2f}\n")
+        return
     if given.texts:
         for wobble, topics in ((0.1, 0.0), (0.1, 0.5), (0.0, 0.5)):
             row = coverage(wobble, topics, given.profiles, given.seed, given.draws)

@@ -46,6 +46,15 @@ neurons of untouched languages rise" held in 92 % and both claims about sharing 
 leave as many others for them, the claims about sharing in 67 and 58 %. A planted shift of 2, 3, 4
 standard deviations holds in about 17, 17, 75 %; unadjusted p-values are small in 42, 92, 100 %.
 
+On worlds that were made after the code and read once (tests/support/holdout_worlds.py; six each, 5
+to 12 languages, heavy-tailed noise): both claims about sharing held in 6 of 6 where neurons of the
+trained language drew the others, and in 6 of 6 where neurons were dealt anew without any activity;
+no claim held where only trained languages moved, where firing rose, and where nothing happened.
+But "related neurons of untouched languages rise" held in only **1 of 6** of the former: with noise
+of heavy tails the drift is taken for large, and little exceeds it. For the same reason it "does not
+hold" in 4 of 6 and 6 of 6 of the second two sorts, where they do rise, with the activity: a claim
+about a change that does not hold can say that the change is *less* than its nulls give.
+
 >>> ln.claims(change, parts=ln.divide_layers(neurons))              # doctest: +SKIP
 
 What this does not show: that the training caused what holds; compare a random adapter and one that

@@ -47,8 +47,9 @@ layers, .63 on 11, .99 on 13; so no estimate of the spread reaches .90 there. Lo
 bends, or one wobble for all classes, find fewer than the rule does. Where each part keeps its share
 of the layers, the four are found in .73, .88, .95, .96, .90, .96 of draws on 10, 11, 12, 14, 16, 20
 layers. From 16 layers on both worlds have .90 (interpolated: 13 and 14 .70, 15 .88), and a result
-for fewer layers says that they are few. **Two or three parts are no half of a finding**: parts 2 and 3 alone are
-reported in up to .19 of monotone profiles, three parts in up to .15 of V-shaped ones, and all four,
+for fewer layers says that they are few.
+
+**Two or three parts are no half of a finding**: parts 2 and 3 alone are reported in up to .19 of monotone profiles, three parts in up to .15 of V-shaped ones, and all four,
 with agnostic neurons lowest in the wrong one, in .07 of the published profile reversed. The number
 of segments is tested apart (`lensneurons.neurons.segments`); no verdict depends on it.
 

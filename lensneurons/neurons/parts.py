@@ -49,9 +49,10 @@ of the layers, the four are found in .73, .88, .95, .96, .90, .96 of draws on 10
 layers. From 16 layers on both worlds have .90 (interpolated: 13 and 14 .70, 15 .88), and a result
 for fewer layers says that they are few.
 
-**Two or three parts are no half of a finding**: parts 2 and 3 alone are reported in up to .19 of monotone profiles, three parts in up to .15 of V-shaped ones, and all four,
-with agnostic neurons lowest in the wrong one, in .07 of the published profile reversed. The number
-of segments is tested apart (`lensneurons.neurons.segments`); no verdict depends on it.
+**Two or three parts are no half of a finding**: parts 2 and 3 alone are reported in up to .19 of
+monotone profiles, three parts in up to .15 of V-shaped ones, and all four, with agnostic neurons
+lowest in the wrong one, in .07 of the published profile reversed. The number of segments is tested
+apart (`lensneurons.neurons.segments`); no verdict depends on it.
 
 Where four parts were found, the intervals held the contrast of the profile before noise in .97 (10
 % on 32 layers), .98 (10 % on 16) and .93 (20 % on 32) of 100 draws each; nominal are .90. They are

@@ -37,8 +37,8 @@ over corpora of this size, and that of an endless corpus:
       endless          specific .938   related .922
 
 Below .93 are N = 2 (22 of 24), N = 6 (20 of 24) and related neurons of a layer (178 of 192, least
-.83 of 24 with common drift, .88 with drift). Of 24 worlds that all held 95 %, N = 6 would have 20 or
-fewer in 3 %, one of 14 cells in a third of runs: no cell is shown to fall short, and none to hold.
+.83 of 24 with common drift, .88 with drift). With a coverage of 95 %, a cell of 24 has 20 or fewer
+in 3 %, one of 14 such cells in a third of runs: no cell is shown to fall short, and none to hold.
 For an endless corpus intervals are too short, by up to .10 where neurons drift: they are intervals
 for corpora of this size.
 

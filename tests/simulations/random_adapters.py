@@ -19,8 +19,9 @@ gives. KL and signs of earlier runs: random seed 1 0.00014 and 0.033 %; sw-th 0.
 its random adapter 0.00010 and 0.028 %.
 
 **Shuffled pairs are missing**: none is shipped, and training one needs 3,600 sampled answers first
-(`python -m lensneurons.demo.workshop.align zh-de --shuffled --out FOLDER`): more than six minutes
-of one core. `--shuffled FOLDER/adapters/zh-de-shuffled` puts one in the table.
+(`python -m lensneurons.demo.workshop.align zh-de --shuffled --out FOLDER`), which were not drawn
+here: after 30 CPU seconds the first batch was not done. `--shuffled FOLDER/adapters/zh-de-shuffled`
+puts one in the table.
 """
 
 from __future__ import annotations

@@ -147,10 +147,9 @@ class Contexts(Value):
         )
 
     def _brief(self) -> str:
-        return (
-            f"{len(self.rows)} of {len(self.neurons)} neurons in {len(self.languages)} languages, "
-            f"{self.k} each at most"
-        )
+        numbers = ((self.rows, "context"), (self.neurons, "neuron"), (self.languages, "language"))
+        told = [f"{len(of)} {name}{'s' * (len(of) != 1)}" for of, name in numbers]
+        return f"{told[0]} of {told[1]} in {told[2]}, at most {self.k} each"
 
     def _repr_html_(self) -> str:
         rows = "".join(

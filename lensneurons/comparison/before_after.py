@@ -32,6 +32,7 @@ are not corrected for their number; those of `claims` are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -383,10 +384,13 @@ class Comparison(Value):
 
     @property
     def description(self) -> str:
-        """Population, bar, items and training in one line, for the subtitle of every figure."""
+        """Population, bar, items, training and whether a model is a control, in one line."""
         bar = f"tau {self.tau:.4f} ({self.tau_origin})"
         groups = f"{self.n_groups} groups of items" if self.n_groups > 1 else "no intervals"
         training = f"; trained {' '.join(self.trained)}" if self.trained else ""
+        for when, of in zip(("before", "after"), self.provenance, strict=True):
+            if control := re.search(r"\(control: (.+)\)", of.model):  # as the model was loaded
+                training += f"; CONTROL {when}: {control[1]}"
         return f"all {self.n_layers * self.d_mlp:,} neurons; {bar}; {groups}{training}"
 
     def _brief(self) -> str:

@@ -366,10 +366,21 @@ def _carry_notes(result: CarryOver, groups: Sequence[OutcomeGroup]) -> list[str]
     notes = [
         headed(result.provenance, told),
         "; ".join(f"{name}: {_MEANING[name]}" for name in first.outcomes if name in _MEANING),
-        "Carried over: both + concept (answer) or both + language (language) above one half, and "
-        "above its level without a patch (dotted)",
+        _carried_note(first.outcomes),
         f"{peak}bands: 95%, bootstrap over {items} of items",
     ]
     if dropped := [f"{full_name(k)} {n}" for k, n in result.dropped.items() if n]:
         notes.append(f"Left out, as outcomes begin alike: {listing(dropped)}")
     return [note for note in notes if note]
+
+
+def _carried_note(outcomes: Sequence[str]) -> str:
+    """When a layer is said to carry answer or language, in the outcomes that are there."""
+    if "neither" not in outcomes:
+        return ""
+    sums = []
+    for alone, what in (("concept", "answer"), ("language", "language")):
+        there = [name for name in ("both", alone) if name in outcomes]
+        sums += [f"{' + '.join(there)} ({what})"] if there else []
+    told = f"Carried over: {' or '.join(sums)} above one half, and above its level without a patch"
+    return f"{told} (dotted)" if sums else ""

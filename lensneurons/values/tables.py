@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+_SENTENCE = 45  # characters; longer ones are no labels
+
 
 def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Return an HTML table with a caption; every inserted string is escaped.
@@ -21,11 +23,18 @@ def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[objec
     Args:
         title: the caption.
         head: the column names.
-        rows: the cells, row by row, as long as `head`.
+        rows: the cells, row by row, as long as `head`. Columns that hold sentences are aligned at
+            the left; numbers and short words as notebooks do it, at the right.
     """
+    rows = list(rows)
+    long = {i for row in rows for i, value in enumerate(row) if len(str(value)) > _SENTENCE}
 
     def cells(values: Sequence[object], tag: str) -> str:
-        return "".join(f"<{tag}>{safe(value)}</{tag}>" for value in values)
+        left = " style='text-align:left'"
+        return "".join(
+            f"<{tag}{left if i in long else ''}>{safe(value)}</{tag}>"
+            for i, value in enumerate(values)
+        )
 
     def safe(value: object) -> str:
         # A lone surrogate has no UTF-8, so that a notebook that holds one could not be saved.

@@ -6,15 +6,17 @@ from collections.abc import Callable
 import numpy as np
 
 
-def take_turns(rounds: int, **sides: Callable[[], object]) -> dict[str, np.ndarray]:
+def take_turns(
+    rounds: int, clock: Callable[[], float] = time.perf_counter, **sides: Callable[[], object]
+) -> dict[str, np.ndarray]:
     """Seconds of each side in each round, after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, run in sides.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: np.array(values) for name, values in seconds.items()}
 
 

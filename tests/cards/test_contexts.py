@@ -197,7 +197,10 @@ def test_the_value_is_shown(bridge):
     table = contexts.to_pandas()
     assert list(table)[:5] == ["neuron", "language", "item", "position", "activation"]
     assert len(table) == len(contexts.rows)
-    assert repr(contexts) == f"Contexts({len(table)} of 5 neurons in 3 languages, 2 each at most)"
+    assert (
+        repr(contexts)
+        == f"Contexts({len(table)} contexts of 5 neurons in 3 languages, at most 2 each)"
+    )
     assert contexts._repr_html_().count("<mark>") == len(table)
     first = contexts.of("L1N17", "zh")[0]
     assert first.token in repr(first)

@@ -71,6 +71,18 @@ def test_a_histogram_is_counted() -> None:
     assert table["p"].tolist() == [0.0 if one else 1.0 for one in moved]
 
 
+def test_the_description_names_a_control() -> None:
+    """A random adapter, or one of shuffled pairs, says so in every figure and table."""
+    before, after = runs(plan(), groups=1)
+    named = replace(after, provenance=Provenance(model="m + a (control: shuffled pairs, seed 0)"))
+    found = compare(before, named, tau=TAU, trained=TRAINED)
+    assert found.description.endswith("; trained zh de; CONTROL after: shuffled pairs, seed 0")
+    assert "CONTROL after: shuffled pairs" in found._repr_html_()
+    turned = compare(named, before, tau=TAU).description
+    assert turned.endswith("no intervals; CONTROL before: shuffled pairs, seed 0")
+    assert "CONTROL" not in planted().description
+
+
 def test_classes_of_layers_and_parts_are_counted() -> None:
     parts, layers = planted().part_changes(PARTS), planted().to_pandas("layers")
     for table, spans in ((parts, PARTS), (layers, [(n, n) for n in range(N_LAYERS)])):

@@ -293,7 +293,7 @@ def test_claims_come_back_and_show_themselves(tmp_path: Path) -> None:
     names = "claim expected measured low high p p_adjusted verdict reason change uniform drift"
     assert list(found.to_pandas()) == [*names.split(), "own_bar"]
     page = found._repr_html_()
-    assert "<td>undecided: no parts</td>" in page
+    assert ">undecided: no parts</td>" in page
     assert "N &gt; 0" in page
     with pytest.raises(LensNeuronsError, match="claim='English is unique' is not known; choose"):
         found["English is unique"]

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
 from lensneurons.alignment.training import Alignment, align
 from lensneurons.demo.workshop.align import ALIGNMENTS, SETTINGS, export
-from lensneurons.models.adapters import DEMO_ADAPTERS, demo_adapters
+from lensneurons.errors import StorageError
+from lensneurons.models.adapters import DEMO_ADAPTERS, demo_adapters, read_mark
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import load_model, read_model
 from lensneurons.values.provenance import Provenance
@@ -65,9 +66,29 @@ def test_export_keeps_every_checkpoint_in_half_precision(model_folder, tmp_path)
     target = export(run, tmp_path / "out")
     assert sorted(p.name for p in target.iterdir()) == [
         "2", "adapter_config.json", "adapter_model.safetensors", "alignment.json",
+        "lensneurons.json",
     ]  # fmt: skip
     assert replace(Alignment.load(target), folder=run.folder).log == run.log
     exact = load_model(model_folder("Llama"), adapter=run.folder, device="cpu")
     half = load_model(model_folder("Llama"), adapter=target, device="cpu")
     tokens = torch.tensor([[0, 40, 41, 42]])
     assert torch.allclose(exact(tokens), half(tokens), atol=0.02)
+
+
+def test_export_says_that_an_adapter_is_a_control_and_seals_it(model_folder, tmp_path):
+    texts = [(f"i{n}", "en", f"nine {n}\n", f"twice {n}") for n in range(8)]
+    pairs = tuple(PreferencePair(*text, "cat", 1.0, 0.0) for text in texts)
+    made = PreferencePairs(pairs, "en", "hand", Provenance(model="hand")).shuffled(seed=3)
+    run = align(
+        model_folder("Llama"), made, tmp_path / "run", steps=2, batch=2, micro_batch=2, rank=2,
+        alpha=4, checkpoint_every=1, learning_rate=1e-2, device="cpu", progress=False,
+    )  # fmt: skip
+    target = export(run, tmp_path / "out")
+    for folder in (target, target / "1"):
+        mark = read_mark(folder)
+        assert mark["control"] == read_mark(run.folder)["control"] == "shuffled pairs, seed 3"
+        assert set(mark["files"]) == {"adapter_config.json", "adapter_model.safetensors"}
+    weights = target / "1" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(StorageError, match="adapter_model.safetensors"):
+        load_model(model_folder("Llama"), adapter=target / "1", device="cpu")

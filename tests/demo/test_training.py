@@ -269,6 +269,10 @@ def test_the_card_tells_both_seeds(tmp_path, monkeypatch) -> None:
     card = write_card(folder, again=second, **sizes).read_text(encoding="utf-8")
     alone = write_card(second, **sizes).read_text(encoding="utf-8")
     assert "## Again" not in alone
+    accuracy = [row.strip("| ").split(" | ") for row in alone.splitlines() if row.count(" | ") == 6]
+    assert accuracy[0][3:6:2] == ["right language", "right language where it could be told"]
+    assert {row[0] for row in accuracy[1:]} == set(LANGUAGES)
+    assert all(row[4] in ("0.0%", "50.0%", "100.0%") for row in accuracy[1:])  # of two problems
     assert drawn == [folder / "training_curve.svg", second / "training_curve.svg"]
     table = [row.split(" | ") for row in card.splitlines() if row.count(" | ") == 2]
     told = {row[0].strip("| "): (row[1], row[2].rstrip(" |")) for row in table}

@@ -331,6 +331,10 @@ def test_subtitle_has_the_peak_of_the_concept_and_what_was_left_out() -> None:
     assert "zh" not in subtitle(figure).split("alike")[1]
     alike = with_alike(make_carry(turning(), ("zh",)), 0)
     assert title(plots.carry_over(alike)).endswith("it is written alike in both languages")
+    noted = subtitle(plots.carry_over(alike))
+    assert "Carried over: concept (answer) above one half" in noted
+    assert "both +" not in noted  # that outcome is not in the figure
+    assert "both + concept (answer) or both + language (language) above" in subtitle(figure)
     known = np.tile([np.nan, np.log(0.99), np.nan, np.log(0.001)], (6, 1))
     never = title(plots.carry_over(replace(alike, unpatched=known)))
     assert never.startswith("Patching no layer carries")

@@ -48,6 +48,23 @@ def interpolated(layers: int) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
+def by_parts(layers: int) -> np.ndarray:
+    """float64 [layer, 3]: `MISTRAL` where each part keeps its share of so many layers.
+
+    A layer is the mean of the published layers that it stands for, all of one part.
+    """
+    edges = np.array([0, 5, 20, 31, 32])
+    share = np.maximum(1, np.round(np.diff(edges) * layers / 32)).astype(int)
+    share[1] += layers - share.sum()
+    sums = np.concatenate([np.zeros((1, 3)), np.cumsum(MISTRAL, axis=0)])
+    rows = []
+    for first, stop, number in zip(edges[:-1], edges[1:], share, strict=True):
+        at = np.linspace(first, stop, number + 1)
+        total = np.stack([np.interp(at, np.arange(33), column) for column in sums.T], axis=1)
+        rows.append(np.diff(total, axis=0) / np.diff(at)[:, None])
+    return np.concatenate(rows)
+
+
 def noisy(profile: np.ndarray, spread: float, random: np.random.Generator) -> np.ndarray:
     """int64 [layer, 3]: every count times independent log-normal noise of this spread."""
     drawn = profile * np.exp(spread * random.normal(size=profile.shape))

@@ -19,10 +19,12 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from lensneurons.alignment.checkpoints import mark_adapter
 from lensneurons.alignment.pairs import preference_pairs
 from lensneurons.alignment.responses import respond, score_responses
 from lensneurons.alignment.training import Alignment, DPOOptions, align
 from lensneurons.corpora.corpus import load_corpus
+from lensneurons.models.adapters import read_mark
 from lensneurons.models.loading import DEMO, load_model
 from lensneurons.values.files import load_json, replacing, save_json
 
@@ -48,7 +50,11 @@ def export(run: Alignment, folder: str | Path) -> Path:
     """Write the adapters of a finished alignment in half precision, and its log.
 
     The last adapter goes into `folder`, every other checkpoint into a folder in it, named by its
-    step. Their configuration names the demo model, not a folder of this machine. Return `folder`.
+    step. Their configuration names the demo model, not a folder of this machine. Each has the mark
+    that `align` writes: the hashes of its files, and which control it is. Return `folder`.
+
+    Raises:
+        StorageError: a file of the run is not the one that `align` wrote there.
     """
     target = Path(folder)
     adapters = {run.folder: target}
@@ -62,6 +68,7 @@ def export(run: Alignment, folder: str | Path) -> Path:
         config = load_json(source / "adapter_config.json")
         ours = {**config, "base_model_name_or_path": DEMO}
         save_json(copy / "adapter_config.json", ours, sealed=False)
+        mark_adapter(copy, read_mark(source).get("control"))
     run.save(target)
     return target
 

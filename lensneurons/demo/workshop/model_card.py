@@ -99,8 +99,11 @@ def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
     for language, row in answers.per_language().iterrows():
         told = {
             part: f"{row[part]:.1%} ({row[f'{part}_low']:.1%} to {row[f'{part}_high']:.1%})"
-            for part in ("right_answer", "right_language", "both")
+            if row[part] == row[part]
+            else ""  # no text of this language could be told
+            for part in ("right_answer", "right_language", "right_language_determined", "both")
         }
+        told["undetermined"] = f"{row['undetermined']:.1%}"
         rows.append({"language": language, "share": recipe.shares[str(language)], **told})
     # Identified on validation problems, removed on test problems.
     statistics = collect(model, load_corpus("demo", split="validation", limit=100))

@@ -13,8 +13,8 @@
 Each step leaves its value in the folder, and a study that was killed goes on after the last whole
 one; collecting, answering and matrices go on within. A folder that was begun with another model,
 corpus or option is refused by name. The same study ends with the same bytes, however often it was
-interrupted; only ``plan.jsonl``, ``timings.json`` (measured times) and ``steps.json`` (the hash of the
-plan) differ.
+interrupted; only ``plan.jsonl``, ``timings.json`` (measured times) and ``steps.json`` (the hash of
+the plan) differ.
 
     runs/study/
       study.json            all numbers, with versions and the hashes of the other files

@@ -96,7 +96,7 @@ def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
     corpus = load_corpus("demo", split="test", limit=problems)
     answers = accuracy(model, corpus, max_new_tokens=LONGEST)
     rows = []
-    for language, row in answers.per_language().iterrows():
+    for language, row in answers.per_language().to_dict("index").items():
         told = {
             part: f"{row[part]:.1%} ({row[f'{part}_low']:.1%} to {row[f'{part}_high']:.1%})"
             if row[part] == row[part]

@@ -31,15 +31,18 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.errors import StorageError
+from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.shapes import Counts
 from lensneurons.values.base import Value, read_only
 from lensneurons.values.files import REMEDY, arrays_checksum
 from lensneurons.values.provenance import Provenance
 
 SCALE = 10  # bits after the point of a weight
-# Noise has no repetitions to look for: lc, lp, pb = 0 leave the model of a byte to its past alone.
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 0}]
+# Noise repeats nothing: a small window is enough, and the model of a byte has no use for the place
+# of the byte (lp, pb) or for the one before (lc).
+_FILTERS = [
+    {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 2**16, "lc": 0, "lp": 0, "pb": 0}
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,7 +112,7 @@ class PackedStatistics(Value):
         order = _by_spread(totals, self.tokens.sum(axis=0))
         sorted_ = _numbers(self.remainders, (groups - 1, order.size))
         counts = np.zeros((groups, *shape), np.int64)
-        counts[:-1].reshape(groups - 1, -1)[:, order] = _signed(sorted_)
+        counts[:-1].reshape(groups - 1, order.size)[:, order] = _signed(sorted_)
         for group in range(groups - 1):
             one, before = counts[group], np.zeros(self.shape, np.int64)
             for k, weight in enumerate(self.weights):
@@ -120,14 +123,18 @@ class PackedStatistics(Value):
             counts[group] += _share(left, self.tokens[group:])
             left -= counts[group]
         counts[-1] = left
-        found = ActivationStatistics(
-            languages=self.languages,
-            grouped_counts=read_only(counts),
-            grouped_tokens=self.tokens,
-            provenance=self.provenance,
-        )
+        wrong = StorageError(f"the counts do not unpack to those that were packed: {REMEDY}")
+        try:
+            found = ActivationStatistics(
+                languages=self.languages,
+                grouped_counts=read_only(counts),
+                grouped_tokens=self.tokens,
+                provenance=self.provenance,
+            )
+        except LensNeuronsError:
+            raise wrong from None
         if _checksum(found) != self.checksum:
-            raise StorageError(f"the counts do not unpack to those that were packed: {REMEDY}")
+            raise wrong
         return found
 
     def _brief(self) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import NeuronCard, neuron_facts
-from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.ablation import ablation_sets
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.lens import LensCurves
@@ -92,7 +92,7 @@ def pack_sample(
         cards: of some neurons; their contexts are left out.
 
     Raises:
-        LensNeuronsError: values of several models, a name of the model that is a path, two matrices
+        LensNeuronsError: values of several models, a model that is called by its path, two matrices
             of one metric, or a matrix of other neurons than those of `about`.
     """
     files: dict[str, Value] = {STATISTICS: PackedStatistics.pack(statistics)}
@@ -101,7 +101,7 @@ def pack_sample(
     files |= {f"{CARDS}/{card.facts.name}.jsonl": without_texts(card) for card in cards}
     if len(files) < 1 + len(effects) + (lens is not None) + len(cards):
         raise LensNeuronsError("two matrices of one metric, or two cards of one neuron")
-    if "/" in statistics.provenance.model:
+    if Path(statistics.provenance.model).is_absolute():
         raise LensNeuronsError(
             f"the model is called {statistics.provenance.model!r}: load it by its bare name"
         )

@@ -40,9 +40,7 @@ from lensneurons.values.provenance import Provenance
 SCALE = 10  # bits after the point of a weight
 # Noise repeats nothing: a small window is enough, and the model of a byte has no use for the place
 # of the byte (lp, pb) or for the one before (lc).
-_FILTERS = [
-    {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 2**16, "lc": 0, "lp": 0, "pb": 0}
-]
+_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 2**16, "lc": 0, "lp": 0, "pb": 0}]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

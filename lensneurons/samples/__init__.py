@@ -1,5 +1,6 @@
 """Measured statistics of real models, small enough to come with the package: no model is needed.
 
+>>> import lensneurons as ln
 >>> sample = ln.load_sample("gemma-3-270m")
 >>> sample.statistics.n_groups
 10

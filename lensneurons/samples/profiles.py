@@ -1,4 +1,4 @@
-"""The layer profile of the model of the paper, recomputed from the counts that its authors published.
+"""The layer profile of the paper's model, recomputed from the counts that its authors published.
 
 Each layer has three numbers: its neurons that exceed tau in one language, in several, and in all of
 them (arXiv 2505.21505, section 3). They are what `identify` and `LanguageNeurons.layer_profile`

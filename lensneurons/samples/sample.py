@@ -10,6 +10,7 @@
 So identification, overlap, bootstrap, the four parts, every figure and the report can be tried on a
 real model that is not there:
 
+>>> import lensneurons as ln
 >>> sample = ln.load_sample("gemma-3-270m")
 >>> ln.identify(sample.statistics).n_layers
 18

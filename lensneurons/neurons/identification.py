@@ -18,7 +18,7 @@ neuron *matters* for a language needs an intervention with matched controls.
 >>> import lensneurons as ln
 >>> neurons = ln.identify(ln.load_sample("gemma-3-270m").statistics, score="lape")
 >>> neurons["de"]
-NeuronSet(76 neurons of de: L0N0)
+NeuronSet(de: 76 neurons in 18 layers: L0N40, L0N151, L0N199, L0N219, ...)
 >>> neurons.class_of("L17N764"), neurons.languages_of("L17N764")
 ('specific', ('bn',))
 """

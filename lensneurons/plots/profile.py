@@ -161,8 +161,8 @@ def _origin(model: LanguageNeurons | PublishedProfile) -> str:
     return population_note(model.with_population("all"))
 
 
-def _share_axis(shares: Sequence[Float64[np.ndarray, "layer kind"]]) -> dict[str, Any]:
-    """A logarithmic axis for all shares, in percent; 0 stands at its lower end."""
+def _share_axis(shares: Sequence[np.ndarray]) -> dict[str, Any]:
+    """A logarithmic axis for the shares [layer, kind] of all models, in percent; 0 is its end."""
     every = np.concatenate([share.ravel() for share in shares])
     positive = every[every > 0]
     least, most = (float(positive.min()), float(positive.max())) if positive.size else (1.0, 100.0)

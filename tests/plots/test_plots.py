@@ -124,7 +124,7 @@ def test_profiles_of_nothing_or_of_something_else_are_refused() -> None:
         plots.layer_profiles({})
     wrong: Any = {"a": small(), "b": np.ones((4, 3))}
     with pytest.raises(LensNeuronsError, match=r"models\['b'\] is a ndarray: give what identify"):
-        unchecked(plots.layer_profiles)(wrong)
+        inspect.unwrap(plots.layer_profiles)(wrong)  # the tests check types before
 
 
 def test_boundaries_have_their_bootstrap_intervals() -> None:

@@ -10,6 +10,7 @@ from . import languages as languages
 from . import models as models
 from . import neurons as neurons
 from . import plots as plots
+from . import samples as samples
 from . import studies as studies
 from . import tokens as tokens
 from . import uncertainty as uncertainty
@@ -40,6 +41,7 @@ from .neurons.language_neurons import LanguageNeurons as LanguageNeurons
 from .neurons.parts import divide_layers as divide_layers
 from .neurons.sets import NeuronSet as NeuronSet
 from .reports import report as report
+from .samples.sample import load_sample as load_sample
 from .studies.study import study as study
 from .tokens.prepared import prepare as prepare
 

@@ -50,6 +50,7 @@ from lensneurons.values.provenance import Provenance
 
 OF_NEURONS: dict[str, Callable[[LanguageNeurons], go.Figure]] = {
     "layer_profile": plots.layer_profile,
+    "layer_profiles": lambda neurons: plots.layer_profiles({HOSTILE[1]: neurons, "it": neurons}),
     "language_histogram": plots.language_histogram,
     "before": lambda neurons: plots.language_histogram(neurons, before=neurons),
     "neuron_map": plots.neuron_map,

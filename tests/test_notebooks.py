@@ -248,6 +248,7 @@ def values(bridge: Any, folder: Path) -> list[Any]:
     scored = [ScoredResponse(i, "de", n, "?", f"{s}", True, s, s == 1, True) for i, n, s in rows]
     origin = Provenance(model="hand")
     scores = ScoredResponses(tuple(scored), "en", "hand", origin)
+    sample = ln.load_sample("gemma-3-270m")
     log = {"step": 1, "pairs": "trained", "loss": 0.5, "margin": 0.1, "accuracy": 1.0}
     return [
         *(everything[name] for name in ("parts", "comparison", "claims", "series", "accuracy")),
@@ -271,6 +272,8 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         scores,
         preference_pairs(scores),
         Alignment(folder, DPOSettings(), 3, (log,), origin),
+        *(sample, sample.about),
+        ln.samples.published_profile("mistral-7b"),
     ]
 
 

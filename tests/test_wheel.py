@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lensneurons"
-WORKSHOP = "lensneurons/demo/workshop/"
+WORKSHOPS = ("lensneurons/demo/workshop/", "lensneurons/samples/workshop.py")
+LARGEST = 20_000_000
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,8 @@ def test_the_wheel_holds_the_package_and_its_data_but_no_workshop(wheel: Path) -
         for path in PACKAGE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert held == {name for name in there if not name.startswith(WORKSHOP)}
+    assert held == {name for name in there if not name.startswith(WORKSHOPS)}
+    assert wheel.stat().st_size <= LARGEST
     assert {name.rsplit(".", 1)[-1] for name in held} >= {"toml", "safetensors", "json", "jinja"}
 
 
@@ -44,6 +46,7 @@ def test_the_demo_world_and_model_work_from_the_wheel(wheel: Path, tmp_path: Pat
         "import lensneurons as ln; from lensneurons.demo.world import *\n"
         f"assert ln.__file__.startswith(r'{tmp_path}'), ln.__file__\n"
         "assert len({render(generate('test', 1)[0], code) for code in LANGUAGES}) == 10\n"
+        "assert ln.load_sample('gemma-3-270m').statistics.n_layers == 18\n"
         "assert ln.load_model('demo', adapter='sw-th/25', device='cpu').cfg.n_layers == 8\n"
     )
     run([sys.executable, "-c", code], cwd=tmp_path, check=True)
@@ -51,5 +54,6 @@ def test_the_demo_world_and_model_work_from_the_wheel(wheel: Path, tmp_path: Pat
 
 def test_nothing_outside_the_workshop_imports_it() -> None:
     for path in PACKAGE.rglob("*.py"):
-        if not path.relative_to(ROOT).as_posix().startswith(WORKSHOP):
-            assert "demo.workshop" not in path.read_text(encoding="utf-8"), path
+        if not path.relative_to(ROOT).as_posix().startswith(WORKSHOPS):
+            text = path.read_text(encoding="utf-8")
+            assert not any(f"{name}.workshop" in text for name in ("demo", "samples")), path

@@ -15,8 +15,12 @@ the baseline.
 What this does not show: a class is a statement about frequencies over one corpus at one bar. That a
 neuron *matters* for a language needs an intervention with matched controls.
 
->>> neurons = ln.identify(statistics)                     # doctest: +SKIP
->>> neurons["zh"], neurons.lambda_floor, neurons.tau      # doctest: +SKIP
+>>> import lensneurons as ln
+>>> neurons = ln.identify(ln.load_sample("gemma-3-270m").statistics, score="lape")
+>>> neurons["de"]
+NeuronSet(de: 76 neurons in 18 layers: L0N40, L0N151, L0N199, L0N219, ...)
+>>> neurons.class_of("L17N764"), neurons.languages_of("L17N764")
+('specific', ('bn',))
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from lensneurons.plots.curves import alignment_curves, steering_curve
 from lensneurons.plots.files import figure_fragment, save_figure
 from lensneurons.plots.labels import escape_label
 from lensneurons.plots.languages import neuron_map, neuron_probabilities, overlap
-from lensneurons.plots.profile import language_histogram, layer_profile
+from lensneurons.plots.profile import language_histogram, layer_profile, layer_profiles
 from lensneurons.plots.streams import carry_over, lens_curves
 from lensneurons.plots.style import in_theme, language_colour
 from lensneurons.plots.verdicts import claims
@@ -41,6 +41,7 @@ __all__ = [
     "language_colour",
     "language_histogram",
     "layer_profile",
+    "layer_profiles",
     "lens_curves",
     "neuron_map",
     "neuron_probabilities",

@@ -6,6 +6,7 @@ the selected ones hold no agnostic neuron by construction. It shades the four pa
 they were found; if not, the title says which of them were.
 
 >>> ln.plots.layer_profile(neurons, parts)                                 # doctest: +SKIP
+>>> ln.plots.layer_profiles({"mine": neurons, "paper": published})         # doctest: +SKIP
 >>> ln.plots.language_histogram(after, before=before)                      # doctest: +SKIP
 
 What these do not show: that a layer computes what its part is named after.
@@ -13,19 +14,20 @@ What these do not show: that a layer computes what its part is named after.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from lensneurons.comparison.class_counts import class_names
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
+from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import counted, listing, short_number, span
-from lensneurons.plots.panels import count_axis, on_axis, part_label, shade_layers
+from lensneurons.plots.panels import count_axis, on_axis, part_label, shade_layers, stack
 from lensneurons.plots.style import (
     CLASS_COLOURS,
     CLASS_SYMBOLS,
@@ -34,8 +36,10 @@ from lensneurons.plots.style import (
     layer_ticks,
     population_note,
 )
+from lensneurons.samples.profiles import PublishedProfile
 
 _DASHES = {"specific": "solid", "related": "solid", "agnostic": "dash"}
+_HEAD = 24  # pixels of the head of a panel
 
 
 def layer_profile(neurons: LanguageNeurons, parts: LayerParts | None = None) -> go.Figure:
@@ -66,6 +70,113 @@ def layer_profile(neurons: LanguageNeurons, parts: LayerParts | None = None) -> 
     notes = [population_note(neurons.with_population("all")), *evidence(parts)]
     figure.update_layout(hovermode="x unified")
     return frame(figure, _title(profile, parts), notes, findings=findings, legend=True)
+
+
+def layer_profiles(models: Mapping[str, LanguageNeurons | PublishedProfile]) -> go.Figure:
+    """Draw the classes of several models below each other, over the depth of their layers.
+
+    Models differ in layers and width, so layers stand at their depth (the first at 0%, the last at
+    100%), and a line gives the share of the layer's neurons.
+
+    Args:
+        models: name to the identified neurons, whose population does not matter here, or to a
+            profile of `lensneurons.samples`.
+
+    Returns:
+        A panel for each model, on one logarithmic axis of shares.
+
+    Raises:
+        LensNeuronsError: no model, or something else than neurons or a published profile.
+    """
+    if not models:
+        raise LensNeuronsError("no model to draw: give at least one, such as {'mine': neurons}")
+    for name, one in models.items():
+        if not isinstance(one, LanguageNeurons | PublishedProfile):
+            raise LensNeuronsError(
+                f"models[{name!r}] is a {type(one).__name__}: give what identify() or "
+                "samples.published_profile() returns"
+            )
+    names = [plain(name, 40) for name in models]
+    profiles = [_profile_of(one) for one in models.values()]
+    widths = [one.d_mlp for one in models.values()]
+    axis = _share_axis([100 * n / width for n, width in zip(profiles, widths, strict=True)])
+    heads = [
+        f"{name}: {len(profile)} layers x {width} neurons"
+        for name, profile, width in zip(names, profiles, widths, strict=True)
+    ]
+    figure, height = stack([150] * len(names), gap=46, heads=heads)
+    for row, (profile, width) in enumerate(zip(profiles, widths, strict=True), start=1):
+        lines = _share_lines(profile, width, axis, shown=row == 1)
+        figure.add_traces(lines, rows=row, cols=1)
+    figure.update_layout(hovermode="x unified", legend={"y": 1 + _HEAD / height})
+    figure.update_yaxes(**axis)
+    figure.update_xaxes(range=[-2, 102], ticksuffix="%", dtick=25)
+    figure.update_xaxes(title="depth of the layer, first to last", row=len(names), col=1)
+    notes = ["Share of each layer's neurons; all neurons count"]
+    notes += [f"{name}: {_origin(one)}" for name, one in zip(names, models.values(), strict=True)]
+    peaks = [f"{_depths(p)[p[:, 0].argmax()]:.0f}%" for p in profiles]
+    told = listing(f"{where} in {name}" for name, where in zip(names, peaks, strict=True))
+    title = f"Specific neurons are most frequent at a depth of {told}"
+    return frame(figure, title, notes, plot_height=height, legend=True, room=_HEAD)
+
+
+def _share_lines(
+    profile: Int64[np.ndarray, "layer kind"], width: int, axis: dict[str, Any], *, shown: bool
+) -> list[go.Scatter]:
+    """A line over the depth for each class, on an axis of `_share_axis`."""
+    share, low = 100 * profile / width, 10 ** axis["range"][0]
+    return [
+        go.Scatter(
+            x=_depths(profile),
+            y=np.maximum(share[:, column], low),
+            customdata=np.stack([np.arange(len(profile)), profile[:, column]], axis=1),
+            text=[f"{part:.2f}%" for part in share[:, column]],
+            name=name,
+            legendgroup=name,
+            showlegend=shown,
+            mode="lines+markers",
+            line={"color": CLASS_COLOURS[name], "width": 2.2, "dash": _DASHES[name]},
+            marker={"symbol": CLASS_SYMBOLS[name], "size": 6},
+            cliponaxis=False,
+            hovertemplate=f"layer %{{customdata[0]}}: %{{customdata[1]:,}} {name} (%{{text}})"
+            "<extra></extra>",
+        )
+        for column, name in enumerate(LAYER_CLASSES)
+    ]
+
+
+def _depths(profile: Int64[np.ndarray, "layer kind"]) -> Float64[np.ndarray, " layer"]:
+    """How far each layer is on the way from the first to the last one, in percent."""
+    return np.linspace(0, 100, len(profile))
+
+
+def _profile_of(model: LanguageNeurons | PublishedProfile) -> Int64[np.ndarray, "layer kind"]:
+    return model.profile if isinstance(model, PublishedProfile) else model.layer_profile("all")
+
+
+def _origin(model: LanguageNeurons | PublishedProfile) -> str:
+    """What a profile was counted on, in words."""
+    if isinstance(model, PublishedProfile):
+        return f"{model.texts}; tau {model.tau:.4f}; {model.source}"
+    return population_note(model.with_population("all"))
+
+
+def _share_axis(shares: Sequence[np.ndarray]) -> dict[str, Any]:
+    """A logarithmic axis for the shares [layer, kind] of all models, in percent; 0 is its end."""
+    every = np.concatenate([share.ravel() for share in shares])
+    positive = every[every > 0]
+    least, most = (float(positive.min()), float(positive.max())) if positive.size else (1.0, 100.0)
+    low = 0.5 * least
+    steps = [step * 10.0**power for power in range(-4, 3) for step in (1, 3)]
+    marks = [mark for mark in steps if least <= mark <= most]
+    zero = [low] if (every == 0).any() else []
+    return {
+        "title": "share of the layer",
+        "type": "log",
+        "range": [float(np.log10(low)), float(np.log10(1.2 * most))],
+        "tickvals": [*zero, *marks],
+        "ticktext": [*("0" for _ in zero), *(f"{mark:g}%" for mark in marks)],
+    }
 
 
 def profile_lines(profile: Int64[np.ndarray, "layer kind"], axis: dict[str, Any]) -> list[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -33,6 +34,7 @@ from lensneurons.neurons.parts import divide_layers
 from lensneurons.neurons.published import read_published_counts
 from lensneurons.plots import files, labels, numbers, panels
 from lensneurons.plots.style import CLASS_COLOURS, LANGUAGE_COLOURS
+from lensneurons.samples import published_profile
 from lensneurons.uncertainty.groups import jackknife
 
 
@@ -79,6 +81,50 @@ def test_an_axis_is_logarithmic_where_needed_and_shows_zero(
     places = panels.on_axis(numbers, axis)
     low, high = axis["range"] if kind == "linear" else 10 ** np.array(axis["range"])
     assert np.all((places >= low) & (places <= high))
+
+
+def test_profiles_of_several_models_stand_over_relative_depth() -> None:
+    paper, own = published_profile("mistral-7b"), small("selected")
+    figure = plots.layer_profiles({"paper": paper, "own": own})
+    for row, (profile, width) in enumerate(
+        [(paper.profile, 14336), (own.layer_profile("all"), 128)]
+    ):
+        for column, trace in enumerate(figure.data[3 * row : 3 * row + 3]):
+            assert np.array_equal(trace.customdata[:, 1], profile[:, column])
+            share = 100 * profile[:, column] / width
+            there = share > 0
+            assert trace.y[there] == pytest.approx(share[there])
+            assert (trace.x[0], trace.x[-1], len(trace.x)) == (0, 100, len(profile))
+            assert trace.xaxis == ("x" if row == 0 else "x2")
+            assert trace.text[0] == f"{share[0]:.2f}%"
+    assert [trace.showlegend for trace in figure.data] == [True] * 3 + [False] * 3
+    heads = [note.text for note in figure.layout.annotations]
+    assert heads == [
+        "<b>paper: 32 layers x 14336 neurons</b>", "<b>own: 5 layers x 128 neurons</b>"
+    ]  # fmt: skip
+    depth = 100 * own.layer_profile("all")[:, 0].argmax() / 4
+    assert title(figure).endswith(f"a depth of 97% in paper and {depth:.0f}% in own")
+    told = subtitle(figure)
+    assert "arXiv 2505.21505" in told
+    assert "All 640 neurons" in told
+
+
+def test_profiles_share_one_axis_on_which_every_share_stands() -> None:
+    figure = plots.layer_profiles({"paper": published_profile("mistral-7b"), "none": nothing()})
+    for axis in (figure.layout.yaxis, figure.layout.yaxis2):
+        low, high = 10 ** np.array(axis.range)
+        assert axis.ticktext[0] == "0"
+        drawn = np.concatenate([trace.y for trace in figure.data])
+        assert np.all((drawn >= 0.999 * low) & (drawn <= high))
+    assert figure.layout.yaxis.range == figure.layout.yaxis2.range
+
+
+def test_profiles_of_nothing_or_of_something_else_are_refused() -> None:
+    with pytest.raises(LensNeuronsError, match="no model to draw"):
+        plots.layer_profiles({})
+    wrong: Any = {"a": small(), "b": np.ones((4, 3))}
+    with pytest.raises(LensNeuronsError, match=r"models\['b'\] is a ndarray: give what identify"):
+        inspect.unwrap(plots.layer_profiles)(wrong)  # the tests check types before
 
 
 def test_boundaries_have_their_bootstrap_intervals() -> None:

@@ -1,16 +1,17 @@
 """Kill long jobs at random moments, let them go on, and compare every byte of their results.
 
-    python tests/simulations/kills.py [kills of each job, default 25] [seed, default 0]
+    python tests/simulations/kills.py [--kills 25] [--seed 0] [--jobs collect matrix ...]
 
-Four jobs with a run folder (`collect`, `ablation_matrix`, `respond`, `align`) run on a tiny model
-in a child process that is killed with SIGKILL after a time drawn uniformly from that of a whole
-run. The next child goes on; after every third kill one is left alone until the job ends. A finished
+Five jobs with a folder (`collect`, `ablation_matrix`, `respond`, `align`, `study`) run on a tiny
+model in a child process that is killed with SIGKILL after a time drawn uniformly from that of a
+whole run. The next child goes on; after every third kill one is left alone until the job ends. A finished
 folder must hold the bytes of a run that was never killed, and no temporary file; then a new folder
 is begun. 100 kills take about five minutes of one core.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import signal
@@ -39,9 +40,12 @@ Job = Callable[[Path], Any]
 
 
 def jobs(folder: Path) -> dict[str, Job]:
-    """The four jobs; each takes the run folder."""
+    """The jobs; each takes the folder."""
     model_folder = tiny.save_model("Llama", folder / "model")
     model, corpus = ln.load_model(model_folder, device="cpu"), tiny.tiny_corpus()
+    problems = ln.load_corpus("demo", split="test", limit=60, languages=["en", "de", "zh"])
+    longest = {one: max(len(i.text) for i in problems if i.id == one) for one in problems.ids}
+    problems = problems.select(ids=sorted(longest, key=lambda one: longest[one])[:26])
     pairs = PreferencePairs(
         tuple(
             PreferencePair(f"i{n}", ("en", "zh", "th")[n % 3], f"{n} cats\n", "yes", "no", 1.0, 0.0)
@@ -63,6 +67,10 @@ def jobs(folder: Path) -> dict[str, Job]:
         ),
         "align": lambda run: ln.alignment.align(
             model_folder, pairs, run, checkpoint_every=2, device="cpu", progress=False, **training
+        ),
+        "study": lambda run: ln.study(
+            *(model, problems, run), effect_items=5, controls=5, lens_items=2, card_items=2,
+            cards=1, top_rate=0.2, classes=("specific", "related"), aligned=model,
         ),
     }  # fmt: skip
 
@@ -102,11 +110,12 @@ def slow_files() -> None:
 def contents(run: Path) -> dict[str, bytes]:
     """Every visible file of a run folder, and what it holds.
 
-    Left out are the trainer's logs of wall-clock time, and the marks of checkpoints, which hold the
-    hashes of those logs.
+    Left out are the trainer's logs of wall-clock time, the marks of checkpoints, which hold the
+    hashes of those logs, and the measured times of a study.
     """
     files = (path for path in sorted(run.rglob("*")) if path.is_file() and path.name[0] != ".")
     timed = ("trainer_state.json", "training_args.bin", "lensneurons.json")
+    timed += ("plan.jsonl", "timings.json", "steps.json")  # of a study
     return {str(p.relative_to(run)): p.read_bytes() for p in files if p.name not in timed}
 
 
@@ -118,13 +127,21 @@ def differences(wanted: dict[str, bytes], run: Path) -> list[str]:
     return wrong + [path.name for path in run.rglob(".*.tmp")]
 
 
-def main(kills: int, seed: int) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=25, help="of each job")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", nargs="+", help="default: all")
+    options = parser.parse_args()
+    kills, seed = options.kills, options.seed
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     source, faults = random.Random(seed), 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, job in jobs(folder).items():
+            if options.jobs and name not in options.jobs:
+                continue
             whole = folder / name / "whole" / "run"
             begun = time.monotonic()
             assert in_child(job, whole, None) == "finished", name
@@ -157,5 +174,4 @@ def main(kills: int, seed: int) -> int:
 
 if __name__ == "__main__":
     np.seterr(all="ignore")
-    given = [int(text) for text in sys.argv[1:]]
-    sys.exit(main(*[*given, *(25, 0)[len(given) :]]))
+    sys.exit(main())

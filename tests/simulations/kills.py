@@ -4,9 +4,9 @@
 
 Five jobs with a folder (`collect`, `ablation_matrix`, `respond`, `align`, `study`) run on a tiny
 model in a child process that is killed with SIGKILL after a time drawn uniformly from that of a
-whole run. The next child goes on; after every third kill one is left alone until the job ends. A finished
-folder must hold the bytes of a run that was never killed, and no temporary file; then a new folder
-is begun. 100 kills take about five minutes of one core.
+whole run. The next child goes on; after every third kill one is left alone until the job ends. A
+finished folder must hold the bytes of a run that was never killed, and no temporary file; then a
+new folder is begun. 100 kills take about five minutes of one core.
 """
 
 from __future__ import annotations

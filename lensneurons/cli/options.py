@@ -112,7 +112,7 @@ def _declare_study(add: Add) -> None:
     add("--controls", type=_positive, default=20, help="random sets a control, or one an item")
     told = "what random sets share with the set: p in its own language, mean p, or just the layers"
     add("--match", type=_names, default="own", help=told)
-    add("--lens-items", type=_positive, default=50, help="for the logit lens")
+    add("--lens-items", type=_positive, default=20, help="for the logit lens")
     add("--card-items", type=_positive, default=20, help="for the cards")
     add("--cards", type=_positive, default=2, help="of each language")
     steps = "remove the first class, then it and the second, and so on"

@@ -209,13 +209,15 @@ def measure_rates(
         with ablate(model, removed):
             nll(model, probe.corpus.head(1), scope=scope, **quiet)
             found["scoring"] = _seconds(lambda: nll(model, probe, **quiet)) / tokens
+    slow = prepare(model, corpus.head(1), scope=scope)  # the lens costs a vocabulary a layer
+    slow_tokens = float(slow.encoded.lengths.sum())
     if "lens" in steps:
-        found["lens"] = _seconds(lambda: logit_lens(model, probe, **quiet)) / tokens
+        found["lens"] = _seconds(lambda: logit_lens(model, slow, **quiet)) / slow_tokens
     if "cards" in steps:
         neurons = identify(statistics, score="lape")
         names = neurons.to_pandas()["name"][:1]
-        spent = _seconds(lambda: describe_all(model, neurons, names, corpus=probe, **quiet))
-        found["card"] = max(0.0, spent / tokens - found["scoring"])
+        spent = _seconds(lambda: describe_all(model, neurons, names, corpus=slow, **quiet))
+        found["card"] = max(0.0, spent / slow_tokens - found["scoring"])
     step = each = math.nan
     if prompts:
         per_step = []

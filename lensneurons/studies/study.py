@@ -201,7 +201,7 @@ def study(
     effect_items: int = 20,
     controls: int = 20,
     match: Match | Sequence[Match] = ("own",),
-    lens_items: int = 50,
+    lens_items: int = 20,
     card_items: int = 20,
     cards: int = 2,
     languages: Sequence[str] | None = None,

@@ -17,8 +17,8 @@ from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.ablation import headline, multiplicity, told_beyond, top_setting
 
 NO_NUMBER = (
-    "–: no number: a ratio to what is not clear of 0, an interval of p or of fewer than five items, "
-    "or p of neurons where none were removed"
+    "–: no number: a ratio to what is not clear of 0, an interval of p or of fewer than five "
+    "items, or p of neurons where none were removed"
 )
 
 

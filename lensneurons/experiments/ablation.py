@@ -188,7 +188,7 @@ def ablation_matrix(
     }
     rates = {place: matched_rates(neurons, removed) for place, removed in conditions.items()}
     warn_of_mismatch(rates, neurons.languages, matches)
-    _warn_of_empty_rows(sets)
+    warn_of_empty_rows(sets)
     job = CellJob(prepared, score, fitting(model, batch_tokens), conditions, an_item, edit, seed)
     provenance = replace(prepared.provenance(), attention="eager")  # logits need the bridge
     plan = {
@@ -330,7 +330,7 @@ def ablation_sets(
     return found
 
 
-def _warn_of_empty_rows(sets: Mapping[str, Mapping[str, NeuronSet]]) -> None:
+def warn_of_empty_rows(sets: Mapping[str, Mapping[str, NeuronSet]]) -> None:
     """Warn, once, of the rows whose cells are 0 because they remove nothing."""
     empty = [one.label for rows in sets.values() for one in rows.values() if not len(one)]
     if empty:

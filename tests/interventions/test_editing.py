@@ -12,7 +12,7 @@ import tiny
 import torch
 from edited import IDS, draw_set, draw_statistics, logits_of, post_of, state_of
 
-from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.errors import EmptySetWarning, LensNeuronsError, ModelError
 from lensneurons.interventions.editing import LayerHook, ablate, chosen_places, scale, steer
 from lensneurons.models.loading import load_model
 
@@ -77,8 +77,12 @@ def test_the_hooks_of_an_edit_are_gone_after_an_exception(architecture, kind, br
     model.add_hook("blocks.1.hook_out", lambda tensor, hook: tensor * 1.5)
     try:
         before = state_of(model)
-        with ENTER[kind](model, draw_set(layers=())):
+        with (
+            pytest.warns(EmptySetWarning, match="no neurons in 'set 0'") as told,
+            ENTER[kind](model, draw_set(layers=())),
+        ):
             assert logits_of(model).numpy().tobytes() == before[0]
+        assert len(told) == 1
         with ENTER[kind](model, draw_set()):
             assert logits_of(model).numpy().tobytes() != before[0]
         assert state_of(model) == before

@@ -116,12 +116,13 @@ def describe_matrix(matrix: AblationMatrix, table: Path) -> str:
     head = f"{METRICS[matrix.metric].unit}; {matrix.draws} random sets a control, method "
     head += f"{matrix.method}; cells: {table}"
     told = [f"{text}." for text in (headline(matrix, one), told_beyond(matrix, one)) if text]
-    if mark := multiplicity(matrix):
+    if (mark := multiplicity(matrix)) and matrix.sizes.any():
         counts = (int(matrix.marked(k, matrix.matches[0]).sum()) for k in matrix.classes)
         told.append(f"marked: {mark}: {', '.join(map(str, counts))}")
-    tables = [matrix.summary(), *(matrix.matched(setting) for setting in matrix.classes[-1:])]
-    shown = [one.replace({"layer": {-1: None}}) for one in tables]
-    rows = [one.to_string(index=False, float_format="{:.4f}".format, na_rep="–") for one in shown]
-    if any(one.isna().to_numpy().any() for one in shown):
+    matched = matrix.matched(matrix.classes[-1])
+    matched["layer"] = matched["layer"].astype(object).where(matched["neurons"] > 0)  # else NaN
+    tables = [matrix.summary(), matched]
+    rows = [one.to_string(index=False, float_format="{:.4f}".format, na_rep="–") for one in tables]
+    if any(one.isna().to_numpy().any() for one in tables):
         rows.append(NO_NUMBER)
     return "\n".join([head, *told, *rows]) + "\n"

@@ -128,16 +128,18 @@ AS_ACTIVE = {
 def top_setting(matrix: AblationMatrix, means: Sequence[SettingMeans]) -> int:
     """Place of the setting that a title is about: the one that goes farthest beyond its control.
 
-    One that removes nothing only where all do.
+    One that removes nothing only where all do, and then the last.
     """
+    if not matrix.sizes.any():
+        return len(matrix.classes) - 1
     first = matrix.matches[0]
     beyond = [
         [float(one.selectivity_beyond_control[first].estimate) for one in means],
         [float(one.beyond_control[first].estimate) for one in means],
     ]
     known = next((x for x in beyond if np.isfinite(x).any()), [0.0] * len(means))
-    there = matrix.sizes.any(axis=1) | ~matrix.sizes.any()
-    return int(np.argmax(np.where(there, np.nan_to_num(known, nan=-np.inf), -np.inf)))
+    removing = np.where(matrix.sizes.any(axis=1), np.nan_to_num(known, nan=-np.inf), -np.inf)
+    return int(np.argmax(removing))
 
 
 def removes_nothing(matrix: AblationMatrix, one: SettingMeans) -> bool:
@@ -149,7 +151,7 @@ def removes_nothing(matrix: AblationMatrix, one: SettingMeans) -> bool:
 def headline(matrix: AblationMatrix, one: SettingMeans) -> str:
     """What the matrix shows in one setting, or that it shows nothing; visible, not escaped."""
     if removes_nothing(matrix, one):
-        return f"Nothing was removed: no language has {one.setting} neurons"
+        return f"Nothing was removed: these languages have no {one.setting} neurons"
     match = matrix.matches[0]
     own, others, random = (
         signed(float(found.estimate)) for found in (one.own, one.others, one.random[match])

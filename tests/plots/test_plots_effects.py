@@ -160,7 +160,7 @@ def test_one_language_alone_and_a_set_without_neurons() -> None:
     assert "Bold (1 cell)" in subtitle(figure)  # English on itself alone
     nothing = replace(empty, neurons_by_layer=0 * counts, effect=0 * effect, control=0 * control)
     figure = plots.ablation_effects(nothing)
-    assert title(figure) == "Nothing was removed: no language has specific neurons"
+    assert title(figure) == "Nothing was removed: these languages have no specific neurons"
     assert "matter" not in subtitle(figure)
 
 

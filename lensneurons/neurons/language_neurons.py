@@ -169,11 +169,8 @@ class LanguageNeurons(Value):
         chosen = np.flatnonzero(mask & self.counted)
         members = self.above.reshape(-1, len(self.languages))[chosen]
         return ByLanguage(
-            (
-                language,
-                NeuronSet(chosen[members[:, k]], *self.selected.shape, f"{label} {language}"),
-            )
-            for k, language in enumerate(self.languages)
+            (k, NeuronSet(chosen[members[:, i]], self.n_layers, self.d_mlp, f"{label} {k}"))
+            for i, k in enumerate(self.languages)
         )
 
     def class_of(self, name: str) -> str:

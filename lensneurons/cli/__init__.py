@@ -25,10 +25,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from lensneurons.cli.options import BAD_INPUT, build_parser
-from lensneurons.errors import LensNeuronsError, shown
+from lensneurons.errors import Explained, LensNeuronsError, shown
 
 INTERRUPTED = 130
 CLOSED = 141  # what a shell reports of a program that writes to a closed pipe
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = _run(given)
+        with _warnings_in_one_line():
+            code = _run(given)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -51,6 +55,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(nothing.fileno(), 1)
         return CLOSED
     return code
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Write the package's own warnings to stderr without the line of code that gave them."""
+    before = warnings.formatwarning
+
+    def written(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
+        if issubclass(category, Explained):
+            return f"lensneurons: {message}\n"
+        return before(message, category, *where, **line)
+
+    warnings.formatwarning = written
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _run(given: list[str]) -> int:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -36,7 +37,13 @@ from lensneurons.comparison.before_after import TABLES, Comparison, compare
 from lensneurons.comparison.paper_claims import Claims, claims
 from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
-from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError, choose
+from lensneurons.errors import (
+    EmptySetWarning,
+    LensNeuronsError,
+    ProvenanceError,
+    StorageError,
+    choose,
+)
 from lensneurons.evaluation.answers import Accuracy, answer_scorer
 from lensneurons.evaluation.shots import require_examples
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
@@ -326,7 +333,8 @@ def do_compare(options: Namespace) -> None:
     before, after = (ActivationStatistics.load(run) for run in (options.before, options.after))
     tau: Any = options.tau if options.tau is not None else "before"
     found = compare(before, after, tau=tau, **pick(options, "percentile", "trained", "pivot"))
-    neurons = identify(before, tau=options.tau, percentile=options.percentile)
+    with warnings.catch_warnings(action="ignore", category=EmptySetWarning):  # no set is read
+        neurons = identify(before, tau=options.tau, percentile=options.percentile)
     parts = divide_layers(neurons, before if before.n_groups > 1 else None)
     judged = claims(found, parts=parts if parts.found else None)
     if options.out is not None:

@@ -16,6 +16,11 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.ablation import headline, multiplicity, told_beyond, top_setting
 
+NO_NUMBER = (
+    "–: no number: a ratio to what is not clear of 0, an interval of p or of fewer than five "
+    "items, or p of neurons where none were removed"
+)
+
 
 def summarise_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> dict[str, Any]:
     """What ``identify --json`` prints."""
@@ -111,9 +116,13 @@ def describe_matrix(matrix: AblationMatrix, table: Path) -> str:
     head = f"{METRICS[matrix.metric].unit}; {matrix.draws} random sets a control, method "
     head += f"{matrix.method}; cells: {table}"
     told = [f"{text}." for text in (headline(matrix, one), told_beyond(matrix, one)) if text]
-    if mark := multiplicity(matrix):
+    if (mark := multiplicity(matrix)) and matrix.sizes.any():
         counts = (int(matrix.marked(k, matrix.matches[0]).sum()) for k in matrix.classes)
         told.append(f"marked: {mark}: {', '.join(map(str, counts))}")
-    tables = [matrix.summary(), *(matrix.matched(setting) for setting in matrix.classes[-1:])]
-    rows = [one.to_string(index=False, float_format="{:.4f}".format) for one in tables]
+    matched = matrix.matched(matrix.classes[-1])
+    matched["layer"] = matched["layer"].astype(object).where(matched["neurons"] > 0)  # else NaN
+    tables = [matrix.summary(), matched]
+    rows = [one.to_string(index=False, float_format="{:.4f}".format, na_rep="–") for one in tables]
+    if any(one.isna().to_numpy().any() for one in tables):
+        rows.append(NO_NUMBER)
     return "\n".join([head, *told, *rows]) + "\n"

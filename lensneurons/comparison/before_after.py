@@ -33,6 +33,7 @@ are not corrected for their number; those of `claims` are.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -61,6 +62,7 @@ from lensneurons.comparison.class_counts import (
 from lensneurons.comparison.nulls import REMEDY, draw_tables, raise_uniformly
 from lensneurons.comparison.sharing import Sharing, measure_sharing
 from lensneurons.errors import (
+    EmptySetWarning,
     IdentificationError,
     LensNeuronsError,
     ProvenanceError,
@@ -577,6 +579,7 @@ def _selected(before: Counted, tau: float) -> NeuronMask:
     if isinstance(before, LanguageNeurons):
         return before.selected
     try:
-        return identify(before, tau=tau).selected
+        with warnings.catch_warnings(action="ignore", category=EmptySetWarning):
+            return identify(before, tau=tau).selected
     except IdentificationError:
         return np.zeros((before.n_layers, before.d_mlp), bool)

@@ -29,6 +29,7 @@ halves of a corpus hold half of its tokens each, so they agree less than two who
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -38,7 +39,7 @@ from jaxtyping import Float64, Int64
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.comparison.class_counts import ratio
-from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.errors import EmptySetWarning, LensNeuronsError, choose
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons, Population
 from lensneurons.options import plain_options
@@ -239,5 +240,6 @@ def compare_halves(
             "halves need the counts of at least two groups of items: collect(..., groups=10)"
         )
     half = np.random.default_rng(seed).permutation(n) < n // 2
-    first, second = (find(statistics.resample(of.astype(np.int64))) for of in (half, ~half))
+    with warnings.catch_warnings(action="ignore", category=EmptySetWarning):
+        first, second = (find(statistics.resample(of.astype(np.int64))) for of in (half, ~half))
     return stability(first, second)

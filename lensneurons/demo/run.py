@@ -18,7 +18,7 @@ from typing import Any
 from lensneurons.activations.collection import collect
 from lensneurons.cards.card import describe_all
 from lensneurons.corpora.corpus import load_corpus
-from lensneurons.errors import ControlWarning
+from lensneurons.errors import ControlWarning, EmptySetWarning
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
 from lensneurons.models.loading import load_model
@@ -73,7 +73,8 @@ def run_demo(
     effects: tuple[AblationMatrix, ...] = ()
     if len(few.ids) >= FEWEST:  # fewer have no interval
         with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always", ControlWarning)
+            for kind in (ControlWarning, EmptySetWarning):
+                warnings.simplefilter("always", kind)
             options: Any = {"classes": SETTINGS, "controls": MATRIX_ITEMS}
             effects = (ablation_matrix(model, few, neurons, **options),)
         for one in warned:

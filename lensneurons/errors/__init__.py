@@ -64,6 +64,10 @@ class ControlWarning(Explained, UserWarning):
     """Random neurons that are not as active as those that they stand in for."""
 
 
+class EmptySetWarning(Explained, UserWarning):
+    """Sets of neurons that are empty, or so small that nothing follows from them."""
+
+
 class PublishedCountsError(StorageError):
     """Published activation counts that contradict themselves."""
 

@@ -42,6 +42,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -52,7 +53,7 @@ import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus
-from lensneurons.errors import LensNeuronsError, StorageError, choose
+from lensneurons.errors import EmptySetWarning, LensNeuronsError, StorageError, choose
 from lensneurons.evaluation.likelihood import TextMeasure, fitting
 from lensneurons.evaluation.shots import fingerprint_of
 from lensneurons.experiments.ablation_effects import AblationMatrix
@@ -157,6 +158,7 @@ def ablation_matrix(
 
     Warns:
         ControlWarning: a layer holds no other neurons as active as those of a set.
+        EmptySetWarning: some rows remove no neurons; names them.
     """
     sets = ablation_sets(neurons, classes, languages)
     measure = METRICS[choose(metric, METRICS, "metric")]
@@ -186,6 +188,7 @@ def ablation_matrix(
     }
     rates = {place: matched_rates(neurons, removed) for place, removed in conditions.items()}
     warn_of_mismatch(rates, neurons.languages, matches)
+    warn_of_empty_rows(sets)
     job = CellJob(prepared, score, fitting(model, batch_tokens), conditions, an_item, edit, seed)
     provenance = replace(prepared.provenance(), attention="eager")  # logits need the bridge
     plan = {
@@ -325,6 +328,19 @@ def ablation_sets(
             removed[k] = removed[k] | own
         found[added] = {k: one.relabel(f"{added} {k}") for k, one in removed.items()}
     return found
+
+
+def warn_of_empty_rows(sets: Mapping[str, Mapping[str, NeuronSet]]) -> None:
+    """Warn, once, of the rows whose cells are 0 because they remove nothing."""
+    empty = [one.label for rows in sets.values() for one in rows.values() if not len(one)]
+    if empty:
+        warnings.warn(
+            f"no neurons in {', '.join(empty)}: these rows remove nothing, their cells are 0, and "
+            "the means over the rows hold them; leave them out (languages=, classes=), or take "
+            "more neurons: identify(score='lape') or a greater top_rate",
+            EmptySetWarning,
+            stacklevel=5,  # past the two decorators of `ablation_matrix`
+        )
 
 
 CELL_KIND = "cell of an ablation matrix"

@@ -287,6 +287,9 @@ def steering_curve(
         LensNeuronsError: no neurons, neurons or statistics of another model, a strength that is not
             finite or given twice, or languages that are alike or cannot be told apart.
         CorpusError: a language that the corpus lacks, or no item that has both.
+
+    Warns:
+        EmptySetWarning: there are no neurons in `also_ablate`.
     """
     if isinstance(corpus, PreparedCorpus):
         tokenizer, corpus = tokenizer or corpus.tokenizer, corpus.corpus
@@ -295,9 +298,12 @@ def steering_curve(
     if not strengths or len(set(strengths)) < len(strengths) or not np.isfinite(strengths).all():
         raise LensNeuronsError(f"alphas={list(alphas)}: give finite strengths, each once")
     site = neuron_site(model)
-    require_fit(chosen, site)
     if not len(chosen):
-        raise LensNeuronsError(f"{chosen.label} is empty: there is nothing to steer")
+        raise LensNeuronsError(
+            f"{chosen.label} is empty: there is nothing to steer; identify(score='lape') or a "
+            "greater top_rate gives a language more neurons"
+        )
+    require_fit(chosen, site)
     if also_ablate is not None:
         require_fit(also_ablate, site)
     choose(toward, statistics.languages, "toward")
@@ -315,7 +321,7 @@ def steering_curve(
     written, guesses, right, given = [], [], [], []
     for alpha in with_bar(strengths, "steer", "alpha", shown=progress):
         with (
-            nullcontext() if also_ablate is None else ablate(model, also_ablate),
+            ablate(model, also_ablate) if also_ablate else nullcontext(),
             steer(model, chosen, statistics, alpha=alpha, **options),
         ):
             said = write_responses(model, prompts, decoding, tokenizer=own, progress=False)

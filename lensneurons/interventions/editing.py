@@ -43,6 +43,7 @@ from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, ModelError, choose
 from lensneurons.models.running import reserved
 from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.neurons.empty_sets import warn_of_no_neurons
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 from lensneurons.shapes import Activation, CountedMask, NeuronIndices, NeuronScores
@@ -102,6 +103,9 @@ def ablate(
         LensNeuronsError: neurons of another model, or `method` lacks what it needs, or is given
             what it does not read.
         ModelError: not a TransformerLens model, or its tokenizer is needed and cannot be read.
+
+    Warns:
+        EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
     choose(method, get_args(AblationMethod), "method")
     given = {"statistics": statistics, "language": language, "reference": reference}
@@ -144,6 +148,9 @@ def scale(
 
     Raises:
         LensNeuronsError: neurons of another model, or a factor that is not finite.
+
+    Warns:
+        EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
     site = neuron_site(model)
     require_fit(neurons, site)
@@ -184,6 +191,9 @@ def steer(
     Raises:
         LensNeuronsError: neurons or statistics of another model, a language without statistics, or
             `away_from` with another method, or equal to `toward`.
+
+    Warns:
+        EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
     choose(method, get_args(SteeringMethod), "method")
     site = neuron_site(model)
@@ -206,10 +216,13 @@ def steer(
 
 
 def require_fit(neurons: Neurons, site: NeuronSite) -> None:
-    """Raise unless the sets of neurons are of the model with this site.
+    """Raise unless the sets of neurons are of the model with this site; warn if all are empty.
 
     Raises:
         LensNeuronsError: no set, or one of a model of another size.
+
+    Warns:
+        EmptySetWarning: there is no neuron in any of them, so nothing would change.
     """
     if not as_sets(neurons):
         raise LensNeuronsError("no set of neurons: give a NeuronSet, or one for each row")
@@ -219,6 +232,7 @@ def require_fit(neurons: Neurons, site: NeuronSite) -> None:
                 f"{one.label} is of a model of {one.n_layers} layers x {one.d_mlp} neurons, this "
                 f"one has {site.n_layers} x {site.d_mlp}"
             )
+    warn_of_no_neurons(as_sets(neurons))
 
 
 def as_sets(neurons: Neurons) -> list[NeuronSet]:

@@ -85,6 +85,9 @@ def patch(
             model, or positions that do not fit; in a pass, another number of rows or a shorter
             text.
         ModelError: the model lacks a hook that is needed, so nothing would be put in.
+
+    Warns:
+        EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
     site, length = neuron_site(model), source.shape[1]
     if (layer is None) == (neurons is None):

@@ -31,6 +31,7 @@ import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import IdentificationError, choose
+from lensneurons.neurons.empty_sets import warn_of_few_neurons
 from lensneurons.neurons.lambda_search import floor_lambda, largest_lambda
 from lensneurons.neurons.language_neurons import LanguageNeurons, Population
 from lensneurons.neurons.scores import (
@@ -82,6 +83,9 @@ def identify(
         IdentificationError: a rate outside (0, 1), a tau outside [0, 1), a negative lambda, fewer
             than two languages, neurons that are all silent or all alike, or no lambda without
             language-agnostic neurons.
+
+    Warns:
+        EmptySetWarning: a language has hardly any neurons; says why, and what would give it some.
     """
     _check(statistics, score, top_rate, percentile, lambda_, tau)
     probability = statistics.probability
@@ -103,7 +107,7 @@ def identify(
         else:
             weight, origin = float(lambda_), "given"
         values = entropy - weight * maximum
-    return LanguageNeurons(
+    found = LanguageNeurons(
         languages=statistics.languages,
         probability=probability,
         score=read_only(values),
@@ -118,6 +122,8 @@ def identify(
         provenance=statistics.provenance,
         lambda_floor=floor,
     )
+    warn_of_few_neurons(found)
+    return found
 
 
 def _require_difference(probability: Probabilities) -> None:

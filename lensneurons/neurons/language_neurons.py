@@ -41,6 +41,13 @@ CLASSES = ("unclassified", "specific", "related", "agnostic")
 LAYER_CLASSES = CLASSES[1:]
 
 
+class ByLanguage(dict[str, NeuronSet]):
+    """Language to its neurons; asked for an unknown language it says which ones there are."""
+
+    def __missing__(self, language: str) -> NeuronSet:
+        return self[choose(language, self, "language")]  # raises: it is not there
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class LanguageNeurons(Value):
     """Every neuron of a model, classified by the languages it is active in; immutable.
@@ -129,12 +136,12 @@ class LanguageNeurons(Value):
         return self.selected if self.population == "selected" else np.ones_like(self.selected)
 
     @cached_property
-    def specific(self) -> dict[str, NeuronSet]:
+    def specific(self) -> ByLanguage:
         """Language to the neurons of the population that exceed tau in this language alone."""
         return self._by_language("specific", self.n_above == 1)
 
     @cached_property
-    def related(self) -> dict[str, NeuronSet]:
+    def related(self) -> ByLanguage:
         """Language to the neurons of the population that exceed tau in it and others, not all."""
         between = (self.n_above > 1) & (self.n_above < len(self.languages))
         return self._by_language("related", between)
@@ -157,16 +164,14 @@ class LanguageNeurons(Value):
         choose(language, self.languages, "language")
         return (self.specific[language] | self.related[language]).relabel(language)
 
-    def _by_language(self, label: str, mask: NeuronMask) -> dict[str, NeuronSet]:
+    def _by_language(self, label: str, mask: NeuronMask) -> ByLanguage:
         """The neurons of a mask and of the population that exceed tau, language by language."""
         chosen = np.flatnonzero(mask & self.counted)
         members = self.above.reshape(-1, len(self.languages))[chosen]
-        return {
-            language: NeuronSet(
-                chosen[members[:, k]], self.n_layers, self.d_mlp, f"{label} {language}"
-            )
-            for k, language in enumerate(self.languages)
-        }
+        return ByLanguage(
+            (k, NeuronSet(chosen[members[:, i]], self.n_layers, self.d_mlp, f"{label} {k}"))
+            for i, k in enumerate(self.languages)
+        )
 
     def class_of(self, name: str) -> str:
         """Class of one neuron named such as ``"L12N3456"``: one of `CLASSES`."""

@@ -126,18 +126,32 @@ AS_ACTIVE = {
 
 
 def top_setting(matrix: AblationMatrix, means: Sequence[SettingMeans]) -> int:
-    """Place of the setting that a title is about: the one that goes farthest beyond its control."""
+    """Place of the setting that a title is about: the one that goes farthest beyond its control.
+
+    One that removes nothing only where all do, and then the last.
+    """
+    if not matrix.sizes.any():
+        return len(matrix.classes) - 1
     first = matrix.matches[0]
     beyond = [
         [float(one.selectivity_beyond_control[first].estimate) for one in means],
         [float(one.beyond_control[first].estimate) for one in means],
     ]
     known = next((x for x in beyond if np.isfinite(x).any()), [0.0] * len(means))
-    return int(np.argmax(np.nan_to_num(known, nan=-np.inf)))
+    removing = np.where(matrix.sizes.any(axis=1), np.nan_to_num(known, nan=-np.inf), -np.inf)
+    return int(np.argmax(removing))
+
+
+def removes_nothing(matrix: AblationMatrix, one: SettingMeans) -> bool:
+    """Whether no language has neurons of a setting, so that its effects of 0 say nothing."""
+    place = [matrix.name_of(setting) for setting in matrix.classes].index(one.setting)
+    return not matrix.sizes[place].any()
 
 
 def headline(matrix: AblationMatrix, one: SettingMeans) -> str:
     """What the matrix shows in one setting, or that it shows nothing; visible, not escaped."""
+    if removes_nothing(matrix, one):
+        return f"Nothing was removed: these languages have no {one.setting} neurons"
     match = matrix.matches[0]
     own, others, random = (
         signed(float(found.estimate)) for found in (one.own, one.others, one.random[match])
@@ -172,8 +186,10 @@ def headline(matrix: AblationMatrix, one: SettingMeans) -> str:
 def told_beyond(matrix: AblationMatrix, one: SettingMeans) -> str:
     """Whether the set matters more to its language than its control, or only more selectively.
 
-    Nothing where there is no interval, or no other language.
+    Nothing where there is no interval, no other language, or nothing removed.
     """
+    if removes_nothing(matrix, one):
+        return ""
     match = matrix.matches[0]
     effect, selectivity = one.beyond_control[match], one.selectivity_beyond_control[match]
     if np.isnan(selectivity.low) or np.isnan(one.own.estimate):

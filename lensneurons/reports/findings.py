@@ -14,7 +14,13 @@ from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.setting_means import setting_means
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
-from lensneurons.plots.ablation import headline, interval_told, told_beyond, top_setting
+from lensneurons.plots.ablation import (
+    headline,
+    interval_told,
+    removes_nothing,
+    told_beyond,
+    top_setting,
+)
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import MINUS, counted, listing, span
 from lensneurons.plots.profile import told_parts
@@ -97,6 +103,8 @@ def _of_effects(matrix: AblationMatrix) -> str:
     """What removing neurons does, in the setting that its figure is about; and beside what."""
     means = setting_means(matrix)
     one = means[top_setting(matrix, means)]
+    if removes_nothing(matrix, one):
+        return f"{headline(matrix, one)}."
     changes = [
         f"{whose} by {interval_told(x)}"
         for whose, x in (("its own", one.own), ("that of the other languages", one.others))

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -30,7 +31,7 @@ import numpy as np
 from lensneurons.activations.collection import collect
 from lensneurons.cards.card import describe_all
 from lensneurons.corpora.corpus import ParallelCorpus
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import EmptySetWarning, LensNeuronsError
 from lensneurons.evaluation.generation import generate
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments.ablation_effects import FEWEST
@@ -215,7 +216,8 @@ def measure_rates(
     if "lens" in steps:
         found["lens"] = _seconds(lambda: logit_lens(model, slow, **quiet)) / slow_tokens
     if "cards" in steps:
-        neurons = identify(statistics, score="lape")
+        with warnings.catch_warnings(action="ignore", category=EmptySetWarning):
+            neurons = identify(statistics, score="lape")
         names = neurons.to_pandas()["name"][:1]
         spent = _seconds(lambda: describe_all(model, neurons, names, corpus=slow, **quiet))
         found["card"] = max(0.0, spent / slow_tokens - found["scoring"])

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,14 +23,15 @@ import planted
 import pytest
 import tiny
 import torch
+from figure_values import make_matrix
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import NeuronCard, describe
 from lensneurons.cli import commands as cli_commands
-from lensneurons.cli import main
+from lensneurons.cli import main, summaries
 from lensneurons.corpora.corpus import load_corpus
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import EmptySetWarning, LensNeuronsError
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
@@ -402,6 +405,43 @@ def test_ablate_is_ablation_matrix(llama, ablate, tmp_path, capsys) -> None:
     written = pd.read_csv(tmp_path / "out" / "nll.csv")
     pd.testing.assert_frame_equal(written, matrix.to_pandas(), check_exact=False)
     assert len(written) == 2 * 2 * 3
+
+
+def test_what_has_no_number_is_a_dash_and_says_why(tmp_path) -> None:
+    """A row that removes nothing: no ratio, no p, no matched layer, and no NaN anywhere."""
+    matrix = make_matrix((1.0, 0.0, 0.02), languages=("en", "sw"))
+    effect, control = matrix.effect.copy(), matrix.control.copy()
+    effect[:, 1] = control[:, :, 1] = 0
+    rates = matrix.rates.copy()
+    rates[:, :, 1] = np.nan
+    counts = np.array([[[4], [0]]])
+    half = replace(matrix, neurons_by_layer=counts, effect=effect, control=control, rates=rates)
+    nothing = replace(half, neurons_by_layer=0 * counts, effect=0 * effect, control=0 * control)
+    told = summaries.describe_matrix(half, tmp_path / "nll.csv")
+    assert re.search(r"sw +own +0 +– +– +– +– +– +–\n", told)
+    assert re.search(r"en +own +4 +0\.\d+ ", told)
+    assert told.endswith(f"{summaries.NO_NUMBER}\n")
+    assert not re.search(r"nan|NaN|None", told)
+    told = summaries.describe_matrix(nothing, tmp_path / "nll.csv")
+    assert "\nNothing was removed: these languages have no specific neurons.\n" in told
+    assert re.search(r"\n *specific +diagonal / off-diagonal +– +– +–\n", told)
+    assert "marked" not in told
+    assert np.isnan(nothing.figures()["diagonal / off-diagonal"].estimate)
+    assert np.isnan(nothing.selectivity_ratio().estimate).all()
+    assert "nan" not in nothing._repr_html_().lower()
+
+
+def test_the_packages_warnings_are_one_line_each(published, monkeypatch) -> None:
+    def format_both(options: Any) -> None:
+        for kind in (EmptySetWarning, UserWarning):
+            told.append(warnings.formatwarning("few", kind, "some.py", 3, "line()"))
+
+    told: list[str] = []
+    plain, where = warnings.formatwarning, "some.py:3: UserWarning: few\n  line()\n"
+    monkeypatch.setattr(cli_commands, "do_parts", format_both)
+    assert main(["parts", str(published)]) == 0
+    assert told == ["lensneurons: few\n", where]
+    assert warnings.formatwarning is plain
 
 
 def test_ablate_goes_on_where_it_stopped(ablate, capsys, monkeypatch) -> None:

@@ -12,12 +12,14 @@ import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from inspect import unwrap
 from os.path import dirname
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import few_neurons
 import numpy as np
 import pytest
 import tiny
@@ -35,6 +37,7 @@ from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
 from lensneurons.evaluation.generation import encode_prompts
 from lensneurons.evaluation.likelihood import CorpusNLL
+from lensneurons.experiments.ablation import ablation_sets, warn_of_empty_rows
 from lensneurons.experiments.controls import warn_of_mismatch
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.adapters import DEMO_ADAPTERS
@@ -58,11 +61,13 @@ KINDS = [
     *(name for name in vars(errors) if name.endswith("Error")),
     "ControlWarning",
     "CorpusWarning",
+    "EmptySetWarning",
     "StorageWarning",
 ]
 WARNINGS = {
     "ControlWarning": errors.ControlWarning,
     "CorpusWarning": CorpusWarning,
+    "EmptySetWarning": errors.EmptySetWarning,
     "StorageWarning": errors.StorageWarning,
 }
 Case = Callable[[Any], object]
@@ -202,6 +207,23 @@ def damaged_checkpoint(given: Any) -> None:
 def control_without_equals(given: Any) -> None:
     rates = np.array([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]).transpose(0, 2, 1)
     warn_of_mismatch({("specific", "en"): rates}, ("en", "zh"), ("own",))
+
+
+def few(**options: Any) -> Case:
+    asked = {"tau": few_neurons.TAU} | options
+    return lambda given: identify(few_neurons.statistics(), **asked)
+
+
+def intervention_on_no_neurons(given: Any) -> None:
+    model = given.bridge("Llama")
+    with ablate(model, some_set(size=0)):
+        pass
+
+
+def rows_that_remove_nothing(given: Any) -> None:
+    found = identify(few_neurons.statistics(), score="lape", tau=few_neurons.TAU, top_rate=0.1)
+    neurons = replace(found, selected=np.zeros_like(found.selected))
+    warn_of_empty_rows(ablation_sets(neurons, ["specific"], ["en", "zh"]))
 
 
 def file_of_another_run(given: Any) -> None:
@@ -369,6 +391,13 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "StorageWarning": {"A damaged checkpoint": damaged_checkpoint},
     "ControlWarning": {"No other neurons are as active": control_without_equals},
+    "EmptySetWarning": {
+        "Selected neurons that exceed tau in no language": few(lambda_=0.0, top_rate=0.02),
+        "A selection that is too small": few(score="lape", top_rate=0.04),
+        "A bar that hardly any neuron exceeds": few(tau=0.95, lambda_=0.0, top_rate=0.05),
+        "An intervention on no neurons": intervention_on_no_neurons,
+        "Rows of a matrix that remove nothing": rows_that_remove_nothing,
+    },
     "PublishedCountsError": {
         "A folder without counts": published(),
         "Counts of several models in one folder": published(en=(5, 9), other=(5, 9)),

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import build_corpus, load_corpus
-from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.errors import EmptySetWarning, LensNeuronsError, ModelError
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments import ablation as ablation_cells
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
@@ -308,7 +308,9 @@ def test_an_empty_set_has_no_effect_at_all(llama):
     probability = NEURONS.probability.copy()
     probability[..., 0] = np.where(NEURONS.n_above == 1, 0, probability[..., 0])
     neurons = replace(NEURONS, probability=probability)
-    matrix = ablation_matrix(llama, CORPUS, neurons, classes=["specific"], **OPTIONS)
+    with pytest.warns(EmptySetWarning, match="^no neurons in specific en: these rows") as told:
+        matrix = ablation_matrix(llama, CORPUS, neurons, classes=["specific"], **OPTIONS)
+    assert len(told) == 1
     assert matrix.sizes[0].tolist() == [0, *(len(neurons.specific[k]) for k in ("zh", "th"))]
     assert (matrix.effect[0, 0] == 0).all()
     assert (matrix.control[:, 0, 0] == 0).all()

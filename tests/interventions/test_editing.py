@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from functools import partial
 from inspect import unwrap
 
@@ -12,7 +13,7 @@ import tiny
 import torch
 from edited import IDS, draw_set, draw_statistics, logits_of, post_of, state_of
 
-from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.errors import EmptySetWarning, LensNeuronsError, ModelError
 from lensneurons.interventions.editing import LayerHook, ablate, chosen_places, scale, steer
 from lensneurons.models.loading import load_model
 
@@ -77,8 +78,12 @@ def test_the_hooks_of_an_edit_are_gone_after_an_exception(architecture, kind, br
     model.add_hook("blocks.1.hook_out", lambda tensor, hook: tensor * 1.5)
     try:
         before = state_of(model)
-        with ENTER[kind](model, draw_set(layers=())):
+        with (
+            pytest.warns(EmptySetWarning, match="no neurons in 'set 0'") as told,
+            ENTER[kind](model, draw_set(layers=())),
+        ):
             assert logits_of(model).numpy().tobytes() == before[0]
+        assert len(told) == 1
         with ENTER[kind](model, draw_set()):
             assert logits_of(model).numpy().tobytes() != before[0]
         assert state_of(model) == before
@@ -147,7 +152,7 @@ def test_each_row_has_its_own_set(kind, llama):
     with ENTER[kind](llama, sets):
         together = logits_of(llama)
     for row, one in enumerate(sets):
-        with ENTER[kind](llama, one):
+        with ENTER[kind](llama, one) if one else nullcontext():
             assert torch.equal(together[row], logits_of(llama)[row])
             alone = logits_of(llama, IDS[row : row + 1])[0]
         assert (together[row] - alone).abs().max() < 1e-5 * alone.abs().max()

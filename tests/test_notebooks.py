@@ -33,6 +33,8 @@ from lensneurons.alignment.responses import (
 from lensneurons.alignment.training import Alignment, DPOSettings
 from lensneurons.evaluation.generation import Decoding
 from lensneurons.models.identity import original_tokenizer
+from lensneurons.studies.plan import LEAST, Plan, PlannedStep
+from lensneurons.studies.study import Study
 from lensneurons.tokens.encoding import encode
 from lensneurons.values.provenance import Provenance
 
@@ -249,6 +251,9 @@ def values(bridge: Any, folder: Path) -> list[Any]:
     origin = Provenance(model="hand")
     scores = ScoredResponses(tuple(scored), "en", "hand", origin)
     sample = ln.load_sample("gemma-3-270m")
+    plan = Plan((PlannedStep("counts", 60, 2000, 12.0, 1.5, 30.0),), LEAST, ("items: 20 of 60",))
+    chosen = {"lape": found, "paper": found}
+    judged = {"change": everything["claims"]}
     log = {"step": 1, "pairs": "trained", "loss": 0.5, "margin": 0.1, "accuracy": 1.0}
     return [
         *(everything[name] for name in ("parts", "comparison", "claims", "series", "accuracy")),
@@ -274,6 +279,8 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         Alignment(folder, DPOSettings(), 3, (log,), origin),
         *(sample, sample.about),
         ln.samples.published_profile("mistral-7b"),
+        plan,
+        Study(folder, plan, before, chosen, "lape", claims=judged),
     ]
 
 

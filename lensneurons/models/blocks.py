@@ -143,6 +143,8 @@ def _surplus(block: Any, parts: list[torch.Tensor], after: torch.Tensor, eps: fl
     target, allowed = (after / size).flatten(), ROUNDING * eps + 1e-12
     if float((target - columns.sum(-1)).abs().max()) <= allowed:
         return None
+    if not torch.isfinite(target).all() or not torch.isfinite(columns).all():
+        return None  # refused by name where the pre-activations are read
     factors = torch.linalg.lstsq(columns, target[:, None], driver="gelsd").solution[:, 0]
     worst = float((target - columns @ factors).abs().max())
     if worst > allowed:

@@ -44,10 +44,9 @@ from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.overlap import Stability, compare_halves, stability
 from lensneurons.comparison.paper_claims import Claims, claims
 from lensneurons.corpora.corpus import ParallelCorpus
-from lensneurons.errors import CorpusError, LensNeuronsError, choose
+from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.evaluation.answers import Accuracy, accuracy, expected_number
 from lensneurons.evaluation.generation import encode_prompts, fit_context
-from lensneurons.evaluation.numbers import stated_number
 from lensneurons.experiments.ablation import MATCHES, ablation_matrix
 from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
 from lensneurons.experiments.controls import Match
@@ -69,6 +68,7 @@ from lensneurons.studies.plan import (
     measure_rates,
     plan_steps,
 )
+from lensneurons.studies.texts import counted_items, is_bare, with_answers
 from lensneurons.tokens.chat import Template, chat_corpus, refuse_system_alone
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import prepare, refuse_hooks
@@ -79,7 +79,6 @@ from lensneurons.values.run_folders import Run, open_folder
 STEPS = ("answers", "counts", "neurons", "lens", "effects", "cards", "aligned", "results")
 SKIPPABLE = ("lens", "effects", "cards")
 SCORES: tuple[Score, ...] = get_args(Score)
-BARE = 24  # characters; a response that is shorter and holds a number is an answer, no text
 FOLDERS = ("values", "cards", "tables", "figures")
 
 
@@ -284,11 +283,11 @@ class _Job:
         _check(given)
         refuse_hooks(model, out)
         self.corpus = corpus
-        self.answered = _bare(corpus) and given["scope"] in (None, "response")
+        self.answered = is_bare(corpus) and given["scope"] in (None, "response")
         if given["template"] is not None:
             self.corpus = chat_corpus(model, corpus, system=given["system"])
         wanted = Sizes(
-            _items(corpus, given),
+            counted_items(corpus, given),
             *(given[name] for name in ("effect_items", "controls", "lens_items")),
             *(given[name] for name in ("card_items", "cards")),
         )
@@ -382,7 +381,7 @@ class _Job:
         if self.answered:
             with kept.timed("answers"):
                 answers = self._answer(self.model, texts, folder / "answers")
-            texts = _with_answers(texts, answers)
+            texts = with_answers(texts, answers)
         counted = texts.select(ids=[one for one in texts.ids if one in set(ids[: sizes.items])])
         rest = [one for one in texts.ids if one not in set(counted.ids)]
         scope, batch_tokens = given["scope"], given["batch_tokens"]
@@ -409,15 +408,14 @@ class _Job:
         from lensneurons.studies.results import write_results
 
         with kept.timed("results"):
-            judge = partial(
-                model_claims,
+            # Made anew by every call, as an earlier one may have skipped the effects.
+            found.claims["model"] = model_claims(
                 found.chosen,
                 statistics=statistics,
                 parts=found.parts,
                 effects=found.effects.get("nll"),
             )
-            file = "values/claims-model.json"
-            found.claims["model"] = kept.value("claims-model", file, Claims, judge)
+            found.claims["model"].save(folder / "values/claims-model.json")
             for name in FOLDERS:
                 if (folder / name).is_dir():
                     remove_leftovers(folder / name)
@@ -571,54 +569,3 @@ def _check(given: Mapping[str, Any]) -> None:
             raise LensNeuronsError(f"{name}={value}: give {least} or more; fewer have no interval")
     if given["budget"] is not None and given["budget"] <= 0:
         raise LensNeuronsError(f"budget={given['budget']}: give seconds, more than 0")
-
-
-def _items(corpus: ParallelCorpus, given: Mapping[str, Any]) -> int:
-    """How many items are counted.
-
-    Raises:
-        LensNeuronsError: the corpus has too few for counts and effects.
-        CorpusError: it is not parallel.
-    """
-    if not corpus.is_parallel:
-        raise CorpusError(
-            f"{corpus!r}: some items lack a language, so effects would be of other items in each; "
-            "select those that all languages have"
-        )
-    rest = len(corpus.ids) - (given["effect_items"] if "effects" not in given["skip"] else 0)
-    items = rest if given["items"] is None else given["items"]
-    if items > rest or items < 2:
-        raise LensNeuronsError(
-            f"{len(corpus.ids)} items a language, of which the effects take "
-            f"{len(corpus.ids) - rest}: {rest} are left, and {items} were to be counted; lower "
-            "items or effect_items, or give a larger corpus"
-        )
-    return items
-
-
-def _bare(corpus: ParallelCorpus) -> bool:
-    """Whether the responses are numbers that answer prompts, and no texts to count."""
-    return all(
-        item.prompt
-        and len(item.response) <= BARE
-        and stated_number(item.response, language=item.language) is not None
-        for item in corpus
-    )
-
-
-def _with_answers(texts: ParallelCorpus, answers: Accuracy) -> ParallelCorpus:
-    """The items with what the model wrote as responses; items without a text in any language go.
-
-    Raises:
-        CorpusError: the model wrote nothing.
-    """
-    written = {(one.id, one.language): one.text for one in answers}
-    empty = {id for (id, _), text in written.items() if not text.strip()}
-    if len(empty) == len(texts.ids):
-        raise CorpusError("the model answered no item in all languages: nothing can be counted")
-    items = tuple(
-        replace(item, response=written[item.id, item.language])
-        for item in texts
-        if item.id not in empty
-    )
-    return replace(texts, items=items)

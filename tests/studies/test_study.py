@@ -157,6 +157,14 @@ def test_a_folder_of_another_study_is_refused_by_name(bridge, texts, finished):
     assert hashes(finished.folder) == before
 
 
+def test_a_step_that_was_skipped_is_done_later(bridge, texts, finished, tmp_path):
+    part = study(bridge("Llama"), texts, tmp_path / "run", skip=["effects", "cards"], **SMALL)
+    assert not part.effects
+    assert not part.cards
+    study(bridge("Llama"), texts, tmp_path / "run", **SMALL)
+    assert hashes(tmp_path / "run") == hashes(finished.folder)
+
+
 def test_a_value_that_was_changed_is_refused(bridge, texts, finished, tmp_path):
     study(bridge("Llama"), texts, tmp_path / "run", **SMALL)
     foreign = finished.neurons["lape"].with_population("all")

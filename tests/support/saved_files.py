@@ -15,18 +15,17 @@ import numpy as np
 from lensneurons.activations.collection import LanguageTotals, RunFolder
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
 from lensneurons.alignment.responses import (
-    BLOCK,
     SampledResponse,
     SampledResponses,
     ScoredResponse,
     ScoredResponses,
-    load_block,
 )
 from lensneurons.alignment.training import Alignment, DPOSettings
 from lensneurons.comparison.before_after import compare
 from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.comparison.series import compare_series
 from lensneurons.errors import LensNeuronsError
+from lensneurons.evaluation.blocks import BLOCK, load_block
 from lensneurons.evaluation.generation import Decoding
 from lensneurons.experiments.ablation import CELL_KIND
 from lensneurons.values.files import load_arrays, save_arrays, save_rows

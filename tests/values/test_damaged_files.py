@@ -19,9 +19,10 @@ from saved_files import ABOUT, CUT, FLIPPED, PLAN, damage_many, more_values, wri
 
 from lensneurons.activations.collection import LanguageTotals, RunFolder
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.alignment.responses import BLOCK, SampledResponse, SampledResponses, load_block
+from lensneurons.alignment.responses import SampledResponse, SampledResponses
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.evaluation.blocks import BLOCK, load_block
 from lensneurons.values import files as storage
 from lensneurons.values.files import load_json, load_rows, save_json, save_rows
 from lensneurons.values.provenance import Provenance

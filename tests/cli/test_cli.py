@@ -290,7 +290,8 @@ def test_a_closed_standard_output_ends_the_program_quietly(published, monkeypatc
     done = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=120
     )
-    assert (done.returncode, done.stderr) == (141, "")
+    told = [one for one in done.stderr.splitlines() if "hardly any neurons" not in one]
+    assert (done.returncode, told) == (141, [])
     monkeypatch.setattr(sys, "stdout", None)  # what Python makes of `>&-`
     assert main(["identify", str(published), "--json"]) == 0
 

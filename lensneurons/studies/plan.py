@@ -253,6 +253,7 @@ class Work:
         batch_tokens: of a batch.
         neurons: of the model.
         groups: of items.
+        other_items: of the second corpus.
     """
 
     steps: tuple[str, ...]
@@ -267,6 +268,7 @@ class Work:
     batch_tokens: int
     neurons: int
     groups: int
+    other_items: int = 0
 
 
 def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...]:
@@ -292,7 +294,10 @@ def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...
     )  # fmt: skip
     texts = sizes.items * work.languages
     add("counts", texts, texts / work.languages * work.tokens * rates.counting, counts)
-    add("neurons", 0, 10 * counts / 1e9, 3 * work.neurons * 40)
+    other = work.other_items * work.languages  # counted for the stability
+    seconds = 4.0 + 10 * counts / 1e9 + work.other_items * work.tokens * rates.counting
+    disk = 3 * work.neurons * 40 + (counts if other else 0)
+    add("neurons", other, seconds, disk)
     texts = sizes.lens_items * work.languages
     add("lens", texts, texts / work.languages * work.tokens * rates.lens, 500 * texts)
     an_item = 1 + work.matches * math.ceil(sizes.controls / sizes.effect_items)
@@ -312,7 +317,7 @@ def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...
     add("cards", sizes.card_items * work.languages * (cards + 4), seconds, 20_000 * cards)
     texts = sizes.items * work.languages
     add("aligned", texts, texts / work.languages * work.tokens * rates.counting, counts)
-    add("results", 0, 20.0, 20_000_000)
+    add("results", 0, 10.0, 20_000_000)
     return tuple(rows)
 
 

@@ -348,6 +348,7 @@ class _Job:
             batch_tokens=given["batch_tokens"],
             neurons=prepared.site.n_layers * prepared.site.d_mlp,
             groups=given["groups"],
+            other_items=0 if given["other"] is None else len(given["other"].ids),
         )
 
     def _plan(self) -> Plan:

@@ -10,10 +10,14 @@ and a text is planned at its longest.
 
 >>> ln.study(model, corpus, "runs/study", dry_run=True)                  # doctest: +SKIP
 
-A budget shortens a study by reading fewer items, in the same proportion in every step that costs
-more than a tenth of it, but never fewer than an interval needs (`LEAST`). What was cut is said.
+A budget shortens a study by reading fewer items, in the same proportion in every step, but never
+fewer than an interval needs (`LEAST`). What was cut is said.
 
-What it does not know: other programs on the machine, and how soon a model ends its texts.
+Planned against real, the demo model on an idle machine: counts 1.4, effects 1.0, cards 1.4 times
+the real time; too much for the logit lens (2.8) and for the two short steps, neurons and results.
+
+What it does not know: other programs on the machine, how soon a model ends its texts, and what the
+second model writes.
 """
 
 from __future__ import annotations

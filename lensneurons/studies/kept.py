@@ -47,13 +47,11 @@ class Kept:
             raise StorageError(f"{path} was not written by this study: delete it, and call again")
         return kind.load(path)
 
-    def value(self, step: str, file: str, kind: type[V], make: Callable[[], V]) -> V:
+    def value(self, file: str, kind: type[V], make: Callable[[], V]) -> V:
         """The value of a file: read, or made and written."""
         if not self.has(file):
             self.folder.require_there()
-            with self.timed(step):
-                value = make()
-                value.save(self.folder / file)
+            make().save(self.folder / file)
             self.sums[file] = sha256((self.folder / file).read_bytes()).hexdigest()
             save_json(self.folder / "steps.json", {"files": dict(sorted(self.sums.items()))})
         return self.load(file, kind)

@@ -13,11 +13,8 @@ and a text is planned at its longest.
 A budget shortens a study by reading fewer items, in the same proportion in every step, but never
 fewer than an interval needs (`LEAST`). What was cut is said.
 
-Planned against real, the demo model on an idle machine: counts 1.4, effects 1.0, cards 1.4 times
-the real time; too much for the logit lens (2.8) and for the two short steps, neurons and results.
-
-What it does not know: other programs on the machine, how soon a model ends its texts, and what the
-second model writes.
+What it does not know: other programs on the machine, and how soon a model ends its texts. A second
+model is planned at the rates of the first.
 """
 
 from __future__ import annotations
@@ -28,12 +25,14 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from lensneurons.activations.collection import collect
 from lensneurons.cards.card import describe_all
+from lensneurons.comparison.overlap import compare_halves
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import EmptySetWarning, LensNeuronsError
 from lensneurons.evaluation.generation import generate
@@ -42,6 +41,7 @@ from lensneurons.experiments.ablation_effects import FEWEST
 from lensneurons.experiments.lens import logit_lens
 from lensneurons.interventions.editing import ablate
 from lensneurons.neurons.identification import identify
+from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import prepare
@@ -50,6 +50,8 @@ from lensneurons.values.base import Overview, Table
 PROBE_TOKENS = 1500  # of the texts that rates are measured on
 WRITTEN = (2, 8)  # new tokens of the texts whose writing is measured
 BATCHES = (2, 12)  # and how many of them are written at once
+ENOUGH_SECONDS = 1.0  # of a step of unlike costs: shorter is mostly what a call costs by itself
+RESULTS_SECONDS = 4.0  # page, tables and hashes; 3.1 and 3.5 measured for 4,096 and 36,864 neurons
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class Rates:
         scoring: seconds a token of a pass with logits and neurons removed.
         lens: seconds a token of `logit_lens`.
         card: seconds a token of the importances and contexts of cards.
+        neurons: seconds to identify, to divide the layers and to compare halves.
         step: seconds of one step of writing, without texts; NaN where nothing is written.
         step_text: what each text adds to it.
         memory: GiB of the process after measuring.
@@ -161,6 +164,7 @@ class Rates:
     scoring: float
     lens: float
     card: float
+    neurons: float
     step: float
     step_text: float
     memory: float
@@ -180,6 +184,15 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def _rate(work: Callable[[ParallelCorpus], object], corpus: ParallelCorpus) -> float:
+    """Seconds an item, on twice as many items until `ENOUGH_SECONDS` have passed."""
+    spent, number = 0.0, 1
+    while spent < ENOUGH_SECONDS and number <= len(corpus.ids):
+        spent = _seconds(partial(work, corpus.head(number)))
+        number *= 2
+    return 2 * spent / number
 
 
 def measure_rates(
@@ -206,7 +219,7 @@ def measure_rates(
     tokens = float(probe.encoded.lengths.sum())
     quiet: Any = {"progress": False}
     statistics = collect(model, probe, groups=2, **quiet)
-    found = dict.fromkeys(("counting", "scoring", "lens", "card"), 0.0)
+    found = dict.fromkeys(("counting", "scoring", "lens", "card", "neurons"), 0.0)
     found["counting"] = _seconds(lambda: collect(model, probe, groups=2, **quiet)) / tokens
     site = probe.site
     removed = NeuronSet(np.zeros(1, np.int64), site.n_layers, site.d_mlp)
@@ -214,17 +227,31 @@ def measure_rates(
         with ablate(model, removed):
             nll(model, probe.corpus.head(1), scope=scope, **quiet)
             found["scoring"] = _seconds(lambda: nll(model, probe, **quiet)) / tokens
-    # The lens costs a vocabulary a layer.
-    slow = prepare(model, corpus.select(corpus.languages[:2]).head(1), scope=scope)
-    slow_tokens = float(slow.encoded.lengths.sum())
-    if "lens" in steps:
-        found["lens"] = _seconds(lambda: logit_lens(model, slow, **quiet)) / slow_tokens
-    if "cards" in steps:
+    identified = []
+
+    def find() -> None:
         with warnings.catch_warnings(action="ignore", category=EmptySetWarning):
-            neurons = identify(statistics, score="lape")
-        names = neurons.to_pandas()["name"][:1]
-        spent = _seconds(lambda: describe_all(model, neurons, names, corpus=slow, **quiet))
-        found["card"] = max(0.0, spent / slow_tokens - found["scoring"])
+            identified.append(identify(statistics, score="lape"))
+            identify(statistics)
+        if site.n_layers >= FEWEST_LAYERS:
+            divide_layers(identified[0], statistics)
+        compare_halves(statistics)
+
+    found["neurons"] = _seconds(find)
+    # The lens costs a vocabulary a layer: two languages are enough.
+    slow = corpus.select(corpus.languages[:2])
+    an_item = float(prepare(model, slow, scope=scope).encoded.lengths.sum()) / len(slow.ids)
+    if "lens" in steps:
+        found["lens"] = (
+            _rate(lambda few: logit_lens(model, few, scope=scope, **quiet), slow) / an_item
+        )
+    if "cards" in steps:
+        names = identified[0].to_pandas()["name"][:1]
+
+        def describe(few: ParallelCorpus) -> None:
+            describe_all(model, identified[0], names, corpus=few, scope=scope, **quiet)
+
+        found["card"] = max(0.0, _rate(describe, slow) / an_item - found["scoring"])
     step = each = math.nan
     if prompts:
         per_step = []
@@ -290,16 +317,14 @@ def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...
         batches = math.ceil(texts / at_once)
         return batches * work.new_tokens * (rates.step + rates.step_text * min(at_once, texts))
 
-    texts = (sizes.items + sizes.effect_items) * work.languages
+    asked = (sizes.items + sizes.effect_items) * work.languages
     longest = work.prompt_tokens + work.new_tokens
-    add(
-        "answers", texts, writing(texts, max(1, 4 * work.batch_tokens // max(1, longest))),
-        2000 * texts, float(texts * work.new_tokens),
-    )  # fmt: skip
+    answering = writing(asked, max(1, 4 * work.batch_tokens // max(1, longest)))
+    add("answers", asked, answering, 2000 * asked, float(asked * work.new_tokens))
     texts = sizes.items * work.languages
     add("counts", texts, texts / work.languages * work.tokens * rates.counting, counts)
     other = work.other_items * work.languages  # counted for the stability
-    seconds = 4.0 + 10 * counts / 1e9 + work.other_items * work.tokens * rates.counting
+    seconds = rates.neurons + work.other_items * work.tokens * rates.counting
     disk = 3 * work.neurons * 40 + (counts if other else 0)
     add("neurons", other, seconds, disk)
     texts = sizes.lens_items * work.languages
@@ -320,8 +345,12 @@ def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...
     seconds = read * (rates.card + cards * rates.scoring)
     add("cards", sizes.card_items * work.languages * (cards + 4), seconds, 20_000 * cards)
     texts = sizes.items * work.languages
-    add("aligned", texts, texts / work.languages * work.tokens * rates.counting, counts)
-    add("results", 0, 10.0, 20_000_000)
+    seconds = texts / work.languages * work.tokens * rates.counting
+    disk = counts
+    if "answers" in work.steps:
+        texts, seconds, disk = texts + asked, seconds + answering, disk + 2000 * asked
+    add("aligned", texts, seconds, disk)
+    add("results", 0, RESULTS_SECONDS, 20_000_000)
     return tuple(rows)
 
 

@@ -353,7 +353,6 @@ class _Job:
 
     def _plan(self) -> Plan:
         prompts = [item.prompt for item in self.corpus] if self.answered else ()
-        self.say("plan: measuring one batch")
         rates = measure_rates(
             self.model,
             self.corpus,
@@ -371,7 +370,8 @@ class _Job:
         """All steps, each once."""
         given = self.options
         kept = Kept(folder, self.say)
-        plan = kept.value("plan", "plan.jsonl", Plan, self._plan)
+        with kept.timed("plan"):
+            plan = kept.value("plan.jsonl", Plan, self._plan)
         self.sizes = plan.sizes
         self.say(repr(plan))
         # `items` are counted from the first, those of the effects from the last.
@@ -396,7 +396,8 @@ class _Job:
         found.plan, found.accuracy = plan, answers
         if "lens" in self.steps:
             read = partial(logit_lens, self.model, counted.head(sizes.lens_items), scope=scope)
-            found.lens = kept.value("lens", "values/lens.safetensors", LensCurves, read)
+            with kept.timed("lens"):
+                found.lens = kept.value("values/lens.safetensors", LensCurves, read)
         if "effects" in self.steps:
             with kept.timed("effects"):
                 self._remove(folder, found, texts.select(ids=rest))
@@ -444,7 +445,7 @@ class _Job:
         for one in SCORES:
             find = partial(identify, score=one, top_rate=given["top_rate"])
             make = partial(find, statistics)
-            by_score[one] = kept.value(one, f"values/{one}.safetensors", LanguageNeurons, make)
+            by_score[one] = kept.value(f"values/{one}.safetensors", LanguageNeurons, make)
         found = Study(self.out, Plan((), self.sizes), statistics, by_score, given["score"])
         find = partial(identify, score=given["score"], top_rate=given["top_rate"])
         chosen = found.chosen
@@ -453,11 +454,11 @@ class _Job:
             divide = partial(
                 divide_layers, chosen, statistics if grouped else None, seed=given["seed"]
             )
-            found.parts = kept.value("parts", "values/parts.safetensors", LayerParts, divide)
+            found.parts = kept.value("values/parts.safetensors", LayerParts, divide)
         if grouped:
             halves = partial(compare_halves, statistics, find=find, seed=given["seed"])
             file = "values/stability-halves.safetensors"
-            found.stability["halves"] = kept.value("halves", file, Stability, halves)
+            found.stability["halves"] = kept.value(file, Stability, halves)
         if given["other"] is not None:
             other = given["other"].select(statistics.languages)
             again = collect(
@@ -465,7 +466,7 @@ class _Job:
             )
             file = "values/stability-other.safetensors"
             compared = partial(stability, chosen, find(again))
-            found.stability["other corpus"] = kept.value("other", file, Stability, compared)
+            found.stability["other corpus"] = kept.value(file, Stability, compared)
         return found
 
     def _remove(self, folder: Run, found: Study, texts: ParallelCorpus) -> None:
@@ -512,7 +513,7 @@ class _Job:
                 scope=self.options["scope"],
             )
             for name, card in zip(names, made, strict=True):
-                kept.value(name, files[name], NeuronCard, lambda card=card: card)
+                kept.value(files[name], NeuronCard, lambda card=card: card)
         return tuple(kept.load(file, NeuronCard) for file in files.values())
 
     def _compare(
@@ -538,10 +539,10 @@ class _Job:
             compare, found.statistics, found.aligned, trained=given["trained"], seed=given["seed"]
         )
         file = "values/comparison.safetensors"
-        found.comparison = kept.value("comparison", file, Comparison, change)
+        found.comparison = kept.value(file, Comparison, change)
         judged = partial(claims, found.comparison, parts=found.parts)
         file = "values/claims-change.json"
-        found.claims["change"] = kept.value("claims-change", file, Claims, judged)
+        found.claims["change"] = kept.value(file, Claims, judged)
 
 
 def _check(given: Mapping[str, Any]) -> None:

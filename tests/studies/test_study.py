@@ -245,7 +245,7 @@ WORK = Work(
     settings=3, rows=4, matches=2, metrics=("nll",), new_tokens=0, prompt_tokens=0,
     batch_tokens=4096, neurons=10_000, groups=10,
 )  # fmt: skip
-RATES = Rates(0.01, 0.02, 0.05, 0.1, np.nan, np.nan, 1.5)
+RATES = Rates(0.01, 0.02, 0.05, 0.1, 3.0, np.nan, np.nan, 1.5)
 SIZES = Sizes(items=300, effect_items=20, controls=40, lens_items=50, card_items=20, cards=2)
 
 
@@ -258,18 +258,22 @@ def test_the_plan_by_hand():
     assert found["effects"].seconds == pytest.approx(passes * 20 * 200 * 0.02)
     assert found["cards"].seconds == pytest.approx(20 * 200 * (0.1 + 8 * 0.02))
     assert found["lens"].seconds == pytest.approx(50 * 200 * 0.05)
+    assert found["neurons"].seconds == 3
 
 
 def test_writing_is_planned_by_steps_and_batches():
     work = Work(**{
         **{name: getattr(WORK, name) for name in Work.__dataclass_fields__},
-        "steps": ("answers",), "new_tokens": 100, "prompt_tokens": 100,
+        "steps": ("answers", "aligned"), "new_tokens": 100, "prompt_tokens": 100,
     })  # fmt: skip
-    rates = Rates(0.01, 0.02, 0.05, 0.1, 0.5, 0.01, 1.5)
-    (row,) = plan_steps(work, SIZES, rates)
+    rates = Rates(0.01, 0.02, 0.05, 0.1, 3.0, 0.5, 0.01, 1.5)
+    answers, aligned = plan_steps(work, SIZES, rates)
     texts, at_once = 320 * 4, 4 * 4096 // 200
-    assert row.texts == texts
-    assert row.seconds == pytest.approx(-(-texts // at_once) * 100 * (0.5 + 0.01 * at_once))
+    assert answers.texts == texts
+    writing = -(-texts // at_once) * 100 * (0.5 + 0.01 * at_once)
+    assert answers.seconds == pytest.approx(writing)
+    assert aligned.texts == texts + 300 * 4  # the second model answers as well, and is counted
+    assert aligned.seconds == pytest.approx(writing + 300 * 200 * 0.01)
 
 
 def test_a_budget_cuts_no_deeper_than_intervals_allow():
@@ -318,7 +322,10 @@ def test_the_command(tmp_path, capsys):
     assert "effects" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
     assert main(asked) == 0
-    assert "page:" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "page:" in out
+    steps = [line.split(" ...")[0] for line in out.splitlines() if line.endswith(" ...")]
+    assert steps == ["plan", "counts", "neurons", "effects", "results"]  # once each, no more
     assert main([*asked, "--json"]) == 0  # read, not done again
     assert json.loads(capsys.readouterr().out)["score"] == "lape"
     assert main([*asked, "--seed", "3"]) == 2

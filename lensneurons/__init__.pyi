@@ -3,6 +3,7 @@ from . import alignment as alignment
 from . import cards as cards
 from . import comparison as comparison
 from . import corpora as corpora
+from . import course as course
 from . import evaluation as evaluation
 from . import experiments as experiments
 from . import interventions as interventions

@@ -8,6 +8,7 @@ solutions are tried in their place, and what follows does not lean on them.
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ WRONG = {
     ],
     "2-3": [
         ("largest = 0.0", "a larger value has none either"),
-        ("largest = 1.0", "agnostic neurons are selected"),
+        ("largest = 2.0", "agnostic neurons are selected"),
     ],
     "3-1": [
         ("    return int(profile[:, 0].argmax()) + 1", "late half"),
@@ -88,6 +89,11 @@ WRONG = {
         ("changed[31, 2] += 1", "still found"),
         ("changed[0, 2] = 1", "Something else fails"),
         ("changed = 3", "a changed copy"),
+    ],
+    "3-4": [
+        ('verdicts = dict.fromkeys((1, 2, 3, 4), "there")', "look at its interval"),
+        ('verdicts = {1: "undecided", 2: "missing", 3: "there", 4: "undecided"}', "part 2 again"),
+        ('verdicts = {1: "there"}', "one of the three words"),
     ],
     "4-1": [
         ("control = chosen.random_control(neurons.probability[:, :, 0], draws=1)", "one set"),
@@ -105,6 +111,10 @@ WRONG = {
         ("selectivity = cells", "one number a row"),
     ],
     "4-3": [("layer = -1", "The layers are"), ("layer = 0", "the share is"), ("layer = 0.5", "")],
+    "4-4": [
+        ("head = (0, 99)", "There are layers"),
+        ("head = 3", "two whole numbers"),
+    ],
     "5-1": [
         ("shares = (np.mean(after.probability > change.tau), 0.5)", "The first is right"),
         ("shares = (0.3, 0.3)", "Take the mean"),
@@ -170,6 +180,10 @@ def test_a_notebook_is_built_like_the_others(path: Path) -> None:
     assert texts[0].startswith(f"# {int(path.stem[:2])}. ")
     assert "you will" in texts[0]
     assert any("## What this does not show" in text for text in texts)
+    assert "## Open questions" in "".join(texts)
+    asked = "".join(texts).split("## Open questions")[1].split("## What this")[0]
+    assert len(re.findall(r"^\* ", asked, re.MULTILINE)) >= 2
+    assert any("**Predict first.**" in text for text in texts)
     setup = next(cell for cell in notebook.cells if cell.id == "setup")
     first = next(cell for cell in tools.read(tools.PATHS[0]).cells if cell.id == "setup")
     assert setup.source == first.source
@@ -179,6 +193,11 @@ def test_a_notebook_is_built_like_the_others(path: Path) -> None:
         assert len(tools.HOLE.findall(exercise.cell.source)) == 1
         assert len(WRONG[exercise.number]) >= 2
         assert exercise.cell.source.splitlines()[-1] == exercise.solution.splitlines()[-1]
+        number = exercise.number.replace("-", ".")
+        asked = rf"\*\*Exercise {number}\*\* \((easy|medium|hard), \d+ minutes\)\."
+        assert re.search(asked, "".join(texts)), number
+        below = notebook.cells[notebook.cells.index(exercise.cell) + 1].source
+        assert below.startswith("<details><summary>Hint</summary>"), number
 
 
 def test_links_between_notebooks_are_there(path: Path) -> None:

@@ -19,8 +19,10 @@ l, and d_mlp neurons a layer,
 The standard deviation is exact too (Hoeffding's for a sum over a random permutation), and so are
 the expected containment and Dice. The Jaccard index is given at the expected |A & B|.
 
->>> first, second = ln.identify(mgsm), ln.identify(msvamp)              # doctest: +SKIP
->>> ln.comparison.stability(first, second).to_pandas()                              # doctest: +SKIP
+>>> import lensneurons as ln
+>>> statistics = ln.load_sample("gemma-3-270m").statistics
+>>> halves = ln.comparison.compare_halves(statistics)     # identified twice, on half of the items
+>>> ln.comparison.stability(ln.identify(mgsm), ln.identify(msvamp))      # doctest: +SKIP
 
 What this does not show: neurons that are found twice can be wrong twice (a corpus of digits, say),
 and with fewer tokens or another bar, other neurons are found without the model being unstable. The

@@ -62,8 +62,11 @@ What this does not show: parts of a profile of frequencies are not yet parts of 
 patching and ablation by layer test that. What alignment changes in each part is tested in
 `lensneurons.comparison.paper_claims`.
 
->>> parts = ln.divide_layers(neurons, statistics)        # doctest: +SKIP
->>> parts.found, parts.boundaries, parts.failed          # doctest: +SKIP
+>>> import lensneurons as ln
+>>> sample = ln.load_sample("gemma-3-270m")
+>>> parts = ln.divide_layers(sample.neurons, sample.statistics)
+>>> parts.found, parts.undecided, [(part.number, part.first, part.last) for part in parts.parts]
+(False, (1, 4), [(2, 0, 12), (3, 13, 17)])
 """
 
 from __future__ import annotations

@@ -5,8 +5,10 @@ and hover texts with the exact numbers. Title, notes and findings are also data,
 ``figure.layout.meta``. `style` holds the visual language, `labels` makes text safe, `numbers` says
 how numbers are written, `panels` holds what figures draw alike.
 
->>> ln.plots.layer_profile(neurons, parts).show()                          # doctest: +SKIP
->>> ln.plots.save_figure(ln.plots.overlap(neurons), "overlap.html")        # doctest: +SKIP
+>>> import lensneurons as ln
+>>> figure = ln.plots.overlap(ln.load_sample("gemma-3-270m").neurons)
+>>> figure.show()                                                          # doctest: +SKIP
+>>> ln.plots.save_figure(figure, "overlap.html")                           # doctest: +SKIP
 """
 
 from lensneurons.plots.ablation import ablation_effects

@@ -5,9 +5,11 @@ zoom shows one layer neuron by neuron. `overlap` compares languages pair by pair
 side by side, and two empty sets have no overlap, which is not a zero. `neuron_probabilities` shows
 one neuron against tau (Figure 1 of arXiv 2505.21505).
 
->>> ln.plots.neuron_map(neurons), ln.plots.neuron_map(neurons, layer=12)   # doctest: +SKIP
->>> ln.plots.overlap(neurons, "dice")                                      # doctest: +SKIP
->>> ln.plots.neuron_probabilities(neurons, "L12N345", statistics=statistics)  # doctest: +SKIP
+>>> import lensneurons as ln
+>>> sample = ln.load_sample("gemma-3-270m")
+>>> whole, one = ln.plots.neuron_map(sample.neurons), ln.plots.neuron_map(sample.neurons, layer=12)
+>>> figure = ln.plots.overlap(sample.neurons, "dice")
+>>> figure = ln.plots.neuron_probabilities(sample.neurons, "L12N345", statistics=sample.statistics)
 
 What these do not show: that a neuron matters for a language; interventions do.
 """

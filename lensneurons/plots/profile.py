@@ -5,8 +5,13 @@ Let N be the number of languages in which a neuron exceeds tau. N = 0 is unclass
 the selected ones hold no agnostic neuron by construction. It shades the four parts of the model if
 they were found; if not, the title says which of them were.
 
->>> ln.plots.layer_profile(neurons, parts)                                 # doctest: +SKIP
->>> ln.plots.layer_profiles({"mine": neurons, "paper": published})         # doctest: +SKIP
+>>> import lensneurons as ln
+>>> sample = ln.load_sample("gemma-3-270m")
+>>> figure = ln.plots.layer_profile(sample.neurons, sample.parts)
+>>> figure.layout.meta["title"]
+'Of the four parts, 2 (layers 0–12) and 3 (layers 13–17) are there, 1 and 4 are undecided'
+>>> paper = ln.samples.published_profile("mistral-7b")
+>>> figure = ln.plots.layer_profiles({"Gemma": sample.neurons, "paper": paper})
 >>> ln.plots.language_histogram(after, before=before)                      # doctest: +SKIP
 
 What these do not show: that a layer computes what its part is named after.

@@ -140,7 +140,7 @@ WRONG = {
     "6-2": [
         ("    return groups * layers * width * languages", "takes 8 bytes"),
         ("    return 8 * layers * width * languages", "group of items"),
-        ("    return 0", "demo model, not"),
+        ("    return 0", "these statistics, not"),
     ],
     "6-3": [
         ('mine = {"en": ["One."]}', "Make a corpus"),

@@ -16,8 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lensneurons import plots
 from lensneurons.comparison.before_after import TABLES
 from lensneurons.corpora.corpus import ParallelCorpus
@@ -26,7 +24,13 @@ from lensneurons.neurons.language_neurons import LAYER_CLASSES
 from lensneurons.plots.files import save_figure
 from lensneurons.reports import report
 from lensneurons.values.base import to_json
-from lensneurons.values.files import replacing, save_json
+from lensneurons.values.files import (
+    plain_numbers,
+    replacing,
+    save_json,
+    with_index,
+    write_csv,
+)
 from lensneurons.values.provenance import library_versions
 
 if TYPE_CHECKING:
@@ -85,11 +89,9 @@ def notes(study: Study, corpus: ParallelCorpus) -> list[str]:
 def write_table(frame: pd.DataFrame, folder: Path, name: str) -> tuple[Path, Path]:
     """Write a table as CSV and as Parquet."""
     csv, parquet = (folder / "tables" / f"{name}.{ending}" for ending in ("csv", "parquet"))
-    csv.parent.mkdir(exist_ok=True)
-    with replacing(csv) as path:
-        frame.to_csv(path, index=False, errors="backslashreplace")
+    write_csv(frame, csv)
     with replacing(parquet) as path:
-        frame.to_parquet(path, index=False)
+        with_index(frame).to_parquet(path, index=False)
     return csv, parquet
 
 
@@ -100,7 +102,7 @@ def tables(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
     neurons = study.chosen
     for score, one in study.neurons.items():
         yield f"neurons-{score}", one.to_pandas()
-        yield f"languages-{score}", one.per_language().reset_index(names="language")
+        yield f"languages-{score}", one.per_language()
     profile = neurons.layer_profile("all")
     columns = dict(zip(LAYER_CLASSES, profile.T.tolist(), strict=True))
     yield "layers", pd.DataFrame({"layer": range(neurons.n_layers), **columns})
@@ -120,10 +122,10 @@ def tables(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"matched-{metric}", pd.concat(matched, ignore_index=True)
     for name, one in (("", study.accuracy), ("-aligned", study.aligned_accuracy)):
         if one is not None:
-            yield f"accuracy{name}", one.per_language().reset_index(names="language")
+            yield f"accuracy{name}", one.per_language()
     if study.accuracy is not None and study.aligned_accuracy is not None:
         found = accuracy_difference(study.accuracy, study.aligned_accuracy)
-        yield "accuracy-difference", found.reset_index(names="language")
+        yield "accuracy-difference", found
     if study.comparison is not None:
         for name in TABLES:
             yield f"change-{name}", study.comparison.to_pandas(name)
@@ -200,15 +202,4 @@ def numbers(study: Study, corpus: ParallelCorpus) -> dict[str, Any]:
     found["claims"] = {
         name: [to_json(row) for row in one.rows] for name, one in study.claims.items()
     }
-    return _plain(found)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's, and what is not finite as None."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    return plain_numbers(found)

@@ -26,12 +26,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
 
 from lensneurons.errors import StorageError, shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT_VERSION = 2
 UNSEALED = 1  # the last version without a checksum
@@ -154,6 +157,34 @@ def _why_not_written(error: Exception, final: Path) -> str | None:
     if isinstance(error, OSError) and number is not None:
         return error.strerror or str(error)
     return None
+
+
+def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:
+    """Write a table as CSV, and return its path; an index with a name is the first column.
+
+    Raises:
+        StorageError: the file cannot be written there.
+    """
+    final = system_path(path)
+    with replacing(final) as temporary:
+        with_index(frame).to_csv(temporary, index=False, errors="backslashreplace")
+    return final
+
+
+def with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with its index as the first column, if the index has a name."""
+    return frame if frame.index.name is None else frame.reset_index()
+
+
+def plain_numbers(value: Any) -> Any:
+    """Mappings and lists as JSON takes them: Python's numbers, and None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(name): plain_numbers(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def remove_leftovers(folder: Path, *, of: str | None = None) -> None:

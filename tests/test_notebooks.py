@@ -75,22 +75,22 @@ WRONG = {
         ("largest = 0.0", "a larger value has none either"),
         ("largest = 2.0", "agnostic neurons are selected"),
     ],
-    "3-1": [
+    "3-2": [
         ("    return int(profile[:, 0].argmax()) + 1", "late half"),
         ("    return len(profile) // 2 + int(profile[len(profile) // 2 :, 0].argmax())", "itself"),
     ],
-    "3-2": [
+    "3-3": [
         ("split = max(range(1, len(features)), key=cost)", "a better split"),
         ("split = min(range(1, len(features)), key=cost) - 1", "last layer of the first"),
         ("split = 0", "would be empty"),
     ],
-    "3-3": [
+    "3-4": [
         ("changed[0, 0] += 1", "column 2"),
         ("changed[31, 2] += 1", "still found"),
         ("changed[0, 2] = 1", "Something else fails"),
         ("changed = 3", "a changed copy"),
     ],
-    "3-4": [
+    "3-1": [
         ('verdicts = dict.fromkeys((1, 2, 3, 4), "there")', "look at its interval"),
         ('verdicts = {1: "undecided", 2: "missing", 3: "there", 4: "undecided"}', "part 2 again"),
         ('verdicts = {1: "there"}', "one of the three words"),

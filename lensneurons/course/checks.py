@@ -140,10 +140,25 @@ def check_lambda(given: Any, statistics: ActivationStatistics, top_rate: float) 
 # --- 3: the four parts ---
 
 
+def check_parts(given: Any, parts: LayerParts) -> Reply:
+    """Exercise 3.1: which of the four parts are there, missing or undecided."""
+    known = dict.fromkeys((1, 2, 3, 4), "missing")
+    known |= dict.fromkeys(parts.undecided, "undecided")
+    known |= {part.number: "there" for part in parts.parts}
+    if not isinstance(given, dict) or set(given) != set(known) or None in given.values():
+        return not_yet("Give one of the three words for each of the parts 1 to 4.")
+    wrong = [number for number, verdict in known.items() if given[number] != verdict]
+    if not wrong:
+        return right("And that is the result: nobody has to make more of it.")
+    if hidden := [number for number in wrong if known[number] == "undecided"]:
+        return not_yet(f"Part {hidden[0]}: look at its interval. Does it leave out one answer?")
+    return not_yet(f"Look at part {wrong[0]} again.")
+
+
 def check_last_part(
     function: Callable[[np.ndarray[Any, Any]], Any], profile: np.ndarray[Any, Any]
 ) -> Reply:
-    """Exercise 3.1: the first layer after the late peak of the specific neurons of a profile."""
+    """Exercise 3.2: the first layer after the late peak of the specific neurons of a profile."""
     made = np.array([[9, 4, 1], [2, 2, 5], [3, 2, 5], [8, 5, 1], [7, 6, 2], [6, 8, 3]])
     for name, counts in (("the paper's model", profile), ("a made-up profile of 6 layers", made)):
         half = len(counts) // 2
@@ -161,7 +176,7 @@ def check_last_part(
 def check_two_segments(
     given: Any, features: np.ndarray[Any, Any], cost: Callable[[int], float]
 ) -> Reply:
-    """Exercise 3.2: the first layer of the second of two segments, by least squares.
+    """Exercise 3.3: the first layer of the second of two segments, by least squares.
 
     Args:
         given: the answer.
@@ -183,7 +198,7 @@ def check_two_segments(
 
 
 def check_broken(given: Any, profile: np.ndarray[Any, Any]) -> Reply:
-    """Exercise 3.3: agnostic counts with which they are not maximal in part 4."""
+    """Exercise 3.4: agnostic counts with which they are not maximal in part 4."""
     if not isinstance(given, np.ndarray) or given.shape != profile.shape:
         return not_yet("Give a changed copy of the profile, of the same shape.")
     if not np.array_equal(given[:, :2], profile[:, :2]) or (given < 0).any():
@@ -195,21 +210,6 @@ def check_broken(given: Any, profile: np.ndarray[Any, Any]) -> Reply:
     if any("maximal in part 4" in claim for claim in claims):
         return right(f"Not found any more; fails: {'; '.join(claims)}.")
     return not_yet(f"Something else fails: {'; '.join(claims)}.")
-
-
-def check_parts(given: Any, parts: LayerParts) -> Reply:
-    """Exercise 3.4: which of the four parts are there, missing or undecided."""
-    known = dict.fromkeys((1, 2, 3, 4), "missing")
-    known |= dict.fromkeys(parts.undecided, "undecided")
-    known |= {part.number: "there" for part in parts.parts}
-    if not isinstance(given, dict) or set(given) != set(known) or None in given.values():
-        return not_yet("Give one of the three words for each of the parts 1 to 4.")
-    wrong = [number for number, verdict in known.items() if given[number] != verdict]
-    if not wrong:
-        return right("And that is the result: nobody has to make more of it.")
-    if hidden := [number for number in wrong if known[number] == "undecided"]:
-        return not_yet(f"Part {hidden[0]}: look at its interval. Does it leave out one answer?")
-    return not_yet(f"Look at part {wrong[0]} again.")
 
 
 # --- 4: ablation, patching and steering ---

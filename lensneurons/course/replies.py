@@ -58,6 +58,6 @@ def compare_guess(guess: Any, known: Any, what: str) -> Guess:
         what: both are, such as ``"layer of the peak"``.
     """
     if guess is None:
-        return Guess(f"Write down a guess of the {what} before you go on: it is how one learns.")
+        return Guess(f"Write your guess down before you go on: {what}?")
     same = "as you guessed" if guess == known else f"you guessed {guess}"
     return Guess(f"{what[:1].upper()}{what[1:]}: {known}; {same}.")

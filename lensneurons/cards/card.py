@@ -49,6 +49,7 @@ from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
+from lensneurons.neurons.belonging import differences, require_own_statistics
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.options import plain_options
@@ -150,13 +151,12 @@ def neuron_facts(
     if statistics is None:
         return facts
     require_same(neurons.provenance, statistics.provenance)
-    ours = (neurons.languages, neurons.n_layers, neurons.d_mlp)
-    theirs = (statistics.languages, statistics.n_layers, statistics.d_mlp)
-    if ours != theirs:
+    if statistics.languages != neurons.languages:
         raise LensNeuronsError(
-            f"the statistics (languages, layers, width: {theirs}) are not those that the neurons "
-            f"were identified from ({ours})"
+            f"the statistics of {list(statistics.languages)} are not those that the neurons were "
+            f"identified from, of {list(neurons.languages)}: statistics.select(neurons.languages)"
         )
+    require_own_statistics(neurons, statistics)
     alone = statistics.of_neuron(layer, neuron)
     mean = None if alone.sums is None else _by_language(alone.languages, alone.mean[0, 0])
     try:
@@ -458,6 +458,11 @@ def describe_all(
     # Weights alone, so that a wrong number of tokens is refused before anything runs.
     words = [promoted_tokens(model, name, k=tokens, tokenizer=tokenizer) for name in found]
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
+    for one in importances or ():
+        if told := differences(
+            prepared.provenance(), replace(one.provenance, corpora=(), scope="unknown")
+        ):
+            raise LensNeuronsError(f"an importance was measured on another model ({told})")
     contexts = top_contexts(model, prepared, together, k=k, window=window)
     if importances is None:
         importances = [importance(model, prepared, method=one) for one in get_args(Method)]

@@ -43,7 +43,6 @@ from lensneurons.cards.agreement import (
 from lensneurons.cards.attribution import Importance, Method, importance
 from lensneurons.cards.contexts import Context, top_contexts
 from lensneurons.cards.vocabulary import VocabularyEffect, promoted_tokens
-from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.interventions.editing import ablate
@@ -54,7 +53,7 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.options import plain_options
 from lensneurons.tokens.encoding import Scope
-from lensneurons.tokens.prepared import PreparedCorpus, prepare
+from lensneurons.tokens.prepared import PreparedCorpus, Texts, prepare
 from lensneurons.uncertainty.groups import jackknife
 from lensneurons.values.base import Overview, Shown, Value
 from lensneurons.values.files import load_rows, save_rows
@@ -122,6 +121,7 @@ class NeuronFacts(Shown):
         return Overview(title, ("language", "p", "mean activation"), rows)
 
 
+@plain_options
 def neuron_facts(
     neurons: LanguageNeurons, name: str, *, statistics: ActivationStatistics | None = None
 ) -> NeuronFacts:
@@ -379,7 +379,7 @@ def describe(
     neurons: LanguageNeurons,
     name: str,
     *,
-    corpus: ParallelCorpus | PreparedCorpus,
+    corpus: Texts,
     **options: Unpack[CardOptions],
 ) -> NeuronCard:
     """Put together all that can be said about one neuron, such as ``"L12N345"``.
@@ -394,9 +394,9 @@ def describe(
 def describe_all(
     model: Any,
     neurons: LanguageNeurons,
-    names: Iterable[str],
+    names: str | Iterable[str],
     *,
-    corpus: ParallelCorpus | PreparedCorpus,
+    corpus: Texts,
     statistics: ActivationStatistics | None = None,
     importances: Sequence[Importance] | None = None,
     effect: bool = True,
@@ -416,7 +416,7 @@ def describe_all(
     Args:
         model: the TransformerLens model that the neurons are of; it stays as it is.
         neurons: what `identify` gives.
-        names: such as ``["L12N345", "L3N7"]``, or a `NeuronSet`.
+        names: such as ``"L12N345"``, ``["L12N345", "L3N7"]``, or a `NeuronSet`.
         corpus: texts for the contexts, the importances and the effects; 20 items a language take
             seconds on a small model.
         statistics: what the neurons were identified from, for mean activations and intervals.
@@ -440,6 +440,7 @@ def describe_all(
         ModelError: the model has no dense MLP neurons, or no tokenizer.
         CorpusError: a text has no counted token, or is too long.
     """
+    names = names.replace(",", " ").split() if isinstance(names, str) else names
     facts = [neuron_facts(neurons, name, statistics=statistics) for name in names]
     found = [one.name for one in facts]
     if len(set(found)) < len(found):

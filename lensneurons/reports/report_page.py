@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import plotly.graph_objects as go
 from markupsafe import Markup
@@ -36,6 +36,7 @@ from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
+from lensneurons.options import MADE_BY, plain_options
 from lensneurons.plots.numbers import write_cell
 from lensneurons.plots.style import in_theme
 from lensneurons.reports.belonging import require_together
@@ -53,6 +54,7 @@ _CLEAR = "rgba(0,0,0,0)"
 _HOVER = {"light": ("#ffffff", "#c9c6be"), "dark": ("#24272d", "#454a53")}
 
 
+@plain_options
 def report(
     path: str | Path,
     neurons: LanguageNeurons,
@@ -98,16 +100,6 @@ def report(
     """
     cards = _several("cards", NeuronCard, cards)
     effects = _several("effects", AblationMatrix, effects)
-    alone: dict[str, tuple[type, object]] = {
-        "neurons": (LanguageNeurons, neurons), "parts": (LayerParts, parts),
-        "comparison": (Comparison, comparison), "claims": (Claims, claims),
-        "series": (ComparisonSeries, series), "accuracy": (Accuracy, accuracy),
-        "steering": (SteeringCurve, steering), "carry_over": (CarryOver, carry_over),
-        "lens": (LensCurves, lens),
-    }  # fmt: skip
-    for name, (kind, value) in alone.items():
-        if not isinstance(value, kind) and (value is not None or name == "neurons"):
-            _refuse(name, kind, value)
     values = ReportValues(
         neurons, parts, cards, effects, comparison, claims, series, accuracy, steering, carry_over,
         lens,
@@ -151,27 +143,10 @@ def _several(name: str, kind: type[V], given: object) -> tuple[V, ...]:
     )
     for one in listed:
         if not isinstance(one, kind):
-            _refuse(name, kind, one)
+            raise LensNeuronsError(
+                f"{name}={shown(one)}: give {MADE_BY[kind.__name__]}, or several"
+            )
     return listed
-
-
-def _refuse(name: str, kind: type, value: object) -> NoReturn:
-    raise LensNeuronsError(f"{name}={shown(value)}: give {_MADE_BY[kind]} gives")
-
-
-_MADE_BY = {
-    LanguageNeurons: "what identify()",
-    LayerParts: "what divide_layers()",
-    NeuronCard: "cards, such as describe()",
-    AblationMatrix: "matrices, such as ablation_matrix()",
-    Comparison: "what compare()",
-    Claims: "what claims() or model_claims()",
-    ComparisonSeries: "what compare_series()",
-    Accuracy: "what accuracy()",
-    SteeringCurve: "what steering_curve()",
-    CarryOver: "what carry_over()",
-    LensCurves: "what logit_lens()",
-}
 
 
 def _shown(value: object) -> object:

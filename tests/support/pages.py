@@ -12,6 +12,7 @@ import before_after
 import numpy as np
 import pytest
 from figure_values import make_carry, make_curve, make_lens, turning
+from own_effects import of_neurons
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import NeuronCard, Weight, neuron_facts
@@ -22,9 +23,7 @@ from lensneurons.comparison.paper_claims import claims
 from lensneurons.comparison.series import compare_series
 from lensneurons.evaluation.answers import Accuracy, Answer
 from lensneurons.evaluation.generation import Decoding
-from lensneurons.experiments.ablation import ablation_sets
 from lensneurons.experiments.ablation_effects import AblationMatrix
-from lensneurons.experiments.controls import Removed, matched_rates
 from lensneurons.languages.detection import LanguageGuess
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import divide_layers
@@ -46,7 +45,7 @@ TEXTS = {
 }
 N_LAYERS, D_MLP = 8, 40
 TRAINED = ("zh", "ja")
-TOKENS = 400  # of a group
+TOKENS = 1000  # of a group
 
 
 @cache
@@ -125,12 +124,6 @@ def matrix(languages: tuple[str, ...] = LANGUAGES, *, items: int = 6) -> Ablatio
     own = np.arange(k)[:, None] == language
     effect = np.where(own, 1.0, 0.1) * random.uniform(0.8, 1.2, (2, k, k * items))
     effect[0] /= 4
-    found = ablation_sets(neurons(languages), ("specific", "related"))
-    sets = [list(row.values()) for row in found.values()]
-    rates = np.array([
-        [[matched_rates(neurons(languages), Removed(one, ()))[0]] * 4 for one in row]
-        for row in sets
-    ])  # fmt: skip
     return AblationMatrix(
         rows=languages,
         languages=languages,
@@ -143,11 +136,9 @@ def matrix(languages: tuple[str, ...] = LANGUAGES, *, items: int = 6) -> Ablatio
         weight=np.ones(k * items),
         language=language,
         item_ids=tuple(f"i{i}" for i in range(items)) * k,
-        neurons_by_layer=np.array([[one.per_layer() for one in row] for row in sets]),
-        identified=languages,
-        rates=np.moveaxis(rates, 2, 0),
         draws=20,
         provenance=Provenance(model="made/up-model", weights="w1"),
+        **of_neurons(neurons(languages), ("specific", "related"), 4),
     )
 
 

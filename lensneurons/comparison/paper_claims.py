@@ -79,6 +79,7 @@ from lensneurons.comparison.change_tables import Boundaries, boundaries_of, p_eq
 from lensneurons.comparison.class_counts import ClassTables, by_class, of_class, ratio
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.neurons.belonging import require_own_profile
+from lensneurons.neurons.language_neurons import LAYER_CLASSES
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.options import plain_options
 from lensneurons.uncertainty.drawn import (
@@ -266,7 +267,7 @@ def claims(
     require_level(level)
     spans = None
     if isinstance(parts, LayerParts):
-        before = by_class(comparison.tables.layers[0, 0])[:, 1:]
+        before = by_class(comparison.tables.layers[0, 0], LAYER_CLASSES)
         remedy = f"divide_layers(identify(before, tau={comparison.tau!r}))"
         require_own_profile(parts.profile, before, remedy=remedy, whose="the model before has")
     if parts is not None and not (isinstance(parts, LayerParts) and parts.boundaries is None):

@@ -242,8 +242,8 @@ def patch_grid(
         other = None
     elif other == chosen:
         raise LensNeuronsError(
-            f"{own.decode([chosen])!r} is what the model says after both: give against= another "
-            "token, or metric='probability'"
+            f"{own.decode([chosen])!r} is what both are about, the answer and what it is held "
+            "against: give against= another token, or metric='probability'"
         )
 
     def measure(last: torch.Tensor) -> np.ndarray:

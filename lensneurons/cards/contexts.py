@@ -19,7 +19,7 @@ al. 2021, arXiv 2104.07143). And only what the corpus says can be found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.models.forward import to_device, watching
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
-from lensneurons.neurons.sets import NeuronSet, chosen_set
+from lensneurons.neurons.sets import NeuronSet, OneSet, chosen_set
 from lensneurons.options import plain_options
 from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.characters import Excerpts, excerpt_html
@@ -169,7 +169,7 @@ class Contexts(Value):
 def top_contexts(
     model: Any,
     corpus: Texts,
-    neurons: NeuronSet | str | Sequence[str],
+    neurons: OneSet,
     *,
     k: int = 5,
     scope: Scope | None = None,

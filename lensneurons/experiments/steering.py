@@ -52,7 +52,7 @@ from lensneurons.models.forward import has_hooks
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.neurons.sets import NeuronSet, chosen_set
+from lensneurons.neurons.sets import NeuronSet, OneSet, chosen_set
 from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import Interval
@@ -244,14 +244,14 @@ def _wilson(found: Bool[np.ndarray, "alpha item"], level: float) -> Interval:
 def steering_curve(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,
-    neurons: NeuronSet | LanguageNeurons | str | Sequence[str],
+    neurons: OneSet | LanguageNeurons,
     *,
     statistics: ActivationStatistics,
     toward: str,
     prompts_in: str,
     alphas: Sequence[float] = (0.0, 0.5, 1.0, 2.0),
     method: SteeringMethod = "add",
-    also_ablate: NeuronSet | str | Sequence[str] | None = None,
+    also_ablate: OneSet | None = None,
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,

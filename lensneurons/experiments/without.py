@@ -38,18 +38,20 @@ from lensneurons.errors import LensNeuronsError, choose, shown
 from lensneurons.evaluation.generation import Decoding, write_responses
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.interventions.editing import fitting_sets, scale, steer
+from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
-from lensneurons.neurons.sets import NeuronSet
+from lensneurons.neurons.sets import NeuronSet, OneSet
 from lensneurons.options import finite_number, plain_options
-from lensneurons.tokens.prepared import UNTOLD, model_provenance, prepare
+from lensneurons.tokens.prepared import UNTOLD, model_provenance
 from lensneurons.values.base import Table
 from lensneurons.values.provenance import Provenance
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-Strengths = float | Sequence[float]
+Strengths = float | int | Sequence[float | int]
 # A word: what stands between spaces; in scripts without spaces, a character with its signs.
 _UNSPACED = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Han}\p{Hiragana}\p{Katakana}"
 _WORDS = regex.compile(rf"\s+|(?=[{_UNSPACED}])\X|(?:(?![{_UNSPACED}\s])\X)+")
@@ -120,7 +122,7 @@ class Continuations(Table[Continuation]):
                 pieces.append((word, not same))
         return tuple(pieces)
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """One row a condition: condition, strength, text, nll (nats a token), added, changed.
 
         ``added`` is the NLL less that of the whole model, ``changed`` the share of words that the
@@ -208,7 +210,7 @@ def _isolated(text: str) -> str:
 def try_without(
     model: Any,
     prompt: str,
-    neurons: NeuronSet | str | Sequence[str],
+    neurons: OneSet,
     *,
     factor: Strengths = 0.0,
     toward: str | None = None,
@@ -289,7 +291,7 @@ def try_without(
             score, tokens = _nll(model, prompt, scored, tokenizer)
         rows.append(Continuation(condition, strength, said.text, score))
     corpus = _pair(prompt, scored or "")
-    encoder = prepare(model, prompt, tokenizer=tokenizer).tokenizer_hash
+    encoder = tokenizer or original_tokenizer(model)
     return Continuations(
         rows=tuple(rows),
         prompt=prompt,

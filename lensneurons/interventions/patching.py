@@ -41,7 +41,7 @@ from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.sites import neuron_site
-from lensneurons.neurons.sets import NeuronSet
+from lensneurons.neurons.sets import OneSet
 from lensneurons.options import plain_options
 from lensneurons.shapes import AttentionMask, FlatNeurons, TokenIds
 
@@ -60,7 +60,7 @@ def patch(
     source: TokenIds | str,
     *,
     layer: int | None = None,
-    neurons: NeuronSet | str | Sequence[str] | None = None,
+    neurons: OneSet | None = None,
     positions: Places = -1,
     source_positions: Places | None = None,
     source_mask: AttentionMask | None = None,

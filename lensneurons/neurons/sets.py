@@ -14,7 +14,7 @@ activation probability has about the same rank: one of the nearest candidates ab
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -241,6 +241,10 @@ class NeuronSet(Value):
         counts = self.per_layer()
         rows = [(layer, counts[layer]) for layer in np.flatnonzero(counts)]
         return Overview(f"{self.label}: {len(self)} neurons", ("layer", "neurons"), rows)
+
+
+# What a person may have in hand: a set, a neuron's name, or several names (`chosen_set`).
+OneSet = NeuronSet | str | Sequence[str]
 
 
 def draw_controls(

@@ -284,7 +284,7 @@ def _patched(
         for rows in np.array_split(np.arange(n), -(-n // _ROWS)):
             here = read[name][0, rows][:, None]  # a row of the batch has one position
             positions = torch.tensor(places)[rows][:, None]
-            put = Put(here, positions, source.shape[1], slice(None))
+            put = Put(here, positions, 1, slice(None))  # also into a sentence of one token
             with hooking(model, [(name, put)]):
                 last = _last_logits(model, target.expand(len(rows), -1))
             values[layer, rows] = measure(last)

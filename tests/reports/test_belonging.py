@@ -12,9 +12,10 @@ import pages
 import pytest
 
 import lensneurons as ln
-from lensneurons.cards.card import neuron_facts
+from lensneurons.cards.card import NeuronCard, neuron_facts
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.errors import LensNeuronsError
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.reports import report, report_page
 from lensneurons.studies import model_claims
@@ -151,9 +152,6 @@ def test_a_report_takes_its_own_parts_alone_or_listed(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"effects": "matrix"}, "effects='matrix': give what ablation_matrix"),
-        ({"effects": [3]}, "effects=3: give what ablation_matrix"),
-        ({"cards": "L0N1"}, "cards='L0N1': give what describe"),
         ({"parts": "four"}, "parts='four': give what divide_layers"),
         ({"claims": pages.matrix()}, "claims=AblationMatrix.*: give what claims"),
     ],
@@ -163,6 +161,12 @@ def test_a_report_says_what_its_arguments_take(
 ) -> None:
     with pytest.raises(LensNeuronsError, match=told):
         report(tmp_path / "page.html", OURS, **options)
+    for given, kind, told in (
+        ("L0N1", NeuronCard, r"cards='L0N1': give what describe\(\) gives, or several"),
+        ([3], AblationMatrix, r"cards=3: give what ablation_matrix\(\) gives, or several"),
+    ):
+        with pytest.raises(LensNeuronsError, match=told):
+            report_page._several("cards", kind, given)
     with pytest.raises(LensNeuronsError, match=r"neurons=3: give what identify\(\) gives"):
         report(tmp_path / "page.html", 3)  # type: ignore[arg-type]
 

@@ -84,9 +84,9 @@ def test_texts_and_nll_are_those_of_plain_hooks(llama, neurons):
 
 
 def test_a_given_continuation_is_scored(llama, neurons):
-    found = try_without(llama, PROMPT, "L2N10 L1N3", continuation=" a mat", max_new_tokens=2)
-    _, nll, _ = by_hand(None, 1, scored=" a mat", new=1)
-    assert found.scored == " a mat"
+    found = try_without(llama, PROMPT, "L2N10 L1N3", continuation="三个苹果", max_new_tokens=2)
+    _, nll, _ = by_hand(None, 1, scored="三个苹果", new=1)
+    assert found.scored == "三个苹果"
     assert found.whole.nll == pytest.approx(nll, abs=2e-4)
     assert (found.neurons, found.match) == ("L2N10 L1N3: 2 neurons", "of the same layers")
 

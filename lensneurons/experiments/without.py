@@ -154,7 +154,8 @@ class Continuations(Table[Continuation]):
     def _brief(self) -> str:
         told = [f"{shown(self.prompt, 30)}: {self.neurons}, {self.edit}"]
         for row in self.rows[1:]:
-            cost = "" if row.nll is None else f", NLL {self._added(row):+.3f}"
+            added = self._added(row)
+            cost = "" if added is None else f", NLL {added:+.3f}"
             told.append(
                 f"{row.condition} {row.strength:g}: {self._changed(row):.0%} of words{cost}"
             )
@@ -185,8 +186,9 @@ class Continuations(Table[Continuation]):
         )
         told = ""
         if row.nll is not None:
-            added = f" ({self._added(row):+.3f})" if row is not self.whole else ""
-            told = f"<br><small>NLL {row.nll:.3f}{added}</small>"
+            added = None if row is self.whole else self._added(row)
+            less = "" if added is None else f" ({added:+.3f})"
+            told = f"<br><small>NLL {row.nll:.3f}{less}</small>"
         style = "text-align:left;vertical-align:top;white-space:pre-wrap;max-width:24em"
         return f"<td style='{style}'><bdi>{text or '(nothing)'}</bdi>{told}</td>"
 

@@ -110,9 +110,9 @@ def test_the_model_names_the_tokens_where_none_are_given(llama, plain):
     assert (found.answer, found.against) == tuple(tokenizer.decode([one]) for one in says)
     assert found.metric == "logit difference"
     assert found.source > 0 > found.target
-    whole = tokenizer(A + " sat")["input_ids"]
+    whole = tokenizer(A + "三")["input_ids"]
     first = tokenizer.decode([whole[len(tokenizer(A)["input_ids"])]])
-    assert patch_grid(llama, A, B, answer=" sat").answer == first
+    assert patch_grid(llama, A, B, answer="三").answer == first
 
 
 def test_it_is_a_table_a_figure_and_a_file(llama, tmp_path):

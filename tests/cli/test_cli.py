@@ -24,6 +24,7 @@ import pytest
 import tiny
 import torch
 from figure_values import make_matrix
+from own_effects import of_neurons
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
@@ -610,7 +611,13 @@ def test_report_is_the_page_of_a_run(run_folder, tmp_path, capsys, no_plotly) ->
 
 def test_report_takes_what_the_other_commands_left(run_folder, tmp_path, capsys, no_plotly) -> None:
     """A later run makes a comparison, two make a series; a file's kind says what it holds."""
-    matrix = pages.matrix().save(tmp_path / "out" / "nll" / "ablation.safetensors")
+    neurons = identify(ActivationStatistics.load(run_folder))
+    own = of_neurons(neurons, ("specific", "related"), 4)
+    found = replace(pages.matrix(neurons.languages), **own)
+    matrix = found.save(tmp_path / "out" / "nll" / "ablation.safetensors")
+    foreign = pages.matrix().save(tmp_path / "foreign" / "ablation.safetensors")
+    line = refused(capsys, "report", run_folder, foreign, "--out", tmp_path / "page.html")
+    assert "report: effects are of neurons of" in line
     accuracy = pages.accuracy().save(tmp_path / "accuracy.safetensors")
     later = [shutil.copytree(run_folder, tmp_path / name) for name in ("b", "c")]
     command = ["report", run_folder, tmp_path / "out", accuracy, *later, "--trained", "de"]

@@ -32,6 +32,7 @@ from .experiments.ablation import ablation_matrix as ablation_matrix
 from .experiments.carrying import carry_over as carry_over
 from .experiments.lens import logit_lens as logit_lens
 from .experiments.steering import steering_curve as steering_curve
+from .experiments.without import try_without as try_without
 from .interventions.editing import ablate as ablate
 from .interventions.editing import scale as scale
 from .interventions.editing import steer as steer
@@ -45,5 +46,6 @@ from .reports import report as report
 from .samples.sample import load_sample as load_sample
 from .studies.study import study as study
 from .tokens.prepared import prepare as prepare
+from .views.patch_grid import patch_grid as patch_grid
 
 __version__: str

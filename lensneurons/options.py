@@ -10,6 +10,10 @@ thing is refused with the name of the option:
     >>> count(np.int64(5), rate=np.float32(0.25))
     (5, 0.25)
 
+An argument that takes a value of this package (its annotation says ``LanguageNeurons``, say) is
+refused where something else is given, with the function that makes such a value. So no caller meets
+``'str' object has no attribute``.
+
 What it does not do: check limits. Whether 5 groups are few or many is for the function to say.
 """
 
@@ -30,6 +34,29 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TEXTS = ("Sequence[str]", "Iterable[str]")
+# What makes the values of the package, by the names of their classes.
+MADE_BY = {
+    "AblationMatrix": "what ablation_matrix() gives",
+    "ActivationStatistics": "what collect() gives",
+    "Accuracy": "what accuracy() gives",
+    "CarryOver": "what carry_over() gives",
+    "Claims": "what claims() or model_claims() gives",
+    "Comparison": "what compare() gives",
+    "ComparisonSeries": "what compare_series() gives",
+    "LanguageNeurons": "what identify() gives",
+    "LayerParts": "what divide_layers() gives",
+    "LensCurves": "what logit_lens() gives",
+    "NeuronCard": "what describe() gives",
+    "NeuronSet": "a set of neurons, such as neurons['zh']",
+    "ParallelCorpus": "what load_corpus() gives",
+    "PreparedCorpus": "what prepare() gives",
+    "SteeringCurve": "what steering_curve() gives",
+    "ndarray": "an array",
+}
+_ALIASES = {
+    "Counted": ("ActivationStatistics", "LanguageNeurons"),
+    "LayerProfile": ("ndarray",),
+}
 # What else an option may be beside a number; such values pass, for the function to judge.
 _WORDS = ("str", "Literal")
 
@@ -38,11 +65,12 @@ def plain_options(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function so that its numbers, truth values and texts come as plain Python values.
 
     It reads the annotations: ``int``, ``float``, ``bool``, ``Sequence[str]`` and ``Iterable[str]``,
-    each alone or beside None, ``str`` or ``Literal``. Other arguments pass as they are.
+    each alone or beside None, ``str`` or ``Literal``; and the classes in `MADE_BY`, alone, beside
+    each other or None. Other arguments pass as they are.
 
     The decorated function raises a LensNeuronsError that names the option where a number is text, a
-    truth value, NaN, infinite, or, where a whole number is wanted, not whole, and where one of the
-    texts is no text.
+    truth value, NaN, infinite, or, where a whole number is wanted, not whole; where one of some
+    texts is no text; and where a value of the package is something else.
     """
     signature = inspect.signature(function)
     readers = {
@@ -130,6 +158,16 @@ def plain_texts(values: Any, what: str) -> Any:
     )
 
 
+def _value_of(value: Any, name: str, wanted: Iterable[str], *, optional: bool) -> Any:
+    """The value, if it is of one of the wanted classes, by name, or None where that may be."""
+    if value is None and optional:
+        return value
+    if any(one.__name__ in wanted for one in type(value).__mro__):
+        return value
+    told = ", or ".join(MADE_BY[kind] for kind in wanted)
+    raise LensNeuronsError(f"{name}={shown(value)}: give {told}")
+
+
 def _are_plain(values: Iterable[object]) -> bool:
     return all(type(value) is str for value in values)
 
@@ -144,6 +182,10 @@ def _scalar(value: Any) -> Any:
 def _reader(name: str, annotation: str) -> Callable[[Any], Any] | None:
     """What turns an argument into a plain value, or None where nothing is to be done."""
     kinds = [part.strip() for part in annotation.split("|")]
+    kinds = [one for kind in kinds for one in _ALIASES.get(kind, (kind,))]
+    wanted = [kind for kind in kinds if kind != "None"]
+    if wanted and all(kind in MADE_BY for kind in wanted):
+        return lambda value: _value_of(value, name, wanted, optional="None" in kinds)
     reads = (
         (whole_number, ("int",)),
         (finite_number, ("float",)),

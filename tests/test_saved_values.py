@@ -16,10 +16,12 @@ from lensneurons.comparison.overlap import stability
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import StorageError
 from lensneurons.evaluation.likelihood import CorpusNLL
+from lensneurons.experiments.without import Continuation, Continuations
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.encoding import encode
 from lensneurons.values.provenance import Provenance
+from lensneurons.views import PatchGrid
 
 FOUND = pages.neurons()
 CARD = pages.card(FOUND, pages.best(FOUND, 1)[0], pages.TEXTS)
@@ -47,6 +49,31 @@ VALUES = {
         ("<th>",), np.ones(2), np.array([3, 9]), np.zeros(2, int), ("a", "b"), Provenance()
     ),
     "card": CARD,
+    "continuations": Continuations(
+        (
+            Continuation("whole", None, "<th>", None),
+            Continuation("without", 0.5, "<th> x", 2.5),
+            Continuation("random", 0.5, "", 1.5),
+        ),
+        "<th>",
+        "<th>",
+        3,
+        "zh",
+        "scaled",
+        "alike",
+    ),
+    "patch grid": PatchGrid(
+        np.arange(6.0).reshape(2, 3),
+        4.0,
+        1.0,
+        ("a", "<th>", "c"),
+        ("a", "b", "<th>"),
+        ("<th>", "b"),
+        "<th>",
+        None,
+        "probability",
+        "mlp",
+    ),
     "stability": stability(FOUND, replace(FOUND, provenance=Provenance(model="<th>"))),
     "little card": replace(CARD, importance={}, effect=None, effect_interval=None, contexts=()),
 }
@@ -63,7 +90,8 @@ def test_it_comes_back_from_its_file(value, tmp_path):
     for name in (entry.name for entry in fields(value)):
         ours, theirs = getattr(value, name), getattr(again, name)
         if isinstance(ours, np.ndarray):
-            assert (ours.dtype, ours.tolist()) == (theirs.dtype, theirs.tolist())
+            assert ours.dtype == theirs.dtype
+            assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
         else:
             assert (type(ours), ours) == (type(theirs), theirs)
     assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()

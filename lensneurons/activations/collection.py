@@ -38,7 +38,6 @@ from jaxtyping import Int64
 
 from lensneurons.activations.reduction import Reduced, reduce_batch
 from lensneurons.activations.statistics import ActivationStatistics
-from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.models.forward import Forward, to_device, watching
 from lensneurons.models.running import runs_model
@@ -47,7 +46,7 @@ from lensneurons.options import plain_options
 from lensneurons.shapes import GroupWeights, LayerSums
 from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
 from lensneurons.tokens.encoding import Overlong, Scope
-from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
+from lensneurons.tokens.prepared import PreparedCorpus, Texts, prepare, refuse_hooks
 from lensneurons.values.base import read_only
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.provenance import Provenance
@@ -212,7 +211,7 @@ def _whole_totals(
 @runs_model
 def collect(
     model: Any,
-    corpus: ParallelCorpus | PreparedCorpus,
+    corpus: Texts,
     *,
     scope: Scope | None = None,
     run_dir: str | Path | None = None,

@@ -30,7 +30,6 @@ import torch
 from jaxtyping import Bool, Float64
 
 from lensneurons.cards.agreement import FIRST_ORDER
-from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
 from lensneurons.models.forward import has_hooks, least_logits, to_device
@@ -41,7 +40,7 @@ from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, LayerSums, Logits, TokenIds
 from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.encoding import Scope
-from lensneurons.tokens.prepared import PreparedCorpus, prepare
+from lensneurons.tokens.prepared import Texts, prepare
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance
 
@@ -159,7 +158,7 @@ class Importance(Value):
 @runs_model
 def importance(
     model: Any,
-    corpus: ParallelCorpus | PreparedCorpus,
+    corpus: Texts,
     *,
     method: Method = "plnd",
     scope: Scope | None = None,
@@ -172,7 +171,7 @@ def importance(
     Args:
         model: a TransformerLens model; weights, gradients and hooks stay as they are, and hooks
             that are on it act.
-        corpus: the texts.
+        corpus: the texts: a corpus, prepared or not, a text, or a list of texts.
         method: ``"plnd"`` or ``"activation_gradient"``.
         scope: which tokens count, as for `collect`; both the activations and the NLL are theirs.
         batch_tokens: most tokens in a batch, padding included; fewer where the vocabulary is large.

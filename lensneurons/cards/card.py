@@ -43,17 +43,17 @@ from lensneurons.cards.agreement import (
 from lensneurons.cards.attribution import Importance, Method, importance
 from lensneurons.cards.contexts import Context, top_contexts
 from lensneurons.cards.vocabulary import VocabularyEffect, promoted_tokens
-from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
+from lensneurons.neurons.belonging import differences, require_own_statistics
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.options import plain_options
 from lensneurons.tokens.encoding import Scope
-from lensneurons.tokens.prepared import PreparedCorpus, prepare
+from lensneurons.tokens.prepared import PreparedCorpus, Texts, prepare
 from lensneurons.uncertainty.groups import jackknife
 from lensneurons.values.base import Overview, Shown, Value
 from lensneurons.values.files import load_rows, save_rows
@@ -121,6 +121,7 @@ class NeuronFacts(Shown):
         return Overview(title, ("language", "p", "mean activation"), rows)
 
 
+@plain_options
 def neuron_facts(
     neurons: LanguageNeurons, name: str, *, statistics: ActivationStatistics | None = None
 ) -> NeuronFacts:
@@ -150,13 +151,12 @@ def neuron_facts(
     if statistics is None:
         return facts
     require_same(neurons.provenance, statistics.provenance)
-    ours = (neurons.languages, neurons.n_layers, neurons.d_mlp)
-    theirs = (statistics.languages, statistics.n_layers, statistics.d_mlp)
-    if ours != theirs:
+    if statistics.languages != neurons.languages:
         raise LensNeuronsError(
-            f"the statistics (languages, layers, width: {theirs}) are not those that the neurons "
-            f"were identified from ({ours})"
+            f"the statistics of {list(statistics.languages)} are not those that the neurons were "
+            f"identified from, of {list(neurons.languages)}: statistics.select(neurons.languages)"
         )
+    require_own_statistics(neurons, statistics)
     alone = statistics.of_neuron(layer, neuron)
     mean = None if alone.sums is None else _by_language(alone.languages, alone.mean[0, 0])
     try:
@@ -379,7 +379,7 @@ def describe(
     neurons: LanguageNeurons,
     name: str,
     *,
-    corpus: ParallelCorpus | PreparedCorpus,
+    corpus: Texts,
     **options: Unpack[CardOptions],
 ) -> NeuronCard:
     """Put together all that can be said about one neuron, such as ``"L12N345"``.
@@ -394,9 +394,9 @@ def describe(
 def describe_all(
     model: Any,
     neurons: LanguageNeurons,
-    names: Iterable[str],
+    names: str | Iterable[str],
     *,
-    corpus: ParallelCorpus | PreparedCorpus,
+    corpus: Texts,
     statistics: ActivationStatistics | None = None,
     importances: Sequence[Importance] | None = None,
     effect: bool = True,
@@ -416,7 +416,7 @@ def describe_all(
     Args:
         model: the TransformerLens model that the neurons are of; it stays as it is.
         neurons: what `identify` gives.
-        names: such as ``["L12N345", "L3N7"]``, or a `NeuronSet`.
+        names: such as ``"L12N345"``, ``["L12N345", "L3N7"]``, or a `NeuronSet`.
         corpus: texts for the contexts, the importances and the effects; 20 items a language take
             seconds on a small model.
         statistics: what the neurons were identified from, for mean activations and intervals.
@@ -440,6 +440,7 @@ def describe_all(
         ModelError: the model has no dense MLP neurons, or no tokenizer.
         CorpusError: a text has no counted token, or is too long.
     """
+    names = names.replace(",", " ").split() if isinstance(names, str) else names
     facts = [neuron_facts(neurons, name, statistics=statistics) for name in names]
     found = [one.name for one in facts]
     if len(set(found)) < len(found):
@@ -458,6 +459,11 @@ def describe_all(
     # Weights alone, so that a wrong number of tokens is refused before anything runs.
     words = [promoted_tokens(model, name, k=tokens, tokenizer=tokenizer) for name in found]
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
+    for one in importances or ():
+        if told := differences(
+            prepared.provenance(), replace(one.provenance, corpora=(), scope="unknown")
+        ):
+            raise LensNeuronsError(f"an importance was measured on another model ({told})")
     contexts = top_contexts(model, prepared, together, k=k, window=window)
     if importances is None:
         importances = [importance(model, prepared, method=one) for one in get_args(Method)]

@@ -28,17 +28,16 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.models.forward import to_device, watching
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
-from lensneurons.neurons.sets import NeuronSet
+from lensneurons.neurons.sets import NeuronSet, OneSet, chosen_set
 from lensneurons.options import plain_options
 from lensneurons.tokens.batches import Batch
 from lensneurons.tokens.characters import Excerpts, excerpt_html
 from lensneurons.tokens.encoding import Scope, exact_backend
-from lensneurons.tokens.prepared import PreparedCorpus, prepare
+from lensneurons.tokens.prepared import Texts, prepare
 from lensneurons.values.base import Value
 from lensneurons.values.provenance import Provenance
 
@@ -169,8 +168,8 @@ class Contexts(Value):
 @runs_model
 def top_contexts(
     model: Any,
-    corpus: ParallelCorpus | PreparedCorpus,
-    neurons: NeuronSet,
+    corpus: Texts,
+    neurons: OneSet,
     *,
     k: int = 5,
     scope: Scope | None = None,
@@ -184,8 +183,8 @@ def top_contexts(
 
     Args:
         model: a TransformerLens model; it is not changed, and hooks that are on it act.
-        corpus: the texts.
-        neurons: what to look at; a few thousand at once are fine.
+        corpus: the texts: a corpus, prepared or not, a text, or a list of texts.
+        neurons: what to look at: a set, a neuron's name, or several; a few thousand are fine.
         k: most contexts of a neuron and language.
         scope: which tokens count, as for `collect`.
         per_item: most tokens of one item in one language; `k` lifts the restriction.
@@ -203,11 +202,9 @@ def top_contexts(
         LensNeuronsError: neurons of another model, or an option that leaves nothing.
     """
     site = neuron_site(model)
-    if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp) or not len(neurons):
-        raise LensNeuronsError(
-            f"{neurons!r} (of a model of {neurons.n_layers} x {neurons.d_mlp}) holds no neurons "
-            f"of this model of {site.n_layers} layers x {site.d_mlp} neurons"
-        )
+    neurons = chosen_set(neurons, site.n_layers, site.d_mlp)
+    if not len(neurons):
+        raise LensNeuronsError(f"{neurons!r} holds no neurons: give one or more to look at")
     for name, value, least in (("k", k, 1), ("per_item", per_item, 1), ("window", window, 0)):
         if value < least:
             raise LensNeuronsError(f"{name}={value}: give {least} or more")

@@ -17,8 +17,9 @@
     lensneurons report runs/base runs/ablation runs/cards --out report.html
 
 `options` declares the flags: each has the name of the argument of the function behind the command.
-`commands` calls those functions. Bad input, and a file that cannot be read or written, end with one
-line on stderr and exit code 2. Jobs that write a run folder continue when they are called again.
+`commands` calls those functions. Without a command the help is shown; a mistyped command or option
+is told what comes nearest. Bad input, and a file that cannot be read or written, end with one line
+on stderr and exit code 2. Jobs that write a run folder continue when they are called again.
 """
 
 from __future__ import annotations
@@ -75,7 +76,12 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 
 def _run(given: list[str]) -> int:
-    options = build_parser().parse_args(given)
+    parser = build_parser()
+    if not given:  # somebody asks what there is
+        if sys.stdout is not None:
+            parser.print_help(sys.stdout)
+        return 0
+    options = parser.parse_args(given)
     try:
         if unfit := [one for one in given if "\0" in one]:
             raise LensNeuronsError(f"{shown(unfit[0])} holds a NUL character, which no name has")

@@ -145,9 +145,7 @@ def do_study(options: Namespace) -> None:
     elif options.json:
         say_json(found.numbers)
     else:
-        say(f"\n{found!r}")
-        for judged in found.claims.values():
-            say(f"\n{judged!r}")
+        say(f"\n{found.to_text()}\npage: {found.page}")
 
 
 def do_collect(options: Namespace) -> None:
@@ -158,7 +156,8 @@ def do_collect(options: Namespace) -> None:
     require_memory(options.groups, len(corpus.languages))
     model = open_model(options, options.dtype)
     corpus = in_template(options, model, corpus)
-    say(repr(collect(model, corpus, run_dir=options.out, **counting)))
+    say(collect(model, corpus, run_dir=options.out, **counting).to_text())
+    say(f"next: lensneurons identify {options.out}")
 
 
 def do_identify(options: Namespace) -> None:
@@ -173,6 +172,7 @@ def do_identify(options: Namespace) -> None:
         write_table(neurons.to_pandas(), options.out / "neurons.csv")
         report(options.out / "neurons.html", neurons, parts=parts)
     text = summaries.describe_neurons(neurons, parts)
+    text += f"\npage: {options.out / 'neurons.html'}" if options.out is not None else ""
     tell(options, summaries.summarise_neurons(neurons, parts), text)
 
 
@@ -269,7 +269,9 @@ def do_describe(options: Namespace) -> None:
     for name, found in zip(names, cards, strict=True):
         if options.save is not None:
             found.save(options.save / f"{name}.jsonl")
-        tell(options, found.to_dict(), repr(found))
+        tell(options, found.to_dict(), summaries.describe_card(found))
+    if options.out is not None and not options.json:
+        say(f"page: {options.out}")
 
 
 # Aligning a model, and comparing it with what it was
@@ -301,16 +303,16 @@ def do_align(options: Namespace) -> None:
         **pick(options, "samples", "temperature", "max_new_tokens", "stop", "seed"),
     )
     del model  # align() reads its weights again
-    say(repr(responses))
+    say(responses.to_text())
     scored = score_responses(
         responses, corpus, pivot=pivot, scorer=scorer, run_dir=options.out / "scores"
     )
-    say(repr(scored))
+    say(scored.to_text())
     chosen = pick(options, "languages", "per_item", "per_language", "seed")
     pairs = preference_pairs(scored, **chosen)
     pairs = pairs.shuffled(seed=options.seed) if options.shuffled else pairs
     pairs.save(options.out / "pairs.jsonl")
-    say(repr(pairs))
+    say(pairs.to_text())
     run = align(
         options.model,
         pairs,
@@ -319,7 +321,7 @@ def do_align(options: Namespace) -> None:
         **pick(options, "dtype", "device", "revision"),
         **settings,
     )
-    say(f"{run!r}\nadapter: {run.folder}")
+    say(f"{run.to_text()}\nadapter: {run.folder}")
 
 
 def do_random_adapter(options: Namespace) -> None:
@@ -344,9 +346,9 @@ def do_compare(options: Namespace) -> None:
             write_table(found.to_pandas(table), options.out / f"{table}.csv")
     verdicts = judged.to_pandas()
     told = {"comparison": found.description, "claims": verdicts.to_dict("records")}
-    columns = ["claim", "expected", "measured", "low", "high", "p", "verdict"]
-    rows = verdicts[columns].round(4).to_string(index=False, na_rep="")
-    tell(options, told, f"{found!r}\n\n{judged!r}\n\n{rows}")
+    text = f"{found.to_text()}\n\n{judged.to_text()}\nChanges are numbers of neurons."
+    text += f"\ntables: {options.out}" if options.out is not None else ""
+    tell(options, told, text)
 
 
 # Reporting what the other commands left
@@ -371,12 +373,15 @@ def do_report(options: Namespace) -> None:
     found = _gather(others)
     later = found.pop("runs", {})
     if later:
-        change = compare(statistics, [*later.values()][-1], trained=options.trained)
+        tau: Any = neurons.tau if options.tau is not None else "before"
+        bar: dict[str, Any] = {"percentile": options.percentile, "trained": options.trained}
+        change = compare(statistics, [*later.values()][-1], tau=tau, **bar)
         four = parts if parts is not None and parts.found else None
         found |= {"comparison": change, "claims": claims(change, parts=four)}
     if len(later) > 1:
         runs = {str(path): run for path, run in {first: statistics, **later}.items()}
-        found["series"] = compare_series(runs, trained=options.trained)
+        tau = neurons.tau if options.tau is not None else "first"
+        found["series"] = compare_series(runs, tau=tau, **bar)
     page = report(options.out, neurons, parts=parts, title=options.title, **found)
     tell(options, {"page": str(page)}, f"page: {page}")
 

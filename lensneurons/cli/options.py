@@ -8,11 +8,14 @@ heavy is imported here, so `--help` answers at once.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from lensneurons.cli.examples import EXAMPLES
 from lensneurons.errors import shown
 
 Add = Callable[..., object]
@@ -31,6 +34,42 @@ class _Parser(argparse.ArgumentParser):
         message = message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]}..."
         self.exit(BAD_INPUT, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read the options, after commands and options that are none were refused by name."""
+        given = list(sys.argv[1:] if args is None else args)
+        commands = next(
+            (one.choices for one in self._actions if isinstance(one.choices, Mapping)), {}
+        )
+        name = given[0] if given else ""
+        if commands and name and not name.startswith("-"):
+            if name not in commands:
+                self.error(
+                    f"{shown(name)} is no command{_nearest(name, commands)}; {_all(commands)}"
+                )
+            _refuse_unknown(commands[name], given[1:])
+        return super().parse_args(args, namespace)
+
+
+def _refuse_unknown(command: argparse.ArgumentParser, given: Sequence[str]) -> None:
+    """End with an error that names an option which the command does not have, and its nearest."""
+    known = [name for name in command._option_string_actions if name.startswith("--")]
+    for one in given:
+        if one == "--":
+            return
+        name = one.partition("=")[0]
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            command.error(f"{shown(name)} is no option{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The name that was probably meant, as the end of a clause; or nothing."""
+    close = get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _all(commands: Iterable[str]) -> str:
+    return f"there are {', '.join(commands)}"
+
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Help that shows defaults, except of options that have none."""
@@ -38,6 +77,10 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         shown = action.default is not None and action.default is not False
         return super()._get_help_string(action) if shown else action.help
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        # Examples stand as they are, each on a line of its own, to be copied.
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,12 +91,16 @@ def build_parser() -> argparse.ArgumentParser:
         prog="lensneurons",
         description="Find the neurons of a language model that belong to one language, to several, "
         "or to all, the four parts that they divide the layers into, and what removing them does.",
+        epilog="Begin with: lensneurons demo. Of every command: lensneurons COMMAND --help.",
     )
     parser.add_argument("--version", action="version", version=f"lensneurons {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> Add:
-        added = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
+        told = "examples:\n" + "\n".join(f"  {one}" for one in EXAMPLES[name])
+        added = commands.add_parser(
+            name, help=text, description=text, epilog=told, formatter_class=_Help
+        )
         return added.add_argument
 
     add = command("demo", "run everything on a small model, offline")

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from lensneurons.cards.card import NeuronCard
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.setting_means import setting_means
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.ablation import headline, multiplicity, told_beyond, top_setting
+from lensneurons.values.tables import text_table
 
 NO_NUMBER = (
     "–: no number: a ratio to what is not clear of 0, an interval of p or of fewer than five "
@@ -46,7 +48,13 @@ def describe_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> str:
     counts = ", ".join(f"N={n} {count:,}" for n, count in enumerate(neurons.histogram("all")))
     lines = [neurons.description, "", neurons.per_language().to_string(), ""]
     lines += [f"all neurons by number of languages above tau: {counts}"]
-    return "\n".join([*lines, repr(parts) if parts else "fewer than five layers: no parts"])
+    return "\n".join([*lines, told_parts(parts) if parts else "fewer than five layers: no parts"])
+
+
+def told_parts(parts: LayerParts) -> str:
+    """Which parts there are, in a line."""
+    spans = ", ".join(f"part {one.number}: layers {one.first} to {one.last}" for one in parts.parts)
+    return f"Four parts {'found' if parts.found else 'not found'}; {spans or 'no part'}"
 
 
 def summarise_parts(parts: LayerParts) -> dict[str, Any]:
@@ -66,7 +74,7 @@ def summarise_parts(parts: LayerParts) -> dict[str, Any]:
 
 def describe_parts(parts: LayerParts) -> str:
     """The parts and their evidence as a short text."""
-    lines = [repr(parts), ""]
+    lines = [told_parts(parts), ""]
     lines += [f"  {c.verdict:15} {c.claim} ({c.measured})" for c in parts.criteria]
     lines += [f"  three segments are enough: p = {parts.fewer_p:.3g}"]
     lines += [f"  cubic trends are enough: p = {parts.trend_p:.3g}"]
@@ -87,6 +95,33 @@ def _intervals(parts: LayerParts) -> dict[int, tuple[int, int]]:
         return {}
     found = np.any(parts.draws >= 0, axis=0).tolist()
     return {part: parts.interval(part) for part in (2, 3, 4) if found[part - 2]}
+
+
+def describe_card(card: NeuronCard) -> str:
+    """A card as tables: what identification knows, what the neuron writes, its strongest texts."""
+    facts, mean = card.facts, card.facts.mean or {}
+    rows = []
+    for language in card.languages:
+        p = facts.probability.get(language)
+        numbers = (p, mean.get(language), (card.effect or {}).get(language))
+        forms = ("{:.4f}", "{:.4f}", "{:+.4f}")
+        cells = ("" if x is None else f.format(x) for x, f in zip(numbers, forms, strict=True))
+        rows.append((language, *cells))
+    head = ("language", "p", "mean activation", "NLL without it, nats a token")
+    title = f"{facts.name} {facts.title} ({facts.details})"
+    lists = [
+        (name, " ".join(repr(one.text) for one in some)) for name, some in card.vocabulary.lists
+    ]
+    contexts = [
+        (one.language, f"{one.activation:.3f}", f"{one.before}>{one.token}<{one.after}")
+        for one in card.contexts
+    ]
+    tables = [
+        text_table(title, head, rows),
+        text_table("Tokens, strongest first", ("list", "tokens"), lists),
+        text_table(f"Texts: {card.source}", ("language", "activation", "text"), contexts),
+    ]
+    return "\n\n".join(tables)
 
 
 def summarise_matrices(matrices: Mapping[str, AblationMatrix]) -> dict[str, Any]:

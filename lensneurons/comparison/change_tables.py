@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lensneurons.comparison.class_counts import ClassTables, of_class, ratio
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, shown
 from lensneurons.neurons.parts import LayerParts
 
 if TYPE_CHECKING:
@@ -52,7 +52,13 @@ def boundaries_of(parts: LayerParts | Boundaries, n_layers: int) -> list[tuple[i
             f"four parts were not found: {parts!r}. Give first and last layers yourself, such "
             "as [(0, 4), (5, 19), (20, 30), (31, 31)]"
         )
-    spans = [(int(first), int(last)) for first, last in given]
+    try:
+        spans = [(int(first), int(last)) for first, last in given]
+    except (TypeError, ValueError):
+        raise LensNeuronsError(
+            f"parts={shown(given)}: give what divide_layers() gives, or first and last layers, "
+            "such as [(0, 4), (5, 19), (20, 30), (31, 31)]"
+        ) from None
     edges = [edge for first, last in spans for edge in (first, last + 1)]
     if not spans or edges != sorted(edges) or edges[0] < 0 or edges[-1] > n_layers:
         raise LensNeuronsError(

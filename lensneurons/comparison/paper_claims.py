@@ -67,7 +67,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -76,8 +76,10 @@ import numpy as np
 
 from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.change_tables import Boundaries, boundaries_of, p_equals, p_text
-from lensneurons.comparison.class_counts import ClassTables, of_class, ratio
+from lensneurons.comparison.class_counts import ClassTables, by_class, of_class, ratio
 from lensneurons.errors import LensNeuronsError, StorageError, choose
+from lensneurons.neurons.belonging import require_own_profile
+from lensneurons.neurons.language_neurons import LAYER_CLASSES
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.options import plain_options
 from lensneurons.uncertainty.drawn import (
@@ -91,6 +93,7 @@ from lensneurons.uncertainty.drawn import (
 from lensneurons.uncertainty.groups import require_level
 from lensneurons.values.base import Overview, Table, from_json, whole
 from lensneurons.values.files import load_json, save_json
+from lensneurons.values.provenance import Provenance
 
 Verdict = Literal["holds", "does not hold", "undecided"]
 Sign = Literal["rises", "falls", "positive"]
@@ -141,6 +144,9 @@ class Claims(Table[Claim]):
         rows: one a claim.
         level: coverage of the intervals; an adjusted p-value up to ``1 - level`` is small.
         description: what was compared.
+        made_from: bar and, of one model, how its neurons were identified; empty in files of an
+            earlier lensneurons.
+        provenance: of the model, or of the one before the change.
     """
 
     FILE_KIND = "claims"
@@ -148,6 +154,8 @@ class Claims(Table[Claim]):
     rows: tuple[Claim, ...]
     level: float
     description: str
+    made_from: str = ""
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def about_changes(self) -> bool:
@@ -165,7 +173,9 @@ class Claims(Table[Claim]):
             {name: None if value != value else value for name, value in asdict(row).items()}
             for row in self.rows  # JSON has no NaN, the only value that differs from itself
         ]
-        return save_json(path, {"claims": rows, "level": self.level, "about": self.description})
+        about = {"about": self.description, "made_from": self.made_from}
+        about["provenance"] = self.provenance.to_dict()
+        return save_json(path, {"claims": rows, "level": self.level, **about})
 
     @classmethod
     def load(cls, path: str | Path) -> Claims:
@@ -186,9 +196,12 @@ class Claims(Table[Claim]):
                 from_json(Claim, {name: NAN if one is None else one for name, one in row.items()})
                 for row in found["claims"]
             )
-            if foreign := sorted(found.keys() - {"claims", "level", "about"}):
+            known = {"claims", "level", "about", "made_from", "provenance"}
+            if foreign := sorted(found.keys() - known):
                 raise KeyError(f"no entry is called {foreign[0]!r}")
-            return cls(rows, from_json(float, found["level"]), from_json(str, found["about"]))
+            made, origin = found.get("made_from", ""), found.get("provenance", {})
+            level, about = from_json(float, found["level"]), from_json(str, found["about"])
+            return cls(rows, level, about, from_json(str, made), Provenance.from_dict(origin))
 
         return whole(Path(path), cls, build)
 
@@ -248,10 +261,15 @@ def claims(
         level: coverage of the intervals; p-values are held against ``1 - level``.
 
     Raises:
-        LensNeuronsError: a level outside (0, 1), or boundaries that are not four parts.
+        LensNeuronsError: a level outside (0, 1), boundaries that are not four parts, or parts that
+            were found in other neurons than those of the model before.
     """
     require_level(level)
     spans = None
+    if isinstance(parts, LayerParts):
+        before = by_class(comparison.tables.layers[0, 0], LAYER_CLASSES)
+        remedy = f"divide_layers(identify(before, tau={comparison.tau!r}))"
+        require_own_profile(parts.profile, before, remedy=remedy, whose="the model before has")
     if parts is not None and not (isinstance(parts, LayerParts) and parts.boundaries is None):
         spans = boundaries_of(parts, comparison.n_layers)
         if len(spans) != 4:
@@ -264,7 +282,13 @@ def claims(
             row = _change(comparison, claim, expected, counts, level, languages=languages)
             rows.append(row)
     rows += [*_about_sharing(comparison, level), *_about_english(comparison, level)]
-    return Claims(decided(rows, level), level, comparison.description)
+    return Claims(
+        decided(rows, level),
+        level,
+        comparison.description,
+        made_from=comparison.description,
+        provenance=comparison.provenance[0],
+    )
 
 
 def _claimed_changes(

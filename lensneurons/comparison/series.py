@@ -30,7 +30,7 @@ from lensneurons.comparison.before_after import (
     compare,
 )
 from lensneurons.comparison.change_tables import CHANGE_ARRAYS
-from lensneurons.errors import LensNeuronsError, choose
+from lensneurons.errors import LensNeuronsError, choose, shown
 from lensneurons.options import plain_options
 from lensneurons.values.base import Overview, Value
 
@@ -146,8 +146,7 @@ def compare_series(
     if isinstance(tau, str):
         choose(tau, ("first",), "tau")
     bar = "before" if isinstance(tau, str) else tau
-    named = isinstance(checkpoints, Mapping)
-    pairs = ((str(k), v) for k, v in checkpoints.items()) if named else iter(checkpoints)
+    pairs = _named_pairs(checkpoints)
     few = "a series needs at least two checkpoints, the first to compare with"
     start = next(pairs, None)
     if start is None:
@@ -165,3 +164,15 @@ def compare_series(
     if not found:
         raise LensNeuronsError(few)
     return ComparisonSeries(first, tuple(found), tuple(found.values()))
+
+
+def _named_pairs(checkpoints: object) -> Iterator[tuple[str, Counted]]:
+    """The checkpoints one by one, each with its name."""
+    given = checkpoints.items() if isinstance(checkpoints, Mapping) else checkpoints
+    wanted = "give statistics or neurons by name, such as {'base': before, 'step 500': after}"
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise LensNeuronsError(f"checkpoints={shown(checkpoints)}: {wanted}")
+    for pair in given:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise LensNeuronsError(f"checkpoints holds {shown(pair)}: {wanted}")
+        yield str(pair[0]), pair[1]

@@ -18,7 +18,7 @@ from typing import Any
 from lensneurons.activations.collection import collect
 from lensneurons.cards.card import describe_all
 from lensneurons.corpora.corpus import load_corpus
-from lensneurons.errors import ControlWarning, EmptySetWarning
+from lensneurons.errors import ControlWarning, EmptySetWarning, LensNeuronsError
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
 from lensneurons.models.loading import load_model
@@ -61,6 +61,11 @@ def run_demo(
     """
     start = time.perf_counter()
     corpus = load_corpus("demo", split="test", limit=items, languages=languages)
+    if len(corpus.languages) < 2:
+        raise LensNeuronsError(
+            f"only {list(corpus.languages)}: neurons of a language need a second one to be told "
+            "apart; give two or more, such as en,zh"
+        )
     say("1. loading the demo model")
     model = load_model("demo")
     say(f"2. counting activations over {len(corpus)} held-out problems")

@@ -31,7 +31,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 
-from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError
 from lensneurons.models.forward import to_device
 from lensneurons.models.running import require_finite, runs_model
@@ -39,7 +38,7 @@ from lensneurons.options import plain_options
 from lensneurons.shapes import AttentionMask, TextNumbers, TokenIds
 from lensneurons.tokens.batches import PaddingSide, make_batch
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
-from lensneurons.tokens.prepared import PreparedCorpus, prepare
+from lensneurons.tokens.prepared import Texts, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
 from lensneurons.values.base import Overview, Value
@@ -178,7 +177,7 @@ def _require_same_texts(before: CorpusNLL, after: CorpusNLL) -> None:
 @runs_model
 def nll(
     model: Any,
-    corpus: ParallelCorpus | PreparedCorpus,
+    corpus: Texts,
     *,
     scope: Scope | None = None,
     batch_tokens: int = 4096,
@@ -190,7 +189,7 @@ def nll(
 
     Args:
         model: a TransformerLens model; hooks that are on it (an ablation, say) act.
-        corpus: the texts, prepared or not.
+        corpus: the texts: a corpus, prepared or not, a text, or a list of texts.
         scope: whose tokens count; None for the response. The first token of a text that begins
             without a BOS has nothing before it and does not count.
         batch_tokens: most tokens in a batch, padding included; fewer where the vocabulary is large.

@@ -8,3 +8,5 @@ from .lens import LensCurves as LensCurves
 from .lens import logit_lens as logit_lens
 from .steering import SteeringCurve as SteeringCurve
 from .steering import steering_curve as steering_curve
+from .without import Continuations as Continuations
+from .without import try_without as try_without

@@ -245,6 +245,7 @@ def ablation_matrix(
             method=method,
             pool=pool,
             provenance=provenance,
+            made_from=neurons.description,
         )
         if folder is not None:
             folder.finish(matrix)

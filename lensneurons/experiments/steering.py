@@ -46,13 +46,13 @@ from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.generation import Decoding, write_responses
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.evaluation.numbers import last_number, same_number, stated_number
-from lensneurons.interventions.editing import SteeringMethod, ablate, require_fit, steer
+from lensneurons.interventions.editing import SteeringMethod, ablate, fitting_sets, steer
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.forward import has_hooks
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.neurons.sets import NeuronSet
+from lensneurons.neurons.sets import NeuronSet, OneSet, chosen_set
 from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import Interval
@@ -244,14 +244,14 @@ def _wilson(found: Bool[np.ndarray, "alpha item"], level: float) -> Interval:
 def steering_curve(
     model: Any,
     corpus: ParallelCorpus | PreparedCorpus,
-    neurons: NeuronSet | LanguageNeurons,
+    neurons: OneSet | LanguageNeurons,
     *,
     statistics: ActivationStatistics,
     toward: str,
     prompts_in: str,
     alphas: Sequence[float] = (0.0, 0.5, 1.0, 2.0),
     method: SteeringMethod = "add",
-    also_ablate: NeuronSet | None = None,
+    also_ablate: OneSet | None = None,
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
@@ -265,7 +265,8 @@ def steering_curve(
         model: a TransformerLens model; hooks that are on it act.
         corpus: parallel problems in at least two languages. Written texts are told apart by its
             languages, so give it whole.
-        neurons: what to steer; of the result of `identify` the neurons of `toward`.
+        neurons: what to steer: a set, one or several names; of the result of `identify` the neurons
+            of `toward`.
         statistics: mean activations, by language.
         toward: the language to steer toward.
         prompts_in: the language of the prompts.
@@ -293,19 +294,18 @@ def steering_curve(
     """
     if isinstance(corpus, PreparedCorpus):
         tokenizer, corpus = tokenizer or corpus.tokenizer, corpus.corpus
-    chosen = neurons if isinstance(neurons, NeuronSet) else neurons[toward]
+    site = neuron_site(model)
+    chosen = neurons[toward] if isinstance(neurons, LanguageNeurons) else neurons
+    chosen = chosen_set(chosen, site.n_layers, site.d_mlp)
     strengths = tuple(float(alpha) for alpha in alphas)
     if not strengths or len(set(strengths)) < len(strengths) or not np.isfinite(strengths).all():
         raise LensNeuronsError(f"alphas={list(alphas)}: give finite strengths, each once")
-    site = neuron_site(model)
     if not len(chosen):
         raise LensNeuronsError(
             f"{chosen.label} is empty: there is nothing to steer; identify(score='lape') or a "
             "greater top_rate gives a language more neurons"
         )
-    require_fit(chosen, site)
-    if also_ablate is not None:
-        require_fit(also_ablate, site)
+    removed = None if also_ablate is None else fitting_sets(also_ablate, site)[0]
     choose(toward, statistics.languages, "toward")
     if toward == prompts_in:
         raise LensNeuronsError(f"toward={toward!r} is the language of the prompts: give another")
@@ -321,7 +321,7 @@ def steering_curve(
     written, guesses, right, given = [], [], [], []
     for alpha in with_bar(strengths, "steer", "alpha", shown=progress):
         with (
-            ablate(model, also_ablate) if also_ablate else nullcontext(),
+            ablate(model, removed) if removed else nullcontext(),
             steer(model, chosen, statistics, alpha=alpha, **options),
         ):
             said = write_responses(model, prompts, decoding, tokenizer=own, progress=False)
@@ -352,7 +352,7 @@ def steering_curve(
         item_ids=first.item_ids,
         method=method,
         neurons=_name(chosen),
-        ablated=None if also_ablate is None else _name(also_ablate),
+        ablated=None if removed is None else _name(removed),
         provenance=replace(
             first.provenance, interventions=interventions, corpora=(corpus.fingerprint,)
         ),

@@ -44,7 +44,7 @@ from lensneurons.errors import LensNeuronsError, ModelError, choose
 from lensneurons.models.running import reserved
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.empty_sets import warn_of_no_neurons
-from lensneurons.neurons.sets import NeuronSet
+from lensneurons.neurons.sets import NeuronSet, chosen_set
 from lensneurons.options import plain_options
 from lensneurons.shapes import Activation, CountedMask, NeuronIndices, NeuronScores
 
@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from lensneurons.corpora.corpus import ParallelCorpus
     from lensneurons.tokens.prepared import PreparedCorpus
 
-Neurons = NeuronSet | Sequence[NeuronSet]
+# A set, a name, several names, or a set for each row.
+Neurons = NeuronSet | str | Sequence[str] | Sequence[NeuronSet]
 Positions = slice | Sequence[int] | CountedMask
 # New values of some neurons: from their hook_post [batch, pos, neurons], layer and indices.
 NewValues = Callable[[torch.Tensor, int, NeuronIndices], torch.Tensor]
@@ -83,7 +84,8 @@ def ablate(
 
     Args:
         model: a TransformerLens model.
-        neurons: a set, or one set for each row of every batch that runs in the block.
+        neurons: a set, a neuron's name such as ``"L2N10"``, several names, or one set for each row
+            of every batch that runs in the block.
         method: what stands in for the activation: ``"zero"``, the ``"mean"`` of `statistics`, or
             ``"resample"``, the value on a random counted token of `reference` (at each position
             all neurons come from one token, so they fit each other).
@@ -114,7 +116,7 @@ def ablate(
             other = next(other for other, names in READS.items() if name in names)
             raise LensNeuronsError(f"{name}= needs method={other!r}, not {method!r}")
     site = neuron_site(model)
-    require_fit(neurons, site)
+    sets = fitting_sets(neurons, site)
     if method == "zero":
         new, linear = (lambda here, *_: torch.zeros_like(here)), False
     elif method == "mean":
@@ -122,11 +124,11 @@ def ablate(
     elif reference is None:
         raise LensNeuronsError("method='resample' needs reference=, a corpus to draw tokens from")
     else:
-        layers = {layer: members.indices for layer, members in members_by_layer(neurons).items()}
+        layers = {layer: members.indices for layer, members in members_by_layer(sets).items()}
         recorded = record_activations(model, reference, layers, tokenizer=tokenizer)
         draws = ActivationDraws(recorded, seed)
         new, linear = (lambda here, layer, _: draws.like(here, layer)), site.gated
-    with changing(model, site, neurons, new, positions=positions, linear=linear):
+    with changing(model, site, sets, new, positions=positions, linear=linear):
         yield model
 
 
@@ -139,7 +141,7 @@ def scale(
 
     Args:
         model: a TransformerLens model.
-        neurons: a set, or one set for each row of every batch.
+        neurons: a set, one or several names, or one set for each row of every batch.
         factor: 0 ablates, 1 changes nothing, 2 doubles, -1 turns the sign around.
         positions: where to act, as for `ablate`.
 
@@ -153,9 +155,9 @@ def scale(
         EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
     site = neuron_site(model)
-    require_fit(neurons, site)
+    sets = fitting_sets(neurons, site)
     _require_finite(factor, "factor")
-    with changing(model, site, neurons, lambda here, *_: here * factor, positions=positions):
+    with changing(model, site, sets, lambda here, *_: here * factor, positions=positions):
         yield model
 
 
@@ -176,7 +178,8 @@ def steer(
 
     Args:
         model: a TransformerLens model.
-        neurons: a set (``neurons["zh"]``, say), or one set for each row of every batch.
+        neurons: a set (``neurons["zh"]``, say), one or several names, or one set for each row of
+            every batch.
         statistics: mean activations, by language.
         toward: the language to steer toward.
         away_from: for ``"difference"``, whose mean is subtracted; None takes the mean over all
@@ -197,7 +200,7 @@ def steer(
     """
     choose(method, get_args(SteeringMethod), "method")
     site = neuron_site(model)
-    require_fit(neurons, site)
+    sets = fitting_sets(neurons, site)
     _require_finite(alpha, "alpha")
     values = alpha * _means(statistics, site, toward)
     if away_from is not None and method != "difference":
@@ -211,33 +214,31 @@ def steer(
         left = statistics.select(others) if away_from is None else statistics
         values = values - alpha * _means(left, site, away_from)
     new, add = _constant(values), method != "replace"
-    with changing(model, site, neurons, new, positions=positions, linear=site.gated, add=add):
+    with changing(model, site, sets, new, positions=positions, linear=site.gated, add=add):
         yield model
 
 
-def require_fit(neurons: Neurons, site: NeuronSite) -> None:
-    """Raise unless the sets of neurons are of the model with this site; warn if all are empty.
+def fitting_sets(neurons: Neurons, site: NeuronSite) -> list[NeuronSet]:
+    """The sets of neurons of the model with this site: one for all rows, or one for each.
+
+    Args:
+        neurons: a set, a neuron's name, or several names make one; several sets one for each row.
+        site: where the model's neurons are.
 
     Raises:
-        LensNeuronsError: no set, or one of a model of another size.
+        LensNeuronsError: no set, none of this model, or names that are not there.
 
     Warns:
         EmptySetWarning: there is no neuron in any of them, so nothing would change.
     """
-    if not as_sets(neurons):
+    alone = isinstance(neurons, NeuronSet | str) or not isinstance(neurons, Sequence)
+    several = not alone and any(isinstance(one, NeuronSet) for one in neurons)
+    given: Sequence[Any] = list(neurons) if several else [neurons]
+    if not several and not alone and not len(neurons):
         raise LensNeuronsError("no set of neurons: give a NeuronSet, or one for each row")
-    for one in as_sets(neurons):
-        if (one.n_layers, one.d_mlp) != (site.n_layers, site.d_mlp):
-            raise LensNeuronsError(
-                f"{one.label} is of a model of {one.n_layers} layers x {one.d_mlp} neurons, this "
-                f"one has {site.n_layers} x {site.d_mlp}"
-            )
-    warn_of_no_neurons(as_sets(neurons))
-
-
-def as_sets(neurons: Neurons) -> list[NeuronSet]:
-    """The sets of neurons, one for all rows or one for each."""
-    return [neurons] if isinstance(neurons, NeuronSet) else list(neurons)
+    sets = [chosen_set(one, site.n_layers, site.d_mlp) for one in given]
+    warn_of_no_neurons(sets)
+    return sets
 
 
 def _require_finite(value: float, name: str) -> None:
@@ -271,7 +272,7 @@ def _constant(values: NeuronScores) -> NewValues:
 def changing(
     model: Any,
     site: NeuronSite,
-    neurons: Neurons,
+    neurons: Sequence[NeuronSet],
     new: NewValues,
     *,
     positions: Positions | None = None,
@@ -321,9 +322,9 @@ class Members:
     rows: Bool[torch.Tensor, "row neurons"]
 
 
-def members_by_layer(neurons: Neurons) -> dict[int, Members]:
+def members_by_layer(neurons: Sequence[NeuronSet]) -> dict[int, Members]:
     """The neurons of every layer that has any, from the first layer to the last."""
-    by_layer = [one.by_layer() for one in as_sets(neurons)]
+    by_layer = [one.by_layer() for one in neurons]
     found = {}
     for layer in sorted({layer for one in by_layer for layer in one}):
         own = [one.get(layer, np.zeros(0, np.int64)) for one in by_layer]

@@ -13,7 +13,7 @@ source would have said. Before the first layer it would be one token. In between
 what of a text in one language can a text in another one go on from (Dumas et al. 2024, arXiv
 2411.08745; Meng et al. 2022, arXiv 2202.05262)?
 
->>> with ln.patch(model, english, layer=12):                              # doctest: +SKIP
+>>> with ln.patch(model, "The cat sat on the", layer=12):                # doctest: +SKIP
 ...     logits = model(swahili)                    # int64 [batch, pos], a row for each row
 
 Hooks live as long as the block, as those of `lensneurons.interventions.editing`. Blocks nest: hooks
@@ -35,12 +35,13 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 
-from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.interventions.editing import hooking, require_fit
+from lensneurons.errors import LensNeuronsError, ModelError, shown
+from lensneurons.interventions.editing import fitting_sets, hooking
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
+from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.sites import neuron_site
-from lensneurons.neurons.sets import NeuronSet
+from lensneurons.neurons.sets import OneSet
 from lensneurons.options import plain_options
 from lensneurons.shapes import AttentionMask, FlatNeurons, TokenIds
 
@@ -56,10 +57,10 @@ _reading: ContextVar[bool] = ContextVar("reading a source", default=False)
 @contextmanager
 def patch(
     model: Any,
-    source: TokenIds,
+    source: TokenIds | str,
     *,
     layer: int | None = None,
-    neurons: NeuronSet | None = None,
+    neurons: OneSet | None = None,
     positions: Places = -1,
     source_positions: Places | None = None,
     source_mask: AttentionMask | None = None,
@@ -68,9 +69,10 @@ def patch(
 
     Args:
         model: a TransformerLens model.
-        source: int64 [batch, pos] token ids; a single row is put into every row.
+        source: a text, or int64 [batch, pos] token ids; a single row is put into every row.
         layer: after which layer the residual stream is put in.
-        neurons: or which neurons' ``hook_post`` is put in; give one of the two.
+        neurons: or which neurons' ``hook_post`` is put in, as a set or by name; give one of the
+            two.
         positions: where in the passes of the block: a number, some numbers, or int64 [batch, n]
             with a row for each row. Negative ones count from the end, padding included. Steps of a
             generation (passes of one position where the source had more) are left alone.
@@ -89,15 +91,16 @@ def patch(
     Warns:
         EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
-    site, length = neuron_site(model), source.shape[1]
+    site, source = neuron_site(model), _token_ids(model, source)
+    length = source.shape[1]
     if (layer is None) == (neurons is None):
         raise LensNeuronsError(
             "give either layer= (the residual stream after it) or neurons= (their hook_post)"
         )
     entries: dict[str, Any] = {}  # of the last axis, by the name of the hook
     if neurons is not None:
-        require_fit(neurons, site)
-        entries = {site.post[number]: own for number, own in neurons.by_layer().items()}
+        [chosen] = fitting_sets(neurons, site)
+        entries = {site.post[number]: own for number, own in chosen.by_layer().items()}
     elif layer is None or layer not in range(site.n_layers):
         raise LensNeuronsError(f"layer={layer}: the model has layers 0 to {site.n_layers - 1}")
     else:
@@ -109,6 +112,19 @@ def patch(
     puts = [(name, Put(values[name], positions, length, own)) for name, own in entries.items()]
     with hooking(model, puts):
         yield model
+
+
+def _token_ids(model: Any, source: TokenIds | str) -> TokenIds:
+    """The source as token ids int64 [batch, pos]; a text as the model's tokenizer reads it."""
+    if isinstance(source, torch.Tensor):
+        if source.ndim != 2 or not source.numel():
+            raise LensNeuronsError(
+                f"source of shape {list(source.shape)}: give a text, or token ids [batch, pos]"
+            )
+        return source
+    if not isinstance(source, str) or not source:
+        raise LensNeuronsError(f"source={shown(source)}: give a text, or token ids [batch, pos]")
+    return torch.tensor([original_tokenizer(model)(source)["input_ids"]])
 
 
 def _number_of(positions: Places) -> int:

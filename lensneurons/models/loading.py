@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 DEMO = "demo"
+HUB_SECONDS = 10.0  # for its answer whether it has a model
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
 
 
@@ -125,7 +126,8 @@ def read_model(
     # False, not the default: the default asks on the terminal whether to run a model's own code.
     options: dict[str, Any] = {"trust_remote_code": False}
     options |= {"revision": revision} if revision else {}
-    options["local_files_only"] = local_files_only or here
+    unreachable = not (local_files_only or here) and not _hub_answers(source, revision)
+    options["local_files_only"] = local_files_only or here or unreachable
     own: dict[str, Any] = {}
     if file is not None:
         gguf_types(file)  # is it whole, and can it be read here?
@@ -144,6 +146,7 @@ def read_model(
         )
     except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers
         held = "the file" if file else "the folder" if here else "the hub or its local cache"
+        held = "the local cache, and the hub does not answer" if unreachable else held
         told = "" if here else _other_revisions(source, revision)
         needs = "A model needs config.json, weights and a tokenizer (save_pretrained of both)"
         raise ModelError(
@@ -154,6 +157,26 @@ def read_model(
     require_complete(source, model, report)
     model = text_model(model).eval()
     return model, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
+
+
+def _hub_answers(name: str, revision: str | None) -> bool:
+    """Whether the hub answers, whatever it says of a model; one question, which is not repeated.
+
+    Where it cannot be reached, transformers would ask for every file six times: 68 s for a model
+    that is not there. Without it, models in the local cache still load.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if constants.HF_HUB_OFFLINE:
+        return True  # transformers does not ask it either
+    try:
+        HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS)
+    except (HfHubHTTPError, HFValidationError):
+        return True  # it says no, and why
+    except Exception:  # noqa: BLE001 - no network, a proxy, a timeout: of whatever HTTP library
+        return False
+    return True
 
 
 def _auto_class(config: Any) -> Any:

@@ -83,7 +83,7 @@ def warn_of_no_neurons(sets: Sequence[NeuronSet]) -> None:
         f"no neurons in {labels}: the model stays as it is, and an effect of 0 says nothing; "
         "identify(score='lape') or a greater top_rate gives a language more neurons",
         EmptySetWarning,
-        stacklevel=5,  # past `require_fit`, the intervention and its `with`
+        stacklevel=5,  # past `fitting_sets`, the intervention and its `with`
     )
 
 

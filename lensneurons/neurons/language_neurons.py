@@ -155,7 +155,8 @@ class LanguageNeurons(Value):
         With the automatic lambda they lie outside the selection, so the population does not matter
         here; `layer_profile` and `histogram` count those of the population alone.
         """
-        return NeuronSet.from_mask(self.n_above == len(self.languages), "agnostic")
+        found = NeuronSet.from_mask(self.n_above == len(self.languages), "agnostic")
+        return replace(found, activity=self.probability.mean(axis=-1))
 
     def __getitem__(self, language: str) -> NeuronSet:
         """The neurons of a language: its specific and its related ones.
@@ -170,10 +171,16 @@ class LanguageNeurons(Value):
         """The neurons of a mask and of the population that exceed tau, language by language."""
         chosen = np.flatnonzero(mask & self.counted)
         members = self.above.reshape(-1, len(self.languages))[chosen]
+        shape = self.n_layers, self.d_mlp
         return ByLanguage(
-            (k, NeuronSet(chosen[members[:, i]], self.n_layers, self.d_mlp, f"{label} {k}"))
+            (k, NeuronSet(chosen[members[:, i]], *shape, f"{label} {k}", self._activity[i]))
             for i, k in enumerate(self.languages)
         )
+
+    @cached_property
+    def _activity(self) -> tuple[NeuronScores, ...]:
+        """What random sets match, float64 [layer, neuron] of each language: one view of it."""
+        return tuple(self.probability[..., i] for i in range(len(self.languages)))
 
     def class_of(self, name: str) -> str:
         """Class of one neuron named such as ``"L12N3456"``: one of `CLASSES`."""

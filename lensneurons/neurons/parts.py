@@ -80,6 +80,7 @@ from jaxtyping import Float64, Int64
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
+from lensneurons.neurons.belonging import require_own_statistics
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.segments import LayerFeatures, explained, segment_costs, segment_tests
 from lensneurons.options import plain_options
@@ -332,8 +333,8 @@ def divide_layers(
 
     Raises:
         LensNeuronsError: fewer than five layers, which cannot show four parts, fewer than two
-            draws, statistics without groups or without a language of the neurons, or statistics for
-            a bare profile.
+            draws, statistics without groups, statistics that the neurons were not identified from,
+            or statistics for a bare profile.
     """
     profile = neurons if isinstance(neurons, np.ndarray) else neurons.layer_profile("all")
     if len(profile) < FEWEST_LAYERS:
@@ -346,6 +347,7 @@ def divide_layers(
     if statistics is not None:
         if isinstance(neurons, np.ndarray):
             raise LensNeuronsError("a profile has no bar to resample at: give the neurons")
+        require_own_statistics(neurons, statistics)
         same = statistics.select(neurons.languages)
         texts = np.log1p([
             replace(neurons, probability=drawn.probability).layer_profile("all")

@@ -14,14 +14,15 @@ activation probability has about the same rank: one of the nearest candidates ab
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64
 
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, shown
 from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, NeuronMask, NeuronScores
 from lensneurons.values.base import Overview, Value, read_only
@@ -29,6 +30,7 @@ from lensneurons.values.base import Overview, Value, read_only
 if TYPE_CHECKING:
     import pandas as pd
 
+Matched = NeuronScores | int | None
 _NAME = re.compile(r"L(\d+)N(\d+)")
 NEIGHBOURS = 20
 
@@ -42,6 +44,8 @@ class NeuronSet(Value):
         n_layers: layers of the model.
         d_mlp: neurons a layer.
         label: what the set is, for figures and tables.
+        activity: float64 [layer, neuron], the activation probability that random sets match if
+            nothing else is said; None where the set knows none. Files do not hold it.
 
     Raises:
         LensNeuronsError: an index is outside the model.
@@ -53,6 +57,7 @@ class NeuronSet(Value):
     n_layers: int
     d_mlp: int
     label: str = "neurons"
+    activity: NeuronScores | None = None
 
     def __post_init__(self) -> None:
         flat = np.sort(np.asarray(self.flat, np.int64))
@@ -158,7 +163,12 @@ class NeuronSet(Value):
                 f"{self.label} is of a model of {self.n_layers} x {self.d_mlp} neurons, "
                 f"{other.label} of one of {other.n_layers} x {other.d_mlp}"
             )
-        return replace(self, flat=flat, label=f"({self.label} {sign} {other.label})")
+        activity = self.activity if self.activity is other.activity else None
+        label = f"({self.label} {sign} {other.label})"
+        return replace(self, flat=flat, label=label, activity=activity)
+
+    def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return Value._pack(replace(self, activity=None))
 
     def jaccard(self, other: NeuronSet) -> float:
         """``|A & B| / |A | B|``: symmetric, 1 for equal sets, NaN for two empty ones."""
@@ -175,7 +185,7 @@ class NeuronSet(Value):
     @plain_options
     def random_control(
         self,
-        probability: NeuronScores,
+        probability: Matched = None,
         *,
         draws: int = 20,
         seed: int = 0,
@@ -183,9 +193,13 @@ class NeuronSet(Value):
     ) -> list[NeuronSet]:
         """Random sets with as many neurons in every layer, matched by activation probability.
 
+        ``neurons["zh"].random_control(5)`` gives five sets that are as active in Chinese.
+
         Args:
             probability: float64 [layer, neuron], what to match: ``statistics.probability[..., k]``
-                for the language that is evaluated, or its mean over the languages.
+                for the language that is evaluated, or its mean over the languages. None matches
+                what the set knows: p in its language, or the mean of p for agnostic neurons. A
+                whole number stands for `draws`.
             draws: how many sets.
             seed: the same seed gives the same sets.
             exclude: neurons that must not be drawn, beside those of the set itself.
@@ -194,8 +208,21 @@ class NeuronSet(Value):
             `draws` sets, none of which shares a neuron with the set or with `exclude`.
 
         Raises:
-            LensNeuronsError: a layer has fewer candidates than the set has neurons there.
+            LensNeuronsError: a layer has fewer candidates than the set has neurons there, no
+                draws, or the set knows nothing to match.
         """
+        if isinstance(probability, Integral) and not isinstance(probability, bool):
+            probability, draws = None, int(probability)
+        if draws < 1:
+            raise LensNeuronsError(f"draws={draws}: give 1 or more")
+        probability = self.activity if probability is None else probability
+        if not isinstance(probability, np.ndarray):
+            raise LensNeuronsError(
+                f"{self.label} does not say in which language its random sets should be as active: "
+                "random_control(statistics.probability[..., k])"
+                if probability is None
+                else f"probability={shown(probability)}: give a number of sets, or [layer, neuron]"
+            )
         label = f"control of {self.label}"
         drawn = draw_controls(self, probability, draws=draws, seed=seed, exclude=exclude)
         return [replace(self, flat=flat, label=label) for flat in drawn]
@@ -214,6 +241,10 @@ class NeuronSet(Value):
         counts = self.per_layer()
         rows = [(layer, counts[layer]) for layer in np.flatnonzero(counts)]
         return Overview(f"{self.label}: {len(self)} neurons", ("layer", "neurons"), rows)
+
+
+# What a person may have in hand: a set, a neuron's name, or several names (`chosen_set`).
+OneSet = NeuronSet | str | Sequence[str]
 
 
 def draw_controls(
@@ -241,15 +272,43 @@ def draw_controls(
     return np.concatenate([np.empty((draws, 0), np.int64), *drawn], axis=1)
 
 
+def chosen_set(given: Any, n_layers: int, d_mlp: int) -> NeuronSet:
+    """The set that somebody means by a set, by a neuron's name, or by several names.
+
+    >>> chosen_set(["L0N3", "L1N5"], 2, 8)
+    NeuronSet(L0N3 L1N5: 2 neurons in 2 layers: L0N3, L1N5)
+
+    Raises:
+        LensNeuronsError: something else, a set of another model, or a name outside the model.
+    """
+    if isinstance(given, NeuronSet):
+        if (given.n_layers, given.d_mlp) != (n_layers, d_mlp):
+            raise LensNeuronsError(
+                f"{given.label} is of a model of {given.n_layers} layers x {given.d_mlp} neurons, "
+                f"this one has {n_layers} x {d_mlp}"
+            )
+        return given
+    names = given.replace(",", " ").split() if isinstance(given, str) else given
+    listed = list(names) if isinstance(names, Iterable) and hasattr(names, "__len__") else [names]
+    if not listed or not all(isinstance(name, str) for name in listed):
+        told = ", such as neurons['zh']" if hasattr(given, "languages") else ""
+        raise LensNeuronsError(
+            f"neurons={shown(given)}: give a set{told}, a neuron's name such as 'L2N10', or a list "
+            "of names"
+        )
+    label = " ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+    return NeuronSet.from_names(listed, n_layers=n_layers, d_mlp=d_mlp, label=label)
+
+
 def flat_index(name: str, n_layers: int, d_mlp: int) -> int:
     """Flat index ``layer * d_mlp + neuron`` of a neuron named such as ``"L12N3456"``.
 
     Raises:
         LensNeuronsError: the name is not of that form, or outside the model.
     """
-    match = _NAME.fullmatch(name)
+    match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None:
-        raise LensNeuronsError(f"{name!r} is not the name of a neuron: write 'L12N3456'")
+        raise LensNeuronsError(f"{shown(name)} is not the name of a neuron: write 'L12N3456'")
     layer, neuron = int(match[1]), int(match[2])
     if layer >= n_layers or neuron >= d_mlp:
         raise LensNeuronsError(f"{name} is outside a model of {n_layers} layers x {d_mlp} neurons")

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lensneurons.cards.card import NeuronCard, neuron_facts
+from lensneurons.cards.card import NeuronCard
 from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.comparison.series import ComparisonSeries
-from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
@@ -53,25 +52,6 @@ class ReportValues:
     steering: SteeringCurve | None = None
     carry_over: CarryOver | None = None
     lens: LensCurves | None = None
-
-    def require_own_cards(self) -> None:
-        """Raise unless every card is of one of these neurons, and none is there twice.
-
-        Raises:
-            LensNeuronsError: names the card.
-        """
-        seen: set[str] = set()
-        for card in self.cards:
-            name = card.facts.name
-            ours = neuron_facts(self.neurons, name)
-            if (ours.probability, ours.tau) != (card.facts.probability, card.facts.tau):
-                raise LensNeuronsError(
-                    f"the card of {name} is of other neurons than the page (another model, corpus, "
-                    "language or tau): describe it with the neurons that you give to the page"
-                )
-            if name in seen:
-                raise LensNeuronsError(f"two cards are of {name}: give one")
-            seen.add(name)
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,18 @@ Every string that comes from outside is escaped, and invisible characters are ma
 
 >>> ln.report("report.html", neurons, parts=parts, cards=cards, effects=[matrix])  # doctest: +SKIP
 
-What it does not do: measure anything. A report shows the values it is given, and says which of
-them were measured on other weights than the neurons.
+What it does not do: measure anything. A report shows the values it is given, refuses those that do
+not belong together (`lensneurons.reports.belonging`), and says which of them were measured on other
+weights than the neurons.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import plotly.graph_objects as go
 from markupsafe import Markup
@@ -27,6 +28,7 @@ from lensneurons.cards.card import NeuronCard
 from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.comparison.series import ComparisonSeries
+from lensneurons.errors import LensNeuronsError, shown
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
@@ -34,8 +36,10 @@ from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
+from lensneurons.options import MADE_BY, plain_options
 from lensneurons.plots.numbers import write_cell
 from lensneurons.plots.style import in_theme
+from lensneurons.reports.belonging import require_together
 from lensneurons.reports.contents import ReportValues, visible
 from lensneurons.reports.findings import find_all, key_numbers, provenance_table
 from lensneurons.reports.neuron_table import report_card, table_data, told_table
@@ -43,18 +47,21 @@ from lensneurons.reports.sections import make_tabs
 from lensneurons.values.files import replacing
 from lensneurons.values.tables import html_templates
 
+V = TypeVar("V")
+
 _KEPT_ABOVE = 8  # pixels above a figure whose title has moved into the report
 _CLEAR = "rgba(0,0,0,0)"
 _HOVER = {"light": ("#ffffff", "#c9c6be"), "dark": ("#24272d", "#454a53")}
 
 
+@plain_options
 def report(
     path: str | Path,
     neurons: LanguageNeurons,
     *,
     parts: LayerParts | None = None,
-    cards: Sequence[NeuronCard] = (),
-    effects: Sequence[AblationMatrix] = (),
+    cards: NeuronCard | Sequence[NeuronCard] = (),
+    effects: AblationMatrix | Sequence[AblationMatrix] = (),
     comparison: Comparison | None = None,
     claims: Claims | None = None,
     series: ComparisonSeries | None = None,
@@ -73,7 +80,7 @@ def report(
         parts: the parts of the model, if they were looked for.
         cards: neurons that are shown with texts and tokens; the others of the table open a small
             card with their probabilities.
-        effects: deactivation matrices, such as one of NLL and one of accuracy.
+        effects: deactivation matrices, such as one of NLL and one of accuracy; or one alone.
         comparison: what changed since another model.
         claims: verdicts on the paper's claims.
         series: what changed along checkpoints.
@@ -88,13 +95,16 @@ def report(
         The path of the report.
 
     Raises:
-        LensNeuronsError: parts or cards of other neurons, or a value that a figure refuses.
+        LensNeuronsError: a value of another kind than its argument takes, values that do not
+            belong together, or one that a figure refuses.
     """
+    cards = _several("cards", NeuronCard, cards)
+    effects = _several("effects", AblationMatrix, effects)
     values = ReportValues(
         neurons, parts, cards, effects, comparison, claims, series, accuracy, steering, carry_over,
         lens,
     )  # fmt: skip
-    values.require_own_cards()
+    require_together(values)
     texts = ("page.css", "page.js", "citations.bib")
     templates = Path(__file__).parent / "templates"
     style, script, citations = ((templates / name).read_text("utf-8") for name in texts)
@@ -122,6 +132,21 @@ def report(
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return Path(path)
+
+
+def _several(name: str, kind: type[V], given: object) -> tuple[V, ...]:
+    """One value or several of a kind, as a tuple."""
+    if isinstance(given, kind):
+        return (given,)
+    listed = (
+        tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    )
+    for one in listed:
+        if not isinstance(one, kind):
+            raise LensNeuronsError(
+                f"{name}={shown(one)}: give {MADE_BY[kind.__name__]}, or several"
+            )
+    return listed
 
 
 def _shown(value: object) -> object:

@@ -64,9 +64,11 @@ import numpy as np
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.comparison.class_counts import of_class, ratio
 from lensneurons.comparison.paper_claims import NAN, Claim, Claims, decided, undecided
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, shown
 from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.belonging import require_own_effects
 from lensneurons.languages.codes import known_code, scripts
+from lensneurons.neurons.belonging import require_own_profile, require_own_statistics
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LEVEL, Criterion, LayerParts
 from lensneurons.options import plain_options
@@ -138,7 +140,8 @@ def model_claims(
     told = f"one model, {neurons.provenance.model}: {len(neurons.languages)} languages, {texts}"
     if effects is not None:
         told += f", neurons removed on {effects.n_items} items"
-    return Claims(decided(rows, level), level, told)
+    made = {"made_from": neurons.description, "provenance": neurons.provenance}
+    return Claims(decided(rows, level), level, told, **made)
 
 
 def _require_own(
@@ -149,35 +152,22 @@ def _require_own(
 ) -> None:
     """Raise unless everything is about these neurons."""
     if statistics is not None:
-        shape = (statistics.n_layers, statistics.d_mlp)
-        same = shape == (neurons.n_layers, neurons.d_mlp) and np.array_equal(
-            statistics.select(neurons.languages).probability, neurons.probability
-        )
-        if not same:
-            raise LensNeuronsError(
-                "statistics have other activation probabilities than the neurons: give those that "
-                "identify read"
-            )
-    if parts is not None and not np.array_equal(parts.profile, neurons.layer_profile("all")):
-        raise LensNeuronsError(
-            "parts are of another layer profile than that of the neurons: give "
-            "divide_layers(neurons, statistics)"
-        )
+        require_own_statistics(neurons, statistics)
+    if parts is not None:
+        remedy = "divide_layers(neurons, statistics)"
+        require_own_profile(parts.profile, neurons.layer_profile("all"), remedy=remedy)
     if effects is None:
         return
+    if not isinstance(effects, AblationMatrix):
+        raise LensNeuronsError(
+            f"effects={shown(effects)}: give one matrix, what ablation_matrix() returns"
+        )
     if effects.metric != "nll":
         raise LensNeuronsError(
             f"effects on {effects.metric} were given: the claims are about NLL, "
             "ablation_matrix(..., metric='nll')"
         )
-    if effects.identified != neurons.languages or (
-        effects.neurons_by_layer.shape[-1] != neurons.n_layers
-    ):
-        raise LensNeuronsError(
-            f"effects are of neurons of {list(effects.identified)} in "
-            f"{effects.neurons_by_layer.shape[-1]} layers, the neurons of "
-            f"{list(neurons.languages)} in {neurons.n_layers}: give the matrix of these neurons"
-        )
+    require_own_effects(neurons, effects)
 
 
 # The counts that the statements are about, on all items and on drawn ones

@@ -4,7 +4,8 @@
     ln.nll(model, prepared); ln.collect(model, prepared)      # neither encodes or checks again
 
 Every function that runs a model over a corpus takes a `ParallelCorpus`, which it prepares, or a
-`PreparedCorpus`. Bad input is refused here, before any forward pass.
+`PreparedCorpus`; many take a text or a list of texts as well (`corpus_of_texts`). Bad input is
+refused here, before any forward pass.
 
 What belongs to the moment of a run is not kept but read then: hooks on the model, its attention
 kernel, and the hash of its weights (`PreparedCorpus.provenance`).
@@ -12,7 +13,8 @@ kernel, and the hash of its weights (`PreparedCorpus.provenance`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lensneurons.corpora.corpus import ParallelCorpus
-from lensneurons.errors import CorpusError, LensNeuronsError
+from lensneurons.corpora.items import Item
+from lensneurons.errors import CorpusError, LensNeuronsError, shown
 from lensneurons.models.family import context_length
 from lensneurons.models.forward import attention_implementation, has_hooks
 from lensneurons.models.identity import (
@@ -112,10 +115,38 @@ class PreparedCorpus:
         )
 
 
+Texts = ParallelCorpus | PreparedCorpus | str | Sequence[str]
+UNTOLD = "und"  # the language of texts that come without one: BCP 47's "undetermined"
+
+
+def corpus_of_texts(texts: object) -> ParallelCorpus:
+    """A corpus of bare texts, each an item of its own, in the undetermined language ``"und"``.
+
+    All of a text is the response, so every token counts but the special ones.
+
+    Raises:
+        CorpusError: no text, an empty one, something that is no text, or the name of a file.
+    """
+    listed = [texts] if isinstance(texts, str) else texts
+    if isinstance(listed, Mapping) or not isinstance(listed, Iterable):
+        raise CorpusError(f"{shown(texts)} is no corpus: load_corpus() makes one; or give a text")
+    listed = list(listed)
+    for one in listed:
+        if not isinstance(one, str) or not one.strip():
+            raise CorpusError(f"{shown(one)} is no text: give a text, a list of texts, or a corpus")
+    if not listed:
+        raise CorpusError("no texts: give one or more, or a corpus")
+    if isinstance(texts, str) and len(texts) < 200 and "\0" not in texts and os.path.exists(texts):
+        raise CorpusError(f"{texts!r} is a file or a folder: load_corpus({texts!r}) reads it")
+    return ParallelCorpus(
+        "texts", tuple(Item(f"text {n}", UNTOLD, "", one) for n, one in enumerate(listed, 1))
+    )
+
+
 @plain_options
 def prepare(
     model: Any,
-    corpus: ParallelCorpus | PreparedCorpus,
+    corpus: Texts,
     *,
     scope: Scope | None = None,
     max_length: int | None = None,
@@ -128,8 +159,8 @@ def prepare(
 
     Args:
         model: a TransformerLens model.
-        corpus: the texts. A corpus that is prepared already is returned, after the options given
-            here were compared with its own.
+        corpus: the texts: a corpus, a text, or a list of texts. A corpus that is prepared already
+            is returned, after the options given here were compared with its own.
         scope: which tokens count: those of the response (None), of the prompt, or all.
         max_length: longest text in tokens; None for the model's context length.
         overlong: whether longer texts are refused (None) or cut.
@@ -169,6 +200,7 @@ def prepare(
 
     site = neuron_site(model)
     tokenizer = tokenizer or original_tokenizer(model)
+    corpus = corpus if isinstance(corpus, ParallelCorpus) else corpus_of_texts(corpus)
     if template is not None:
         corpus = chat_corpus(model, corpus, system=system, tokenizer=tokenizer)
     context, size = context_length(model), int(model.cfg.d_vocab)

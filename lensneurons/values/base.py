@@ -44,7 +44,7 @@ from jaxtyping import jaxtyped
 from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.values.files import load_arrays, load_rows, save_arrays, save_rows, system_path
 from lensneurons.values.provenance import Provenance
-from lensneurons.values.tables import html_table
+from lensneurons.values.tables import html_table, text_table
 
 if TYPE_CHECKING:
     from typing import Self
@@ -75,6 +75,10 @@ class Shown:
 
     def _repr_html_(self) -> str:
         return html_table(*self._overview())
+
+    def to_text(self) -> str:
+        """The table that a notebook shows, as aligned text for a console."""
+        return text_table(*self._overview())
 
     def _brief(self) -> str:
         """What ``repr`` says between the parentheses."""

@@ -1,11 +1,13 @@
 """HTML that cannot be broken by what is put into it: small tables, and templates that escape.
 
-`html_table` is how values show themselves in a notebook: a plain table, no JavaScript. Larger
-pieces are jinja2 templates of their package, from `html_templates`.
+`html_table` is how values show themselves in a notebook: a plain table, no JavaScript; `text_table`
+is the same for a console. Larger pieces are jinja2 templates of their package, from
+`html_templates`.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from html import escape
@@ -45,6 +47,42 @@ def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[objec
     table = f"<thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody>"
     # A table of many languages is wider than a page: it scrolls by itself, the page does not.
     return f"<div style='overflow-x:auto;max-width:100%'><table>{caption}{table}</table></div>"
+
+
+def text_table(title: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Return the same table as aligned text: a title, then a line a row.
+
+    Columns of numbers are aligned at the right, others at the left. Wide characters take two
+    columns of a console, and marks on another character none.
+    """
+    lines = [[_one_line(value) for value in row] for row in (head, *rows)]
+    if not head:
+        return _one_line(title)
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    right = [all(map(_is_number, column[1:])) for column in zip(*lines, strict=True)]
+    told = [
+        "  ".join(
+            " " * (width - _width(cell)) + cell if number else cell + " " * (width - _width(cell))
+            for cell, width, number in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([_one_line(title), *told])
+
+
+def _one_line(value: object) -> str:
+    """A cell as one line, whatever it holds."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes in a console."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.category(c) in ("Mn", "Me") for c in text)
+
+
+def _is_number(text: str) -> bool:
+    return not text.strip("0123456789.,+-\N{MINUS SIGN}%e ()[]") or text in ("nan", "", "–")
 
 
 @cache

@@ -24,6 +24,7 @@ import pytest
 import tiny
 import torch
 from figure_values import make_matrix
+from own_effects import of_neurons
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
@@ -135,7 +136,7 @@ def test_identify_prints_one_object(published, capsys) -> None:
     assert list(found["per_language"]) == ["en", "sw", "zh"]
     assert printed(capsys, "identify", published, "--json", "--top-rate", "0.2") == out
     text = printed(capsys, "identify", published, "--top-rate", "0.2")
-    told = ("48 selected neurons", "tau", "specific", "related", "N=3", "LayerParts(not found")
+    told = ("48 selected neurons", "tau", "specific", "related", "N=3", "Four parts not found")
     assert all(word in text for word in told)
 
 
@@ -181,7 +182,7 @@ def test_parts_have_intervals_where_items_were_counted_in_groups(
     assert found["intervals"] == {"2": [3, 3], "3": [7, 7], "4": [11, 11]}
     assert all(c["verdict"] == "holds" for c in found["criteria"] if c["part"])
     text = printed(capsys, "parts", run_folder, *options)
-    assert "LayerParts(found: 0-2 / 3-6 / 7-10 / 11)" in text
+    assert "Four parts found; part 1: layers 0 to 2, part 2: layers 3 to 6, part 3" in text
     assert "part 2 begins in layers 3 to 3 (95 % of 20 draws)" in text
     found = json.loads(printed(capsys, "parts", published, "--json"))
     assert (found["parts"], found["intervals"]) == (None, {})
@@ -192,9 +193,10 @@ def test_collect_and_resume(model_and_corpus, tmp_path, capsys) -> None:
     model, corpus = model_and_corpus
     arguments = ["collect", model, "--corpus", corpus, "--out", tmp_path / "run", "--device", "cpu"]
     first = printed(capsys, *arguments, "--groups", "3", bars=True)
-    told = "ActivationStatistics(12 layers x 60 neurons, response tokens: en"
+    told = "ActivationStatistics: 12 layers x 60 neurons"
     assert first.startswith(told)
-    assert first.count("\n") == 1
+    assert first.endswith(f"next: lensneurons identify {tmp_path / 'run'}\n")
+    assert "counted tokens" in first.splitlines()[1]
     file = tmp_path / "run" / "statistics.safetensors"
     written = file.read_bytes(), file.stat().st_mtime_ns
     assert ActivationStatistics.load(tmp_path / "run").n_groups == 3
@@ -221,8 +223,16 @@ BAD: list[tuple[list[str], str]] = [
     (["identify", "{published}", "--languages", "zh,xx"], "language='xx' is not known"),
     (["identify", "{published}", "--languages", ","], "',' names nothing"),
     (["identify"], "the following arguments are required: FOLDER"),
-    (["identfy", "x"], "invalid choice: 'identfy'"),
-    ([], "the following arguments are required: COMMAND"),
+    (["identfy", "x"], "'identfy' is no command, did you mean identify?; there are demo, study"),
+    (
+        ["identify", "x", "--top-rat=2", "--percentil", "3", "--jsn"],
+        "'--jsn' is no option, did you",
+    ),
+    (["collect", "m", "--corpsu", "demo"], "'--corpsu' is no option, did you mean --corpus?"),
+    (
+        ["demo", "--languages", "en", "--out", "{empty}/p.html"],
+        "only ['en']: neurons of a language",
+    ),
     (["parts", "{published}", "--draws", "0"], "'0' is not a positive whole number"),
     (["parts", "{nowhere}"], "nowhere does not exist"),
     (["collect", "{empty}", "--corpus", "{nowhere}", "--out", "{empty}/run"], "nowhere"),
@@ -601,7 +611,13 @@ def test_report_is_the_page_of_a_run(run_folder, tmp_path, capsys, no_plotly) ->
 
 def test_report_takes_what_the_other_commands_left(run_folder, tmp_path, capsys, no_plotly) -> None:
     """A later run makes a comparison, two make a series; a file's kind says what it holds."""
-    matrix = pages.matrix().save(tmp_path / "out" / "nll" / "ablation.safetensors")
+    neurons = identify(ActivationStatistics.load(run_folder))
+    own = of_neurons(neurons, ("specific", "related"), 4)
+    found = replace(pages.matrix(neurons.languages), **own)
+    matrix = found.save(tmp_path / "out" / "nll" / "ablation.safetensors")
+    foreign = pages.matrix().save(tmp_path / "foreign" / "ablation.safetensors")
+    line = refused(capsys, "report", run_folder, foreign, "--out", tmp_path / "page.html")
+    assert "report: effects are of neurons of" in line
     accuracy = pages.accuracy().save(tmp_path / "accuracy.safetensors")
     later = [shutil.copytree(run_folder, tmp_path / name) for name in ("b", "c")]
     command = ["report", run_folder, tmp_path / "out", accuracy, *later, "--trained", "de"]

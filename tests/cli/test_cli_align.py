@@ -92,7 +92,7 @@ def test_compare_prints_and_writes_what_the_functions_give(planned, tmp_path, ca
     pair = before_after.runs(before_after.plan())
     found = compare(*pair, tau=0.5, trained=["zh", "de"])
     printed = capsys.readouterr().out
-    assert repr(found) in printed
+    assert found.to_text() in printed
     assert all(claim.claim in printed for claim in claims(found))
     kept = Comparison.load(out / "comparison.safetensors")
     assert kept.transitions.tolist() == found.transitions.tolist()

@@ -29,6 +29,7 @@ from lensneurons.comparison import before_after
 from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.paper_claims import NAN, Claim, Claims, claims, decided
 from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.neurons.language_neurons import LAYER_CLASSES
 from lensneurons.neurons.parts import Part, divide_layers
 from lensneurons.neurons.published import read_published_counts
 from lensneurons.values.files import save_json
@@ -166,7 +167,14 @@ def test_without_parts_and_training() -> None:
 
 
 def test_parts_as_they_were_found() -> None:
-    flat = divide_layers(np.full((N_LAYERS, 3), 9))
+    counts = planted().to_pandas("layers").pivot(index="layer", columns="class", values="before")
+    own = counts[list(LAYER_CLASSES)].to_numpy(np.int64)
+    other = divide_layers(np.full((N_LAYERS, 3), 9))
+    with pytest.raises(
+        LensNeuronsError, match="parts are of another layer profile .* than the mod"
+    ):
+        claims(planted(), parts=other)
+    flat = replace(other, profile=own)
     assert claims(planted(), parts=flat)["part 1: specific neurons"].reason == "no parts"
     with pytest.raises(LensNeuronsError, match="four parts were not found: LayerParts"):
         planted().part_changes(flat)

@@ -21,6 +21,7 @@ from typing import Any
 
 import few_neurons
 import numpy as np
+import pages
 import pytest
 import tiny
 import torch
@@ -50,6 +51,7 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import divide_layers
 from lensneurons.neurons.published import read_published_counts
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.studies import model_claims
 from lensneurons.tokens.encoding import encode
 from lensneurons.uncertainty.groups import bootstrap
 from lensneurons.values import files as storage
@@ -287,6 +289,9 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "A neuron outside the model": lambda given: tiny.drawn_neurons().class_of("L12N345"),
         "Neurons of another model": lambda given: some_set() & some_set(4, name="ja"),
+        "Results that do not belong together": lambda given: model_claims(
+            replace(pages.neurons(), tau=0.6), effects=pages.matrix()
+        ),
         "Too few neurons for a matched control": lambda given: some_set(size=40).random_control(
             np.zeros((3, tiny.D_MLP))
         ),

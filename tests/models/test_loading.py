@@ -6,7 +6,9 @@ from inspect import unwrap
 from pathlib import Path
 from shutil import copytree
 from types import SimpleNamespace
+from typing import Any
 
+import huggingface_hub
 import pytest
 import tiny
 import torch
@@ -211,3 +213,21 @@ def test_a_tokenizer_that_begins_with_bos_is_read_once(model_folder, monkeypatch
     assert model.to_tokens("the cat").tolist() == [
         original_tokenizer(model)("the cat")["input_ids"]
     ]
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch) -> None:
+    """And then only the cache is: transformers would ask for every file, six times each."""
+    asked: list[dict[str, Any]] = []
+
+    def silent(self: Any, name: str, **options: Any) -> None:
+        asked.append({"name": name, **options})
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", silent)
+    with pytest.raises(ModelError, match="from the local cache, and the hub does not answer"):
+        load_model("nobody/has-this")
+    assert asked == [{"name": "nobody/has-this", "revision": None, "timeout": 10.0}]
+    with pytest.raises(ModelError, match="from the hub or its local cache"):
+        load_model("nobody/has-this", local_files_only=True)
+    assert len(asked) == 1

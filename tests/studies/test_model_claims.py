@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from itertools import permutations
+from typing import Any
 
 import model_worlds as planted
 import numpy as np
@@ -256,11 +257,18 @@ def test_without_inputs_claims_are_undecided_and_say_which() -> None:
     assert np.isfinite(found[SHARED].p)
 
 
+def two_settings(matrix) -> dict[str, Any]:
+    """The fields of a matrix without its last setting."""
+    first = {"effect": matrix.effect[:2], "neurons_by_layer": matrix.neurons_by_layer[:2]}
+    both = {"control": matrix.control[:, :2], "rates": matrix.rates[:, :2]}
+    return {"classes": ("specific", "related"), **first, **both}
+
+
 def test_a_matrix_that_lacks_something_leaves_claims_undecided() -> None:
     _, neurons, _, matrix = world(*planted.FEATURES)
     for lacking, claim, told in (
         ({"matches": ("activity",)}, HARM, "match='own'"),
-        ({"classes": ("specific", "related", "other")}, ADDED, "lack the setting 'agnostic'"),
+        (two_settings(matrix), ADDED, "lack the setting 'agnostic'"),
         ({"item_ids": tuple("abcd" * 50)}, HARM, "4 items: too few"),
     ):
         row = model_claims(neurons, effects=replace(matrix, **lacking))[claim]

@@ -19,6 +19,7 @@ from itertools import product
 
 import numpy as np
 from layer_profiles import interpolated
+from own_effects import of_neurons
 
 import lensneurons as ln
 from lensneurons.activations.statistics import ActivationStatistics
@@ -36,7 +37,7 @@ def planted(random, features, *, n_layers=20, d_mlp=500, groups=10, items=20):
     above = memberships(random, features, n_layers, d_mlp)
     statistics = read(random, above, groups)
     neurons = ln.identify(statistics, tau=TAU, top_rate=0.04)
-    return statistics, neurons, matrix(random, features, n_layers, items)
+    return statistics, neurons, matrix(random, features, neurons, items)
 
 
 def memberships(random, features, n_layers, d_mlp):
@@ -78,7 +79,7 @@ def read(random, above, groups):
     return ActivationStatistics(LANGUAGES, counts.astype(np.int64), tokens.astype(np.int64))
 
 
-def matrix(random, features, n_layers, items):
+def matrix(random, features, neurons, items):
     """An ablation matrix of the three settings; every item meets random sets of its own."""
     k = len(LANGUAGES)
     own = np.eye(k, dtype=bool)
@@ -111,10 +112,8 @@ def matrix(random, features, n_layers, items):
         weight=tokens.ravel(),
         language=np.tile(np.arange(k), items),
         item_ids=tuple(f"i{item}" for item, _ in product(range(items), range(k))),
-        neurons_by_layer=np.ones((3, k, n_layers), np.int64),
-        identified=LANGUAGES,
-        rates=np.full((2, 3, k, n_layers, k), 0.1),
         draws=items,
+        **of_neurons(neurons, ("specific", "related", "agnostic"), 2),
     )
 
 

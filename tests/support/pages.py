@@ -12,7 +12,9 @@ import before_after
 import numpy as np
 import pytest
 from figure_values import make_carry, make_curve, make_lens, turning
+from own_effects import of_neurons
 
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import NeuronCard, Weight, neuron_facts
 from lensneurons.cards.contexts import Context
 from lensneurons.cards.vocabulary import TokenValue, VocabularyEffect
@@ -42,6 +44,8 @@ TEXTS = {
     "ko": ("민수는 ", "사과", " 열세 개를 가지고 있다."),
 }
 N_LAYERS, D_MLP = 8, 40
+TRAINED = ("zh", "ja")
+TOKENS = 1000  # of a group
 
 
 @cache
@@ -52,6 +56,7 @@ def neurons(languages: tuple[str, ...] = LANGUAGES, d_mlp: int = D_MLP) -> Langu
     often = random.choice([0.05, 0.2, 0.95], (*shape[:2], 1), p=[0.5, 0.4, 0.1])
     high = random.random(shape) < often
     p = np.where(high, random.uniform(0.5, 1, shape), random.uniform(0, 0.2, shape))
+    p = np.round(p * TOKENS) / TOKENS
     return LanguageNeurons(
         languages=languages,
         probability=p,
@@ -65,6 +70,18 @@ def neurons(languages: tuple[str, ...] = LANGUAGES, d_mlp: int = D_MLP) -> Langu
         top_rate=0.5,
         provenance=Provenance(model="made/up-model", weights="w1", versions={"torch": "2.13"}),
     )
+
+
+def runs() -> tuple[ActivationStatistics, ActivationStatistics]:
+    """What the neurons were identified from, in six groups; and a later run, with other counts."""
+    found, random = neurons(), np.random.default_rng(8)
+    tokens = np.full((6, len(LANGUAGES)), TOKENS, np.int64)
+    first = np.repeat(np.round(found.probability * TOKENS).astype(np.int64)[None], 6, axis=0)
+    later = np.where(random.random(found.score.shape) < 0.3, 1.0, 0.0)[..., None] * TOKENS
+    later = np.maximum(first, later.astype(np.int64))
+    before = ActivationStatistics(LANGUAGES, first, tokens, provenance=found.provenance)
+    other = replace(found.provenance, model="made/up-later", weights="w2")
+    return before, ActivationStatistics(LANGUAGES, later, tokens, provenance=other)
 
 
 def card(found: LanguageNeurons, name: str, texts: dict[str, tuple[str, str, str]]) -> NeuronCard:
@@ -119,11 +136,9 @@ def matrix(languages: tuple[str, ...] = LANGUAGES, *, items: int = 6) -> Ablatio
         weight=np.ones(k * items),
         language=language,
         item_ids=tuple(f"i{i}" for i in range(items)) * k,
-        neurons_by_layer=random.integers(3, 50, (2, k, 1)),
-        identified=languages,
-        rates=random.uniform(0, 0.3, (4, 2, k, 1, k)),
         draws=20,
         provenance=Provenance(model="made/up-model", weights="w1"),
+        **of_neurons(neurons(languages), ("specific", "related"), 4),
     )
 
 
@@ -141,9 +156,9 @@ def accuracy() -> Accuracy:
 def everything() -> dict[str, Any]:
     """The arguments of `report`, all of them; treat as read-only."""
     found = neurons()
-    before, after = before_after.runs(before_after.plan())
-    change = compare(before, after, trained=before_after.TRAINED, tau=before_after.TAU)
-    runs = {"0": before, "500": after, "1000": after}
+    before, after = runs()
+    change = compare(before, after, trained=TRAINED, tau=found.tau)
+    checkpoints = {"0": before, "500": after, "1000": after}
     return {
         "neurons": found,
         "parts": divide_layers(found),
@@ -151,7 +166,7 @@ def everything() -> dict[str, Any]:
         "effects": [matrix()],
         "comparison": change,
         "claims": claims(change, parts=before_after.PARTS),
-        "series": compare_series(runs, trained=before_after.TRAINED, tau=before_after.TAU),
+        "series": compare_series(checkpoints, trained=TRAINED, tau=found.tau),
         "accuracy": accuracy(),
         "steering": make_curve((0.0, 1.0, 2.0), (0, 0.5, 1.0), items=12),
         "carry_over": make_carry(turning()[2:10], ("ja", "th")),

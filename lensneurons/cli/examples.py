@@ -1,0 +1,55 @@
+"""Two examples of every command, for its ``--help``; a test reads each as the command line does."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, str]] = {
+    "demo": (
+        "lensneurons demo",
+        "lensneurons demo --languages en,zh,sw --items 50 --out demo.html",
+    ),
+    "study": (
+        "lensneurons study Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --out study --dry-run",
+        "lensneurons study Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --out study --budget 2h",
+    ),
+    "collect": (
+        "lensneurons collect demo --corpus demo --limit 50 --out runs/demo",
+        "lensneurons collect Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --scope all --out runs/base",
+    ),
+    "identify": (
+        "lensneurons identify runs/base --out results",
+        "lensneurons identify runs/base --score lape --top-rate 0.02 --json",
+    ),
+    "parts": (
+        "lensneurons parts runs/base",
+        "lensneurons parts activations/mgsm --published",
+    ),
+    "ablate": (
+        "lensneurons ablate demo runs/demo --corpus demo --limit 10 --score lape --top-rate 0.09 "
+        "--out runs/ablation",
+        "lensneurons ablate Qwen/Qwen3-0.6B-Base runs/base --corpus texts.jsonl --languages zh,de "
+        "--metric nll,accuracy --out runs/ablation",
+    ),
+    "describe": (
+        "lensneurons describe demo runs/demo L2N10 --corpus demo",
+        "lensneurons describe demo runs/demo L2N10 L3N7 --corpus demo --out cards.html "
+        "--save runs/cards",
+    ),
+    "align": (
+        "lensneurons align Qwen/Qwen3-0.6B-Base --corpus problems.jsonl --languages zh,de "
+        "--out runs/zh-de",
+        "lensneurons align Qwen/Qwen3-0.6B-Base --corpus problems.jsonl --languages zh --shuffled "
+        "--out runs/control",
+    ),
+    "random-adapter": (
+        "lensneurons random-adapter runs/zh-de/adapter --out runs/random",
+        "lensneurons random-adapter zh-de --out runs/random --seed 1",
+    ),
+    "compare": (
+        "lensneurons compare runs/base runs/aligned --trained zh,de",
+        "lensneurons compare runs/base runs/aligned --trained zh,de --out tables",
+    ),
+    "report": (
+        "lensneurons report runs/base runs/ablation runs/cards",
+        "lensneurons report runs/base runs/aligned --trained zh,de --out report.html",
+    ),
+}

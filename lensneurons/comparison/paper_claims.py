@@ -113,7 +113,7 @@ class Claim:
         verdict: ``"holds"``, ``"does not hold"`` or ``"undecided"``.
         reason: why it is undecided, or does not hold; may be empty.
         change: the change itself; NaN for a number that is no change.
-        uniform: the change that the layers' mean factors alone give.
+        uniform: the change that the layers' median shifts alone give.
         drift: the change that noise without a direction gives; NaN without groups.
         own_bar: the change at each model's own bar.
     """

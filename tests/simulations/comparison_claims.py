@@ -3,6 +3,7 @@
     python tests/simulations/comparison_claims.py [--worlds 12] [--seed 0]
     python tests/simulations/comparison_claims.py --coverage --worlds 4 --seed 5
     python tests/simulations/comparison_claims.py --holdout --worlds 6 --seed 2024
+    python tests/simulations/comparison_claims.py --unseen --worlds 8 --seed 1129
 
 Seed 0, 12 worlds of each kind, 8 layers of 500 neurons, ten groups, two and a half minutes of one
 core (worlds: tests/support/comparison_worlds.py). Share of worlds in which a claim holds:
@@ -83,12 +84,14 @@ import time
 from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import comparison_worlds as planted
-import holdout_worlds as unseen
+import holdout_worlds
 import numpy as np
+import unseen_worlds
 
 import lensneurons as ln
 from lensneurons.comparison.class_counts import CLASSES, ClassTables, count_classes
@@ -132,12 +135,12 @@ def judge(
     return ln.claims(change, parts=PARTS), held
 
 
-def holdout(worlds: int, seed: int) -> None:
-    """Verdicts on worlds that nothing was chosen by."""
+def holdout(unseen: ModuleType, worlds: int, seed: int) -> None:
+    """Verdicts on worlds that nothing was chosen by, and mean changes beside their nulls."""
     began = time.process_time()
     for place, (world, shape) in enumerate(unseen.WORLDS.items()):
         verdicts: dict[str, Counter] = defaultdict(Counter)
-        any_holds = 0
+        any_holds, related = 0, []
         edges = np.linspace(0, shape.layers, 5).round().astype(int)
         parts = [(int(first), int(stop) - 1) for first, stop in pairwise(edges)]
         for number in range(worlds):
@@ -149,7 +152,14 @@ def holdout(worlds: int, seed: int) -> None:
                 verdicts[row.claim][row.verdict] += 1
             about = [row for row in found if "English" not in row.claim]
             any_holds += any(row.verdict == "holds" for row in about)
+            row = found[RELATED]
+            related.append((row.change, row.uniform, row.drift, row.p <= 0.05 and row.measured > 0))
         print(f"{world}: some claim holds in {any_holds} of {worlds} worlds")
+        change, uniform, drift, small = np.mean(related, axis=0)
+        print(
+            f"    {RELATED}: {change:+.1f}, uniform {uniform:+.1f}, drift {drift:+.1f}, "
+            f"unadjusted p <= 0.05 in {small:.2f}"
+        )
         for claim, counts in verdicts.items():
             if counts["undecided"] < worlds:
                 print(f"    {claim}: holds {counts['holds']}, does not {counts['does not hold']}")
@@ -212,9 +222,10 @@ if __name__ == "__main__":
     options.add_argument("--worlds", type=int, default=12, help="of each kind")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--holdout", action="store_true", help="worlds made after the code")
+    options.add_argument("--unseen", action="store_true", help="made after the nulls were changed")
     options.add_argument("--coverage", action="store_true", help="without the power")
     given = options.parse_args()
-    if given.holdout:
-        holdout(given.worlds, given.seed)
+    if given.holdout or given.unseen:
+        holdout(unseen_worlds if given.unseen else holdout_worlds, given.worlds, given.seed)
     else:
         main(given.worlds, given.seed, power=not given.coverage)

@@ -16,9 +16,9 @@ Seed 0, 12 worlds of each kind, 8 layers of 500 neurons, ten groups, three minut
     any other claim                           0.33      1.00          0.17                    0.00
 
 The others that hold are true in every planted world: N = 6 rises where languages join, related
-neurons of trained languages rise where these join; where languages trade, N = 2, specific neurons of
-trained languages and related ones of part 4 fall and N = 7 rises, though every language fires as
-often as before. "Does not hold" is common where the sign is the contrary: noise makes specific
+neurons of trained languages rise where these join; where languages trade, N = 2, specific neurons
+of trained languages and related ones of part 4 fall and N = 7 rises, though every language fires
+as often as before. "Does not hold" is common where the sign is the contrary: noise makes specific
 neurons, so "N = 1 falls" does not hold in 92 to 100 % of worlds with noise.
 
 The null of an equal rise is the median shift of a layer on logits. It was chosen among four by what

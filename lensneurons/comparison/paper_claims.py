@@ -47,15 +47,15 @@ as many others for them, the claims about sharing in 67 and 58 %. A planted shif
 standard deviations holds in 33, 67, 100 %; unadjusted p-values are small in 58, 92, 100 %.
 
 On worlds that were made after the present nulls and read once (tests/support/unseen_worlds.py;
-eight each, 6 to 11 languages, heavy-tailed rates, layers unlike one another) no claim held where
-firing rose on logits, where rates were multiplied, where neurons drifted, and where nothing
-happened. Where untouched languages joined neurons of the trained ones, both claims about sharing
-held in 24 of 24. There "related neurons of untouched languages rise" held in 8 of 8 with a rise of
-all firing (56 neurons a language, drift 39), and in 0 of 8 where they only joined (11, drift 4; the
-unadjusted p is small in 3): a small rise is not found. And it held in **8 of 8 worlds
-without sharing**, where one neuron in six of some layers fired more in all languages: the median of
-a layer does not see them. There the claims about sharing held in none. **Take a rise of related
-neurons for alignment only where a claim about sharing holds too.**
+eight each, 6 to 11 languages, heavy-tailed rates, layers unlike one another) no claim about a
+change or sharing held where firing rose on logits, where rates were multiplied, where neurons
+drifted, and where nothing happened. Where untouched languages joined neurons of the trained ones,
+both claims about sharing held in 24 of 24. There "related neurons of untouched languages rise" held
+in 8 of 8 with a rise of all firing (56 neurons a language, drift 39), and in 0 of 8 where they only
+joined (11, drift 4; the unadjusted p is small in 3): a small rise is not found. And it held in **8
+of 8 worlds without sharing**, where one neuron in six of some layers fired more in all languages:
+the median of a layer does not see them. There the claims about sharing held in none. **Take a rise
+of related neurons for alignment only where a claim about sharing holds too.**
 
 A change that "does not hold" can be one that is less than its nulls give. Look at `change` beside
 the verdict.

@@ -14,9 +14,9 @@ zh-de (20 texts for the KL, 20 problems to compare, `--seeds 1`, 36 CPU seconds)
       uniform / drift                                                 0.0 /  3.9          1.1 /  4.5
 
 No claim holds for either. The random adapter moves next to nothing, so the weights' norm explains
-nothing of the rise; but the rise of zh-de is hardly more than an equal rise of all firing gives (the
-layer's median shift), and less than noise gives with it. KL and signs of earlier runs: random seed 1 0.00014 and 0.033 %; sw-th 0.0188 and 0.257 %,
-its random adapter 0.00010 and 0.028 %.
+nothing of the rise; but the rise of zh-de is little more than an equal rise of all firing gives
+(median shifts of layers), and less than noise gives with it. KL and signs of earlier runs: random
+seed 1 0.00014 and 0.033 %; sw-th 0.0188 and 0.257 %, its random adapter 0.00010 and 0.028 %.
 
 **Shuffled pairs are missing**: none is shipped, and training one needs 3,600 sampled answers first
 (`python -m lensneurons.demo.workshop.align zh-de --shuffled --out FOLDER`). 1,536 of them took 104

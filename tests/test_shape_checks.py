@@ -15,12 +15,12 @@ from lensneurons.experiments.controls import Control
 from lensneurons.neurons.sets import NeuronSet
 
 
-@pytest.mark.parametrize("layer_rates", [np.ones((3, 1)), np.ones((2, 1), np.float32)])
-def test_another_shape_or_dtype_is_an_error(layer_rates: np.ndarray) -> None:
+@pytest.mark.parametrize("shift", [np.ones((3, 1)), np.ones(1, np.float32)])
+def test_another_shape_or_dtype_is_an_error(shift: np.ndarray) -> None:
     before, layer = np.full((2, 3), 0.5), np.zeros(3, np.int64)
-    assert raise_uniformly(before, layer, np.ones((2, 1))).shape == (2, 3)
-    with pytest.raises(TypeCheckError, match="layer_rates"):
-        raise_uniformly(before, layer, layer_rates)
+    assert raise_uniformly(before, layer, 0.4, np.ones(1)).shape == (2, 3)
+    with pytest.raises(TypeCheckError, match="shift"):
+        raise_uniformly(before, layer, 0.4, shift)
 
 
 def test_dataclasses_and_plain_types_are_checked() -> None:

@@ -9,7 +9,7 @@ alignment" could not be seen. But at a fixed bar a model that is merely *busier*
 neurons too. So every change stands beside those that need no sharing
 (`lensneurons.comparison.nulls`):
 
-    uniform   the layer's mean factor on every probability      drift   noise without a direction
+    uniform   the layer's median shift on every logit      drift   the same and undirected noise
     own_bar   the model after at the bar that as many probabilities exceed as before
     beyond    change less uniform: what an equal rise of all firing does not explain
 
@@ -59,7 +59,7 @@ from lensneurons.comparison.class_counts import (
     count_classes,
     pair_counts,
 )
-from lensneurons.comparison.nulls import REMEDY, draw_tables, raise_uniformly
+from lensneurons.comparison.nulls import REMEDY, draw_tables, layer_shifts, raise_uniformly
 from lensneurons.comparison.sharing import Sharing, measure_sharing
 from lensneurons.errors import (
     EmptySetWarning,
@@ -89,7 +89,7 @@ TABLES = ("histogram", "layers", "languages", "transitions", "overlap")
 ClassMeasure = Callable[[ClassTables], np.ndarray]
 # What a model is known by: its counts (with groups: intervals and p-values), or its neurons.
 Counted = ActivationStatistics | LanguageNeurons
-REACH = 1.75  # logits below the bar from which drift and factors may carry a neuron above it
+REACH = 1.75  # logits below the bar from which drift and shifts may carry a neuron above it
 MAY_CHANGE = ("model", "revision", "weights", "config", "interventions")
 
 
@@ -102,7 +102,7 @@ class Change:
         low: lower end of its interval over texts; NaN without groups.
         high: upper end.
         p: two-sided p-value of "no change"; NaN without groups.
-        uniform: the change that the layers' mean factors alone give.
+        uniform: the change that the layers' median shifts alone give.
         beyond: `estimate` less `uniform`.
         beyond_low: lower end of its interval; NaN without groups.
         beyond_high: upper end.
@@ -154,8 +154,8 @@ class Comparison(Value):
         pivot: the language that they were aligned to, or None.
         own_tau: the bar of the model after that as many of its probabilities exceed as exceed tau
             before.
-        uniform: the tables of the model before and of the same with every probability times its
-            layer's factor; one draw.
+        uniform: the tables of the model before and of the same with every logit raised by its
+            layer's median shift; one draw.
         own_bar: the tables of the model before at tau, and of the model after at `own_tau`.
         drift: the tables of the model before and of the same after a drift, draw by draw; None
             without groups.
@@ -274,7 +274,7 @@ class Comparison(Value):
         level: float,
     ) -> Tested:
         """Intervals and p-values of numbers that `measure` gives from the drawn tables of both
-        models, of the uniform factor and of the drift; NaN without groups.
+        models, of the uniform shift and of the drift; NaN without groups.
         """
         require_level(level)
         error, drawn = np.full(estimate.shape, np.nan), self.all_drawn
@@ -284,7 +284,7 @@ class Comparison(Value):
 
     @property
     def all_drawn(self) -> tuple[ClassTables, ClassTables, ClassTables] | None:
-        """The drawn tables of both models, of the uniform factor and of the drift."""
+        """The drawn tables of both models, of the uniform shift and of the drift."""
         three = (self.drawn, self.uniform_drawn, self.drift_drawn)
         return None if None in three else three  # pyright: ignore[reportReturnType]
 
@@ -465,7 +465,7 @@ def compare(
     pair = None
     if isinstance(before, ActivationStatistics) and isinstance(after, ActivationStatistics):
         pair = pair_counts(before, after, _reach(min(bar, own_bar)))
-        rates, flat, layer_rates = pair.rates(), pair.flat, pair.layer_rates()
+        rates, flat = pair.rates(), pair.flat
     else:
         order = [after.languages.index(language) for language in before.languages]
         ours = before.probability.reshape(-1, len(order))
@@ -473,7 +473,6 @@ def compare(
         near = _reach(min(bar, own_bar))
         flat = np.flatnonzero((ours > near).any(axis=1) | (theirs > near).any(axis=1))
         rates = np.stack([ours[flat].T, theirs[flat].T])
-        layer_rates = np.stack([one.probability.mean(axis=(1, 2)) for one in (before, after)])
     layer = flat // before.d_mlp
     found = Comparison(
         languages=before.languages,
@@ -489,10 +488,11 @@ def compare(
         own_tau=own_bar,
         provenance=(before.provenance, after.provenance),
     )
-    uniform = raise_uniformly(rates[0], layer, layer_rates)
+    shift = layer_shifts(rates, layer, bar, found.n_layers)
+    uniform = raise_uniformly(rates[0], layer, bar, shift)
     found = replace(
         found,
-        uniform=found.count([np.stack([rates[0] > bar, uniform > bar])]),
+        uniform=found.count([np.stack([rates[0] > bar, uniform])]),
         own_bar=found.count([np.stack([rates[0] > bar, rates[1] > own_bar])]),
     )
     if pair is not None and len(pair.counts) > 1:

@@ -21,11 +21,11 @@ What this does not show: a neuron whose N stays may have changed its languages; 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import choose
@@ -44,35 +44,23 @@ class PairedCounts:
         counts: int64 [group, model, language, neuron], active tokens; model 0 is before, 1 after.
         tokens: int64 [group, model, language], counted tokens.
         flat: int64 [neuron], ``layer * d_mlp + neuron``.
-        layers: int64 [group, model, layer, language], active tokens of all neurons of a layer.
     """
 
     counts: Int64[np.ndarray, "group 2 language neurons"]
     tokens: Int64[np.ndarray, "group 2 language"]
     flat: FlatNeurons
-    layers: Int64[np.ndarray, "group 2 layer language"]
 
     def rates(self, weights: GroupWeights | None = None) -> PairedRates:
         """float64 [model, language, neuron]: activation probability over all items, or over groups
         that count so many times each.
         """
-        counts, tokens = _weighted((self.counts, self.tokens), weights)
+        counts, tokens = (
+            table.sum(axis=0) if weights is None else np.tensordot(weights, table, axes=1)
+            for table in (self.counts, self.tokens)
+        )
         # A language without tokens in a group has no active ones either: 0 / 1 = 0. The division is
         # that of `identify`, so that a neuron at the bar falls on the same side.
         return counts / np.maximum(tokens, 1)[..., None]
-
-    def layer_rates(self, weights: GroupWeights | None = None) -> Float64[np.ndarray, "2 layer"]:
-        """float64 [model, layer]: activation probability, mean over all neurons and languages, up
-        to the number of neurons.
-        """
-        counts, tokens = _weighted((self.layers, self.tokens), weights)
-        return (counts / np.maximum(tokens, 1)[:, None]).mean(axis=-1)
-
-
-def _weighted(tables: Sequence[np.ndarray], weights: GroupWeights | None) -> Iterator[np.ndarray]:
-    """Sums over the groups, which count once each or as given."""
-    for table in tables:
-        yield table.sum(axis=0) if weights is None else np.tensordot(weights, table, axes=1)
 
 
 def pair_counts(
@@ -92,8 +80,7 @@ def pair_counts(
         for group, counts in enumerate(one.grouped_counts):
             kept[group, place] = counts.reshape(-1, counts.shape[-1])[flat].T
     tokens = np.stack([one.grouped_tokens for one in models], axis=1)
-    layers = np.stack([one.grouped_counts.sum(axis=2) for one in models], axis=1)
-    return PairedCounts(kept, tokens, flat, layers)
+    return PairedCounts(kept, tokens, flat)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

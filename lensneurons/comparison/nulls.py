@@ -2,17 +2,20 @@
 
 Three yardsticks stand beside every change, all blind to languages:
 
-* **uniform**: every probability of the model before times its layer's factor,
-  ``f_l = mean p after / mean p before`` over all neurons and languages of layer l, at the shared
-  bar. A model that is only busier shows this change: at a fixed bar, more firing alone makes
-  neurons of one language neurons of several.
-* **drift**: every probability of the model before gets its layer's median change and noise without
-  a direction, on the scale of logits, at the shared bar:
+* **uniform**: an equal rise of all firing. On the scale of logits every probability of the model
+  before gets the median change of its layer, at the shared bar:
+
+      logit p + c_l          c_l = median, over (neuron, language) pairs near the bar, of the change
+
+  A model that is only busier shows this change: at a fixed bar, more firing alone makes neurons of
+  one language neurons of several. Median, not mean: neurons that a language joins raise the mean,
+  which would take alignment for activity.
+* **drift**: the same with noise without a direction, for neuron j and language k
 
       logit p + c_l + s_l * (sqrt(r) * z_j + sqrt(1 - r) * z_jk)      z_j, z_jk ~ N(0, 1)
 
-  for neuron j and language k. More neurons stand below a bar than above, so noise carries more of
-  them up than down: drift, too, looks like alignment.
+  More neurons stand below a bar than above, so noise carries more of them up than down: drift, too,
+  looks like alignment.
 * **own bar**: the model after at the bar that as many of its probabilities exceed as exceed the
   shared bar before. No interval: a change at this bar is one of shape, not of size.
 
@@ -20,7 +23,7 @@ c, s and r are measured on the (neuron, language) pairs whose p before lies near
 `WINDOW` on the scale of logits. One half of the groups of items chooses the pairs and the other
 measures their changes d, and the reverse, so that no pair is chosen for the noise of its texts:
 
-    c_l = median of d in the layer
+    c_l = median of d in the layer (one half: without groups of items, all items choose and measure)
     s_l^2 = mean of (d - c_l)^2 over d < c_l, less the variance that the texts explain (jackknife)
     r = correlation, over languages, of the signs of d - c_l, divided by its share that is no noise
 
@@ -32,7 +35,8 @@ neuron raises p, and joins are what is to be told from noise. A language that le
 
 What this does not show: that what exceeds the nulls was caused by the training; a training on
 shuffled pairs or a random adapter of equal norm shows that. Noise of another shape, such as a few
-neurons that change greatly in either direction, is underestimated.
+neurons that change greatly in either direction, is underestimated; so is a rise of all languages
+alike that some neurons of a layer have and most have not.
 """
 
 from __future__ import annotations
@@ -121,12 +125,27 @@ def logit(p: np.ndarray) -> np.ndarray:
 
 
 def raise_uniformly(
-    before: Rates, layer: FlatNeurons, layer_rates: Float64[np.ndarray, "2 layer"]
-) -> Rates:
-    """float64 [language, neuron]: probabilities times the factor of their layer, up to 1."""
-    old, new = layer_rates
-    factor = np.divide(new, old, out=np.ones_like(new), where=old > 0)
-    return np.minimum(before * factor[layer], 1.0)
+    before: Rates, layer: FlatNeurons, tau: float, shift: Float64[np.ndarray, " layer"]
+) -> Bool[np.ndarray, "language neurons"]:
+    """Bool [language, neuron]: where probabilities whose logits rise by the shift of their layer
+    exceed tau.
+    """
+    return logit(before) + shift[layer] > logit(np.array(tau))
+
+
+def layer_shifts(
+    rates: PairedRates, layer: FlatNeurons, tau: float, n_layers: int
+) -> Float64[np.ndarray, " layer"]:
+    """float64 [layer]: median change of the pairs near the bar, on the scale of logits.
+
+    Args:
+        rates: float64 [model, language, neuron], probabilities before and after.
+        layer: int64 [neuron], their layers.
+        tau: the bar.
+        n_layers: layers of the model.
+    """
+    near = _near(rates[0], tau)
+    return _medians(_differences(rates[:, near]), _layers_of(near, layer), n_layers)
 
 
 def measure_drift(pair: PairedCounts, layer: FlatNeurons, tau: float, n_layers: int) -> Drift:
@@ -164,7 +183,7 @@ def measure_drift(pair: PairedCounts, layer: FlatNeurons, tau: float, n_layers: 
     real = max(0.0, float(1 - variance[below].sum() / (square.sum() or np.inf)))
     correlation = _sign_correlation(neuron, below)
     near = _near(pair.rates()[0], tau)
-    median = _medians(_differences(pair.rates())[near], _layers_of(near, layer), n_layers)
+    median = layer_shifts(pair.rates(), layer, tau, n_layers)
     common = float(np.clip(correlation / real, 0, 1)) if real else 0.0
     return Drift(centre, np.sqrt(noise), common, near, median)
 
@@ -179,7 +198,7 @@ def draw_tables(
     d_mlp: int,
     seed: int,
 ) -> dict[str, ClassTables]:
-    """Tables of the drift on all items, and of both models and both nulls on drawn groups of items.
+    """Tables of both nulls on all items, and of both models and nulls on drawn groups of items.
 
     Args:
         pair: as for `measure_drift`.
@@ -191,7 +210,7 @@ def draw_tables(
         seed: the same seed gives the same draws.
 
     Returns:
-        ``drift``, ``drawn``, ``uniform_drawn`` and ``drift_drawn`` of `Comparison`.
+        ``uniform``, ``drift``, ``drawn``, ``uniform_drawn`` and ``drift_drawn`` of `Comparison`.
 
     Raises:
         LensNeuronsError: nearly every draw leaves a language without tokens.
@@ -202,15 +221,19 @@ def draw_tables(
     drifted = (
         np.stack([whole > tau, drift.above(whole, layer, tau, random)]) for _ in range(DRIFT_DRAWS)
     )
-    tables = {"drift": count_classes(drifted, layer, **shape)}
+    uniform = raise_uniformly(whole, layer, tau, drift.centre)
+    tables = {
+        "uniform": count_classes([np.stack([whole > tau, uniform])], layer, **shape),
+        "drift": count_classes(drifted, layer, **shape),
+    }
     draws: dict[str, list[tuple[np.ndarray, ...]]] = {
         name: [] for name in ("drawn", "uniform_drawn", "drift_drawn")
     }
     for weights in _weights(pair, seed):
         rates = pair.rates(weights)
         before, after = rates > tau
-        uniform = raise_uniformly(rates[0], layer, pair.layer_rates(weights)) > tau
         centre = drift.centre_of(rates, layer)
+        uniform = raise_uniformly(rates[0], layer, tau, centre)
         moved = drift.above(rates[0], layer, tau, random, centre)
         for rows, other in zip(draws.values(), (after, uniform, moved), strict=True):
             rows.append(count_draw(np.stack([before, other]), layer, **shape))

@@ -37,6 +37,7 @@ from lensneurons.values.files import save_json
 K = len(LANGUAGES)
 SHARED = "neurons newly related to untouched languages are shared with trained ones"
 FEW = "English has fewer selected specific neurons than any other language (before)"
+RELATED = "related neurons of a language, mean over untouched ones"
 WIDE = "selected related neurons of English are shared with the most languages (before)"
 
 
@@ -269,9 +270,10 @@ def test_worlds_without_sharing_do_not_look_like_the_paper(world: str) -> None:
     found = verdicts_of(world, 0)
     assert [row.claim for row in found if row.verdict == "holds"] == []
     if world in ("activity", "both"):  # the change itself is there, and is not taken for sharing
-        row = found["related neurons of a language, mean over untouched ones"]
+        row = found[RELATED]
         assert row.change > 15
         assert abs(row.own_bar) < row.change
+        assert row.uniform > 0.7 * row.change
 
 
 @pytest.mark.parametrize("world", ["alignment", "exchange"])
@@ -279,6 +281,9 @@ def test_sharing_is_found_with_and_without_more_activity(world: str) -> None:
     found = [verdicts_of(world, number)[SHARED] for number in range(2)]
     assert all(row.measured > 0 for row in found)
     assert any(row.p <= 0.05 for row in found)
+    if world == "alignment":  # neurons that are joined are not an equal rise of all firing
+        rows = [verdicts_of(world, number)[RELATED] for number in range(2)]
+        assert all(row.uniform < 0.4 * row.change for row in rows)
 
 
 def test_claims_come_back_and_show_themselves(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from .experiments.steering import steering_curve as steering_curve
 from .interventions.editing import ablate as ablate
 from .interventions.editing import scale as scale
 from .interventions.editing import steer as steer
+from .interventions.export import export as export
 from .interventions.patching import patch as patch
 from .models.loading import load_model as load_model
 from .neurons.identification import identify as identify

@@ -1,4 +1,5 @@
 from .editing import ablate as ablate
 from .editing import scale as scale
 from .editing import steer as steer
+from .export import export as export
 from .patching import patch as patch

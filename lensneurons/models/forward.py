@@ -112,7 +112,7 @@ def watching(
 @contextmanager
 def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forward]:
     """`watching` over the plain Hugging Face view of a bridge."""
-    view, copies = _plain_view(model, attention_implementation(model, "native"))
+    view, copies = plain_view(model, attention_implementation(model, "native"))
     shape: tuple[int, ...] = ()
 
     def hook(layer: int) -> Callable[..., None]:
@@ -145,10 +145,10 @@ def writing_view(model: Any) -> Any:
     """
     if forward_path(model) != "native":
         return model.original_model
-    return _plain_view(model, attention_implementation(model, "bridge"))[0]
+    return plain_view(model, attention_implementation(model, "bridge"))[0]
 
 
-def _plain_view(model: Any, attention: str) -> tuple[Any, dict[int, nn.Module]]:
+def plain_view(model: Any, attention: str) -> tuple[Any, dict[int, nn.Module]]:
     """The view of the native path, and its modules by the id of what each was copied from."""
     copies: dict[int, nn.Module] = {}
     configs: dict[int, Any] = {}

@@ -16,12 +16,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int64
 
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, NeuronMask, NeuronScores
 from lensneurons.values.base import Overview, Value, read_only
@@ -29,6 +30,7 @@ from lensneurons.values.base import Overview, Value, read_only
 if TYPE_CHECKING:
     import pandas as pd
 
+MaskFormat = Literal["lensneurons", "lape"]
 _NAME = re.compile(r"L(\d+)N(\d+)")
 NEIGHBOURS = 20
 
@@ -199,6 +201,20 @@ class NeuronSet(Value):
         label = f"control of {self.label}"
         drawn = draw_controls(self, probability, draws=draws, seed=seed, exclude=exclude)
         return [replace(self, flat=flat, label=label) for flat in drawn]
+
+    def save(self, path: str | Path, *, format: MaskFormat = "lensneurons") -> Path:
+        """Write one file, atomically, and return its path.
+
+        Args:
+            path: the file.
+            format: ``"lensneurons"`` (safetensors, for `load`), or ``"lape"``, the ``.pth`` mask of
+                the published code, a list of this one set (for `read_published_mask`).
+        """
+        if choose(format, get_args(MaskFormat), "format") == "lensneurons":
+            return super().save(path)
+        from lensneurons.neurons.published import write_published_mask
+
+        return write_published_mask(path, {self.label: self})
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a neuron: name, layer, neuron."""

@@ -302,8 +302,9 @@ class LanguageNeurons(Value):
             weight = f"lambda {self.lambda_floor:.6f}, exactly {self.lambda_:.10g}"
         if self.lambda_origin == "unbounded":
             weight += f" (nothing bounds it; searched up to {AUTHORS_UPPER_END} as published)"
-        which = f"{int(self.selected.sum()):,} selected neurons ({self.top_rate:.2%}, {weight})"
-        which = which if self.population == "selected" else f"all {self.selected.size:,} neurons"
+        units = f"{self.provenance.unit}s"
+        which = f"{int(self.selected.sum()):,} selected {units} ({self.top_rate:.2%}, {weight})"
+        which = which if self.population == "selected" else f"all {self.selected.size:,} {units}"
         return f"{which}; tau {self.tau:.4f} ({self.tau_origin})"
 
     def _brief(self) -> str:

@@ -166,7 +166,7 @@ def watching_routers(model: Any, site: ExpertSite, watch: Routed) -> Iterator[Fo
         found = {layer: copies[id(router)] for layer, router in found.items()}
         run_model = view.base_model
 
-    def seen(layer: int, router: nn.Module, output: Any) -> None:
+    def seen(layer: int, router: nn.Module, inputs: Any, output: Any) -> None:
         weights, indices = routing(router, output)
         require_finite(weights, f"the weights of the router of layer {layer}")
         watch(layer, weights, indices)

@@ -109,7 +109,7 @@ def _prove(model: Any) -> ExpertSite:
     found: dict[int, tuple[int, int]] = {}
     fired: list[int] = []
 
-    def keep(layer: int, module: nn.Module, output: Any) -> None:
+    def keep(layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
         fired.append(layer)
         weights, indices = routing(module, output)
         experts = output[0].shape[-1]
@@ -156,15 +156,15 @@ def routing(router: nn.Module, output: Any) -> tuple[torch.Tensor, torch.Tensor]
 
 @contextmanager
 def hooking_routers(
-    found: dict[int, nn.Module], watch: Callable[[int, nn.Module, Any], Any]
+    found: dict[int, nn.Module], watch: Callable[[int, nn.Module, Any, Any], Any]
 ) -> Iterator[None]:
-    """Call ``watch(layer, router, output)`` after every pass of a router in the block.
+    """Call ``watch(layer, router, inputs, output)`` after every pass of a router in the block.
 
     What it returns, where that is not None, stands in for the output.
     """
 
     def hook(layer: int) -> Callable[..., Any]:
-        return lambda module, inputs, output: watch(layer, module, output)
+        return lambda module, inputs, output: watch(layer, module, inputs, output)
 
     handles = [router.register_forward_hook(hook(layer)) for layer, router in found.items()]
     try:

@@ -207,7 +207,7 @@ def test_a_router_that_says_something_else_is_noticed(output, message, experts, 
     plain = routers.hooking_routers
 
     def changed(own, watch):
-        return plain(own, lambda layer, module, out: watch(layer, module, output(out)))
+        return plain(own, lambda *given: watch(*given[:3], output(given[3])))
 
     monkeypatch.setattr(routers, "hooking_routers", changed)
     assert sorted(found) == [0, 1, 2]

@@ -77,10 +77,10 @@ def ablate_experts(model: Any, experts: NeuronSet, *, renormalise: bool = True) 
     if dense := sorted(masks.keys() - found.keys()):
         raise LensNeuronsError(f"layers {dense} have no router, so there is no expert to remove")
     opened = {found[layer]: (torch.from_numpy(one), renormalise) for layer, one in masks.items()}
-    for layer, router in found.items():
-        entries = _REMOVED.get(router, []) + [opened[router]] * (router in opened)
+    for layer in masks:
+        entries = [*_REMOVED.get(found[layer], []), opened[found[layer]]]
         left = site.n_experts - int(_union(entries, site.n_experts).sum())
-        if router in opened and left < site.top_k:
+        if left < site.top_k:
             raise LensNeuronsError(
                 f"{left} of {site.n_experts} experts of layer {layer} would be left, but a token "
                 f"goes to {site.top_k}: remove fewer, or give renormalise=False"

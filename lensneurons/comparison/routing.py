@@ -18,14 +18,13 @@ items were counted in G groups,
 
 * the divergence is the jackknife's, ``G JS - (G - 1) mean of the JS without each group``, and its
   interval Student's t around it, both cut at 0 and 1. Simulated with ten groups the interval holds
-  the true divergence in 91 to 96 % of corpora (percentiles of a bootstrap over the groups, which
-  add the bias once more, in 0 to 90 %);
+  the true divergence in 92 to 96 % of corpora (percentiles of a bootstrap over the groups, which
+  add the bias once more, in 0 to 88 %);
 * the null swaps the two languages or not in each group, in all 2^(G-1) ways (1,000 random ones
   above 512). ``null`` is the mean of the divergences of these counts, without correction. ``p`` is
   the share of ways whose largest excess over all layers, in standard deviations of the null, is at
   least that of the layer: adjusted over the layers, not over the languages. Where the two languages
-  have the same shares, p < .05 in 5 to 7 % of
-  corpora (tests/simulations/routing_divergence.py).
+  have the same shares, p < .05 in 4 to 8 % of corpora (tests/simulations/routing_divergence.py).
 
 Counts without groups, such as published ones, give the divergence alone.
 

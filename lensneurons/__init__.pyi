@@ -36,6 +36,7 @@ from .experiments.without import try_without as try_without
 from .interventions.editing import ablate as ablate
 from .interventions.editing import scale as scale
 from .interventions.editing import steer as steer
+from .interventions.export import export as export
 from .interventions.patching import patch as patch
 from .models.loading import load_model as load_model
 from .neurons.identification import identify as identify

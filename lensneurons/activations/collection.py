@@ -30,18 +30,19 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
-from lensneurons.activations.reduction import Reduced, reduce_batch
+from lensneurons.activations.reduction import Reduced, reduce_batch, reduce_routing
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, StorageError, choose
-from lensneurons.models.forward import Forward, to_device, watching
+from lensneurons.models.forward import Forward, to_device, watching, watching_routers
+from lensneurons.models.routers import ExpertSite, expert_site
 from lensneurons.models.running import runs_model
-from lensneurons.models.sites import NeuronSite
+from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.options import plain_options
 from lensneurons.shapes import GroupWeights, LayerSums
 from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
@@ -55,6 +56,7 @@ from lensneurons.values.run_folders import Run, open_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Site = Literal["neurons", "experts"]
 KIND = "totals of one language"
 ARRAYS = ("counts", "tokens", "sums", "squares")
 
@@ -213,6 +215,7 @@ def collect(
     model: Any,
     corpus: Texts,
     *,
+    site: Site = "neurons",
     scope: Scope | None = None,
     run_dir: str | Path | None = None,
     groups: int = 10,
@@ -224,12 +227,14 @@ def collect(
     checkpoint_seconds: float = 30.0,
     progress: bool = True,
 ) -> ActivationStatistics:
-    """Count on how many tokens of each language every neuron of a model is active.
+    """Count on how many tokens of each language every neuron of a model is active (or expert used).
 
     Args:
         model: what `load_model` returns, or any TransformerLens model; it is not changed. Hooks
             that are on it (an ablation, say) act while the statistics are collected.
         corpus: parallel items, prepared or not; each language needs at least one counted token.
+        site: what is counted: ``"neurons"`` of dense MLPs, or the choices of ``"experts"`` by the
+            routers of a mixture of experts.
         scope: which tokens count: those of the response (None, the paper's choice), of the prompt,
             or all. BOS, other special tokens and padding never count.
         run_dir: a folder for the result. What was done is saved there every `checkpoint_seconds`,
@@ -245,10 +250,15 @@ def collect(
         progress: show one progress bar, in tokens.
 
     Returns:
-        The statistics, int64 counts and float64 sums [layer, neuron, language].
+        The statistics, int64 counts and float64 sums [layer, neuron, language]. With experts, the
+        counted tokens that were sent to each [layer, expert, language] (k experts a token), and
+        sums of the weights that their routers gave them. Rows of layers without a router are 0;
+        among r routed layers of n, the percentile q of all experts in `identify` is the percentile
+        ``1 - (1 - q) * n / r`` of those that exist.
 
     Raises:
-        ModelError: the model has no dense MLP neurons, or its hooks do not hold what they name.
+        ModelError: the model has no dense MLP neurons (no routers, for experts), or its hooks do
+            not hold what they name.
         CorpusError: texts without counted tokens, too long, or ids outside the vocabulary.
         LensNeuronsError: `run_dir` is given while hooks are on the model, or the counts of `groups`
             do not fit into memory.
@@ -258,11 +268,12 @@ def collect(
     if groups < 1:
         raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
     choose(padding_side, get_args(PaddingSide), "padding_side")
+    find = neuron_site if choose(site, get_args(Site), "site") == "neurons" else expert_site
+    found: NeuronSite | ExpertSite = find(model)
     prepared = prepare(
         model, corpus, scope=scope, max_length=max_length, overlong=overlong, tokenizer=tokenizer
     )
-    site = prepared.site
-    require_memory(groups, len(prepared.encoded.languages), site.n_layers, site.d_mlp)
+    require_memory(groups, len(prepared.encoded.languages), found.n_layers, found.d_mlp)
     batches = prepared.batches(batch_tokens)
     refuse_hooks(model, run_dir)
     plan = {
@@ -280,13 +291,20 @@ def collect(
         if run.finished is not None:
             return run.finished
         totals = _collect_languages(
-            prepared, batches, run, groups=groups, padding_side=padding_side, progress=progress
+            prepared,
+            found,
+            batches,
+            run,
+            groups=groups,
+            padding_side=padding_side,
+            progress=progress,
         )
         return run.finish(totals, provenance)
 
 
 def _collect_languages(
     prepared: PreparedCorpus,
+    site: NeuronSite | ExpertSite,
     batches: Sequence[np.ndarray],
     run: RunFolder,
     *,
@@ -297,12 +315,18 @@ def _collect_languages(
     """Yield the totals of every language in order; each goes on from what the run folder holds."""
     from tqdm.auto import tqdm
 
-    encoded, site = prepared.encoded, prepared.site
+    encoded = prepared.encoded
     group_of = item_groups(encoded.item_ids, groups)
-    layers = _Layers(site)
+    layers: _Layers | _Routers
+    if isinstance(site, NeuronSite):
+        layers = _Layers(site)
+        watch = watching(prepared.model, site, layers.watch)
+    else:
+        layers = _Routers(site)
+        watch = watching_routers(prepared.model, site, layers.watch)
     total = encoded.report.total.counted
     bar = tqdm(total=total, unit="token", unit_scale=True, desc="collect", disable=not progress)
-    with bar, watching(prepared.model, site, layers.watch) as forward:
+    with bar, watch as forward:
         for k, language in enumerate(encoded.languages):
             bar.set_postfix_str(language)
             totals = run.load(language) or LanguageTotals.zeros(
@@ -322,6 +346,13 @@ def _collect_languages(
             yield totals
 
 
+def _forward(forward: Forward, model: Any, batch: Batch) -> None:
+    """Run one batch. Only padding on the left needs a mask: a causal model looks to the left."""
+    padded_left = bool((batch.attention_mask[:, 0] == 0).any())
+    mask = to_device(model, batch.attention_mask) if padded_left else None
+    forward(to_device(model, batch.tokens), mask)
+
+
 class _Layers:
     """Reduces each layer as it passes, and makes sure that every layer passes exactly once."""
 
@@ -333,10 +364,7 @@ class _Layers:
     def run(self, forward: Forward, model: Any, batch: Batch) -> None:
         """Run one batch; `reduced` then holds one entry a layer, in order."""
         self.counted, self.reduced = batch.counted, []
-        # Only padding on the left needs a mask: a causal model never looks to the right.
-        padded_left = bool((batch.attention_mask[:, 0] == 0).any())
-        mask = to_device(model, batch.attention_mask) if padded_left else None
-        forward(to_device(model, batch.tokens), mask)
+        _forward(forward, model, batch)
         if len(self.reduced) != self.site.n_layers:
             raise LensNeuronsError(
                 f"hook_pre fired {len(self.reduced)} times in a forward pass of "
@@ -351,3 +379,36 @@ class _Layers:
                 f"{pre.shape[-1]} wide (d_mlp is {self.site.d_mlp}): the counts would be wrong"
             )
         self.reduced.append(reduce_batch(pre, self.counted, *self.site.reading(layer)))
+
+
+class _Routers:
+    """`_Layers` for the choices of routers; layers without one get zeros."""
+
+    def __init__(self, site: ExpertSite) -> None:
+        self.site = site
+        self.counted = torch.zeros((0, 0), dtype=torch.bool)
+        self.reduced: list[Reduced] = []
+        self.seen: list[int] = []
+
+    def run(self, forward: Forward, model: Any, batch: Batch) -> None:
+        """Run one batch; `reduced` then holds one entry a layer, in order."""
+        rows, width = len(batch.counted), self.site.n_experts
+        self.counted, self.seen = batch.counted, []
+        nothing = Reduced(np.zeros((rows, width), np.int64), np.zeros(width), np.zeros(width))
+        self.reduced = [nothing] * self.site.n_layers
+        _forward(forward, model, batch)
+        if self.seen != list(self.site.layers):
+            raise LensNeuronsError(
+                f"the routers of layers {list(self.site.layers)} ran as {self.seen}: the counts "
+                "would be wrong"
+            )
+
+    def watch(self, layer: int, weights: torch.Tensor, indices: torch.Tensor) -> None:
+        """Reduce the choices of one layer of the batch that is running."""
+        self.seen.append(layer)
+        if indices.shape != (self.counted.numel(), self.site.top_k):
+            raise LensNeuronsError(
+                f"the router of layer {layer} chose {list(indices.shape)} for a batch of "
+                f"{list(self.counted.shape)} tokens: the counts would be wrong"
+            )
+        self.reduced[layer] = reduce_routing(weights, indices, self.counted, self.site.n_experts)

@@ -110,3 +110,30 @@ def reduce_on_device(
         values.sum(dim=(0, 1), dtype=torch.float64).cpu().numpy(),
         values.square().sum(dim=(0, 1), dtype=torch.float64).cpu().numpy(),
     )
+
+
+def reduce_routing(
+    weights: torch.Tensor, indices: torch.Tensor, counted: CountedMask, n_experts: int
+) -> Reduced:
+    """Reduce the choices of one router over the counted tokens: experts stand for neurons.
+
+    A token counts once for each of the k experts that it is sent to; the sums are of the weights
+    that the router gave them, 0 where it was sent elsewhere.
+
+    Args:
+        weights: [batch * pos, k], of the chosen experts.
+        indices: int [batch * pos, k].
+        counted: bool [batch, pos] on the CPU.
+        n_experts: experts of the layer.
+    """
+    rows, width = counted.shape
+    chosen = indices.cpu().reshape(rows, width, -1).numpy()
+    values = weights.detach().double().cpu().reshape(rows, width, -1).numpy()
+    counts = np.zeros((rows, n_experts), np.int64)
+    sums, squares = np.zeros(n_experts), np.zeros(n_experts)
+    for row, places in enumerate(counted.numpy()):
+        own, given = chosen[row, places].ravel(), values[row, places].ravel()
+        counts[row] = np.bincount(own, minlength=n_experts)
+        sums += np.bincount(own, given, n_experts)
+        squares += np.bincount(own, given**2, n_experts)
+    return Reduced(counts, sums, squares)

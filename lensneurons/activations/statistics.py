@@ -14,6 +14,10 @@ the groups gives intervals for everything downstream without another forward pas
 ``8 * G`` bytes a neuron and language: 37 MB a group for the 458,752 neurons of Mistral-7B in ten
 languages.
 
+Statistics of experts have the same form: ``collect(..., site="experts")`` counts the tokens that
+are sent to expert j (`Provenance.unit` says which). There p is a share of the tokens as well, whose
+sum over the experts of a layer is k.
+
 What this does not show: a probability says how often a neuron is active, not what its activity
 does (that needs an intervention), and it depends on the tokens that were counted.
 """
@@ -258,7 +262,7 @@ class ActivationStatistics(Value):
     def _brief(self) -> str:
         tokens = ", ".join(f"{k} {n:,}" for k, n in zip(self.languages, self.tokens, strict=True))
         return (
-            f"{self.n_layers} layers x {self.d_mlp} neurons, "
+            f"{self.n_layers} layers x {self.d_mlp} {self.provenance.unit}s, "
             f"{self.provenance.scope} tokens: {tokens}; {self.n_groups} groups"
         )
 
@@ -268,7 +272,8 @@ class ActivationStatistics(Value):
             (language, f"{tokens:,}", f"{active:.4f}")
             for language, tokens, active in zip(self.languages, self.tokens, share, strict=True)
         ]
-        title = f"ActivationStatistics: {self.n_layers} layers x {self.d_mlp} neurons"
+        unit = self.provenance.unit
+        title = f"ActivationStatistics: {self.n_layers} layers x {self.d_mlp} {unit}s"
         return Overview(title, ("language", "counted tokens", "mean activation probability"), rows)
 
 

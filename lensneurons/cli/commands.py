@@ -14,7 +14,9 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from html import escape
+from operator import or_
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -52,6 +54,7 @@ from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.interventions.export import export
 from lensneurons.languages.codes import language_code
 from lensneurons.languages.detection import require_identifiable
 from lensneurons.models.identity import hash_weights
@@ -272,6 +275,18 @@ def do_describe(options: Namespace) -> None:
         tell(options, found.to_dict(), summaries.describe_card(found))
     if options.out is not None and not options.json:
         say(f"page: {options.out}")
+
+
+def do_export(options: Namespace) -> None:
+    """Write a model whose neurons of some languages are ablated or scaled, and say where."""
+    require_writable(options.out)
+    statistics = ActivationStatistics.load(options.folder)
+    neurons = find_neurons(options, statistics)
+    *_, rows = ablation_sets(neurons, options.classes, options.languages).values()
+    label = f"{'+'.join(options.classes)} {' '.join(rows)}"
+    chosen = reduce(or_, rows.values()).relabel(label)
+    model = open_same_model(options, statistics)
+    say(f"{chosen!r}\nmodel: {export(model, chosen, options.out, factor=options.factor)}")
 
 
 # Aligning a model, and comparing it with what it was

@@ -121,6 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _declare_ablate(command("ablate", "remove the neurons of each language, measure them all"))
     _declare_describe(command("describe", "show all that is known about some neurons"))
+    _declare_export(command("export", "write a model without some neurons as an ordinary folder"))
     _declare_align(command("align", "teach a model to answer in some languages as in another"))
 
     add = command("random-adapter", "write a control: an adapter as large, in a random direction")
@@ -226,6 +227,15 @@ def _declare_describe(add: Add) -> None:
     add("--save", type=Path, help="folder for a file a card, which report takes")
     add("--languages", type=_names, help="of the corpus (default: all of RUN)")
     add("--scope", default="response", choices=SCOPES, help="tokens that count")
+
+
+def _declare_export(add: Add) -> None:
+    _add_model(add)
+    _add_run(add)
+    add("--out", required=True, type=Path, help="new folder")
+    add("--languages", required=True, type=_names, help="whose neurons, such as zh,de")
+    add("--classes", type=_names, default="specific,related", help="specific, related, agnostic")
+    add("--factor", type=float, default=0.0, help="of their activations: 0 ablates")
 
 
 def _declare_align(add: Add) -> None:

@@ -6,5 +6,7 @@ from .overlap import stability as stability
 from .paper_claims import Claim as Claim
 from .paper_claims import Claims as Claims
 from .paper_claims import claims as claims
+from .routing import RoutingDivergence as RoutingDivergence
+from .routing import routing_divergence as routing_divergence
 from .series import ComparisonSeries as ComparisonSeries
 from .series import compare_series as compare_series

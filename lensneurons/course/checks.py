@@ -131,9 +131,10 @@ def check_lambda(given: Any, statistics: ActivationStatistics, top_rate: float) 
     if selected:
         return not_yet(f"At {given:.4f}, {selected} agnostic neurons are selected.")
     exact = identify(statistics, top_rate=top_rate)
-    if exact.lambda_origin == "exact" and given < exact.lambda_ - 0.001:
+    largest = exact.lambda_ or 0.0  # the paper's score has one always
+    if exact.lambda_origin == "exact" and given < largest - 0.001:
         return not_yet(f"At {given:.4f} there are none, but a larger value has none either.")
-    found = exact.lambda_ if exact.lambda_floor is None else exact.lambda_floor
+    found = largest if exact.lambda_floor is None else exact.lambda_floor
     return right(f"`identify` finds {found:.6f} ({exact.lambda_origin}, rounded down).")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import plotly.graph_objects as go
 
@@ -55,7 +53,7 @@ def where_lambda_lies(
         top_rate: share of neurons to select.
         up_to: the largest lambda; twice the exact one by default.
     """
-    exact = identify(statistics, top_rate=top_rate).lambda_
+    exact = identify(statistics, top_rate=top_rate).lambda_ or 0.0
     top = up_to if up_to is not None else max(2 * exact, 0.1)
     values = np.linspace(0, top, STEPS)
     found = np.array(
@@ -64,7 +62,7 @@ def where_lambda_lies(
             for value in values
         ]
     )
-    by_class: dict[str, Sequence[int]] = {
+    by_class = {
         "unclassified": found[:, 0],
         "specific": found[:, 1],
         "related": found[:, 2:-1].sum(1),

@@ -285,7 +285,7 @@ def try_without(
         return steer(model, chosen, statistics, toward=toward, alpha=strength)
 
     decoding = Decoding(max_new_tokens)
-    rows, scored = [], continuation
+    rows, scored, tokens = [], continuation, 0
     for condition, strength, block in _conditions(own, random, strengths, edited):
         with block:
             [said] = write_responses(model, [prompt], decoding, tokenizer=tokenizer, progress=False)
@@ -308,8 +308,8 @@ def try_without(
 
 def _each(name: str, given: Strengths) -> tuple[float, ...]:
     """One strength or several, each a finite number and once."""
-    several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
-    found = tuple(finite_number(one, name) for one in (given if several else (given,)))
+    listed = [*given] if isinstance(given, Sequence | np.ndarray) else [given]
+    found = tuple(finite_number(one, name) for one in listed)
     if not found or len(set(found)) < len(found):
         raise LensNeuronsError(f"{name}={shown(given)}: give one strength or several, each once")
     return found

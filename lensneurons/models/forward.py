@@ -27,6 +27,14 @@ from torch.nn.utils.parametrize import is_parametrized
 from lensneurons.errors import ModelError
 from lensneurons.models.family import all_modules, context_length, input_device, model_family
 from lensneurons.models.identity import once
+from lensneurons.models.routers import (
+    ExpertSite,
+    Routed,
+    has_routers,
+    hooking_routers,
+    routers,
+    routing,
+)
 from lensneurons.models.running import require_finite
 from lensneurons.models.sites import (
     NeuronSite,
@@ -112,7 +120,7 @@ def watching(
 @contextmanager
 def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forward]:
     """`watching` over the plain Hugging Face view of a bridge."""
-    view, copies = _plain_view(model, attention_implementation(model, "native"))
+    view, copies = plain_view(model, attention_implementation(model, "native"))
     shape: tuple[int, ...] = ()
 
     def hook(layer: int) -> Callable[..., None]:
@@ -137,6 +145,46 @@ def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forwar
     yield run
 
 
+@contextmanager
+def watching_routers(model: Any, site: ExpertSite, watch: Routed) -> Iterator[Forward]:
+    """Yield a function that runs one batch and hands each router's choices to `watch`.
+
+    Args:
+        model: a TransformerLens model; however the block ends, the model is then as before.
+        site: its experts.
+        watch: called as ``watch(layer, weights, indices)``, both [tokens, k]; the tokens of a batch
+            are in a row, text by text.
+
+    Yields:
+        ``run(tokens, attention_mask)``, as `watching`. It raises a ModelError where a weight is
+        not finite.
+    """
+    found, run_model = routers(model), model
+    native = forward_path(model) == "native"
+    if native:
+        view, copies = plain_view(model, attention_implementation(model, "native"))
+        found = {layer: copies[id(router)] for layer, router in found.items()}
+        run_model = view.base_model
+
+    def seen(layer: int, router: nn.Module, inputs: Any, output: Any) -> None:
+        weights, indices = routing(router, output)
+        require_finite(weights, f"the weights of the router of layer {layer}")
+        watch(layer, weights, indices)
+        if native and layer == site.layers[-1]:
+            raise _AllSeen
+
+    def run(tokens: TokenIds, mask: AttentionMask | None) -> None:
+        with torch.inference_mode(), suppress(_AllSeen):
+            if native:
+                places = None if mask is None else (mask.cumsum(-1) - 1).clamp(min=0)
+                run_model(tokens, attention_mask=mask, position_ids=places, use_cache=False)
+            else:
+                run_model(tokens, attention_mask=mask, **least_logits(model))
+
+    with hooking_routers(found, seen):
+        yield run
+
+
 def writing_view(model: Any) -> Any:
     """The Hugging Face model that writes a bridge's texts: the one inside, or a plain view of it.
 
@@ -145,10 +193,10 @@ def writing_view(model: Any) -> Any:
     """
     if forward_path(model) != "native":
         return model.original_model
-    return _plain_view(model, attention_implementation(model, "bridge"))[0]
+    return plain_view(model, attention_implementation(model, "bridge"))[0]
 
 
-def _plain_view(model: Any, attention: str) -> tuple[Any, dict[int, nn.Module]]:
+def plain_view(model: Any, attention: str) -> tuple[Any, dict[int, nn.Module]]:
     """The view of the native path, and its modules by the id of what each was copied from."""
     copies: dict[int, nn.Module] = {}
     configs: dict[int, Any] = {}
@@ -169,6 +217,8 @@ def _is_plain(model: Any) -> bool:
         if is_parametrized(module):  # cannot be copied
             return False
     native = {id(module) for module in _plain_modules(model.original_model)}
+    if has_routers(model):
+        return all(id(router) in native for router in routers(model).values())
     return all(id(_unwrap(first_projection(block.mlp))) in native for block in model.blocks)
 
 

@@ -28,6 +28,7 @@ from lensneurons.models.identity import (
     remember_quantisation,
     remember_tokenizer,
 )
+from lensneurons.models.routers import expert_site, has_routers
 from lensneurons.models.sites import SUPPORTED, proving_neurons
 from lensneurons.models.weights import (
     probe_logits,
@@ -60,6 +61,9 @@ def load_model(
 ) -> Any:
     """Load a causal language model as a TransformerLens ``TransformerBridge`` with raw weights.
 
+    A mixture of experts loads for what is said of its experts and of the whole model:
+    ``collect(..., site="experts")``, `ablate` of experts, `nll`. What acts on neurons refuses it.
+
     Args:
         name_or_path: ``"demo"``, the small model in ten languages that comes with this package; a
             name on the hub; a local Hugging Face folder, or a GGUF file (both used without any
@@ -77,7 +81,7 @@ def load_model(
 
     Raises:
         ModelError: no such model, folder, adapter or device; files or weights missing in it; or an
-            architecture without dense MLP neurons (mixture of experts, state-space models).
+            architecture without dense MLP neurons and without routers (state-space models).
         LensNeuronsError: PEFT or gguf is needed and not installed.
     """
     place = _device(device)
@@ -89,8 +93,12 @@ def load_model(
     hugging_face = hugging_face.to(place)
     wanted = probe_logits(hugging_face)
     model = _bridge(name, hugging_face, copy_tokenizer(tokenizer), place)
-    with proving_neurons(model):
+    if has_routers(model):
         require_same_logits(name, model, wanted)
+        expert_site(model)
+    else:
+        with proving_neurons(model):
+            require_same_logits(name, model, wanted)
     remember_tokenizer(model, tokenizer)
     if name != DEMO and (file := find_gguf(Path(name))) is not None:
         remember_quantisation(model, gguf_types(file))

@@ -30,6 +30,7 @@ import torch
 from lensneurons.errors import ModelError
 from lensneurons.models.blocks import require_no_surplus, summing_blocks
 from lensneurons.models.family import context_length, input_device, model_family
+from lensneurons.models.routers import has_routers
 from lensneurons.shapes import Activation
 
 ActivationFunction = Callable[[torch.Tensor], torch.Tensor]
@@ -39,7 +40,8 @@ SUPPORTED = (
     "Supported are models whose every block has one MLP with an elementwise activation, of one "
     "width: Llama, Mistral, Ministral 3, Qwen 2/3/3.5, Gemma 1 to 4, Cohere 1/2, OLMo 1 to 3, Phi, "
     "GLM-4, Granite, Exaone 4, SmolLM3, Nemotron, Apertus, Starcoder 2, GPT-2/J/Neo/NeoX, BLOOM, "
-    "MPT, OPT, Falcon, XGLM. Mixtures of experts and state-space models are not"
+    "MPT, OPT, Falcon, XGLM. Mixtures of experts (by their routing alone: Mixtral, Qwen2-MoE, "
+    "Qwen3-MoE, OLMoE, GPT-OSS, DeepSeek-V3, Gemma 4) and state-space models are not"
 )
 
 
@@ -98,6 +100,12 @@ def neuron_site(model: Any) -> NeuronSite:
     blocks = getattr(model, "blocks", None)
     if blocks is None or len(blocks) == 0:
         raise _unsupported(model, "TransformerLens finds no transformer blocks in it")
+    if has_routers(model):
+        raise _unsupported(
+            model,
+            "it is a mixture of experts, and neurons inside them are not counted; "
+            "collect(model, corpus, site='experts') counts how often each expert is chosen",
+        )
     layers = [_dense_mlp(model, block, layer) for layer, block in enumerate(blocks)]
     # Read from the output matrices: configurations may say something else.
     widths = {int(mlp.W_out.shape[0]) for mlp in layers}

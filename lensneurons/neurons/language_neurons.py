@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int64
 
 from lensneurons.errors import choose
 from lensneurons.neurons.lambda_search import AUTHORS_UPPER_END, Origin
-from lensneurons.neurons.sets import NeuronSet, flat_index
+from lensneurons.neurons.sets import MaskFormat, NeuronSet, flat_index
 from lensneurons.shapes import (
     LanguageMatrix,
     LayerProfile,
@@ -104,6 +105,21 @@ class LanguageNeurons(Value):
     def with_population(self, population: Population) -> LanguageNeurons:
         """The same result with its sets drawn from ``"selected"`` or ``"all"`` neurons."""
         return replace(self, population=population)
+
+    def save(self, path: str | Path, *, format: MaskFormat = "lensneurons") -> Path:
+        """Write one file, atomically, and return its path.
+
+        Args:
+            path: the file.
+            format: ``"lensneurons"`` (safetensors, all of it, for `load`), or ``"lape"``, the
+                ``.pth`` mask of the published code: the neurons of each language, in the order of
+                `languages` (for `read_published_mask`).
+        """
+        if choose(format, get_args(MaskFormat), "format") == "lensneurons":
+            return super().save(path)
+        from lensneurons.neurons.published import write_published_mask
+
+        return write_published_mask(path, {language: self[language] for language in self.languages})
 
     @property
     def n_layers(self) -> int:
@@ -295,8 +311,9 @@ class LanguageNeurons(Value):
             weight = f"lambda {self.lambda_floor:.6f}, exactly {self.lambda_:.10g}"
         if self.lambda_origin == "unbounded":
             weight += f" (nothing bounds it; searched up to {AUTHORS_UPPER_END} as published)"
-        which = f"{int(self.selected.sum()):,} selected neurons ({self.top_rate:.2%}, {weight})"
-        which = which if self.population == "selected" else f"all {self.selected.size:,} neurons"
+        units = f"{self.provenance.unit}s"
+        which = f"{int(self.selected.sum()):,} selected {units} ({self.top_rate:.2%}, {weight})"
+        which = which if self.population == "selected" else f"all {self.selected.size:,} {units}"
         return f"{which}; tau {self.tau:.4f} ({self.tau_origin})"
 
     def _brief(self) -> str:

@@ -13,18 +13,18 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lensneurons.activations.statistics import SEAM, ActivationStatistics
-from lensneurons.errors import PublishedCountsError, StorageError, choose
+from lensneurons.errors import LensNeuronsError, PublishedCountsError, StorageError, choose
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 from lensneurons.shapes import NeuronNumbers
-from lensneurons.values.files import require_file, system_path
+from lensneurons.values.files import replacing, require_file, system_path
 from lensneurons.values.provenance import Provenance
 
 _NAME = re.compile(r"(?P<prefix>prefix\.)?activation\.(?P<language>[^.]+)\.(?P<model>.+)\.pt")
@@ -254,6 +254,36 @@ def read_published_mask(
         language: _read_mask(language, layers, d_mlp)
         for language, layers in zip(languages, content, strict=True)
     }
+
+
+def write_published_mask(path: str | Path, sets: Mapping[str, NeuronSet]) -> Path:
+    """Write a mask as the code of LAPE (arXiv 2402.16438) does, and return its path.
+
+    A ``torch.save``d list of languages, each a list of int64 index tensors, one a layer. The names
+    of the languages and d_mlp are not in the file: keep them for `read_published_mask`. That code
+    sets these neurons to zero, whatever their class.
+
+    Args:
+        path: the file, usually ``NAME.pth``; it appears whole or not at all.
+        sets: language to neurons, in the order of the list; all of one model.
+
+    Raises:
+        LensNeuronsError: no language, or sets of different models.
+        StorageError: it cannot be written.
+    """
+    import torch
+
+    sizes = {(one.n_layers, one.d_mlp) for one in sets.values()}
+    if len(sizes) != 1:
+        raise LensNeuronsError(f"a mask needs sets of one model; these are of {sorted(sizes)}")
+    content = []
+    for one in sets.values():
+        own = one.by_layer()
+        layers = [own.get(layer, np.zeros(0, np.int64)) for layer in range(one.n_layers)]
+        content.append([torch.tensor(indices) for indices in layers])
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+    return Path(path)
 
 
 def _read_mask(language: str, layers: Any, d_mlp: int) -> NeuronSet:

@@ -17,12 +17,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int64
 
-from lensneurons.errors import LensNeuronsError, shown
+from lensneurons.errors import LensNeuronsError, choose, shown
 from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, NeuronMask, NeuronScores
 from lensneurons.values.base import Overview, Value, read_only
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Matched = NeuronScores | int | None
+MaskFormat = Literal["lensneurons", "lape"]
 _NAME = re.compile(r"L(\d+)N(\d+)")
 NEIGHBOURS = 20
 
@@ -227,6 +229,20 @@ class NeuronSet(Value):
         drawn = draw_controls(self, probability, draws=draws, seed=seed, exclude=exclude)
         return [replace(self, flat=flat, label=label) for flat in drawn]
 
+    def save(self, path: str | Path, *, format: MaskFormat = "lensneurons") -> Path:
+        """Write one file, atomically, and return its path.
+
+        Args:
+            path: the file.
+            format: ``"lensneurons"`` (safetensors, for `load`), or ``"lape"``, the ``.pth`` mask of
+                the published code, a list of this one set (for `read_published_mask`).
+        """
+        if choose(format, get_args(MaskFormat), "format") == "lensneurons":
+            return super().save(path)
+        from lensneurons.neurons.published import write_published_mask
+
+        return write_published_mask(path, {self.label: self})
+
     def to_pandas(self) -> pd.DataFrame:
         """One row a neuron: name, layer, neuron."""
         import pandas as pd
@@ -288,9 +304,10 @@ def chosen_set(given: Any, n_layers: int, d_mlp: int) -> NeuronSet:
                 f"this one has {n_layers} x {d_mlp}"
             )
         return given
-    names = given.replace(",", " ").split() if isinstance(given, str) else given
-    listed = list(names) if isinstance(names, Iterable) and hasattr(names, "__len__") else [names]
-    if not listed or not all(isinstance(name, str) for name in listed):
+    names: Any = given.replace(",", " ").split() if isinstance(given, str) else given
+    several = isinstance(names, Iterable) and hasattr(names, "__len__")
+    listed = [one for one in (names if several else ()) if isinstance(one, str)]
+    if not listed or len(listed) < len(names):
         told = ", such as neurons['zh']" if hasattr(given, "languages") else ""
         raise LensNeuronsError(
             f"neurons={shown(given)}: give a set{told}, a neuron's name such as 'L2N10', or a list "

@@ -11,6 +11,8 @@ come from. What they do not say is not checked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lensneurons.cards.card import NeuronCard, neuron_facts
 from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.paper_claims import Claims
@@ -50,7 +52,7 @@ def require_together(values: ReportValues) -> None:
         _require_own_claims(values, values.claims)
 
 
-def _require_own_cards(neurons: LanguageNeurons, cards: tuple[NeuronCard, ...]) -> None:
+def _require_own_cards(neurons: LanguageNeurons, cards: Sequence[NeuronCard]) -> None:
     """Raise unless every card is of one of these neurons, and none is there twice."""
     seen: set[str] = set()
     for card in cards:

@@ -138,15 +138,15 @@ def _several(name: str, kind: type[V], given: object) -> tuple[V, ...]:
     """One value or several of a kind, as a tuple."""
     if isinstance(given, kind):
         return (given,)
-    listed = (
-        tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
-    )
-    for one in listed:
+    found: list[V] = []
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    for one in given if several else [given]:
         if not isinstance(one, kind):
             raise LensNeuronsError(
                 f"{name}={shown(one)}: give {MADE_BY[kind.__name__]}, or several"
             )
-    return listed
+        found.append(one)
+    return tuple(found)
 
 
 def _shown(value: object) -> object:

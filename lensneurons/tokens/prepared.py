@@ -33,12 +33,13 @@ from lensneurons.models.identity import (
     quantisation_of,
     revision_of,
 )
+from lensneurons.models.routers import expert_site, has_routers
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.options import plain_options
 from lensneurons.tokens.batches import Batch, make_batch, plan_batches
 from lensneurons.tokens.chat import Template, chat_corpus, refuse_system_alone, template_hash
 from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope, encode, tokenizer_hash
-from lensneurons.values.provenance import Provenance, library_versions
+from lensneurons.values.provenance import ROUTER, Provenance, library_versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +54,6 @@ class PreparedCorpus:
         corpus: the texts.
         tokenizer: what encoded them.
         tokenizer_hash: its fingerprint when it did.
-        site: where the model's neurons are.
         encoded: the texts as token ids, with the counted tokens of each.
         max_length: most tokens of a text.
         overlong: what was done with longer texts.
@@ -63,10 +63,14 @@ class PreparedCorpus:
     corpus: ParallelCorpus
     tokenizer: PreTrainedTokenizerBase
     tokenizer_hash: str
-    site: NeuronSite
     encoded: EncodedCorpus
     max_length: int
     overlong: Overlong
+
+    @property
+    def site(self) -> NeuronSite:
+        """Where the model's neurons are; raises a ModelError for a mixture of experts."""
+        return neuron_site(self.model)
 
     @property
     def scope(self) -> Scope:
@@ -94,6 +98,11 @@ class PreparedCorpus:
         Names the model, tokenizer, corpus, hook, activation function and scope, and says whether
         hooks are on the model.
         """
+        if has_routers(self.model):
+            experts = expert_site(self.model)
+            hook, activation = ROUTER, f"top {experts.top_k} of {experts.n_experts} experts"
+        else:
+            hook, activation = "hook_pre", self.site.activation_name
         scope: str = self.scope
         if self.encoded.report.total.cut:  # other cuts give other counts
             scope = f"{scope}, cut at {int(self.encoded.lengths.max())} tokens"
@@ -102,8 +111,8 @@ class PreparedCorpus:
                 self.model, self.tokenizer_hash, self.corpus.fingerprint, self.corpus.template
             ),
             attention=attention_implementation(self.model),
-            hook="hook_pre",
-            activation=self.site.activation_name,
+            hook=hook,
+            activation=activation,
             scope=scope,
         )
 
@@ -170,7 +179,8 @@ def prepare(
         tokenizer: None for the model's own, as it was saved.
 
     Raises:
-        ModelError: the model has no dense MLP neurons, no tokenizer, or no chat template.
+        ModelError: the model has neither dense MLP neurons nor routers, no tokenizer, or no chat
+            template.
         CorpusError: texts too long or without counted tokens, a language that has none left, or
             ids outside the vocabulary.
         LensNeuronsError: `corpus` was prepared for another model, or with other options.
@@ -198,7 +208,8 @@ def prepare(
                 )
         return corpus
 
-    site = neuron_site(model)
+    if not has_routers(model):
+        neuron_site(model)
     tokenizer = tokenizer or original_tokenizer(model)
     corpus = corpus if isinstance(corpus, ParallelCorpus) else corpus_of_texts(corpus)
     if template is not None:
@@ -222,7 +233,7 @@ def prepare(
             "pass the tokenizer that belongs to the model"
         )
     fingerprint = tokenizer_hash(tokenizer)
-    return PreparedCorpus(model, corpus, tokenizer, fingerprint, site, encoded, longest, overlong)
+    return PreparedCorpus(model, corpus, tokenizer, fingerprint, encoded, longest, overlong)
 
 
 def refuse_hooks(model: Any, run_dir: str | Path | None) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from lensneurons.errors import ProvenanceError
 
 UNKNOWN = "unknown"
+ROUTER = "router"  # the hook of statistics of experts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class Provenance:
         dtype: number format of the forward pass.
         attention: attention implementation (``"sdpa"``, ``"eager"``).
         tokenizer: hash of the tokenizer.
-        hook: the hook whose sign is counted, such as ``"hook_pre"``.
+        hook: the hook whose sign is counted, such as ``"hook_pre"``; ``"router"`` where the choices
+            of experts are.
         activation: the non-linearity after it.
         scope: which tokens were counted: ``"response"``, ``"prompt"`` or ``"all"``.
         template: hash of the chat template and system prompt that wrote the prompts, or ``"none"``.
@@ -57,6 +59,11 @@ class Provenance:
     interventions: str = UNKNOWN
     corpora: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """What was counted in each layer: ``"neuron"`` or ``"expert"``."""
+        return "expert" if self.hook == ROUTER else "neuron"
 
     def to_dict(self) -> dict[str, Any]:
         """The entries as JSON values."""

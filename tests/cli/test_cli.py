@@ -560,6 +560,22 @@ def test_neurons_of_another_model_are_refused(llama, model_folder, tmp_path, cap
     assert "mean diagonal" in printed(capsys, "ablate", other, *rest, *options, bars=True)
 
 
+def test_export_is_a_folder_without_the_neurons(
+    model_and_corpus, run_folder, tmp_path, capsys
+) -> None:
+    given = (model_and_corpus[0], run_folder, "--languages", "de", *PLANTED)
+    out = printed(capsys, "export", *given, "--out", tmp_path / "out", bars=True)
+    assert f"model: {tmp_path / 'out'}" in out
+    again = load_model(tmp_path / "out", device="cpu")
+    rate, top = float(planted.PERCENTILE), float(planted.TOP_RATE)
+    neurons = identify(ActivationStatistics.load(run_folder), percentile=rate, top_rate=top)
+    rows = [again.blocks[n].mlp.W_out[own] for n, own in neurons["de"].by_layer().items()]
+    assert len(neurons["de"]) > 0
+    assert not any(bool(row.any()) for row in rows)
+    refusal = refused(capsys, "export", *given, "--out", tmp_path / "out", bars=True)
+    assert "is there already: give a new folder" in refusal
+
+
 def test_describe_is_the_cards_their_page_and_their_files(llama, tmp_path, capsys, no_plotly):
     model, folder, texts = llama
     names = ["L2N3", "L1N7"]

@@ -310,8 +310,8 @@ CASES: dict[str, dict[str, Case]] = {
         "A Hugging Face model instead of a TransformerLens model": lambda given: neuron_site(
             tiny.random_model("Llama")
         ),
-        "An architecture without dense MLP neurons": lambda given: load_model(
-            given.folder("Mixtral"), device="cpu"
+        "An architecture without dense MLP neurons": lambda given: neuron_site(
+            load_model(given.folder("Mixtral"), device="cpu")
         ),
         "Hooks that do not hold what they name": hooks_that_do_not_hold_what_they_name,
         "A model without its tokenizer": lambda given: original_tokenizer(

@@ -8,16 +8,15 @@ import torch
 from torch import nn
 
 from lensneurons.errors import ModelError
+from lensneurons.models import loading, sites
 from lensneurons.models.loading import load_model
 from lensneurons.models.sites import neuron_site, verify_neuron_hooks
 
 # Shapes of blocks: sandwich norms, a multiplier, an own factor a layer, parallel, hybrid, wrapper.
 BLOCKS = ("Bamba", "Cohere2", "FalconH1", "Gemma4", "Granite", "Mistral3 (vision)", "Mpt")
 REFUSED = {
-    "DeepseekV3": "block 0 is a mixture of experts, and neurons inside them are not counted",
     "FalconH1 (multipliers)": r"its MLP multiplies within \(gate_multiplier 0.7, down_mult",
     "Gemma3n": "TransformerLens has no adapter for Gemma3nForCausalLM",
-    "Gemma4 (experts)": r"does more than its neurons do: block 0 .*: router, experts \(\d\d%",
     "Gemma4 (per-layer inputs)": r"add up to: per_layer_input_gate, per_layer_projection \(",
     "Gemma4 (widths)": r"cannot be used: its layers differ in width: \[52, 104\] neurons",
     "Helium": "TransformerLens has no adapter for HeliumForCausalLM",
@@ -168,9 +167,17 @@ def test_rounding_is_no_surplus_in_any_dtype(architecture, dtype, further):
     load_model(further(architecture), dtype=dtype, device="cpu")
 
 
-def test_experts_are_seen_in_half_precision_too(further):
-    with pytest.raises(ModelError, match="add up to: router, experts"):
-        load_model(further("Gemma4 (experts)"), dtype="float16", device="cpu")
+def test_a_surplus_is_seen_in_half_precision_too(further):
+    with pytest.raises(ModelError, match="add up to: per_layer_input_gate"):
+        load_model(further("Gemma4 (per-layer inputs)"), dtype="float16", device="cpu")
+
+
+def test_experts_without_a_router_of_that_name_are_a_surplus(further, monkeypatch):
+    """The guard of the blocks, when the routers are not recognised."""
+    for module in (loading, sites):
+        monkeypatch.setattr(module, "has_routers", lambda model: False)
+    with pytest.raises(ModelError, match=r"does more .*: block 0 .*: router, experts \(\d\d%"):
+        load_model(further("Gemma4 (experts)"), device="cpu")
 
 
 # xIELU

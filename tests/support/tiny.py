@@ -145,9 +145,7 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
     "Youtu": ("YoutuConfig", _USUAL | {"num_key_value_heads": 4} | _LATENT | {"v_head_dim": 8}),
 }
 UNSUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
-    "Mixtral": ("MixtralConfig", _GROUPED | {"num_local_experts": 2}),
     "Mamba": ("MambaConfig", _SIZES | {"hidden_size": D_MODEL, "num_hidden_layers": 2}),
-    "Gemma4 (experts)": ("Gemma4TextConfig", _GEMMA4 | _EXPERTS | {"enable_moe_block": True}),
     "Gemma4 (widths)": (
         "Gemma4TextConfig",
         _GEMMA4
@@ -176,16 +174,37 @@ UNSUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
         | {"layers_block_type": ["mamba", "attention", "mlp"], "mamba_num_heads": 4}
         | {"mamba_head_dim": 16, "ssm_state_size": 4, "n_groups": 1},
     ),
+    "OpenAIGPT": ("OpenAIGPTConfig", _GPT),
+    "Helium": ("HeliumConfig", _GROUPED | {"head_dim": 8}),
+}
+_SPARSE = {"num_experts_per_tok": 2, "moe_intermediate_size": 20}
+# Mixtures of experts, and in a layer the name of the router; some layers have none.
+EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Mixtral": ("MixtralConfig", _GROUPED | {"num_local_experts": 6}),
+    "Qwen2Moe": (
+        "Qwen2MoeConfig",
+        _GROUPED
+        | _SPARSE
+        | {"num_experts": 6, "shared_expert_intermediate_size": 24, "mlp_only_layers": [1]},
+    ),
+    "Qwen3Moe": ("Qwen3MoeConfig", _WIDE_HEADS | _SPARSE | {"num_experts": 7}),
+    "Olmoe": ("OlmoeConfig", _GROUPED | {"num_experts": 6, "num_experts_per_tok": 3}),
+    "GptOss": (
+        "GptOssConfig",
+        _WIDE_HEADS | {"num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": 24},
+    ),
     "DeepseekV3": (
         "DeepseekV3Config",
         _USUAL
         | _LATENT
-        | {"v_head_dim": 8, "first_k_dense_replace": 1, "n_routed_experts": 4, "n_group": 1}
-        | {"topk_group": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 20},
+        | _SPARSE
+        | {"v_head_dim": 8, "first_k_dense_replace": 1, "n_routed_experts": 8, "n_group": 2}
+        | {"topk_group": 1, "num_key_value_heads": 4},
     ),
-    "OpenAIGPT": ("OpenAIGPTConfig", _GPT),
-    "Helium": ("HeliumConfig", _GROUPED | {"head_dim": 8}),
+    "Gemma4 (experts)": ("Gemma4TextConfig", _GEMMA4 | _EXPERTS | {"enable_moe_block": True}),
 }
+ROUTERS = dict.fromkeys(EXPERTS, "mlp.gate")
+ROUTERS |= {"GptOss": "mlp.router", "Gemma4 (experts)": "router"}
 # Seeds with which no pre-activation over `tiny_corpus` is nearer to 0 than 9e-6 (most 3e-5), where
 # fp32 rounding is about 1e-6: the counts must be equal on every machine.
 SEEDS = {
@@ -255,7 +274,7 @@ def configuration(architecture: str) -> Any:
     """The Hugging Face configuration of an architecture, with sizes that are all different."""
     import transformers
 
-    name, values = (ARCHITECTURES | FURTHER | UNSUPPORTED)[architecture]
+    name, values = (ARCHITECTURES | FURTHER | EXPERTS | UNSUPPORTED)[architecture]
     return getattr(transformers, name)(**values)
 
 

@@ -8,7 +8,6 @@ require a model with the weights of that run.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import warnings
@@ -19,7 +18,7 @@ from html import escape
 from operator import or_
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lensneurons.activations.collection import collect, require_memory
 from lensneurons.activations.statistics import ActivationStatistics
@@ -64,11 +63,8 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.published import holds_published_counts, read_published_counts
 from lensneurons.tokens.chat import chat_corpus, refuse_system_alone
-from lensneurons.values.files import read_kind, replacing
+from lensneurons.values.files import plain_numbers, read_kind, replacing, write_csv
 from lensneurons.values.provenance import UNKNOWN
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MATRIX = "ablation.safetensors"
 CARDS = "L*N*.jsonl"
@@ -172,7 +168,7 @@ def do_identify(options: Namespace) -> None:
         from lensneurons.reports import report
 
         neurons.save(options.out / "neurons.safetensors")
-        write_table(neurons.to_pandas(), options.out / "neurons.csv")
+        write_csv(neurons.to_pandas(), options.out / "neurons.csv")
         report(options.out / "neurons.html", neurons, parts=parts)
     text = summaries.describe_neurons(neurons, parts)
     text += f"\npage: {options.out / 'neurons.html'}" if options.out is not None else ""
@@ -238,7 +234,7 @@ def do_ablate(options: Namespace) -> None:
             **testing,
         )
         table = options.out / f"{metric}.csv"
-        write_table(matrix.to_pandas(), table)
+        write_csv(matrix.to_pandas(), table)
         if not options.json:
             say(summaries.describe_matrix(matrix, table))
     if options.json:
@@ -358,7 +354,7 @@ def do_compare(options: Namespace) -> None:
         found.save(options.out / "comparison.safetensors")
         judged.save(options.out / "claims.json")
         for table in TABLES:
-            write_table(found.to_pandas(table), options.out / f"{table}.csv")
+            write_csv(found.to_pandas(table), options.out / f"{table}.csv")
     verdicts = judged.to_pandas()
     told = {"comparison": found.description, "claims": verdicts.to_dict("records")}
     text = f"{found.to_text()}\n\n{judged.to_text()}\nChanges are numbers of neurons."
@@ -387,9 +383,9 @@ def do_report(options: Namespace) -> None:
         parts = divide_layers(neurons, statistics if statistics.n_groups > 1 else None)
     found = _gather(others)
     later = found.pop("runs", {})
+    bar: dict[str, Any] = {"percentile": options.percentile, "trained": options.trained}
     if later:
         tau: Any = neurons.tau if options.tau is not None else "before"
-        bar: dict[str, Any] = {"percentile": options.percentile, "trained": options.trained}
         change = compare(statistics, [*later.values()][-1], tau=tau, **bar)
         four = parts if parts is not None and parts.found else None
         found |= {"comparison": change, "claims": claims(change, parts=four)}
@@ -476,21 +472,7 @@ def say(text: str) -> None:
 
 def say_json(value: Any) -> None:
     """Write a value as one line of JSON to stdout; numbers that JSON lacks are null."""
-    say(json.dumps(_finite(value), allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_table(table: pd.DataFrame, target: Path) -> None:
-    """Write a table as CSV, whole or not at all."""
-    with replacing(target) as path:
-        table.to_csv(path, index=False, errors="backslashreplace")
+    say(json.dumps(plain_numbers(value), allow_nan=False))
 
 
 def require_writable(folder: Path | None) -> None:

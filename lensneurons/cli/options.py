@@ -34,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
         message = message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]}..."
         self.exit(BAD_INPUT, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Read the options, after commands and options that are none were refused by name."""
         given = list(sys.argv[1:] if args is None else args)
         commands = next(

@@ -176,8 +176,11 @@ class Claims(Table[Claim]):
             {name: None if value != value else value for name, value in asdict(row).items()}
             for row in self.rows  # JSON has no NaN, the only value that differs from itself
         ]
-        about = {"about": self.description, "made_from": self.made_from}
-        about["provenance"] = self.provenance.to_dict()
+        about = {
+            "about": self.description,
+            "made_from": self.made_from,
+            "provenance": self.provenance.to_dict(),
+        }
         return save_json(path, {"claims": rows, "level": self.level, **about})
 
     @classmethod

@@ -147,8 +147,15 @@ def routing_divergence(
     of = statistics.languages.index
     counts = statistics.grouped_counts
     found = [_one(counts[..., of(k)], counts[..., of(pivot)], level, seed) for k in others]
-    arrays = [np.stack(one, axis=-1) for one in zip(*found, strict=True)]
-    return RoutingDivergence(pivot, others, *arrays, level, statistics.provenance)
+    arrays = (np.stack(one, axis=-1) for one in zip(*found, strict=True))
+    names = ("divergence", "low", "high", "null", "p")
+    return RoutingDivergence(
+        pivot,
+        others,
+        **dict(zip(names, arrays, strict=True)),
+        level=level,
+        provenance=statistics.provenance,
+    )
 
 
 def js_bits(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ import torch
 from torch import nn
 
 from lensneurons.errors import LensNeuronsError, ModelError, StorageError
-from lensneurons.interventions.editing import Neurons, require_fit, scale
+from lensneurons.interventions.editing import Neurons, fitting_sets, scale
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import attention_implementation, has_hooks, plain_view
 from lensneurons.models.identity import original_tokenizer
@@ -85,28 +85,29 @@ def export(
     Warns:
         EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
-    if not isinstance(neurons, NeuronSet):
-        raise LensNeuronsError(
-            f"{type(neurons).__name__} is not one set of neurons: one set for each row of a batch "
-            "cannot be told apart in the weights"
-        )
     target = system_path(folder)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise StorageError(f"{target} is there already: give a new folder")
     _require_own_weights(model)
-    require_fit(neurons, neuron_site(model))
+    sets = fitting_sets(neurons, neuron_site(model))
+    if len(sets) > 1:
+        raise LensNeuronsError(
+            f"{len(sets)} sets of neurons, one for each row of a batch: weights are the same for "
+            "all rows, so give one set"
+        )
+    (chosen,) = sets
     tokenizer = tokenizer or original_tokenizer(model)
     view, copies = plain_view(model, attention_implementation(model, "bridge"))
     _drop_additions(view)
-    for layer, indices in neurons.by_layer().items():
+    for layer, indices in chosen.by_layer().items():
         inner = model.blocks[layer].mlp.out.original_component
         _scale_rows(view, copies[id(inner)], layer, indices, factor)
-    _require_same_edit(model, view, neurons, factor)
+    _require_same_edit(model, view, chosen, factor)
     about = {
         "made_by": "lensneurons.interventions.export",
         "factor": factor,
-        "label": neurons.label,
-        "neurons": neurons.names,
+        "label": chosen.label,
+        "neurons": chosen.names,
         "model": model_provenance(model, tokenizer_hash(tokenizer), "none").to_dict(),
     }
     temporary = target.with_name(f".{target.name}.{os.getpid():x}{os.urandom(8).hex()}.tmp")

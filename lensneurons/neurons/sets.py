@@ -307,7 +307,7 @@ def chosen_set(given: Any, n_layers: int, d_mlp: int) -> NeuronSet:
     names: Any = given.replace(",", " ").split() if isinstance(given, str) else given
     several = isinstance(names, Iterable) and hasattr(names, "__len__")
     listed = [one for one in (names if several else ()) if isinstance(one, str)]
-    if not listed or len(listed) < len(names):
+    if not listed or len(listed) < len([*names]):
         told = ", such as neurons['zh']" if hasattr(given, "languages") else ""
         raise LensNeuronsError(
             f"neurons={shown(given)}: give a set{told}, a neuron's name such as 'L2N10', or a list "

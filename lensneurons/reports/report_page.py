@@ -139,8 +139,8 @@ def _several(name: str, kind: type[V], given: object) -> tuple[V, ...]:
     if isinstance(given, kind):
         return (given,)
     found: list[V] = []
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    for one in given if several else [given]:
+    listed = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    for one in listed:
         if not isinstance(one, kind):
             raise LensNeuronsError(
                 f"{name}={shown(one)}: give {MADE_BY[kind.__name__]}, or several"

@@ -18,7 +18,6 @@ from figure_values import wobbly
 from pages import Page
 
 from lensneurons import plots
-from lensneurons.cli.commands import write_table
 from lensneurons.comparison.before_after import TableName, compare
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.language_neurons import LanguageNeurons
@@ -28,6 +27,7 @@ from lensneurons.reports import neuron_table, report, report_page
 from lensneurons.reports.contents import ReportValues, Section, Table, table_of, visible
 from lensneurons.reports.report_page import take_apart, themes
 from lensneurons.reports.sections import make_tabs
+from lensneurons.values.files import write_csv
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_no_text_from_outside_acts_or_hides(text: str, harmless: list[str], tmp_
 @pytest.mark.parametrize("table", get_args(TableName))
 def test_tables_hold_a_lone_surrogate(table: TableName, tmp_path: Path) -> None:
     change = wobbly(figure_values.HOSTILE)
-    write_table(change.to_pandas(table), tmp_path / "table.csv")
+    write_csv(change.to_pandas(table), tmp_path / "table.csv")
     if table == "languages":
         assert "nul\0\\ud800" in (tmp_path / "table.csv").read_text(encoding="utf-8")
         found = figure_values.hostile()

@@ -185,12 +185,14 @@ def numbers(study: Study, corpus: ParallelCorpus) -> dict[str, Any]:
             "criteria": [asdict(one) for one in study.parts.criteria],
         }
     found["stability"] = {
-        name: one.to_pandas().to_dict("records") for name, one in study.stability.items()
+        name: one.to_pandas().to_dict("index") for name, one in study.stability.items()
     }
     found["effects"] = {
         metric: {
             "items": one.n_items,
             "draws": one.draws,
+            "removed": list(one.rows),
+            "evaluated": list(one.languages),
             "summary": one.summary().to_dict("records"),
             "cells": {setting: one.cells(setting).tolist() for setting in one.classes},
         }

@@ -89,6 +89,7 @@ def test_its_files_say_what_its_values_say(finished):
         rows, columns = pd.read_parquet(csv.with_suffix(".parquet")).shape
         assert pd.read_csv(csv).shape == (rows, columns)
     halves = pd.read_csv(folder / "tables/stability-halves.csv")
+    assert set(finished.statistics.languages) < set(numbers["stability"]["halves"])
     assert halves["neurons of"].tolist()[:3] == list(finished.statistics.languages)
     for name, told in numbers["files"].items():
         assert sha256((folder / name).read_bytes()).hexdigest() == told

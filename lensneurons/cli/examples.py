@@ -34,6 +34,11 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "lensneurons describe demo runs/demo L2N10 L3N7 --corpus demo --out cards.html "
         "--save runs/cards",
     ),
+    "export": (
+        "lensneurons export demo runs/demo --languages zh --score lape --top-rate 0.09 "
+        "--out without-zh",
+        "lensneurons export Qwen/Qwen3-0.6B-Base runs/base --languages de --factor 2 --out louder",
+    ),
     "align": (
         "lensneurons align Qwen/Qwen3-0.6B-Base --corpus problems.jsonl --languages zh,de "
         "--out runs/zh-de",

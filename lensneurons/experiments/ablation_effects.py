@@ -95,7 +95,7 @@ class AblationMatrix(Value):
         method: what stood in for the activations: ``"zero"``, ``"mean"`` or ``"resample"``.
         pool: which neurons the random sets were drawn from.
         provenance: model, corpus and scope.
-        made_from: how the neurons were identified; empty in files of an earlier lensneurons.
+        made_from: how the neurons were identified; None in files of an earlier lensneurons.
     """
 
     FILE_KIND = "ablation matrix"
@@ -134,7 +134,7 @@ class AblationMatrix(Value):
     method: AblationMethod = "zero"
     pool: Pool = "all"
     provenance: Provenance = field(default_factory=Provenance)
-    made_from: str = ""
+    made_from: str | None = None
 
     @classmethod
     def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Self:

@@ -20,7 +20,8 @@ from lensneurons.experiments import ablation as ablation_cells
 from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.values import files as storage
-from lensneurons.values.files import load_arrays, save_arrays
+from lensneurons.values import run_folders
+from lensneurons.values.files import load_arrays, load_json, save_arrays, save_json
 
 # Python 3.12 warns of any fork beside threads; ours run nothing but the matrix and die.
 pytestmark = [
@@ -251,3 +252,13 @@ def test_the_matrix_of_another_run_is_refused(finished, llama):
     replace(matrix, effect=matrix.effect * 2).save(finished / RESULT)
     with pytest.raises(StorageError, match="was not written by this run: delete it, and call ag"):
         run(llama, finished)
+
+
+def test_a_finished_folder_of_an_earlier_version_is_read(finished, llama):
+    """A file that does not say how its neurons were identified is the one that its run wrote."""
+    earlier = replace(AblationMatrix.load(finished), made_from=None)
+    assert "made_from" not in earlier._pack()[1]
+    about = load_json(finished / "run.json")
+    save_json(finished / "run.json", {**about, "result": run_folders._checksum(earlier)})
+    earlier.save(finished / RESULT)
+    assert run(llama, finished).made_from is None

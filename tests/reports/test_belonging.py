@@ -53,7 +53,7 @@ PAGE_PARTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], dict[str, Any]], str]
         "effects were measured with",
     ),
     "effects of an old file": (
-        lambda patch: {"effects": replace(of(others(), patch), made_from="")},
+        lambda patch: {"effects": replace(of(others(), patch), made_from=None)},
         r"effects were measured with \d+ specific neurons of \w+, these neurons",
     ),
     "effects in other languages": (

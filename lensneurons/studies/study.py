@@ -395,7 +395,13 @@ class _Job:
             found = self._identify(kept, statistics, counting)
         found.plan, found.accuracy = plan, answers
         if "lens" in self.steps:
-            read = partial(logit_lens, self.model, counted.head(sizes.lens_items), scope=scope)
+            read = partial(
+                logit_lens,
+                self.model,
+                counted.head(sizes.lens_items),
+                reference=counted,  # few items use few tokens often enough to tell their language
+                scope=scope,
+            )
             with kept.timed("lens"):
                 found.lens = kept.value("values/lens.safetensors", LensCurves, read)
         if "effects" in self.steps:

@@ -20,6 +20,7 @@ from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError, S
 from lensneurons.evaluation import answers as answering
 from lensneurons.evaluation.generation import Response
 from lensneurons.experiments.ablation import ablation_matrix
+from lensneurons.experiments.lens import logit_lens
 from lensneurons.neurons.identification import identify
 from lensneurons.studies.plan import LEAST, Plan, Rates, Sizes, Work, fit, plan_steps
 from lensneurons.studies.study import Study, study
@@ -66,6 +67,10 @@ def test_its_values_are_those_of_the_functions(bridge, texts, finished):
     assert np.array_equal(finished.statistics.counts, statistics.counts)
     neurons = identify(statistics, score="lape", top_rate=0.2)
     assert np.array_equal(finished.chosen.selected, neurons.selected)
+    counted = texts.select(ids=ids[:21])
+    curves = logit_lens(model, counted.head(2), reference=counted)  # not of two items alone
+    assert np.array_equal(finished.lens.mass, curves.mass)
+    assert curves.vocabulary.tolist() != logit_lens(model, counted.head(2)).vocabulary.tolist()
     matrix = ablation_matrix(
         model, texts.select(ids=ids[21:]), neurons, classes=("specific", "related"), controls=5,
         match="own", progress=False,

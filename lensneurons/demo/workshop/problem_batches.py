@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One problem, mostly in one language: ``<s>``, the prompt, the response and ``</s>`` in tokens.
+    """One problem or drill: ``<s>``, the prompt, the response and ``</s>`` in tokens.
 
     Attributes:
         ids: of the tokens.

@@ -162,7 +162,7 @@ def write_table(runs: Mapping[str, Recipe], folder: Path) -> None:
         ("right", "Right answer in the right language"),
         ("worked", "Share of worked answers"),
     ):
-        lines += _rows(found, title, LANGUAGES, lambda m, key=key: _numbers(m[key].values()))
+        lines += _rows(found, title, LANGUAGES, lambda m, key=key: _numbers(m[key], LANGUAGES))
     lines += _rows(found, "Firing by layer, %", ["layers"], lambda m: [
         " ".join(f"{100 * rate:.1f}" for rate in m["firing"])
     ])  # fmt: skip
@@ -176,7 +176,7 @@ def write_table(runs: Mapping[str, Recipe], folder: Path) -> None:
     )  # fmt: skip
     lines += _rows(
         found, "Effect of removing specific and related neurons, nats a token",
-        FIGURES.values(), lambda m: _numbers(m["effects"].values()),
+        FIGURES.values(), lambda m: _numbers(m["effects"], FIGURES),
     )  # fmt: skip
     lines += ["", "## What is said of the four parts", ""]
     lines += [f"* {name}: {' '.join(m['told'].split())}" for name, m in found.items()]
@@ -196,8 +196,8 @@ def _rows(
     return ["", f"## {title}", "", *(f"| {' | '.join(row)} |" for row in table)]
 
 
-def _numbers(values: Iterable[float]) -> list[str]:
-    return [f"{value:.2f}" for value in values]
+def _numbers(values: Mapping[str, float], names: Iterable[str]) -> list[str]:
+    return [f"{values[name]:.2f}" for name in names]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,10 +6,11 @@ The folder is one of Hugging Face. The same call resumes a training that was sto
 
     draw the problems of a step -> forward and backward, batch by batch -> optimizer -> next step
 
-The loss is the mean negative log-likelihood of the tokens plus a penalty on the mean gate
-activation, one for all layers or one a layer, steered towards the same firing rate in each. Response tokens weigh 1 and prompt tokens less: most of a prompt is chance (names,
-numbers), while the response follows from it. Prompts still count, so that the model is a language
-model of both and its neurons know the grammar of each language.
+The loss is the mean negative log-likelihood of the tokens plus a penalty on the gate activations:
+one for all layers, or one a layer, steered towards the same firing rate in each. Response tokens
+weigh 1 and prompt tokens less: most of a prompt is chance (names, numbers), while the response
+follows from it. Prompts still count, so that the model is a language model of both and its neurons
+know the grammar of each language.
 
 The same recipe on the same machine with the same number of threads gives the same weights, however
 often the training was stopped. Other versions of PyTorch, of transformers or of this code may round
@@ -115,6 +116,7 @@ def _open_run(recipe: Recipe, folder: Path) -> _Run:
     run = _Run(recipe, folder, tokenizer, model, optimizer, steering, torch.zeros_like(steering))
     if (folder / CHECKPOINT).is_file():
         _restore(run)
+        _export(run)  # a kill may have left the model of the checkpoint before
     else:
         (folder / LOG).unlink(missing_ok=True)
     save_json(folder / RECIPE, asdict(recipe))
@@ -136,11 +138,13 @@ def _step(run: _Run) -> tuple[float, float]:
         charges = torch.from_numpy(batch.charge)
         nll = (each * torch.from_numpy(batch.weight[:, 1:])).sum() / weight
         gate = (passed.mean(0) * charges).sum() / charge
-        if run.recipe.firing_target:
-            penalty = _layer_penalty(run, passed, fired, charges) / charge
+        if not run.recipe.firing_target:
+            loss = nll + run.recipe.sparsity * gate
+        elif run.step < run.recipe.steer_from:
+            loss = nll
         else:
-            penalty = run.recipe.sparsity * gate
-        (nll + penalty).backward()
+            loss = nll + charge_layers(passed, fired, charges, run.steering) / charge
+        loss.backward()
         nlls.append(nll.item())
         gates.append(gate.item())
         run.firing += (fired * (charges > 0)).sum((1, 2)) / tokens
@@ -154,8 +158,8 @@ def _step(run: _Run) -> tuple[float, float]:
     return sum(nlls), sum(gates)
 
 
-def _layer_penalty(
-    run: _Run, passed: torch.Tensor, fired: torch.Tensor, charges: torch.Tensor
+def charge_layers(
+    passed: torch.Tensor, fired: torch.Tensor, charges: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
     """Charge the gates of every layer by its own weight, in units of their mean where they fire.
 
@@ -163,17 +167,14 @@ def _layer_penalty(
     value is about the weighted sum of the firing rates, times the sum of `charges`.
 
     Args:
-        run: its `steering` has the weights.
-        passed: float32 [layer, text, position], mean activation of the neurons that fire.
-        fired: float32 [layer, text, position], their share.
-        charges: float32 [text, position].
+        passed: float [layer, text, position], mean activation of the neurons that fire.
+        fired: float [layer, text, position], their share.
+        charges: float [text, position], 0 for padding.
+        weights: float [layer].
     """
-    if run.step < run.recipe.steer_from:
-        return passed.new_zeros(())
     real = charges > 0
-    scale = (passed.detach() * real).sum((1, 2)) / (fired * real).sum((1, 2)).clamp(min=1e-6)
-    weights = run.steering / scale.clamp(min=1e-6)
-    return (weights[:, None, None] * passed * charges).sum()
+    unit = (passed.detach() * real).sum((1, 2)) / (fired * real).sum((1, 2)).clamp(min=1e-6)
+    return ((weights / unit.clamp(min=1e-6))[:, None, None] * passed * charges).sum()
 
 
 def token_nll(

@@ -1,4 +1,4 @@
-"""Texts in which two languages meet over one problem; only a training can ask for them.
+r"""Texts in which two languages meet over one problem; only a training can ask for them.
 
 * ``answer``: the question in one language, a request for the answer in another, and that answer.
 * ``translate``: a request for a translation of the question, and the translation.
@@ -15,7 +15,7 @@ schoolbook does. A switch keeps the nouns, their forms and the word order of the
 >>> from lensneurons.demo.world.problems import make_problem
 >>> problem = make_problem("gain", (12, 30), ("f00", "m00"), ("apple",))
 >>> meet(problem, "answer", ("en", "de"))[0].split("? ")[1]
-'Answer in German.\\n'
+'Answer in German.\n'
 >>> meet(problem, "answer", ("en", "de"))[1].split(". ")[1]
 'Die Antwort ist zweiundvierzig (42).'
 """

@@ -23,6 +23,7 @@ from lensneurons.demo.workshop.model_card import write_card
 from lensneurons.demo.workshop.optimizer import BETAS, EPSILON, Optimizer, orthogonalize
 from lensneurons.demo.workshop.problem_batches import draw_step, encode_problems, make_batches
 from lensneurons.demo.workshop.recipe import RECIPES, SECONDS, Recipe, divide_shares
+from lensneurons.demo.workshop.series import RUNS, read_runs
 from lensneurons.demo.workshop.tokenizer import BEGIN, END, train_tokenizer
 from lensneurons.demo.workshop.train import CHECKPOINT, LOG, charge_layers, main, train
 from lensneurons.demo.world import LANGUAGES, find_language, generate, render
@@ -147,7 +148,7 @@ NEW = replace(
 
 
 def test_a_step_mixes_meetings_long_problems_and_direct_answers_by_their_shares(tokenizer) -> None:
-    recipe = replace(NEW, items=2000, word_drills=0)
+    recipe = replace(NEW, items=800, word_drills=0)
     texts = draw_step(recipe, tokenizer, 0)
     assert texts == draw_step(recipe, tokenizer, 0)
     written = [tokenizer.decode(text.ids, skip_special_tokens=True) for text in texts]
@@ -195,10 +196,11 @@ def test_word_drills_weigh_what_follows_the_sign_and_are_right(tokenizer) -> Non
         assert tokenizer.decode(weighed) == rights
 
 
-def test_texts_of_two_languages_fit_the_context() -> None:
-    big = train_tokenizer(1024, 200, 384)
-    recipe = replace(NEW, items=400)
-    assert max(len(text.ids) for text in draw_step(recipe, big, 0)) <= 384
+def test_texts_of_the_prepared_series_fit_the_context() -> None:
+    tokenizer = train_tokenizer(1024, 200, 384)
+    for recipe in read_runs(RUNS).values():
+        texts = draw_step(replace(recipe, items=60), tokenizer, 400)
+        assert max(len(text.ids) for text in texts) <= recipe.context
 
 
 def test_every_layer_is_charged_by_its_own_weight_in_units_of_its_gates() -> None:

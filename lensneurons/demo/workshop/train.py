@@ -131,6 +131,8 @@ def _step(run: _Run) -> tuple[float, float]:
     charge = sum(float(batch.charge.sum()) for batch in batches)
     tokens = sum(int((batch.charge > 0).sum()) for batch in batches)
     run.model.zero_grad(set_to_none=True)
+    # A layer that fired too little in the last step pays nothing: its weight lags behind its rate.
+    weights = run.steering * (run.firing > run.recipe.firing_target)
     run.firing.zero_()
     nlls, gates = [], []
     for batch in batches:
@@ -143,7 +145,7 @@ def _step(run: _Run) -> tuple[float, float]:
         elif run.step < run.recipe.steer_from:
             loss = nll
         else:
-            loss = nll + charge_layers(passed, fired, charges, run.steering) / charge
+            loss = nll + charge_layers(passed, fired, charges, weights) / charge
         loss.backward()
         nlls.append(nll.item())
         gates.append(gate.item())
@@ -233,8 +235,8 @@ def _checkpoint(run: _Run, nll: float, gate: float) -> None:
 def _state(run: _Run) -> dict[str, torch.Tensor]:
     """Everything that the next step depends on, by its name in the checkpoint."""
     weights = {f"weight.{name}": weight for name, weight in run.optimizer.weights.items()}
-    steering = {"steering": run.steering} if run.recipe.firing_target else {}
-    return weights | run.optimizer.state | steering
+    steered = {"steering": run.steering, "firing": run.firing} if run.recipe.firing_target else {}
+    return weights | run.optimizer.state | steered
 
 
 def _restore(run: _Run) -> None:

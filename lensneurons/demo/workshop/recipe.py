@@ -64,8 +64,8 @@ class Recipe:
         tied: use the embedding as the unembedding too.
         firing_target: share of the tokens at which the neurons of every layer shall fire. The
             penalty of each layer then has its own weight, which rises while the layer fires more
-            and falls while it fires less, when the layer pays nothing; a layer's gates are measured in units of their mean where
-            they fire. 0 for the one penalty of weight `sparsity` on all layers.
+            and falls while it fires less, when the layer pays nothing. A layer's gates are measured
+            in units of their mean where they fire. 0 for the one penalty of weight `sparsity`.
         steer_from: step at which those weights begin, at `steer_start`; before it there is none.
         steer_start: weight of the penalty of each layer at first.
         steer_gain: a weight is multiplied by ``exp(steer_gain * (rate - firing_target))`` a step.

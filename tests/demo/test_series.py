@@ -125,8 +125,8 @@ def test_every_figure_of_the_table_stands_under_its_name(tmp_path) -> None:
         "told": "two parts", "nll": by_language, "right": by_language, "worked": by_language,
         "effects": figures,
     }  # fmt: skip
-    series.save_json(tmp_path / "run" / series.MEASURED, found, sealed=False)
-    series.write_table({"run": Recipe(), "other": Recipe(seed=1)}, tmp_path)
+    series.save_json(tmp_path / "one" / series.MEASURED, found, sealed=False)
+    series.write_table({"one": Recipe(), "other": Recipe(seed=1)}, tmp_path)
     text = (tmp_path / TABLE).read_text()
     assert "1 of 2 runs" in text
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
@@ -144,4 +144,4 @@ def test_every_figure_of_the_table_stands_under_its_name(tmp_path) -> None:
     assert ("parts found", "1 4") in named
     assert ("N = 10", "10") in named
     assert ("layers", "50.0 25.0") in named
-    assert "* run: two parts" in text
+    assert "* one: two parts" in text

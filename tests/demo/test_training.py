@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -19,14 +22,15 @@ from lensneurons.demo.workshop.model import build_model, run_blocks
 from lensneurons.demo.workshop.model_card import write_card
 from lensneurons.demo.workshop.optimizer import BETAS, EPSILON, Optimizer, orthogonalize
 from lensneurons.demo.workshop.problem_batches import draw_step, encode_problems, make_batches
-from lensneurons.demo.workshop.recipe import RECIPES, SECONDS, divide_shares
+from lensneurons.demo.workshop.recipe import RECIPES, SECONDS, Recipe, divide_shares
+from lensneurons.demo.workshop.series import RUNS, read_runs
 from lensneurons.demo.workshop.tokenizer import BEGIN, END, train_tokenizer
-from lensneurons.demo.workshop.train import CHECKPOINT, LOG, main, train
-from lensneurons.demo.world import LANGUAGES, generate, render
+from lensneurons.demo.workshop.train import CHECKPOINT, LOG, charge_layers, main, train
+from lensneurons.demo.world import LANGUAGES, find_language, generate, render
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
-from lensneurons.models.loading import load_model
+from lensneurons.models.loading import DEMO_FOLDER, load_model
 from lensneurons.tokens.encoding import encode
-from lensneurons.values.files import load_arrays
+from lensneurons.values.files import load_arrays, load_json
 
 TINY = replace(
     SECONDS, n_layers=2, width=32, d_mlp=48, vocabulary=600, tokenizer_items=30, steps=3,
@@ -76,6 +80,14 @@ def test_shares_divide_what_is_left_among_the_middle_languages() -> None:
         ({"steps": 0}, "steps=0"),
         ({"vocabulary": 256}, "vocabulary=256"),
         ({"width": 36, "n_heads": 4}, "heads of even size"),
+        ({"gate": "gelu"}, "gate='gelu'.*'relu', 'silu'"),
+        ({"worked": {"en": 1.5}}, "worked=.*shares from 0 to 1"),
+        ({"worked": {"xx": 0.5}}, "choose one of"),
+        ({"meetings": {"sing": 0.5}}, "meeting='sing'"),
+        ({"meetings": {"answer": 0.6, "both": 0.6}}, "meetings=.*shares from 0 to 1"),
+        ({"meetings": {"answer": 0.6}, "shares": {"en": 1.0}}, "two languages need to meet"),
+        ({"long_share": -0.1}, "long_share=-0.1"),
+        ({"firing_target": 2.0}, "firing_target=2.0"),
     ],
 )
 def test_a_recipe_that_makes_no_model_is_refused(change: dict[str, Any], message: str) -> None:
@@ -107,6 +119,142 @@ def test_a_step_is_drawn_from_its_number_and_seed_alone(tokenizer) -> None:
     assert draw_step(TINY, tokenizer, 5) == draw_step(TINY, tokenizer, 5)
     assert draw_step(TINY, tokenizer, 5) != draw_step(TINY, tokenizer, 6)
     assert draw_step(TINY, tokenizer, 5) != draw_step(replace(TINY, seed=1), tokenizer, 5)
+
+
+# Digests of texts drawn before languages could meet; see the test.
+SHIPPED_STEPS = {
+    0: "a243b3f87f642daa749545a61cc9ff691b004f6c28b3824748f2cf547c66f60c",
+    7: "e2cd043c67ad573986f1727c297f93c84136c54281935ba511fec25049c61bfc",
+    1500: "631e843cf2377de77b230057220002f0eb3fad7415b6089ad01e482c37892867",
+}
+
+
+def test_the_recipe_of_the_shipped_model_draws_the_texts_that_it_was_trained_on(tokenizer) -> None:
+    """The weights in the package are of these texts; new settings must leave them alone."""
+    read = Recipe(**load_json(DEMO_FOLDER / "recipe.json"))
+    assert read == RECIPES["full"]
+    assert list(read.shares) == list(LANGUAGES)  # a file sorts them, and their order is drawn by
+    for recipe in (read, RECIPES["full"]):
+        for step, digest in SHIPPED_STEPS.items():
+            texts = repr(draw_step(recipe, tokenizer, step))
+            assert hashlib.sha256(texts.encode()).hexdigest() == digest
+
+
+NEW = replace(
+    TINY, items=60, steps=5, long_share=0.4, word_drills=3, steer_from=1, firing_target=0.1,
+    tied=False, gate="silu", worked={"sw": 0.25, "de": 0.0},
+    meetings={"answer": 0.3, "translate": 0.2, "both": 0.1, "switch": 0.1},
+)  # fmt: skip
+
+
+def test_a_step_mixes_meetings_long_problems_and_direct_answers_by_their_shares(tokenizer) -> None:
+    recipe = replace(NEW, items=800, word_drills=0)
+    texts = draw_step(recipe, tokenizer, 0)
+    assert texts == draw_step(recipe, tokenizer, 0)
+    written = [tokenizer.decode(text.ids, skip_special_tokens=True) for text in texts]
+    spoken = Counter(text.language for text in texts)
+    assert set(spoken) <= set(LANGUAGES)
+    asked = {
+        kind: [
+            find_language(first).requests[kind].format(language=names[-(kind == "translate")])
+            for first in LANGUAGES
+            for code, names in find_language(first).languages.items()
+            if code != first
+        ]
+        for kind in ("answer", "translate")
+    }
+    for kind, share in (("answer", 0.3), ("translate", 0.2)):
+        found = sum(any(text in one for text in asked[kind]) for one in written) / len(written)
+        assert found == pytest.approx(share, abs=0.05)
+    both = sum(one.count("\n") == 3 for one in written) / len(written)
+    assert both == pytest.approx(0.1, abs=0.03)
+    # A worked answer of a long problem has at least three equations; a translation has none.
+    equations = [len(re.findall(r"[-+×÷] \d+ =", one)) for one in written if "\n" in one]
+    long = sum(count in (3, 4) for count in equations)
+    assert 0.25 < long / sum(count > 0 for count in equations) < 0.5
+    german = [
+        one for one, text in zip(written, texts, strict=True)
+        if text.language == "de" and one.count("\n") == 1
+    ]  # fmt: skip
+    assert german
+    assert not any("=" in one for one in german)
+
+
+def test_word_drills_weigh_what_follows_the_sign_and_are_right(tokenizer) -> None:
+    recipe = replace(NEW, drill_equations=6)
+    drills = draw_step(recipe, tokenizer, 0)[-3:]
+    assert drills != draw_step(recipe, tokenizer, 1)[-3:]
+    for drill in drills:
+        lines = tokenizer.decode(drill.ids, skip_special_tokens=True).splitlines()
+        assert len(lines) == 6
+        spell = find_language(drill.language).spell
+        for place, line in enumerate(lines):
+            words, digits = line.split(" = ")[:: 1 if place % 2 == 0 else -1]
+            assert words == spell(int(digits))
+        weighed = [t for t, w in zip(drill.ids, drill.weights, strict=True) if w]
+        rights = "".join(f" {line.split(' = ')[1]}\n" for line in lines)
+        assert tokenizer.decode(weighed) == rights
+
+
+def test_texts_of_the_prepared_series_fit_the_context() -> None:
+    tokenizer = train_tokenizer(1024, 200, 384)
+    for recipe in read_runs(RUNS).values():
+        texts = draw_step(replace(recipe, items=60), tokenizer, 400)
+        assert max(len(text.ids) for text in texts) <= recipe.context
+
+
+def test_every_layer_is_charged_by_its_own_weight_in_units_of_its_gates() -> None:
+    """Against loops in numpy; gates of half the size cost the same, and pull twice as hard."""
+    rng = np.random.default_rng(0)
+    gates = rng.exponential(size=(2, 3, 4, 5)) * (rng.random((2, 3, 4, 5)) < 0.4)
+    charges = np.array([[1.0, 2, 0.5, 0]] * 3)
+    weights = [0.5, 2.0]
+    expected = 0.0
+    for layer in range(2):
+        real = gates[layer][charges > 0]
+        unit = real.sum() / (real > 0).sum()
+        for text in range(3):
+            for place in range(4):
+                mean = gates[layer, text, place].mean()
+                expected += weights[layer] * charges[text, place] * mean / unit
+    fired = torch.tensor((gates > 0).mean(-1))
+    pulls = []
+    for size in (1.0, 0.5):
+        passed = torch.tensor(gates.mean(-1) * size, requires_grad=True)
+        charged = charge_layers(passed, fired, torch.tensor(charges), torch.tensor(weights))
+        assert charged.item() == pytest.approx(expected)
+        charged.backward()
+        pulls.append(passed.grad)
+    torch.testing.assert_close(pulls[1], 2 * pulls[0])
+
+
+def test_the_weight_of_a_layer_follows_how_far_its_rates_were_off_target(tmp_path) -> None:
+    recipe = replace(
+        TINY, n_layers=3, steps=7, items=4, firing_target=0.2, steer_from=3, steer_gain=0.5,
+        validate_every=1, validation_items=1,
+    )  # fmt: skip
+    rates = [line["firing"] for line in read_log(train(recipe, tmp_path, progress=False))]
+    off = np.array(rates)[recipe.steer_from :] - 0.2
+    found = load_arrays(tmp_path / CHECKPOINT, "demo training")[0]["steering"]
+    assert found == pytest.approx(recipe.steer_start * np.exp(0.5 * off.sum(axis=0)), rel=1e-3)
+
+
+def test_a_stopped_training_of_the_new_kind_goes_on_to_the_same_bits(tmp_path) -> None:
+    recipe = replace(NEW, items=8, word_drills=1)
+    whole = train(recipe, tmp_path / "whole", progress=False)
+    for stop in (2, 3):
+        train(recipe, tmp_path / "stopped", progress=False, stop_after=stop)
+    (tmp_path / "stopped" / "model.safetensors").unlink()  # as if killed before it was written
+    train(recipe, tmp_path / "stopped", progress=False, stop_after=3)
+    train(recipe, tmp_path / "stopped", progress=False)
+    assert weights_bytes(whole) == weights_bytes(tmp_path / "stopped")
+    details = json.loads((whole / "config.json").read_text())
+    assert (details["hidden_act"], details["tie_word_embeddings"]) == ("silu", False)
+    bridge = load_model(whole, device="cpu")
+    plain = AutoModelForCausalLM.from_pretrained(whole, dtype=torch.float32).eval()
+    ids = torch.randint(3, TINY.vocabulary, (1, 12))
+    with torch.no_grad():
+        torch.testing.assert_close(bridge(ids), plain(ids).logits, rtol=1e-4, atol=1e-6)
 
 
 def test_drills_begin_late_and_weigh_only_results(tokenizer) -> None:
@@ -144,14 +292,15 @@ def test_the_training_pass_gives_the_logits_and_mean_gates_and_leaves_no_hook(to
     ids = torch.randint(3, TINY.vocabulary, (3, 25), generator=torch.Generator().manual_seed(0))
     gates: list[torch.Tensor] = []
     with torch.no_grad():
-        hidden, gate = run_blocks(model, ids)
+        hidden, gate, firing = run_blocks(model, ids)
         for block in model.model.layers:
             block.mlp.gate_proj.register_forward_hook(
                 lambda module, given, out: gates.append(out.clamp(min=0))
             )
         logits = model(ids).logits
         torch.testing.assert_close(model.lm_head(hidden), logits, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(gate, torch.stack(gates).mean((0, -1)))
+    torch.testing.assert_close(gate, torch.stack(gates).mean(-1))
+    torch.testing.assert_close(firing, (torch.stack(gates) > 0).float().mean(-1))
     assert not any(block.mlp.act_fn._forward_hooks for block in model.model.layers)
     # What is padded on the right changes nothing before it.
     padded = torch.nn.functional.pad(ids, (0, 4), value=0)

@@ -1,4 +1,4 @@
-"""The demo model: a small ``LlamaForCausalLM`` with ReLU gates, made untrained from a recipe."""
+"""The demo model: a small ``LlamaForCausalLM``, made untrained from a recipe."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
         num_attention_heads=recipe.n_heads,
         num_key_value_heads=recipe.n_heads,
         max_position_embeddings=recipe.context,
-        hidden_act="relu",
+        hidden_act=recipe.gate,
         rms_norm_eps=1e-6,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-        tie_word_embeddings=True,
+        tie_word_embeddings=recipe.tied,
         **special,
     )
     model = LlamaForCausalLM(config)
@@ -42,13 +42,15 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim == 2:
-                scale = 0.02 if "embed" in name else weight.shape[1] ** -0.5
+                scale = 0.02 if "embed" in name or "lm_head" in name else weight.shape[1] ** -0.5
                 scale *= writers if name.endswith(("o_proj.weight", "down_proj.weight")) else 1
                 weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
     return model
 
 
-def run_blocks(model: LlamaForCausalLM, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def run_blocks(
+    model: LlamaForCausalLM, ids: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Run texts through the blocks of the model, differentiably.
 
     Args:
@@ -57,14 +59,19 @@ def run_blocks(model: LlamaForCausalLM, ids: torch.Tensor) -> tuple[torch.Tensor
             looks, so there is no mask.
 
     Returns:
-        float32 [text, position, width], the residual stream, normalised for the unembedding; and
-        float32 [text, position], the mean gate activation over all neurons of all layers.
+        float32 [text, position, width], the residual stream, normalised for the unembedding;
+        float32 [layer, text, position], the mean over a layer's neurons of the activation of those
+        that fire (0 of the others); and, without a gradient, the share of them that fire. A neuron
+        fires where its activation is above 0.
     """
     decoder: Any = model.model
     gates: list[torch.Tensor] = []
+    firing: list[torch.Tensor] = []
+    never_below_zero = model.config.hidden_act == "relu"
 
     def keep(module: Any, given: Any, gate: torch.Tensor) -> None:
-        gates.append(gate.mean(-1))
+        gates.append((gate if never_below_zero else gate.clamp(min=0)).mean(-1))
+        firing.append((gate.detach() > 0).float().mean(-1))
 
     hooks = [block.mlp.act_fn.register_forward_hook(keep) for block in decoder.layers]
     try:
@@ -72,4 +79,4 @@ def run_blocks(model: LlamaForCausalLM, ids: torch.Tensor) -> tuple[torch.Tensor
     finally:
         for hook in hooks:
             hook.remove()
-    return hidden, torch.stack(gates).mean(0)
+    return hidden, torch.stack(gates), torch.stack(firing)

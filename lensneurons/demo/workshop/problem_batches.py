@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lensneurons.demo.workshop.recipe import Recipe
-from lensneurons.demo.world import generate, render
-from lensneurons.demo.world.problems import Step, sample_problem, work_out
+from lensneurons.demo.world import LANGUAGES, find_language, generate, render
+from lensneurons.demo.world.meetings import meet
+from lensneurons.demo.world.problems import (
+    LONG_FAMILIES,
+    Problem,
+    Step,
+    sample_problem,
+    work_out,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One problem in one language: ``<s>``, the prompt, the response and ``</s>`` in tokens.
+    """One problem or drill: ``<s>``, the prompt, the response and ``</s>`` in tokens.
 
     Attributes:
         ids: of the tokens.
         weights: of each token in the loss; 0 for ``<s>``.
-        language: its code; empty for drills, which are in none.
+        language: that of the response; empty for drills of arithmetic, which are in none.
     """
 
     ids: tuple[int, ...]
@@ -77,30 +84,80 @@ def encode_problems(
 
 def encode_drill(tokenizer: PreTrainedTokenizerBase, equations: Iterable[Step]) -> Text:
     """Encode equations, one a line, as a text of no language; only their results have weight."""
+    lines = ((f"{e.left} {e.sign} {e.right}", str(e.result)) for e in equations)
+    return _encode_lines(tokenizer, lines, "")
+
+
+def draw_word_drill(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, rng: Random) -> Text:
+    """Draw number words and digits of one language, as many lines as a drill has equations.
+
+    Half of the numbers are below 100. Every second line goes from the digits to the words.
+    """
+    language = find_language(rng.choice(LANGUAGES))
+    lines: list[tuple[str, str]] = []
+    for line in range(recipe.drill_equations):
+        number = rng.randint(2, rng.choice((99, 999)))
+        pair = language.spell(number), str(number)
+        lines.append(pair if line % 2 == 0 else pair[::-1])
+    return _encode_lines(tokenizer, lines, language.code)
+
+
+def _encode_lines(
+    tokenizer: PreTrainedTokenizerBase, lines: Iterable[tuple[str, str]], language: str
+) -> Text:
+    """Encode lines ``left = right``; only what is right of the sign has weight."""
     begin: Any = tokenizer.bos_token_id
     ids, weights = [begin], [0.0]
-    for equation in equations:
-        question = f"{equation.left} {equation.sign} {equation.right} ="
-        for part, weight in ((question, 0.0), (f" {equation.result}\n", 1.0)):
+    for left, right in lines:
+        for part, weight in ((f"{left} =", 0.0), (f" {right}\n", 1.0)):
             tokens: Any = tokenizer(part, add_special_tokens=False)["input_ids"]
             ids += tokens
             weights += [weight] * len(tokens)
-    return Text(tuple(ids), tuple(weights), "")
+    return Text(tuple(ids), tuple(weights), language)
 
 
 def draw_step(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, step: int) -> list[Text]:
-    """Draw the texts of a step, counted from 0: problems, each in one language, and drills."""
+    """Draw the texts of a step, counted from 0: problems in one language or two, and drills."""
     rng = Random(f"{recipe.seed}:{step}")
     codes = rng.choices(list(recipe.shares), list(recipe.shares.values()), k=recipe.items)
-    problems = iter(lambda: sample_problem(rng), None)
-    training = (problem for problem in problems if problem.split == "train")
-    texts = [(code, *render(next(training), code)) for code in codes]
+    training = _draw_training(recipe, rng)
+    texts = [_write_text(recipe, next(training), code, rng) for code in codes]
     drills = recipe.drill_texts if step >= recipe.drills_from else 0
     equations = (one for p in training for one in work_out(p.family, p.numbers))
     encoded = encode_problems(tokenizer, texts, prompt_weight=recipe.prompt_weight)
     for _ in range(drills):
         encoded.append(encode_drill(tokenizer, islice(equations, recipe.drill_equations)))
+    encoded += [draw_word_drill(recipe, tokenizer, rng) for _ in range(recipe.word_drills)]
     return encoded
+
+
+def _draw_training(recipe: Recipe, rng: Random) -> Iterator[Problem]:
+    """Draw problems of the training split without end."""
+    while True:
+        long = recipe.long_share > 0 and rng.random() < recipe.long_share
+        problem = sample_problem(rng, LONG_FAMILIES) if long else sample_problem(rng)
+        if problem.split == "train":
+            yield problem
+
+
+def _write_text(recipe: Recipe, problem: Problem, code: str, rng: Random) -> tuple[str, str, str]:
+    """Write a problem that is asked in a language: language of the response, prompt, response.
+
+    Whatever a recipe does not use draws nothing from `rng`, so that recipes without it keep their
+    texts.
+    """
+    meeting = ""
+    if recipe.meetings:
+        alone = 1 - sum(recipe.meetings.values())
+        [meeting] = rng.choices(["", *recipe.meetings], [alone, *recipe.meetings.values()])
+    others = {other: share for other, share in recipe.shares.items() if other != code}
+    other = rng.choices(list(others), list(others.values()))[0] if meeting else code
+    spoken = code if meeting == "switch" else other
+    share = recipe.worked.get(spoken, 1.0)
+    worked = share == 1 or rng.random() < share
+    if not meeting:
+        return code, *render(problem, code, worked=worked)
+    return spoken, *meet(problem, meeting, (code, other), worked=worked)  # pyright: ignore[reportArgumentType]
 
 
 def draw_held_out(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, language: str) -> list[Text]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lensneurons.demo.world import LANGUAGES
+from lensneurons.demo.world.meetings import MEETINGS
 from lensneurons.errors import LensNeuronsError, choose
 
 MIDDLE = ("ru", "es", "fr", "de", "zh", "ja")
@@ -59,6 +60,23 @@ class Recipe:
         validation_items: held-out problems a language for the validation.
         saved_as: number format of the weights on disk.
         seed: seed of the weights and of the problems.
+        gate: non-linearity of the gates.
+        tied: use the embedding as the unembedding too.
+        firing_target: share of the tokens at which the neurons of every layer shall fire. The
+            penalty of each layer then has its own weight, which rises while the layer fires more
+            and falls while it fires less, when the layer pays nothing. A layer's gates are measured
+            in units of their mean where they fire. 0 for the one penalty of weight `sparsity`.
+        steer_from: step at which those weights begin, at `steer_start`; before it there is none.
+        steer_start: weight of the penalty of each layer at first.
+        steer_gain: a weight is multiplied by ``exp(steer_gain * (rate - firing_target))`` a step.
+        long_share: share of the problems that take three or four steps.
+        meetings: way in which two languages meet (see `lensneurons.demo.world.meetings`) to its
+            share of the problems. The language of the question, then the other one, are drawn by
+            `shares`.
+        worked: language to its share of worked answers, the others being direct; 1 where a language
+            is not named. In a meeting the language of the response decides, of both the other one.
+        word_drills: texts a step of number words and digits in one language, such as
+            "eighty-three = 83", all languages alike; only what follows "=" has weight.
     """
 
     n_layers: int = 8
@@ -88,6 +106,16 @@ class Recipe:
     validation_items: int = 20
     saved_as: Literal["float16", "float32"] = "float16"
     seed: int = 0
+    gate: Literal["relu", "silu"] = "relu"
+    tied: bool = True
+    firing_target: float = 0.0
+    steer_from: int = 200
+    steer_start: float = 0.01
+    steer_gain: float = 0.3
+    long_share: float = 0.0
+    meetings: Mapping[str, float] = field(default_factory=dict[str, float])
+    worked: Mapping[str, float] = field(default_factory=dict[str, float])
+    word_drills: int = 0
 
     def __post_init__(self) -> None:
         for code in self.shares:
@@ -98,6 +126,25 @@ class Recipe:
                 f"shares={dict(self.shares)}: give shares of at least 0 that sum to 1"
             )
         choose(self.saved_as, ("float16", "float32"), "saved_as")
+        choose(self.gate, ("relu", "silu"), "gate")
+        for code in self.worked:
+            choose(code, LANGUAGES, "language")
+        for meeting in self.meetings:
+            choose(meeting, MEETINGS, "meeting")
+        for name, parts in (
+            ("worked", list(self.worked.values())),
+            ("meetings", [*self.meetings.values(), sum(self.meetings.values())]),
+            ("firing_target", [self.firing_target]),
+            ("long_share", [self.long_share]),
+        ):
+            if not all(0 <= part <= 1 for part in parts):
+                raise LensNeuronsError(f"{name}={getattr(self, name)}: give shares from 0 to 1")
+        if self.meetings and sum(share > 0 for share in self.shares.values()) < 2:
+            raise LensNeuronsError(f"shares={dict(self.shares)}: two languages need to meet")
+        # What is drawn by shares depends on their order, and a file does not keep it.
+        for name, order in (("shares", LANGUAGES), ("meetings", MEETINGS)):
+            given = getattr(self, name)
+            object.__setattr__(self, name, {key: given[key] for key in order if key in given})
         for name in ("n_layers", "d_mlp", "steps", "items", "validate_every", "validation_items"):
             if getattr(self, name) < 1:
                 raise LensNeuronsError(f"{name}={getattr(self, name)}: give 1 or more")

@@ -6,10 +6,11 @@ The folder is one of Hugging Face. The same call resumes a training that was sto
 
     draw the problems of a step -> forward and backward, batch by batch -> optimizer -> next step
 
-The loss is the mean negative log-likelihood of the tokens plus a penalty on the mean gate
-activation. Response tokens weigh 1 and prompt tokens less: most of a prompt is chance (names,
-numbers), while the response follows from it. Prompts still count, so that the model is a language
-model of both and its neurons know the grammar of each language.
+The loss is the mean negative log-likelihood of the tokens plus a penalty on the gate activations:
+one for all layers, or one a layer, steered towards the same firing rate in each. Response tokens
+weigh 1 and prompt tokens less: most of a prompt is chance (names, numbers), while the response
+follows from it. Prompts still count, so that the model is a language model of both and its neurons
+know the grammar of each language.
 
 The same recipe on the same machine with the same number of threads gives the same weights, however
 often the training was stopped. Other versions of PyTorch, of transformers or of this code may round
@@ -62,6 +63,8 @@ class _Run:
     tokenizer: PreTrainedTokenizerBase
     model: LlamaForCausalLM
     optimizer: Optimizer
+    steering: torch.Tensor  # float32 [layer], weight of each layer's penalty
+    firing: torch.Tensor  # float32 [layer], rate of the last step
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -109,9 +112,11 @@ def _open_run(recipe: Recipe, folder: Path) -> _Run:
     tokenizer = train_tokenizer(recipe.vocabulary, recipe.tokenizer_items, recipe.context)
     model = build_model(recipe, tokenizer)
     optimizer = Optimizer(dict(model.named_parameters()), recipe.weight_decay)
-    run = _Run(recipe, folder, tokenizer, model, optimizer)
+    steering = torch.full((recipe.n_layers,), recipe.steer_start)
+    run = _Run(recipe, folder, tokenizer, model, optimizer, steering, torch.zeros_like(steering))
     if (folder / CHECKPOINT).is_file():
         _restore(run)
+        _export(run)  # a kill may have left the model of the checkpoint before
     else:
         (folder / LOG).unlink(missing_ok=True)
     save_json(folder / RECIPE, asdict(recipe))
@@ -124,24 +129,60 @@ def _step(run: _Run) -> tuple[float, float]:
     batches = list(make_batches(texts, run.recipe, run.tokenizer))
     weight = sum(float(batch.weight.sum()) for batch in batches)
     charge = sum(float(batch.charge.sum()) for batch in batches)
+    tokens = sum(int((batch.charge > 0).sum()) for batch in batches)
     run.model.zero_grad(set_to_none=True)
+    # A layer that fired too little in the last step pays nothing: its weight lags behind its rate.
+    weights = run.steering * (run.firing > run.recipe.firing_target)
+    run.firing.zero_()
     nlls, gates = [], []
     for batch in batches:
-        each, passed_gate = token_nll(run.model, torch.from_numpy(batch.ids))
+        each, passed, fired = token_nll(run.model, torch.from_numpy(batch.ids))
+        charges = torch.from_numpy(batch.charge)
         nll = (each * torch.from_numpy(batch.weight[:, 1:])).sum() / weight
-        gate = (passed_gate * torch.from_numpy(batch.charge)).sum() / charge
-        (nll + run.recipe.sparsity * gate).backward()
+        gate = (passed.mean(0) * charges).sum() / charge
+        if not run.recipe.firing_target:
+            loss = nll + run.recipe.sparsity * gate
+        elif run.step < run.recipe.steer_from:
+            loss = nll
+        else:
+            loss = nll + charge_layers(passed, fired, charges, weights) / charge
+        loss.backward()
         nlls.append(nll.item())
         gates.append(gate.item())
-        run.tokens += int((batch.charge > 0).sum())
+        run.firing += (fired * (charges > 0)).sum((1, 2)) / tokens
+    run.tokens += tokens
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), CLIP)
     run.optimizer.step(run.step, run.recipe.rate_at(run.step))
+    if run.recipe.firing_target and run.step >= run.recipe.steer_from:
+        off_target = run.firing - run.recipe.firing_target
+        run.steering *= (run.recipe.steer_gain * off_target).exp()
     run.step += 1
     return sum(nlls), sum(gates)
 
 
-def token_nll(model: LlamaForCausalLM, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run texts and return the NLL of their tokens and their mean gate activations.
+def charge_layers(
+    passed: torch.Tensor, fired: torch.Tensor, charges: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Charge the gates of every layer by its own weight, in units of their mean where they fire.
+
+    A layer can therefore not escape by making its gates smaller and the next matrix larger. The
+    value is about the weighted sum of the firing rates, times the sum of `charges`.
+
+    Args:
+        passed: float [layer, text, position], mean activation of the neurons that fire.
+        fired: float [layer, text, position], their share.
+        charges: float [text, position], 0 for padding.
+        weights: float [layer].
+    """
+    real = charges > 0
+    unit = (passed.detach() * real).sum((1, 2)) / (fired * real).sum((1, 2)).clamp(min=1e-6)
+    return ((weights / unit.clamp(min=1e-6))[:, None, None] * passed * charges).sum()
+
+
+def token_nll(
+    model: LlamaForCausalLM, ids: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Run texts and return the NLL of their tokens, and how their gates fire.
 
     Args:
         model: what `build_model` makes.
@@ -149,12 +190,12 @@ def token_nll(model: LlamaForCausalLM, ids: torch.Tensor) -> tuple[torch.Tensor,
 
     Returns:
         float32 [text, position - 1], in nats, of all tokens but the first of every text, without
-        meaning where a text is padded; and float32 [text, position].
+        meaning where a text is padded; and the gates and firing rates of `run_blocks`.
     """
-    hidden, gate = run_blocks(model, ids)
+    hidden, gates, firing = run_blocks(model, ids)
     logits, targets = model.lm_head(hidden[:, :-1]).flatten(0, 1), ids[:, 1:]
     nll = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="none")
-    return nll.view(targets.shape), gate
+    return nll.view(targets.shape), gates, firing
 
 
 @torch.no_grad()
@@ -164,7 +205,7 @@ def _validate(run: _Run, language: str) -> float:
     texts = draw_held_out(run.recipe, run.tokenizer, language)
     for batch in make_batches(texts, run.recipe, run.tokenizer):
         counted = torch.from_numpy(batch.weight[:, 1:] == 1)
-        nll, _ = token_nll(run.model, torch.from_numpy(batch.ids))
+        nll, *_ = token_nll(run.model, torch.from_numpy(batch.ids))
         total += float(nll[counted].sum())
         tokens += int(counted.sum())
     return total / tokens
@@ -179,6 +220,7 @@ def _checkpoint(run: _Run, nll: float, gate: float) -> None:
         "learning_rate": run.recipe.rate_at(run.step - 1),
         "nll": round(nll, 5),
         "gate": round(gate, 5),
+        "firing": [round(float(rate), 4) for rate in run.firing],
         "validation": {code: round(_validate(run, code), 5) for code in run.recipe.shares},
     }
     logger.info("%s", line)
@@ -193,7 +235,8 @@ def _checkpoint(run: _Run, nll: float, gate: float) -> None:
 def _state(run: _Run) -> dict[str, torch.Tensor]:
     """Everything that the next step depends on, by its name in the checkpoint."""
     weights = {f"weight.{name}": weight for name, weight in run.optimizer.weights.items()}
-    return weights | run.optimizer.state
+    steered = {"steering": run.steering, "firing": run.firing} if run.recipe.firing_target else {}
+    return weights | run.optimizer.state | steered
 
 
 def _restore(run: _Run) -> None:

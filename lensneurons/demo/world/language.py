@@ -7,6 +7,7 @@ Nearly all of a language is data, in ``words/CODE.toml``:
 * ``phrases``: forms made of others, such as ``a = "{article} {noun}"``.
 * ``counts``: how a number and a noun are put together, by form (``plain``, if no form is given).
 * ``questions``, ``steps``, ``closing``: templates (see `lensneurons.demo.world.template`).
+* ``requests``, ``languages``: how to ask for an answer in, or a translation into, each language.
 
 A subclass of `Language` adds the rules that a table cannot hold.
 
@@ -43,6 +44,8 @@ class Language:
         steps: family to the template of its reasoning.
         closing: last sentence of a worked answer, with the slots ``{word}`` and ``{number}``.
         space: what stands between two sentences.
+        requests: ``"answer"`` or ``"translate"`` to a sentence with the slot ``{language}``.
+        languages: code to what fills that slot, for each of the two where they differ.
     """
 
     def __init__(self, code: str) -> None:
@@ -54,6 +57,8 @@ class Language:
         self.questions: dict[str, list[str]] = table["questions"]
         self.steps: dict[str, str] = table["steps"]
         self.closing: str = table["closing"]
+        self.requests: dict[str, str] = table["requests"]
+        self.languages: dict[str, list[str]] = table["languages"]
         self.space: str = table.get("space", " ")
         self._classes: dict[str, dict[str, str]] = table.get("classes", {})
         self._numbers: dict[str, Any] = table.get("numbers", {})

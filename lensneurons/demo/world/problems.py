@@ -1,5 +1,8 @@
 """The problems themselves, without any language: families, numbers, splits and worked steps.
 
+Problems of `FAMILIES` take one or two steps; those of `LONG_FAMILIES`, which only a training can
+ask for, take three or four.
+
 A problem is a family, its numbers, and the keys of its people and things. Everything else (the id,
 the split, which numbers are written in digits, the answer) follows from those.
 """
@@ -74,7 +77,7 @@ class Problem:
 
     Attributes:
         id: family and a digest of the content; equal content has an equal id.
-        family: a key of `FAMILIES`.
+        family: a key of `ALL_FAMILIES`.
         numbers: the numbers of the question, in the order of the family.
         people: keys of names, from `NAMES`.
         things: keys of things or places, from `THINGS` or `PLACES`.
@@ -153,13 +156,50 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+def _boxes_and_loss(rng: Random) -> tuple[int, ...]:
+    """Draw boxes, a content, a gain, and a loss that leaves something."""
+    boxes, each, gain = rng.randint(2, 9), rng.randint(2, 12), rng.randint(2, 60)
+    return boxes, each, gain, rng.randint(2, min(99, boxes * each + gain - 1))
+
+
+def _boxes_to_share(rng: Random) -> tuple[int, ...]:
+    """Draw a stock, boxes and their content that children can share without a remainder."""
+    boxes, each, children = rng.randint(2, 9), rng.randint(2, 12), rng.randint(2, 10)
+    stock = -boxes * each % children
+    return stock + children * rng.randint(1 + (stock < 2), 8), boxes, each, children
+
+
+def _four_changes(rng: Random) -> tuple[int, ...]:
+    """Draw a stock that grows, falls, grows and falls, and is never empty."""
+    first, second = rng.randint(2, 60), rng.randint(2, 60)
+    loss, gain = rng.randint(2, min(99, first + second - 1)), rng.randint(2, 60)
+    left = first + second - loss + gain
+    return first, second, loss, gain, rng.randint(2, min(99, left - 1))
+
+
+def _times_boxes(rng: Random) -> tuple[int, ...]:
+    """Draw boxes with loose things, how many times as much, and a loss that leaves something."""
+    boxes, each, loose = rng.randint(2, 6), rng.randint(2, 12), rng.randint(2, 30)
+    times = rng.randint(2, 5)
+    return boxes, each, loose, times, rng.randint(2, min(99, times * (boxes * each + loose) - 1))
+
+
+LONG_FAMILIES: Mapping[str, Family] = {
+    "boxes_gain_loss": Family(2, "boxed", "0*1,@+2,@-3", _boxes_and_loss),
+    "boxes_share": Family(1, "boxed", "1*2,0+@,@/3", _boxes_to_share),
+    "four_changes": Family(3, "object", "0+1,@-2,@+3,@-4", _four_changes),
+    "times_boxes": Family(3, "boxed", "0*1,@+2,@*3,@-4", _times_boxes),
+}
+ALL_FAMILIES: Mapping[str, Family] = {**FAMILIES, **LONG_FAMILIES}
+
+
 def work_out(family: str, numbers: tuple[int, ...]) -> tuple[Step, ...]:
     """Solve the arithmetic of a family for its numbers, in the order of the family.
 
     Return the steps of the worked answer; the result of the last one is the answer.
     """
     steps: list[Step] = []
-    for left, sign, right in FAMILIES[family].plan.split(","):
+    for left, sign, right in ALL_FAMILIES[family].plan.split(","):
         a, b = (steps[-1].result if key == "@" else numbers[int(key)] for key in (left, right))
         result = {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[sign]
         steps.append(Step(a, _SIGNS[sign], b, result))
@@ -172,7 +212,7 @@ def make_problem(
     """Make the problem that some content determines.
 
     Args:
-        family: a key of `FAMILIES`.
+        family: a key of `ALL_FAMILIES`.
         numbers: in the order of the family.
         people: different keys of names, as many as the family has people.
         things: one key from the pool of the family, or nothing if it has none.
@@ -199,7 +239,7 @@ def _check(
     family: str, numbers: tuple[int, ...], people: tuple[str, ...], things: tuple[str, ...]
 ) -> None:
     """Refuse content that no template can show, or whose results leave 1 to 999."""
-    kind = FAMILIES[choose(family, FAMILIES, "family")]
+    kind = ALL_FAMILIES[choose(family, ALL_FAMILIES, "family")]
     if len(set(people)) != kind.people or not set(people) <= set(NAMES):
         raise LensNeuronsError(
             f"people={people}: {family} needs {kind.people} distinct names of {', '.join(NAMES)}"
@@ -213,8 +253,8 @@ def _check(
     wanted = 1 + max(int(key) for key in kind.plan if key.isdigit())
     if len(numbers) != wanted or not all(2 <= number <= 999 for number in numbers):
         needed = f"{wanted} numbers from 2 to 999"
-    elif "/" in kind.plan and numbers[0] % numbers[1]:
-        needed = "a second number that divides the first"
+    elif any(s.sign == "÷" and s.left % s.right for s in work_out(family, numbers)):
+        needed = "numbers that divide without a remainder"
     elif not all(1 <= step.result <= 999 for step in work_out(family, numbers)):
         needed = "numbers with positive results below 1000"
     else:
@@ -222,10 +262,10 @@ def _check(
     raise LensNeuronsError(f"numbers={numbers}: {family} needs {needed}")
 
 
-def sample_problem(rng: Random) -> Problem:
+def sample_problem(rng: Random, families: Mapping[str, Family] = FAMILIES) -> Problem:
     """Draw one problem of any split, of a family drawn uniformly; `rng` decides everything."""
-    family = rng.choice(tuple(FAMILIES))
-    kind = FAMILIES[family]
+    family = rng.choice(tuple(families))
+    kind = families[family]
     pool = _POOLS[kind.pool]
     things = (rng.choice(pool),) if pool else ()
     return make_problem(family, kind.draw(rng), tuple(rng.sample(NAMES, kind.people)), things)

@@ -7,7 +7,7 @@ The slots of a template stand in braces:
 * ``{x}``, ``{x.pl}``, ``{box.pl}``: the thing of the problem, or a unit, in a form.
 * ``{0}``, ``{0.x}``, ``{1.box.acc}``: a number, alone or counting a thing, in a form.
 * ``{eq}``, ``{eq.x}``, ``{r.x}``: the last step, the last step counting a thing, and only the
-  counted result (``eq1`` and ``r1``: the first step).
+  counted result (``eq1`` and ``r1``: the first step; ``eq2`` the second, and so on).
 
 Each language has its own forms (see `lensneurons.demo.world.language`).
 """
@@ -21,26 +21,48 @@ from lensneurons.demo.world.language import Language, find_language
 from lensneurons.demo.world.problems import Problem, work_out
 
 _SLOT = re.compile(r"\{(\w+)([.?]?)([^{}]*)\}")
+_STEP = re.compile(r"(eq|r)(\d?)")
 
 
-def render(problem: Problem, language: str) -> tuple[str, str]:
+def render(problem: Problem, language: str, *, worked: bool = True) -> tuple[str, str]:
     """Write a problem in one of the `LANGUAGES`.
 
+    Args:
+        problem: what is asked.
+        language: its code.
+        worked: begin the response with short reasoning in digits. Otherwise it is direct: the last
+            sentence alone.
+
     Returns:
-        The prompt (the question and a newline) and the response: short reasoning in digits, then a
-        sentence that gives the answer as a word and as digits, such as "The answer is two (2).".
+        The prompt (the question and a newline) and the response, whose last sentence gives the
+        answer as a word and as digits, such as "The answer is two (2).".
 
     Raises:
         LensNeuronsError: no such language.
     """
     found = find_language(language)
-    variants = found.questions[problem.family]
-    pick = zlib.crc32(f"{language}:{problem.id}".encode()) % len(variants)
-    prompt = fill_template(variants[pick], problem, found) + "\n"
-    closing = found.closing.format(word=found.spell(problem.answer), number=problem.answer)
-    reasoning = fill_template(found.steps[problem.family], problem, found)
-    response = reasoning + found.space + closing
-    return prompt[0].upper() + prompt[1:], response[0].upper() + response[1:]
+    question = write_question(problem, found, pick_variant(problem, found))
+    return question + "\n", write_answer(problem, found, worked=worked)
+
+
+def pick_variant(problem: Problem, language: Language) -> int:
+    """Say which variant of its question a problem has in a language."""
+    variants = language.questions[problem.family]
+    return zlib.crc32(f"{language.code}:{problem.id}".encode()) % len(variants)
+
+
+def write_question(problem: Problem, language: Language, variant: int) -> str:
+    """Write the question of a problem in a variant, counted from 0."""
+    question = fill_template(language.questions[problem.family][variant], problem, language)
+    return question[0].upper() + question[1:]
+
+
+def write_answer(problem: Problem, language: Language, *, worked: bool = True) -> str:
+    """Write the answer of a problem, worked or direct."""
+    closing = language.closing.format(word=language.spell(problem.answer), number=problem.answer)
+    reasoning = fill_template(language.steps[problem.family], problem, language)
+    answer = reasoning + language.space + closing if worked else closing
+    return answer[0].upper() + answer[1:]
 
 
 def fill_template(template: str, problem: Problem, language: Language) -> str:
@@ -63,9 +85,9 @@ def fill_template(template: str, problem: Problem, language: Language) -> str:
             if noun:
                 return language.count(value, noun, form, as_digits)
             return str(value) if as_digits else language.spell(value)
-        if head in ("eq", "eq1", "r", "r1"):
-            step = work_out(problem.family, problem.numbers)[0 if head.endswith("1") else -1]
-            equation = head.startswith("eq")
+        if of_step := _STEP.fullmatch(head):
+            equation, place = of_step[1] == "eq", int(of_step[2] or 0) - 1
+            step = work_out(problem.family, problem.numbers)[place]
             result = str(step.result)
             if noun:
                 result = language.count(step.result, noun, form or "eq" * equation, True)

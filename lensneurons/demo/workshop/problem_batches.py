@@ -97,8 +97,8 @@ def draw_word_drill(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, rng: Ran
     lines: list[tuple[str, str]] = []
     for line in range(recipe.drill_equations):
         number = rng.randint(2, rng.choice((99, 999)))
-        pair = language.spell(number), str(number)
-        lines.append(pair if line % 2 == 0 else pair[::-1])
+        word, digits = language.spell(number), str(number)
+        lines.append((word, digits) if line % 2 == 0 else (digits, word))
     return _encode_lines(tokenizer, lines, language.code)
 
 

@@ -120,9 +120,10 @@ def measure(folder: Path) -> dict[str, Any]:
     answers = accuracy(model, corpus.head(ANSWERED), max_new_tokens=LONGEST, progress=False)
     written = answers.to_pandas()
     written["worked"] = [bool(_EQUATION.search(text)) for text in written["text"]]
-    shares = written.groupby("language")[["both", "worked"]].mean()
+    shares: Any = written.groupby("language")[["both", "worked"]].mean().to_dict()
     summary = matrix.summary()
-    both = summary[summary["removed"] == matrix.name_of(SETTINGS[-1])].set_index("figure")
+    both = summary[summary["removed"] == matrix.name_of(SETTINGS[-1])]
+    effects = dict(zip(both["figure"], both["estimate"], strict=True))
     return {
         "parameters": sum(weight.numel() for weight in model.original_model.parameters()),
         "tokens": last["tokens"],
@@ -136,7 +137,7 @@ def measure(folder: Path) -> dict[str, Any]:
         "told": parts.summary,
         "right": {code: float(shares["both"][code]) for code in LANGUAGES},
         "worked": {code: float(shares["worked"][code]) for code in LANGUAGES},
-        "effects": {name: float(both["estimate"][name]) for name in FIGURES},
+        "effects": {name: float(effects[name]) for name in FIGURES},
     }
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
@@ -121,6 +121,20 @@ def finite_number(value: Any, what: str) -> float:
     if not finite:
         raise LensNeuronsError(f"{what}={shown(value)} is not a finite number; give one that is")
     return float(value)
+
+
+def each_number(what: str, given: Any) -> tuple[float, ...]:
+    """One number or several, each finite and once; `what` is the name of the option.
+
+    Raises:
+        LensNeuronsError: none, no numbers, one twice, NaN or infinite.
+    """
+    several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
+    listed = [*given] if several else [given]
+    found = tuple(finite_number(one, what) for one in listed)
+    if not found or len(set(found)) < len(found):
+        raise LensNeuronsError(f"{what}={shown(given)}: give one number or several, each once")
+    return found
 
 
 def truth_value(value: Any, what: str) -> bool:

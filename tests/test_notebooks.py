@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from lensneurons.models.identity import original_tokenizer
 from lensneurons.studies.plan import LEAST, Plan, PlannedStep
 from lensneurons.studies.study import Study
 from lensneurons.tokens.encoding import encode
-from lensneurons.values.provenance import Provenance
+from lensneurons.values.provenance import ROUTER, Provenance
 
 NAMES = [path.stem for path in tools.PATHS]
 # Exercise -> (what stands in the place of the answer, words of the reply to it).
@@ -298,6 +299,11 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         Alignment(folder, DPOSettings(), 3, (log,), origin),
         *(sample, sample.about),
         ln.samples.published_profile("mistral-7b"),
+        ln.try_without(model, "nine cats", "L0N3", max_new_tokens=2),
+        ln.patch_grid(model, "nine cats", "nine dogs"),
+        ln.comparison.routing_divergence(
+            replace(before, provenance=replace(before.provenance, hook=ROUTER))
+        ),
         plan,
         Study(folder, plan, before, chosen, "lape", claims=judged),
     ]

@@ -46,14 +46,14 @@ from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.generation import Decoding, write_responses
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.evaluation.numbers import last_number, same_number, stated_number
-from lensneurons.interventions.editing import SteeringMethod, ablate, fitting_sets, steer
+from lensneurons.interventions.editing import SteeringMethod, ablate, single_set, steer
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.forward import has_hooks
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, OneSet, chosen_set
-from lensneurons.options import plain_options
+from lensneurons.options import each_number, plain_options
 from lensneurons.tokens.prepared import PreparedCorpus, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
@@ -297,16 +297,15 @@ def steering_curve(
     site = neuron_site(model)
     chosen = neurons[toward] if isinstance(neurons, LanguageNeurons) else neurons
     chosen = chosen_set(chosen, site.n_layers, site.d_mlp)
-    strengths = tuple(float(alpha) for alpha in alphas)
-    if not strengths or len(set(strengths)) < len(strengths) or not np.isfinite(strengths).all():
-        raise LensNeuronsError(f"alphas={list(alphas)}: give finite strengths, each once")
+    strengths = each_number("alphas", alphas)
     if not len(chosen):
         raise LensNeuronsError(
             f"{chosen.label} is empty: there is nothing to steer; identify(score='lape') or a "
             "greater top_rate gives a language more neurons"
         )
-    removed = None if also_ablate is None else fitting_sets(also_ablate, site)[0]
+    removed = None if also_ablate is None else single_set(also_ablate, site)
     choose(toward, statistics.languages, "toward")
+    choose(prompts_in, corpus.languages, "prompts_in")
     if toward == prompts_in:
         raise LensNeuronsError(f"toward={toward!r} is the language of the prompts: give another")
     require_identifiable(corpus.languages)

@@ -37,12 +37,12 @@ from lensneurons.corpora.items import Item
 from lensneurons.errors import LensNeuronsError, choose, shown
 from lensneurons.evaluation.generation import Decoding, write_responses
 from lensneurons.evaluation.likelihood import nll
-from lensneurons.interventions.editing import fitting_sets, scale, steer
+from lensneurons.interventions.editing import scale, single_set, steer
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import NeuronSet, OneSet
-from lensneurons.options import finite_number, plain_options
+from lensneurons.options import each_number, plain_options
 from lensneurons.tokens.prepared import UNTOLD, model_provenance
 from lensneurons.values.base import Table
 from lensneurons.values.provenance import Provenance
@@ -248,7 +248,7 @@ def try_without(
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     site = neuron_site(model)
-    [own] = fitting_sets(neurons, site)
+    own = single_set(neurons, site)
     if not isinstance(prompt, str) or not prompt.strip():
         raise LensNeuronsError(f"prompt={shown(prompt)}: give a text to go on from")
     if not len(own):
@@ -266,15 +266,15 @@ def try_without(
             f"statistics of {statistics.n_layers} layers x {statistics.d_mlp} are not of this "
             f"model of {site.n_layers} x {site.d_mlp}"
         )
-    name, strengths = ("factor", _each("factor", factor))
+    name, strengths = ("factor", each_number("factor", factor))
     if toward is not None:
         if statistics is None:
             raise LensNeuronsError(f"toward={toward!r} needs statistics=, what collect() gives")
         if strengths != (0.0,):
             raise LensNeuronsError("factor= scales and toward= steers: give one of them")
         choose(toward, statistics.languages, "toward")
-        name, strengths = ("alpha", _each("alpha", alpha))
-    elif _each("alpha", alpha) != (1.0,):
+        name, strengths = ("alpha", each_number("alpha", alpha))
+    elif each_number("alpha", alpha) != (1.0,):
         raise LensNeuronsError("alpha= needs toward=, the language to steer toward")
     activity, match = _activity(own, statistics)
     [random] = own.random_control(activity, draws=1, seed=seed)
@@ -304,15 +304,6 @@ def try_without(
         match=match,
         provenance=model_provenance(model, encoder, corpus.fingerprint),
     )
-
-
-def _each(name: str, given: Strengths) -> tuple[float, ...]:
-    """One strength or several, each a finite number and once."""
-    listed = [*given] if isinstance(given, Sequence | np.ndarray) else [given]
-    found = tuple(finite_number(one, name) for one in listed)
-    if not found or len(set(found)) < len(found):
-        raise LensNeuronsError(f"{name}={shown(given)}: give one strength or several, each once")
-    return found
 
 
 def _activity(own: NeuronSet, statistics: ActivationStatistics | None) -> tuple[np.ndarray, str]:

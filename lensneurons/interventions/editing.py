@@ -218,6 +218,24 @@ def steer(
         yield model
 
 
+def single_set(neurons: Neurons, site: NeuronSite) -> NeuronSet:
+    """The one set of neurons of the model with this site.
+
+    Raises:
+        LensNeuronsError: several sets, none of this model, or names that are not there.
+
+    Warns:
+        EmptySetWarning: there is no neuron in it.
+    """
+    sets = fitting_sets(neurons, site)
+    if len(sets) > 1:
+        raise LensNeuronsError(
+            f"{len(sets)} sets of neurons, one for each row of a batch: give one set, such as "
+            "first | second"
+        )
+    return sets[0]
+
+
 def fitting_sets(neurons: Neurons, site: NeuronSite) -> list[NeuronSet]:
     """The sets of neurons of the model with this site: one for all rows, or one for each.
 

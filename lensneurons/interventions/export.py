@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from lensneurons.errors import LensNeuronsError, ModelError, StorageError
-from lensneurons.interventions.editing import Neurons, fitting_sets, scale
+from lensneurons.errors import ModelError, StorageError
+from lensneurons.interventions.editing import Neurons, scale, single_set
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import attention_implementation, has_hooks, plain_view
 from lensneurons.models.identity import original_tokenizer
@@ -89,13 +89,7 @@ def export(
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise StorageError(f"{target} is there already: give a new folder")
     _require_own_weights(model)
-    sets = fitting_sets(neurons, neuron_site(model))
-    if len(sets) > 1:
-        raise LensNeuronsError(
-            f"{len(sets)} sets of neurons, one for each row of a batch: weights are the same for "
-            "all rows, so give one set"
-        )
-    (chosen,) = sets
+    chosen = single_set(neurons, neuron_site(model))
     tokenizer = tokenizer or original_tokenizer(model)
     view, copies = plain_view(model, attention_implementation(model, "bridge"))
     _drop_additions(view)

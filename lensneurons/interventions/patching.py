@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Float, Int64
 
 from lensneurons.errors import LensNeuronsError, ModelError, shown
-from lensneurons.interventions.editing import fitting_sets, hooking
+from lensneurons.interventions.editing import hooking, single_set
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
 from lensneurons.models.identity import original_tokenizer
@@ -99,7 +99,7 @@ def patch(
         )
     entries: dict[str, Any] = {}  # of the last axis, by the name of the hook
     if neurons is not None:
-        [chosen] = fitting_sets(neurons, site)
+        chosen = single_set(neurons, site)
         entries = {site.post[number]: own for number, own in chosen.by_layer().items()}
     elif layer is None or layer not in range(site.n_layers):
         raise LensNeuronsError(f"layer={layer}: the model has layers 0 to {site.n_layers - 1}")

@@ -232,10 +232,14 @@ def test_refused_options(options, message, bridge, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "neurons", [NeuronSet(np.array([1]), 3, 53), NeuronSet(np.array([], np.int64), 3, 52)]
+    ("neurons", "message"),
+    [
+        (NeuronSet(np.array([1]), 3, 53), "of 3 layers x 53 neurons, this one has 3 x 52"),
+        (NeuronSet(np.array([], np.int64), 3, 52), "holds no neurons: give one or more"),
+    ],
 )
-def test_neurons_of_another_model_are_refused(neurons, bridge):
-    with pytest.raises(LensNeuronsError, match="of this model of 3 layers x 52 neurons"):
+def test_neurons_of_another_model_are_refused(neurons, message, bridge):
+    with pytest.raises(LensNeuronsError, match=message):
         top_contexts(bridge("Llama"), CORPUS, neurons)
 
 

@@ -232,13 +232,13 @@ def test_the_model_is_left_as_it_was(model, corpus):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alphas": ()}, r"alphas=\[\]: give finite strengths, each once"),
+        ({"alphas": ()}, r"alphas=\(\): give one number or several, each once"),
         ({"alphas": (1.0, 1.0)}, "each once"),
-        ({"alphas": (0.0, float("inf"))}, "give finite strengths"),
+        ({"alphas": (0.0, float("inf"))}, "not a finite number"),
         ({"toward": "bn"}, "toward='bn' is the language of the prompts"),
         ({"toward": "fr"}, r"toward='fr' is not known; choose one of \['bn', 'zh'\]"),
         ({"also_ablate": NeuronSet(np.array([1]), 2, 4)}, "2 layers x 4 neurons, this"),
-        ({"prompts_in": "de"}, "no language 'de'"),
+        ({"prompts_in": "de"}, "prompts_in='de' is not known"),
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
     ],
 )

@@ -171,7 +171,7 @@ def test_hostile_texts_do_nothing(text):
     [
         ({"prompt": " "}, "prompt=' ': give a text to go on from"),
         ({"neurons": "L9N0"}, "L9N0 is outside a model of 3 layers x 52 neurons"),
-        ({"factor": [1, 1]}, "give one strength or several, each once"),
+        ({"factor": [1, 1]}, "give one number or several, each once"),
         ({"toward": "zh"}, "toward='zh' needs statistics="),
         ({"alpha": 2}, "alpha= needs toward="),
         ({"continuation": " "}, "continuation is empty"),

@@ -20,7 +20,7 @@ REFUSED = {
     "Gemma4 (per-layer inputs)": r"add up to: per_layer_input_gate, per_layer_projection \(",
     "Gemma4 (widths)": r"cannot be used: its layers differ in width: \[52, 104\] neurons",
     "Helium": "TransformerLens has no adapter for HeliumForCausalLM",
-    "Jamba": "block 0 is a mixture of experts",
+    "Jamba": "TransformerLens does not compute what Hugging Face does",
     "Lfm2": "Lfm2MLP names no activation function",
     "NemotronH": "block 0 has no MLP of its own; it holds norm, mixer",
     "OpenAIGPT": "add up to: something that no module of it names, or a norm of the sum",

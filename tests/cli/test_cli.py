@@ -31,6 +31,7 @@ from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import NeuronCard, describe
 from lensneurons.cli import commands as cli_commands
 from lensneurons.cli import main, summaries
+from lensneurons.cli.summaries import describe_card
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.errors import EmptySetWarning, LensNeuronsError
 from lensneurons.experiments.ablation import ablation_matrix
@@ -586,7 +587,8 @@ def test_describe_is_the_cards_their_page_and_their_files(llama, tmp_path, capsy
     bridge, corpus, neurons = found_by_hand(llama)
     statistics = ActivationStatistics.load(folder)
     cards = [describe(bridge, neurons, n, corpus=corpus, statistics=statistics) for n in names]
-    assert shown == "".join(f"{card!r}\n" for card in cards)
+    told = "\n".join(describe_card(card) for card in cards)
+    assert shown == f"{told}\npage: {tmp_path / 'new' / 'cards.html'}\n"
     page = page_of(tmp_path / "new", "cards.html")
     assert page.startswith("<!doctype html>")
     assert "<title>L2N3 L1N7</title>" in page
@@ -663,7 +665,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     )
     names = [name for name in vars(cli_commands) if name.startswith("do_")]
     commands = [name.removeprefix("do_").replace("_", "-") for name in names]
-    assert len(commands) == 11
+    assert len(commands) == 12
     times = []
     while not times or (min(times) >= 0.5 and len(times) < 3):
         python = [sys.executable, "-c", code, *commands]

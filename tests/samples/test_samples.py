@@ -127,8 +127,12 @@ def test_a_file_that_is_named_has_to_be_there(copy):
     about = About.load(copy / ABOUT)
     for name in ("effects-nll.safetensors", "lens.safetensors", "cards/L1N2.jsonl"):
         replace(about, files=(*about.files, name)).save(copy / ABOUT)
+        kept = (copy / name).read_bytes() if (copy / name).exists() else None
+        (copy / name).unlink(missing_ok=True)
         with pytest.raises(StorageError, match=f"{name.rpartition('/')[2]} does not exist"):
             read_sample(copy)
+        if kept is not None:
+            (copy / name).write_bytes(kept)
 
 
 @pytest.mark.parametrize("name", sample_names())

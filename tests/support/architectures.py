@@ -58,6 +58,11 @@ nothing but attention and MLP.
 * **adapter**: the linear maps that `align` adapts by default.
 * **difference**: the largest of a logit after the ablation, as a share of the largest logit; 0 is
   bitwise equality.
+
+Mixtures of experts load for their routing alone: `collect(model, corpus, site="experts")` counts
+the choices of every router. The counts equal those of hooks on the routers of Qwen2-MoE, Qwen3-MoE,
+OLMoE, Mixtral, GPT-OSS, DeepSeek-V3 and Gemma 4 (tests). Functions about neurons refuse such
+models.
 """
 REFUSED = """\
 ## Refused

@@ -111,7 +111,7 @@ class LanguageNeurons(Value):
 
         Args:
             path: the file.
-            format: ``"lensneurons"`` (safetensors, all of it, for ``load``), or ``"lape"``, the
+            format: ``"lensneurons"`` (safetensors, all of it), or ``"lape"``, the
                 ``.pth`` mask of the published code: the neurons of each language, in the order of
                 `languages` (for `read_published_mask`).
         """

@@ -234,7 +234,7 @@ class NeuronSet(Value):
 
         Args:
             path: the file.
-            format: ``"lensneurons"`` (safetensors, for ``load``), or ``"lape"``, the ``.pth`` mask
+            format: ``"lensneurons"`` (safetensors), or ``"lape"``, the ``.pth`` mask
                 of the published code, a list of this one set (for `read_published_mask`).
         """
         if choose(format, get_args(MaskFormat), "format") == "lensneurons":

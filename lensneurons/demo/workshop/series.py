@@ -118,9 +118,9 @@ def measure(folder: Path) -> dict[str, Any]:
             classes=SETTINGS, controls=CONTROLS, match="own", progress=False,
         )  # fmt: skip
     answers = accuracy(model, corpus.head(ANSWERED), max_new_tokens=LONGEST, progress=False)
-    written = answers.to_pandas()
+    written: Any = answers.to_pandas()
     written["worked"] = [bool(_EQUATION.search(text)) for text in written["text"]]
-    shares: Any = written.groupby("language")[["both", "worked"]].mean().to_dict()
+    shares = written.groupby("language")[["both", "worked"]].mean().to_dict()
     summary = matrix.summary()
     both = summary[summary["removed"] == matrix.name_of(SETTINGS[-1])]
     effects = dict(zip(both["figure"], both["estimate"], strict=True))

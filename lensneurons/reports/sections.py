@@ -21,6 +21,7 @@ from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.ablation import AS_ACTIVE, interval_told, multiplicity
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import MINUS, listing, share, signed, span, with_ends
+from lensneurons.plots.profile import profile_of
 from lensneurons.reports.contents import ReportValues, Section, Tab, Table, table_of
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.values.provenance import UNKNOWN, Provenance
@@ -78,6 +79,19 @@ def _layers(values: ReportValues) -> Iterator[Section]:
         plots.layer_profile(neurons, parts),
         (Table(("layer", *LAYER_CLASSES), rows, "Neurons of each layer by class"),),
     )
+    if values.beside:
+        rows = tuple(
+            (name, layer, *row)
+            for name, other in values.beside.items()
+            for layer, row in enumerate(profile_of(other).tolist())
+        )
+        yield Section(
+            "Beside other models",
+            "The same classes over the depth of the layers. Models that read other texts cannot be "
+            "compared layer by layer, but where a class is frequent can.",
+            plots.layer_profiles({"this model": neurons, **values.beside}),
+            (Table(("model", "layer", *LAYER_CLASSES), rows, "Neurons of each layer by class"),),
+        )
     if parts is not None:
         rows = tuple((c.part or "all", c.claim, c.verdict, c.measured) for c in parts.criteria)
         tried = listing(span(part.first, part.last) for part in parts.parts or parts.division)

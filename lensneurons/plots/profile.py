@@ -32,7 +32,7 @@ from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import counted, listing, short_number, span
-from lensneurons.plots.panels import count_axis, on_axis, part_label, shade_layers, stack
+from lensneurons.plots.panels import count_axis, on_axis, opens, part_label, shade_layers, stack
 from lensneurons.plots.style import (
     CLASS_COLOURS,
     CLASS_SYMBOLS,
@@ -192,6 +192,7 @@ def profile_lines(profile: Int64[np.ndarray, "layer kind"], axis: dict[str, Any]
             x=np.arange(len(profile)),
             y=on_axis(profile[:, column], axis),
             customdata=profile[:, column],
+            meta=opens(**{"class": name}, layer=("x", range(len(profile)))),
             name=name,
             mode="lines+markers",
             line={"color": CLASS_COLOURS[name], "width": 2.2, "dash": _DASHES[name]},

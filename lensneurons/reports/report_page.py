@@ -112,6 +112,7 @@ def report(
     texts = ("page.css", "page.js", "citations.bib")
     templates = Path(__file__).parent / "templates"
     style, script, citations = ((templates / name).read_text("utf-8") for name in texts)
+    shown = [report_card(card) for card in cards]
     template = html_templates("lensneurons.reports", _shown).get_template("page.html.jinja")
     page = template.render(
         title=title,
@@ -123,7 +124,8 @@ def report(
         take_apart=take_apart,
         told_table=told_table(neurons),
         table=table_data(values),
-        cards=[report_card(card) for card in cards],
+        cards=shown,
+        example=next((card for card in shown if card["contexts"][0]), None),
         provenance=provenance_table(neurons.provenance),
         citations=Markup.escape(citations.rstrip().replace("VERSION", __version__)),
         themes=themes(),

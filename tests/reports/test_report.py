@@ -69,11 +69,11 @@ def test_the_page_needs_nothing_but_itself(source: str, page: Page) -> None:
 
 
 def test_tabs_are_there_for_what_was_given(page: Page, tmp_path: Path) -> None:
-    names = ["layers", "languages", "neurons", "effects", "change", "about"]
+    names = ["findings", "layers", "languages", "neurons", "effects", "change", "about"]
     tabs = [b["id"] for b in page.named("button") if b.get("role") == "tab"]
     assert tabs == [f"tab-{name}" for name in names]
     least = written(tmp_path, pages.neurons())
-    for one, there in ((page, names), (least, [*names[:3], "about"])):
+    for one, there in ((page, names), (least, [*names[:4], "about"])):
         assert [d["id"] for d in one.named("div") if d.get("role") == "tabpanel"] == there
     assert "with texts" not in least.text
 

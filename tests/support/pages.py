@@ -204,8 +204,9 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         inside = self.open[-1] if self.open else ""
-        if inside == "script" and (name := self.elements[-1][1].get("id")):
-            self.blocks[name] = json.loads(data, parse_constant=pytest.fail)  # as a browser
+        within = self.elements[-1][1] if self.elements else {}
+        if inside == "script" and within.get("type") == "application/json":
+            self.blocks[within["id"]] = json.loads(data, parse_constant=pytest.fail)  # as a browser
         elif inside not in ("script", "style"):
             self.words.append(data)
 

@@ -50,7 +50,7 @@ from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.belonging import differences, require_own_statistics
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.neurons.sets import NeuronSet, flat_index
+from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus, Texts, prepare
@@ -136,10 +136,10 @@ def neuron_facts(
         LensNeuronsError: the neuron is not in the model, or the statistics are of other languages.
         ProvenanceError: the statistics are not those that the neurons were identified from.
     """
-    layer, neuron = divmod(flat_index(name, neurons.n_layers, neurons.d_mlp), neurons.d_mlp)
+    layer, neuron = divmod(neurons.flat_index(name), neurons.d_mlp)
     languages, class_name = neurons.languages_of(name), neurons.class_of(name)
     facts = NeuronFacts(
-        name=f"L{layer}N{neuron}",
+        name=neurons.name_of(layer, neuron),
         class_name=class_name,
         languages=languages,
         owner=languages[0] if class_name == "specific" else None,

@@ -67,6 +67,11 @@ def ablate_experts(model: Any, experts: NeuronSet, *, renormalise: bool = True) 
         EmptySetWarning: there are no experts in `experts`, so nothing changes.
     """
     site, found = expert_site(model), routers(model)
+    if experts.n_experts is not None:
+        raise LensNeuronsError(
+            f"{experts.label} holds neurons inside experts, such as L2E5N10, and whole experts are "
+            "taken out here: identify() from statistics of site='experts' gives such sets"
+        )
     if (experts.n_layers, experts.d_mlp) != (site.n_layers, site.n_experts):
         raise LensNeuronsError(
             f"{experts.label} is of a model of {experts.n_layers} layers x {experts.d_mlp} units, "

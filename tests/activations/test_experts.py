@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import pytest
 import tiny
@@ -26,19 +24,6 @@ from lensneurons.neurons.sets import NeuronSet
 
 CORPUS = tiny.tiny_corpus()
 DENSE = {"Qwen2Moe": [1], "DeepseekV3": [0]}  # layers without a router
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory):
-    """``experts(architecture)``: folder and model of one of `tiny.EXPERTS`."""
-    folder = tmp_path_factory.mktemp("experts")
-
-    @lru_cache
-    def loaded(name):
-        place = tiny.save_model(name, folder / name)
-        return place, load_model(place, device="cpu")
-
-    return loaded
 
 
 def count_routing(folder, architecture):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import pytest
 import tiny
@@ -14,7 +12,6 @@ from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import EmptySetWarning, LensNeuronsError, ModelError
 from lensneurons.interventions.experts import ablate_experts
-from lensneurons.models.loading import load_model
 from lensneurons.models.routers import expert_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.values.provenance import ROUTER, Provenance
@@ -26,19 +23,6 @@ NUMBER = {  # entry of the configuration
     "GptOss": "num_local_experts",
     "DeepseekV3": "n_routed_experts",
 }
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory):
-    """``experts(architecture)``: folder and model of one of `tiny.EXPERTS`."""
-    folder = tmp_path_factory.mktemp("experts")
-
-    @lru_cache
-    def loaded(name):
-        place = tiny.save_model(name, folder / name)
-        return place, load_model(place, device="cpu")
-
-    return loaded
 
 
 def removed(architecture, site):

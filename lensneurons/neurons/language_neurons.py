@@ -24,6 +24,7 @@ from lensneurons.errors import choose
 from lensneurons.neurons.lambda_search import AUTHORS_UPPER_END, Origin
 from lensneurons.neurons.sets import MaskFormat, NeuronSet, flat_index, neuron_name
 from lensneurons.shapes import (
+    FlatNeurons,
     LanguageMatrix,
     LayerProfile,
     Memberships,
@@ -174,9 +175,8 @@ class LanguageNeurons(Value):
         With the automatic lambda they lie outside the selection, so the population does not matter
         here; `layer_profile` and `histogram` count those of the population alone.
         """
-        found = NeuronSet.from_mask(self.n_above == len(self.languages), "agnostic")
-        activity = self.probability.mean(axis=-1)
-        return replace(found, activity=activity, n_experts=self.n_experts)
+        flat = np.flatnonzero(self.n_above == len(self.languages))
+        return self._set(flat, "agnostic", self.probability.mean(axis=-1))
 
     def __getitem__(self, language: str) -> NeuronSet:
         """The neurons of a language: its specific and its related ones.
@@ -191,16 +191,15 @@ class LanguageNeurons(Value):
         """The neurons of a mask and of the population that exceed tau, language by language."""
         chosen = np.flatnonzero(mask & self.counted)
         members = self.above.reshape(-1, len(self.languages))[chosen]
-        shape, experts = (self.n_layers, self.d_mlp), self.n_experts
         return ByLanguage(
-            (
-                k,
-                NeuronSet(
-                    chosen[members[:, i]], *shape, f"{label} {k}", self._activity[i], experts
-                ),
-            )
+            (k, self._set(chosen[members[:, i]], f"{label} {k}", self._activity[i]))
             for i, k in enumerate(self.languages)
         )
+
+    def _set(self, flat: FlatNeurons, label: str, activity: NeuronScores) -> NeuronSet:
+        """Some of these neurons, or experts, which say so."""
+        unit = None if self.provenance.unit == "neuron" else self.provenance.unit
+        return NeuronSet(flat, self.n_layers, self.d_mlp, label, activity, self.n_experts, unit)
 
     @cached_property
     def _activity(self) -> tuple[NeuronScores, ...]:

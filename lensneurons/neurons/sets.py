@@ -51,6 +51,7 @@ class NeuronSet(Value):
         n_experts: routed experts of a layer where these are neurons inside them, which are called
             such as ``"L2E5N10"``: number ``5 * (d_mlp / n_experts) + 10`` of layer 2. None for all
             others.
+        unit: ``"expert"`` where these are experts of a mixture; None for neurons.
 
     Raises:
         LensNeuronsError: an index is outside the model.
@@ -64,6 +65,7 @@ class NeuronSet(Value):
     label: str = "neurons"
     activity: NeuronScores | None = None
     n_experts: int | None = None
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         flat = np.sort(np.asarray(self.flat, np.int64))
@@ -261,12 +263,14 @@ class NeuronSet(Value):
 
     def _brief(self) -> str:
         shown = ", ".join(self.names[:4]) + (", ..." if len(self) > 4 else "")
-        return f"{self.label}: {len(self)} neurons in {self.n_layers} layers: {shown}"
+        unit = self.unit or "neuron"
+        return f"{self.label}: {len(self)} {unit}s in {self.n_layers} layers: {shown}"
 
     def _overview(self) -> Overview:
         counts = self.per_layer()
         rows = [(layer, counts[layer]) for layer in np.flatnonzero(counts)]
-        return Overview(f"{self.label}: {len(self)} neurons", ("layer", "neurons"), rows)
+        units = f"{self.unit or 'neuron'}s"
+        return Overview(f"{self.label}: {len(self)} {units}", ("layer", units), rows)
 
 
 # What a person may have in hand: a set, a neuron's name, or several names (`chosen_set`).

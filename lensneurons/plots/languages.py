@@ -40,6 +40,7 @@ from lensneurons.plots.style import (
     population_note,
     write_inside,
 )
+from lensneurons.plots.units import says_unit
 from lensneurons.uncertainty.groups import Interval, jackknife
 
 Order = Literal["clustered", "given"]
@@ -53,6 +54,7 @@ _MEASURES = {
 }
 
 
+@says_unit
 @plain_options
 def neuron_map(neurons: LanguageNeurons, layer: int | None = None) -> go.Figure:
     """Draw where the language neurons of the population are, by layer and language.
@@ -220,6 +222,7 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
     return frame(figure, title, notes, plot_height=height, legend=True)
 
 
+@says_unit
 def overlap(
     neurons: LanguageNeurons, measure: Overlap = "jaccard", *, order: Order = "clustered"
 ) -> go.Figure:
@@ -315,6 +318,7 @@ def _overlap_title(
     return f"{first} and {second} share most: {_MEASURES[measure][0]} overlap {most:.2f}"
 
 
+@says_unit
 def neuron_probabilities(
     neurons: LanguageNeurons, name: str, *, statistics: ActivationStatistics | None = None
 ) -> go.Figure:

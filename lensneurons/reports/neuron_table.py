@@ -40,6 +40,7 @@ def table_data(values: ReportValues) -> dict[str, Any]:
         "rows": _rows(neurons, np.concatenate([shown, carded[~np.isin(carded, shown)]])),
         "words": {card.facts.name: _words(card) for card in values.cards},
         "scored": neurons.score_name,
+        "unit": neurons.provenance.unit,
     }
 
 

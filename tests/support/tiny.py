@@ -213,7 +213,7 @@ SEEDS = {
     **{"GPTJ": 8, "XGLM": 2},
     **{"Apertus": 11, "Bamba": 3, "CodeGen": 3, "Cohere": 4, "Cohere2": 2, "Ernie4_5": 6},
     **{"FalconH1": 1, "Gemma3 (vision)": 1, "Gemma4": 1, "Glm4": 1, "GPTNeo": 1, "Granite": 2},
-    **{"Jais2": 3},
+    **{"Jais2": 3, "GptOss": 2},
 }
 PREPEND_BOS = ("Llama", "Mistral", "Gemma2", "Gemma3", "OPT")
 GATED = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Olmo2", "Phi3")

@@ -137,7 +137,7 @@ const matches = (neuron, terms, language, kind, carded) =>
   (language === "" || neuron.languages.includes(Number(language))) &&
   (kind === "" || neuron.class === kind) && (!carded || neuron.carded);
 const keys = {
-  name: (a, b) => a.place[0] - b.place[0] || a.place[1] - b.place[1],
+  name: (a, b) => a.place.reduce((found, place, k) => found || place - b.place[k], 0),
   class: (a, b) => a.class.localeCompare(b.class),
   languages: (a, b) => a.languages.length - b.languages.length ||
     String(a.languages).localeCompare(String(b.languages), "en", { numeric: true }),
@@ -190,7 +190,7 @@ const show = () => {
   find("more").hidden = rest <= 0;
   find("more").textContent = `Show ${Math.min(rest, 100)} more of ${rest}`;
   const shown = Math.min(state.shown, state.rows.length);
-  find("status").textContent = `${state.rows.length} of ${neurons.length} neurons` +
+  find("status").textContent = `${state.rows.length} of ${neurons.length} ${table.unit}s` +
     (rest > 0 ? `, the first ${shown} shown` : "");
 };
 for (const head of all("th[data-sort]")) {

@@ -115,6 +115,7 @@ def report_card(card: NeuronCard) -> dict[str, Any]:
         "measured": _measured(card),
         "chance": effect.chance,
         "source": card.source,
+        "page": card.page,
     }
 
 

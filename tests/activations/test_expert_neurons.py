@@ -23,12 +23,16 @@ from lensneurons.neurons.identification import identify
 
 CORPUS = tiny.tiny_corpus()
 # The experts of a layer, and the MLP that every token passes beside them.
-INSIDE = dict.fromkeys(tiny.EXPERTS, "mlp.experts") | {"Gemma4 (experts)": "experts"}
+INSIDE = dict.fromkeys([*tiny.EXPERTS, *tiny.MORE_EXPERTS], "mlp.experts")
+INSIDE |= {"Gemma4 (experts)": "experts", "GraniteMoe": "block_sparse_moe.experts"}
 SHARED = {
     "Qwen2Moe": "mlp.shared_expert",
     "DeepseekV3": "mlp.shared_experts",
     "Gemma4 (experts)": "mlp",
 }
+SHARED |= dict.fromkeys(
+    ("Afmoe", "DeepseekV2", "Ernie4_5_Moe", "Glm4Moe", "Glm4MoeLite"), "mlp.shared_experts"
+)
 
 
 def gates(module, number):
@@ -102,7 +106,7 @@ def flat(counts):
     return counts.reshape(len(counts), -1, counts.shape[-1])
 
 
-@pytest.mark.parametrize("architecture", tiny.EXPERTS)
+@pytest.mark.parametrize("architecture", [*tiny.EXPERTS, *tiny.MORE_EXPERTS])
 def test_counts_are_those_of_gates_multiplied_by_hand(architecture, experts):
     folder, model = experts(architecture)
     counts, sums, routed = count_by_hand(folder, architecture)

@@ -24,6 +24,7 @@ from lensneurons.neurons.sets import NeuronSet
 
 CORPUS = tiny.tiny_corpus()
 DENSE = {"Qwen2Moe": [1], "DeepseekV3": [0]}  # layers without a router
+DENSE |= dict.fromkeys(("Afmoe", "DeepseekV2", "Ernie4_5_Moe", "Glm4Moe", "Glm4MoeLite"), [0])
 
 
 def count_routing(folder, architecture):
@@ -57,7 +58,7 @@ def count_routing(folder, architecture):
     return counts, weights, tokens
 
 
-@pytest.mark.parametrize("architecture", tiny.EXPERTS)
+@pytest.mark.parametrize("architecture", [*tiny.EXPERTS, *tiny.MORE_EXPERTS])
 def test_counts_are_those_of_a_plain_forward(architecture, experts):
     folder, model = experts(architecture)
     found = collect(model, CORPUS, site="experts", progress=False)

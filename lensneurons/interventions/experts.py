@@ -102,8 +102,6 @@ def steer_experts(
     Warns:
         EmptySetWarning: there are no experts in `experts`, so nothing changes.
     """
-    if not math.isfinite(bias):
-        raise LensNeuronsError(f"bias={bias}: give a finite number; ablate_experts() takes out")
     with _rerouting(model, experts, bias, renormalise):
         yield model
 

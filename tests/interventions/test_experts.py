@@ -217,7 +217,7 @@ def test_biases_add_up_and_blocks_may_be_mixed(experts):
         assert torch.equal(logits_of(model), one_way)
     for bias in (np.inf, -np.inf, np.nan):
         with (
-            pytest.raises(LensNeuronsError, match="give a finite number"),
+            pytest.raises(LensNeuronsError, match="is not a finite number"),
             steer_experts(model, first, bias),
         ):
             pass

@@ -72,6 +72,14 @@ def bridge(model_folder: Callable[..., Path]) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
+def experts(
+    model_folder: Callable[..., Path], bridge: Callable[..., Any]
+) -> Callable[[str], tuple[Path, Any]]:
+    """``experts("Mixtral")``: folder and model of one of `tiny.EXPERTS`."""
+    return lambda architecture: (model_folder(architecture), bridge(architecture))
+
+
+@pytest.fixture(scope="session")
 def llama(bridge: Callable[..., Any]) -> Any:
     """The Llama that all tests share."""
     return bridge("Llama")

@@ -27,8 +27,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -36,12 +36,25 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from lensneurons.activations.reduction import Reduced, reduce_batch, reduce_routing
+from lensneurons.activations.reduction import Reduced, reduce_batch, reduce_experts, reduce_routing
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, StorageError, choose
-from lensneurons.models.forward import Forward, to_device, watching, watching_routers
+from lensneurons.models.expert_neurons import (
+    ExpertNeuronSite,
+    activation_of,
+    expert_neuron_site,
+    gate_of,
+    shared_neuron_site,
+)
+from lensneurons.models.forward import (
+    Forward,
+    to_device,
+    watching,
+    watching_experts,
+    watching_routers,
+)
 from lensneurons.models.routers import ExpertSite, expert_site
-from lensneurons.models.running import runs_model
+from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.options import plain_options
 from lensneurons.shapes import GroupWeights, LayerSums
@@ -56,7 +69,8 @@ from lensneurons.values.run_folders import Run, open_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Site = Literal["neurons", "experts"]
+Site = Literal["neurons", "experts", "expert_neurons", "shared_neurons"]
+Found = NeuronSite | ExpertSite | ExpertNeuronSite
 KIND = "totals of one language"
 ARRAYS = ("counts", "tokens", "sums", "squares")
 
@@ -93,7 +107,7 @@ class LanguageTotals:
 
         Args:
             layers: the reduced layers, in order.
-            groups: int [row], the group of each row.
+            groups: int [row], the group of each row of their counts.
             counted: int [row], counted tokens of each row.
         """
         np.add.at(self.tokens, groups, counted)
@@ -167,7 +181,7 @@ class RunFolder:
         self.last_checkpoint = time.monotonic()
 
     def finish(
-        self, languages: Iterable[LanguageTotals], provenance: Provenance
+        self, languages: Iterable[LanguageTotals], provenance: Provenance, n_experts: int | None
     ) -> ActivationStatistics:
         """Stack the totals of all languages into the result; write it where there is a folder."""
         totals = list(languages)
@@ -175,7 +189,9 @@ class RunFolder:
         counts, tokens, sums, squares = (
             read_only(np.stack([getattr(one, name) for one in totals], axis=-1)) for name in ARRAYS
         )
-        statistics = ActivationStatistics(names, counts, tokens, sums, squares, provenance)
+        statistics = ActivationStatistics(
+            names, counts, tokens, sums, squares, provenance, n_experts=n_experts
+        )
         if self.folder is not None:
             self.folder.finish(statistics)
             shutil.rmtree(self.folder / "languages", ignore_errors=True)
@@ -233,8 +249,10 @@ def collect(
         model: what `load_model` returns, or any TransformerLens model; it is not changed. Hooks
             that are on it (an ablation, say) act while the statistics are collected.
         corpus: parallel items, prepared or not; each language needs at least one counted token.
-        site: what is counted: ``"neurons"`` of dense MLPs, or the choices of ``"experts"`` by the
-            routers of a mixture of experts.
+        site: what is counted: ``"neurons"`` of dense MLPs; of a mixture of experts the choices of
+            ``"experts"`` by its routers, ``"expert_neurons"`` inside the routed experts, or
+            ``"shared_neurons"`` of the MLP that every token passes beside them
+            (`lensneurons.models.expert_neurons`).
         scope: which tokens count: those of the response (None, the paper's choice), of the prompt,
             or all. BOS, other special tokens and padding never count.
         run_dir: a folder for the result. What was done is saved there every `checkpoint_seconds`,
@@ -254,11 +272,16 @@ def collect(
         counted tokens that were sent to each [layer, expert, language] (k experts a token), and
         sums of the weights that their routers gave them. Rows of layers without a router are 0;
         among r routed layers of n, the percentile q of all experts in `identify` is the percentile
-        ``1 - (1 - q) * n / r`` of those that exist.
+        ``1 - (1 - q) * n / r`` of those that exist. Neuron j of expert e is number
+        ``e * width + j`` of its layer, named such as ``L2E5N10``; it is active on the tokens that
+        were sent to its expert and make it so, out of all counted tokens:
+        ``statistics.among_routed(collect(model, corpus, site="experts"))`` has the tokens that were
+        sent there as the denominator.
 
     Raises:
-        ModelError: the model has no dense MLP neurons (no routers, for experts), or its hooks do
-            not hold what they name.
+        ModelError: the model has no dense MLP neurons (no routers, for experts; experts whose
+            weights cannot be read, for the neurons inside), or its hooks do not hold what they
+            name.
         CorpusError: texts without counted tokens, too long, or ids outside the vocabulary.
         LensNeuronsError: `run_dir` is given while hooks are on the model, or the counts of `groups`
             do not fit into memory.
@@ -268,8 +291,13 @@ def collect(
     if groups < 1:
         raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
     choose(padding_side, get_args(PaddingSide), "padding_side")
-    find = neuron_site if choose(site, get_args(Site), "site") == "neurons" else expert_site
-    found: NeuronSite | ExpertSite = find(model)
+    find: dict[Site, Callable[[Any], Found]] = {
+        "neurons": neuron_site,
+        "experts": expert_site,
+        "expert_neurons": expert_neuron_site,
+        "shared_neurons": shared_neuron_site,
+    }
+    found = find[choose(site, get_args(Site), "site")](model)
     prepared = prepare(
         model, corpus, scope=scope, max_length=max_length, overlong=overlong, tokenizer=tokenizer
     )
@@ -285,7 +313,10 @@ def collect(
         "languages": list(prepared.encoded.languages),
         "counted_tokens": prepared.encoded.report.total.counted,
     }
-    provenance = prepared.provenance()
+    provenance, n_experts = prepared.provenance(), None
+    if isinstance(found, ExpertNeuronSite):
+        provenance = replace(provenance, hook=found.hook, activation=found.activation_name)
+        n_experts = None if found.shared else found.n_experts
     with open_folder(run_dir, provenance, plan) as folder:
         run = RunFolder(folder, checkpoint_seconds)
         if run.finished is not None:
@@ -299,12 +330,12 @@ def collect(
             padding_side=padding_side,
             progress=progress,
         )
-        return run.finish(totals, provenance)
+        return run.finish(totals, provenance, n_experts)
 
 
 def _collect_languages(
     prepared: PreparedCorpus,
-    site: NeuronSite | ExpertSite,
+    site: Found,
     batches: Sequence[np.ndarray],
     run: RunFolder,
     *,
@@ -317,13 +348,16 @@ def _collect_languages(
 
     encoded = prepared.encoded
     group_of = item_groups(encoded.item_ids, groups)
-    layers: _Layers | _Routers
+    layers: _Layers | _Routers | _Experts
     if isinstance(site, NeuronSite):
         layers = _Layers(site)
         watch = watching(prepared.model, site, layers.watch)
-    else:
+    elif isinstance(site, ExpertSite):
         layers = _Routers(site)
         watch = watching_routers(prepared.model, site, layers.watch)
+    else:
+        layers = _Experts(site)
+        watch = watching_experts(prepared.model, site, layers.watch)
     total = encoded.report.total.counted
     bar = tqdm(total=total, unit="token", unit_scale=True, desc="collect", disable=not progress)
     with bar, watch as forward:
@@ -337,8 +371,12 @@ def _collect_languages(
             for number, rows in enumerate(own):
                 batch = make_batch(encoded, rows, padding_side=padding_side)
                 if number >= done:
+                    held, counted = group_of[rows], batch.counted.sum(1).numpy()
+                    if isinstance(layers, _Experts):
+                        held, layers.groups = np.unique(held, return_inverse=True)
+                        counted = np.bincount(layers.groups, counted).astype(np.int64)
                     layers.run(forward, prepared.model, batch)
-                    totals.add(layers.reduced, group_of[rows], batch.counted.sum(1).numpy())
+                    totals.add(layers.reduced, held, counted)
                     run.save(totals, now=False)
                 bar.update(batch.n_counted)
             if totals.batches_done > done:
@@ -412,3 +450,51 @@ class _Routers:
                 f"{list(self.counted.shape)} tokens: the counts would be wrong"
             )
         self.reduced[layer] = reduce_routing(weights, indices, self.counted, self.site.n_experts)
+
+
+class _Experts:
+    """`_Layers` for the neurons inside experts; layers without experts get zeros."""
+
+    def __init__(self, site: ExpertNeuronSite) -> None:
+        self.site = site
+        self.counted = torch.zeros((0, 0), dtype=torch.bool)
+        self.groups = np.zeros(0, np.int64)  # of the rows of the batch that runs next
+        self.reduced: list[Reduced] = []
+        self.seen: list[int] = []
+
+    def run(self, forward: Forward, model: Any, batch: Batch) -> None:
+        """Run one batch; `reduced` then holds one entry a layer, in order, a row a group."""
+        number, width = int(self.groups.max()) + 1, self.site.d_mlp
+        self.counted, self.seen = batch.counted, []
+        nothing = Reduced(np.zeros((number, width), np.int64), np.zeros(width), np.zeros(width))
+        self.reduced = [nothing] * self.site.n_layers
+        _forward(forward, model, batch)
+        if self.seen != list(self.site.layers):
+            raise LensNeuronsError(
+                f"the experts of layers {list(self.site.layers)} ran as {self.seen}: the counts "
+                "would be wrong"
+            )
+
+    def watch(self, layer: int, module: Any, x: torch.Tensor, indices: torch.Tensor) -> None:
+        """Reduce the experts of one layer of the batch that is running."""
+        self.seen.append(layer)
+        if len(x) != self.counted.numel() or len(indices) != len(x):
+            raise LensNeuronsError(
+                f"the experts of layer {layer} read {len(x)} tokens of a batch of "
+                f"{list(self.counted.shape)}: the counts would be wrong"
+            )
+
+        def read(tokens: torch.Tensor, expert: int) -> torch.Tensor:
+            pre = gate_of(module, x[tokens], expert)
+            require_finite(pre, f"the pre-activations of expert {expert} of layer {layer}")
+            return pre
+
+        self.reduced[layer] = reduce_experts(
+            read,
+            indices,
+            self.counted,
+            activation_of(module),
+            groups=self.groups,
+            size=(self.site.n_experts, self.site.width),
+            sign_decides=self.site.sign_decides,
+        )

@@ -137,3 +137,49 @@ def reduce_routing(
         sums += np.bincount(own, given, n_experts)
         squares += np.bincount(own, given**2, n_experts)
     return Reduced(counts, sums, squares)
+
+
+def reduce_experts(
+    read: Callable[[torch.Tensor, int], torch.Tensor],
+    indices: torch.Tensor,
+    counted: CountedMask,
+    activation: ActivationFunction,
+    *,
+    groups: np.ndarray,
+    size: tuple[int, int],
+    sign_decides: bool = True,
+) -> Reduced:
+    """Reduce the neurons inside the experts of one layer over the counted tokens.
+
+    A neuron is active on a token that was sent to its expert and makes its pre-activation positive.
+    The counts are of groups of rows: those of rows would take gigabytes where experts are many.
+
+    Args:
+        read: gives the pre-activations [n, width] of int [n] tokens in one expert.
+        indices: int [batch * pos, k], the experts of each token.
+        counted: bool [batch, pos] on the CPU.
+        activation: the activation function of the layer.
+        groups: int [batch], the place of each row among the counts that are returned.
+        size: experts, and neurons of each.
+        sign_decides: whether the activation is positive exactly where its argument is.
+
+    Returns:
+        ``counts`` int64 [group, expert * width]; sums over the tokens that were sent there.
+    """
+    (experts, width), chosen = size, indices.cpu()
+    counts = np.zeros((int(groups.max()) + 1, experts, width), np.int64)
+    sums, squares = np.zeros((experts, width)), np.zeros((experts, width))
+    of_token = torch.from_numpy(groups).repeat_interleave(counted.shape[1])
+    there = counted.reshape(-1, 1)
+    for expert in chosen[counted.reshape(-1)].unique().tolist():
+        tokens = ((chosen == expert) & there).any(1).nonzero()[:, 0]
+        pre = read(tokens.to(indices.device), expert).detach()
+        if pre.dtype in (torch.float16, torch.bfloat16):
+            pre = pre.float()
+        values = activation(pre)
+        active = ((pre if sign_decides else values) > 0).cpu().numpy()
+        for group in np.unique(own := of_token[tokens].numpy()):
+            counts[group, expert] += active[own == group].sum(0)
+        sums[expert] += values.sum(0, dtype=torch.float64).cpu().numpy()
+        squares[expert] += values.square().sum(0, dtype=torch.float64).cpu().numpy()
+    return Reduced(counts.reshape(len(counts), -1), sums.ravel(), squares.ravel())

@@ -18,6 +18,14 @@ Statistics of experts have the same form: ``collect(..., site="experts")`` count
 are sent to expert j (`Provenance.unit` says which). There p is a share of the tokens as well, whose
 sum over the experts of a layer is k.
 
+A neuron inside a routed expert (``site="expert_neurons"``) can only be active where the router
+sends the token to its expert, so its p mixes both. `ActivationStatistics.among_routed` takes them
+apart:
+
+    p[l, j, k] = (counted tokens with pre > 0) / (counted tokens of language k sent to j's expert)
+
+which is 0 where none was. A neuron of a rarely chosen expert then has few tokens behind its p.
+
 What this does not show: a probability says how often a neuron is active, not what its activity
 does (that needs an intervention), and it depends on the tokens that were counted.
 """
@@ -38,7 +46,7 @@ from lensneurons.models.sites import neuron_site
 from lensneurons.options import plain_options
 from lensneurons.shapes import Cache, CountedMask, Counts, GroupWeights, Probabilities, Sums, Tokens
 from lensneurons.values.base import Overview, Value, read_only
-from lensneurons.values.provenance import Provenance, require_same
+from lensneurons.values.provenance import ROUTED, Provenance, require_same
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +67,10 @@ class ActivationStatistics(Value):
             the counted tokens; None where only counts are known.
         squares: the same for the square of the activation.
         provenance: where the counts come from.
+        n_experts: routed experts of a layer where the neurons are those inside them: neuron j of
+            expert e is number ``e * width + j`` of its layer. None for all others.
+        grouped_routed: int64 [group, layer, expert, language], counted tokens that were sent to
+            each expert, where these are the denominator of its neurons; None where all tokens are.
 
     Raises:
         LensNeuronsError: shapes that do not fit each other, a language named twice, a negative
@@ -67,7 +79,11 @@ class ActivationStatistics(Value):
     """
 
     FILE_KIND: ClassVar = "activation statistics"
-    FILE_NAMES: ClassVar = {"grouped_counts": "counts", "grouped_tokens": "tokens"}
+    FILE_NAMES: ClassVar = {
+        "grouped_counts": "counts",
+        "grouped_tokens": "tokens",
+        "grouped_routed": "routed",
+    }
     RUN_FILE: ClassVar = "statistics.safetensors"
     AXES: ClassVar = {
         "counts": ("layer", "neuron", "language"),
@@ -83,6 +99,8 @@ class ActivationStatistics(Value):
     sums: Sums | None = None
     squares: Sums | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    n_experts: int | None = None
+    grouped_routed: Int64[np.ndarray, "group layer expert language"] | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -114,9 +132,17 @@ class ActivationStatistics(Value):
         return self.grouped_tokens.sum(axis=0)
 
     @cached_property
+    def denominator(self) -> Int64[np.ndarray, ...]:
+        """int64 [language], or [layer, neuron, language] among routed tokens: tokens behind p."""
+        if self.grouped_routed is None or self.n_experts is None:
+            return self.tokens
+        width = self.d_mlp // self.n_experts
+        return read_only(self.grouped_routed.sum(axis=0).repeat(width, axis=1))
+
+    @cached_property
     def probability(self) -> Probabilities:
         """float64 [layer, neuron, language]: activation probability, in [0, 1]."""
-        return read_only(self.counts / self.tokens)
+        return read_only(self.counts / np.maximum(self.denominator, 1))
 
     @cached_property
     def mean(self) -> Sums:
@@ -125,12 +151,13 @@ class ActivationStatistics(Value):
         Raises:
             LensNeuronsError: only counts are known, as for published counts.
         """
-        return self._moment("sums") / self.tokens
+        return self._moment("sums") / np.maximum(self.denominator, 1)
 
     @cached_property
     def standard_deviation(self) -> Sums:
         """float64 [layer, neuron, language]: standard deviation of the activation over tokens."""
-        return np.sqrt(np.maximum(self._moment("squares") / self.tokens - self.mean**2, 0.0))
+        squares = self._moment("squares") / np.maximum(self.denominator, 1)
+        return np.sqrt(np.maximum(squares - self.mean**2, 0.0))
 
     def _moment(self, name: str) -> Sums:
         moment = getattr(self, name)
@@ -210,6 +237,33 @@ class ActivationStatistics(Value):
         """
         return _add(self, other, self.provenance.merge(other.provenance))
 
+    def among_routed(self, routing: ActivationStatistics) -> ActivationStatistics:
+        """The same counts, out of the tokens that were sent to each neuron's expert.
+
+        Args:
+            routing: statistics of the experts, ``collect(model, corpus, site="experts")`` with the
+                same corpus, scope and groups.
+
+        Raises:
+            LensNeuronsError: these are no neurons inside routed experts, or `routing` is of
+                something else, of other languages, or of other groups.
+            ProvenanceError: the two are of another model or corpus; says which.
+        """
+        if self.n_experts is None or routing.provenance.unit != "expert":
+            raise LensNeuronsError(
+                f"statistics of {self._units()} among those of {routing._units()}: among_routed "
+                "takes neurons of site='expert_neurons', and statistics of site='experts' that "
+                "say how many tokens were sent to each expert"
+            )
+        if self.grouped_routed is not None:
+            raise LensNeuronsError("these statistics are among routed tokens already")
+        require_same(self.provenance, routing.provenance, ignoring=("hook", "activation"))
+        return replace(
+            self,
+            grouped_routed=routing.select(self.languages).grouped_counts,
+            provenance=replace(self.provenance, scope=f"{self.provenance.scope}{ROUTED}"),
+        )
+
     @plain_options
     def select(self, languages: Sequence[str]) -> ActivationStatistics:
         """The same statistics for some languages, in the given order.
@@ -218,19 +272,24 @@ class ActivationStatistics(Value):
             LensNeuronsError: a language is not there; the message lists those that are.
         """
         places = [self.languages.index(choose(k, self.languages, "language")) for k in languages]
-        arrays = {name: getattr(self, name) for name in ARRAYS}
+        arrays = {name: getattr(self, name) for name in (*ARRAYS, "grouped_routed")}
         chosen = {name: a[..., places] for name, a in arrays.items() if a is not None}
         return replace(self, languages=tuple(languages), **chosen)
 
     @plain_options
     def of_neuron(self, layer: int, neuron: int) -> ActivationStatistics:
         """The statistics of one neuron; a jackknife over them costs nothing."""
-        at = np.s_[..., layer : layer + 1, neuron : neuron + 1, :]
+        at, routed = np.s_[..., layer : layer + 1, neuron : neuron + 1, :], None
+        if self.grouped_routed is not None:
+            expert = neuron * (self.n_experts or 1) // self.d_mlp
+            routed = self.grouped_routed[:, layer : layer + 1, expert : expert + 1]
         return replace(
             self,
             grouped_counts=self.grouped_counts[at],
             sums=None if self.sums is None else self.sums[at],
             squares=None if self.squares is None else self.squares[at],
+            n_experts=None if routed is None else 1,
+            grouped_routed=routed,
         )
 
     def resample(self, weights: GroupWeights) -> ActivationStatistics:
@@ -239,15 +298,23 @@ class ActivationStatistics(Value):
         Args:
             weights: int64 [group], how often each group of parallel items is drawn.
         """
+        routed = self.grouped_routed
         return ActivationStatistics(
             languages=self.languages,
             grouped_counts=read_only(np.tensordot(weights, self.grouped_counts, axes=1))[None],
             grouped_tokens=read_only(weights @ self.grouped_tokens)[None],
             provenance=self.provenance,
+            n_experts=self.n_experts,
+            grouped_routed=None
+            if routed is None
+            else read_only(np.tensordot(weights, routed, axes=1))[None],
         )
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a neuron and language: layer, neuron, language, active, tokens, probability."""
+        """One row a neuron and language: layer, neuron, language, active, tokens, probability.
+
+        Tokens are the denominator: those sent to the neuron's expert where these count alone.
+        """
         import pandas as pd
 
         index = pd.MultiIndex.from_product(
@@ -255,16 +322,20 @@ class ActivationStatistics(Value):
             names=["layer", "neuron", "language"],
         )
         table = pd.DataFrame({"active": self.counts.ravel()}, index=index).reset_index()
-        table["tokens"] = np.tile(self.tokens, self.n_layers * self.d_mlp)
-        table["probability"] = table["active"] / table["tokens"]
+        table["tokens"] = np.broadcast_to(self.denominator, self.counts.shape).ravel()
+        table["probability"] = self.probability.ravel()
         return table
+
+    def _units(self) -> str:
+        """What was counted, such as ``"24 layers x 60 experts x 1408 neurons"``."""
+        unit, experts = self.provenance.unit, self.n_experts
+        if experts is None:
+            return f"{self.n_layers} layers x {self.d_mlp} {unit}s"
+        return f"{self.n_layers} layers x {experts} experts x {self.d_mlp // experts} {unit}s"
 
     def _brief(self) -> str:
         tokens = ", ".join(f"{k} {n:,}" for k, n in zip(self.languages, self.tokens, strict=True))
-        return (
-            f"{self.n_layers} layers x {self.d_mlp} {self.provenance.unit}s, "
-            f"{self.provenance.scope} tokens: {tokens}; {self.n_groups} groups"
-        )
+        return f"{self._units()}, {self.provenance.scope} tokens: {tokens}; {self.n_groups} groups"
 
     def _overview(self) -> Overview:
         share = self.probability.mean(axis=(0, 1))
@@ -272,8 +343,7 @@ class ActivationStatistics(Value):
             (language, f"{tokens:,}", f"{active:.4f}")
             for language, tokens, active in zip(self.languages, self.tokens, share, strict=True)
         ]
-        unit = self.provenance.unit
-        title = f"ActivationStatistics: {self.n_layers} layers x {self.d_mlp} {unit}s"
+        title = f"ActivationStatistics: {self._units()}"
         return Overview(title, ("language", "counted tokens", "mean activation probability"), rows)
 
 
@@ -318,8 +388,36 @@ def _check(statistics: ActivationStatistics) -> None:
             raise LensNeuronsError(
                 f"{name} are not all finite: a NaN or infinite activation got in"
             )
+    _check_experts(statistics)
     if statistics.squares is not None and (statistics.squares < 0).any():
         raise LensNeuronsError("a sum of squares is negative: the file is damaged")
+
+
+def _check_experts(statistics: ActivationStatistics) -> None:
+    """Raise unless neurons and routed tokens are those of experts of one width."""
+    experts, routed = statistics.n_experts, statistics.grouped_routed
+    if experts is None:
+        if routed is not None:
+            raise LensNeuronsError("tokens sent to experts need n_experts beside them")
+        return
+    groups, layers, units, languages = statistics.grouped_counts.shape
+    if experts < 1 or units % experts:
+        raise LensNeuronsError(f"{units} neurons a layer are not those of {experts} experts")
+    if routed is None:
+        return
+    if routed.shape != (groups, layers, experts, languages):
+        raise LensNeuronsError(
+            f"routed {routed.shape} does not fit counts {statistics.grouped_counts.shape}: want "
+            "[group, layer, expert, language]"
+        )
+    inside = statistics.grouped_counts.reshape(groups, layers, experts, -1, languages)
+    if (inside > routed[:, :, :, None]).any() or (
+        routed > statistics.grouped_tokens[:, None, None]
+    ).any():
+        raise LensNeuronsError(
+            "a neuron is active on more tokens than were sent to its expert, or more were sent "
+            "than there are: the counts are damaged, or not of these tokens"
+        )
 
 
 def _add(
@@ -342,8 +440,8 @@ def _add(
             total[..., [languages.index(k) for k in names]] += array
         return read_only(total)
 
-    arrays = {name: add(name) for name in ARRAYS}
-    return ActivationStatistics(languages=languages, provenance=provenance, **arrays)
+    arrays = {name: add(name) for name in (*ARRAYS, "grouped_routed")}
+    return replace(ours, languages=languages, provenance=provenance, **arrays)
 
 
 def require_comparable(before: ActivationStatistics, after: ActivationStatistics) -> None:
@@ -351,10 +449,17 @@ def require_comparable(before: ActivationStatistics, after: ActivationStatistics
 
     Raises:
         ProvenanceError: what differs, by name. The model and what was done to it may differ.
+        LensNeuronsError: they are among the tokens sent to each expert, which differ between
+            models.
     """
+    if before.grouped_routed is not None or after.grouped_routed is not None:
+        raise LensNeuronsError(
+            "statistics among routed tokens cannot be compared before and after: their routers "
+            "send other tokens to an expert; compare what site='expert_neurons' gave"
+        )
     changed = ("model", "revision", "weights", "config", "interventions")
     require_same(before.provenance, after.provenance, ignoring=changed)
-    for name in ("languages", "n_layers", "d_mlp", "n_groups"):
+    for name in ("languages", "n_layers", "d_mlp", "n_experts", "n_groups"):
         ours, theirs = getattr(before, name), getattr(after, name)
         if ours != theirs:
             raise ProvenanceError(f"the two differ in {name}: {ours} and {theirs}")

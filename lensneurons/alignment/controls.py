@@ -36,15 +36,13 @@ nothing about other changes that move the activations as far.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lensneurons.alignment.checkpoints import mark_adapter
-from lensneurons.errors import LensNeuronsError, ModelError, StorageError
+from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.adapters import (
     CONFIG,
     DEMO_ADAPTERS,
@@ -54,7 +52,7 @@ from lensneurons.models.adapters import (
     read_mark,
 )
 from lensneurons.options import plain_options
-from lensneurons.values.files import explaining, load_json, replacing, save_json
+from lensneurons.values.files import load_json, new_folder, replacing, save_json, whole_folder
 
 # Options of LoRA whose change of weights is not ``B A`` alone.
 _MORE = (
@@ -86,9 +84,7 @@ def random_adapter(adapter: str | Path, out: str | Path, *, seed: int = 0) -> Pa
     """
     if seed < 0:
         raise LensNeuronsError(f"seed={seed}: give 0 or more")
-    target = Path(out)
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise StorageError(f"{target} is there already: give a new folder")
+    target = new_folder(out)
     source = _folder(adapter)
     config, weights = _read(source)
     random, changed = np.random.default_rng(seed), {}
@@ -98,16 +94,9 @@ def random_adapter(adapter: str | Path, out: str | Path, *, seed: int = 0) -> Pa
     if not any(array.any() for array in changed.values()):
         raise ModelError(f"{source} changes no weight: a control of the same size is the model")
     about = {"adapter": source.name, "weights": file_hash(source / WEIGHTS)}
-    temporary = target.with_name(f".{target.name}.{os.getpid():x}{os.urandom(8).hex()}.tmp")
-    with explaining(target):
-        try:
-            _write(temporary, changed, config)
-            mark_adapter(temporary, f"random adapter of equal norm, seed {seed}", of=about)
-            if target.exists():
-                target.rmdir()  # empty; Windows does not rename onto it
-            temporary.rename(target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with whole_folder(target) as temporary:
+        _write(temporary, changed, config)
+        mark_adapter(temporary, f"random adapter of equal norm, seed {seed}", of=about)
     return target
 
 

@@ -9,4 +9,6 @@ from .card import describe_all as describe_all
 from .card import neuron_facts as neuron_facts
 from .contexts import Contexts as Contexts
 from .contexts import top_contexts as top_contexts
+from .public_pages import public_page as public_page
+from .records import write_records as write_records
 from .vocabulary import promoted_tokens as promoted_tokens

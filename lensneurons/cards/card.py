@@ -42,15 +42,16 @@ from lensneurons.cards.agreement import (
 )
 from lensneurons.cards.attribution import Importance, Method, importance
 from lensneurons.cards.contexts import Context, top_contexts
+from lensneurons.cards.public_pages import public_page
 from lensneurons.cards.vocabulary import VocabularyEffect, promoted_tokens
-from lensneurons.errors import LensNeuronsError, StorageError
+from lensneurons.errors import LensNeuronsError, StorageError, shown
 from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.belonging import differences, require_own_statistics
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.neurons.sets import NeuronSet, flat_index
+from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus, Texts, prepare
@@ -136,10 +137,10 @@ def neuron_facts(
         LensNeuronsError: the neuron is not in the model, or the statistics are of other languages.
         ProvenanceError: the statistics are not those that the neurons were identified from.
     """
-    layer, neuron = divmod(flat_index(name, neurons.n_layers, neurons.d_mlp), neurons.d_mlp)
+    layer, neuron = divmod(neurons.flat_index(name), neurons.d_mlp)
     languages, class_name = neurons.languages_of(name), neurons.class_of(name)
     facts = NeuronFacts(
-        name=f"L{layer}N{neuron}",
+        name=neurons.name_of(layer, neuron),
         class_name=class_name,
         languages=languages,
         owner=languages[0] if class_name == "specific" else None,
@@ -196,6 +197,7 @@ class NeuronCard(Value):
         source: corpus and scope.
         agreement: how well importance predicts the effects of the neurons that were described
             together; None where they were fewer than ten, or one of the two was not measured.
+        page: address of the neuron's public page, where one is documented (`public_pages`).
     """
 
     FILE_KIND = "neuron card"
@@ -210,6 +212,12 @@ class NeuronCard(Value):
     n_neurons: int
     source: str
     agreement: ImportanceAgreement | None = None
+    page: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.page is not None and not self.page.startswith("https://"):
+            raise LensNeuronsError(f"page={shown(self.page)} is no address that begins with https")
+        super().__post_init__()
 
     @property
     def predicted(self) -> dict[str, float] | None:
@@ -308,6 +316,7 @@ def card_html(card: NeuronCard) -> str:
         .get_template("card.html.jinja")
         .render(
             facts=facts,
+            page=card.page,
             heads=list(columns),
             rows=rows,
             bar=lambda share: _BAR * share,
@@ -483,6 +492,7 @@ def describe_all(
                 effect_interval=ends,
                 n_neurons=site.n_layers * site.d_mlp,
                 source=f"{len(texts.ids)} items of {texts.name}, {prepared.scope} tokens",
+                page=public_page(neurons, one.name),
             )
         )
     try:

@@ -13,7 +13,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "collect": (
         "lensneurons collect demo --corpus demo --limit 50 --out runs/demo",
-        "lensneurons collect Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --scope all --out runs/base",
+        "lensneurons collect allenai/OLMoE-1B-7B-0924 --corpus texts.jsonl --site experts "
+        "--out runs/experts",
     ),
     "identify": (
         "lensneurons identify runs/base --out results",

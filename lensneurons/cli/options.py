@@ -23,6 +23,7 @@ BAD_INPUT = 2
 _MESSAGE = 1000  # characters; a longer one quotes a long argument
 _DIGITS = 18  # of the largest whole number, which fits 64 bits
 SCOPES = ("response", "prompt", "all")
+SITES = ("neurons", "experts", "expert_neurons", "shared_neurons")
 POOLS = ("all", "unselected", "below tau")
 METHODS = ("zero", "mean")  # resampling needs a second corpus
 
@@ -185,6 +186,8 @@ def _declare_collect(add: Add) -> None:
     _add_chat(add)
     add("--out", required=True, type=Path, help="run folder; resumed if begun")
     add("--languages", type=_names, help="such as en,zh,sw (default: all)")
+    sites = "what is counted; of a mixture of experts their choices, or the neurons inside"
+    add("--site", default="neurons", choices=SITES, help=sites)
     add("--scope", default="response", choices=SCOPES, help="tokens that count")
     add("--groups", type=_positive, default=10, help="groups for intervals")
     add("--batch-tokens", type=_positive, default=4096, help="padding included")

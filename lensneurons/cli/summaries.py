@@ -16,6 +16,7 @@ from lensneurons.experiments.setting_means import setting_means
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.ablation import headline, multiplicity, told_beyond, top_setting
+from lensneurons.plots.units import in_unit
 from lensneurons.values.tables import text_table
 
 NO_NUMBER = (
@@ -48,7 +49,8 @@ def describe_neurons(neurons: LanguageNeurons, parts: LayerParts | None) -> str:
     counts = ", ".join(f"N={n} {count:,}" for n, count in enumerate(neurons.histogram("all")))
     lines = [neurons.description, "", neurons.per_language().to_string(), ""]
     lines += [f"all neurons by number of languages above tau: {counts}"]
-    return "\n".join([*lines, told_parts(parts) if parts else "fewer than five layers: no parts"])
+    lines += [told_parts(parts) if parts else "fewer than five layers: no parts"]
+    return str(in_unit("\n".join(lines), neurons.provenance.unit))
 
 
 def told_parts(parts: LayerParts) -> str:

@@ -1,4 +1,4 @@
-"""Experts taken out of a mixture, through its router, for as long as a block runs.
+"""Experts taken out of a mixture, or chosen more often, through its router, while a block runs.
 
 Two things can be meant by a model without an expert:
 
@@ -16,6 +16,12 @@ without it. Shared experts, which every token passes, stay.
 >>> with ablate_experts(model, experts):                                      # doctest: +SKIP
 ...     ln.nll(model, corpus)
 
+`steer_experts` is the same with a number b in the place of minus infinity, which favours an expert
+(b > 0) or discourages it. With ``renormalise=True`` b is added to its logit before softmax (or
+sigmoid) and choice, so it is chosen more often and the weights of the others shrink. Else the
+choice stays, and where it fell on the expert, its weight is multiplied by e^b and the others stay.
+Blocks within each other add up.
+
 The effect needs its control: removing any experts that get as many tokens does harm.
 ``experts.random_control(statistics.probability[..., k])`` draws experts of the same layers with
 nearly the routing load of language k, and the mean over the languages matches the load of all. In a
@@ -24,6 +30,7 @@ layer of few experts there are few of the same load: say both loads beside the e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,8 +47,9 @@ from lensneurons.neurons.empty_sets import warn_of_no_neurons
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 
-# Router to what the open blocks remove there: bool [expert], and whether it renormalises.
-_REMOVED: WeakKeyDictionary[nn.Module, list[tuple[torch.Tensor, bool]]] = WeakKeyDictionary()
+# What a block adds to the logits of a router: float32 [expert], and whether it renormalises.
+Entry = tuple[torch.Tensor, bool]
+_OPEN: WeakKeyDictionary[nn.Module, list[Entry]] = WeakKeyDictionary()
 
 
 @plain_options
@@ -66,20 +74,63 @@ def ablate_experts(model: Any, experts: NeuronSet, *, renormalise: bool = True) 
     Warns:
         EmptySetWarning: there are no experts in `experts`, so nothing changes.
     """
+    with _rerouting(model, experts, -math.inf, renormalise):
+        yield model
+
+
+@plain_options
+@contextmanager
+def steer_experts(
+    model: Any, experts: NeuronSet, bias: float, *, renormalise: bool = True
+) -> Iterator[Any]:
+    """Favour or discourage experts of a mixture for as long as the block runs.
+
+    Args:
+        model: a TransformerLens model with routers.
+        experts: which, as for `ablate_experts`.
+        bias: added to their logits, in nats: log 2 doubles the odds of a softmax.
+        renormalise: whether the router chooses with it, or the weights that it gave alone change.
+
+    Yields:
+        The model.
+
+    Raises:
+        ModelError: the model has no routers.
+        LensNeuronsError: a bias that is not finite, experts of another model, or of a layer without
+            a router.
+
+    Warns:
+        EmptySetWarning: there are no experts in `experts`, so nothing changes.
+    """
+    with _rerouting(model, experts, bias, renormalise):
+        yield model
+
+
+@contextmanager
+def _rerouting(model: Any, experts: NeuronSet, bias: float, renormalise: bool) -> Iterator[None]:
+    """Add a number to the logits of some experts while the block runs."""
     site, found = expert_site(model), routers(model)
+    if experts.n_experts is not None:
+        raise LensNeuronsError(
+            f"{experts.label} holds neurons inside experts, such as L2E5N10, and whole experts are "
+            "meant here: identify() from statistics of site='experts' gives such sets"
+        )
     if (experts.n_layers, experts.d_mlp) != (site.n_layers, site.n_experts):
         raise LensNeuronsError(
             f"{experts.label} is of a model of {experts.n_layers} layers x {experts.d_mlp} units, "
             f"this one has {site.n_layers} x {site.n_experts} experts"
         )
     warn_of_no_neurons([experts])
-    masks = {layer: experts.mask()[layer] for layer in experts.by_layer()}
-    if dense := sorted(masks.keys() - found.keys()):
-        raise LensNeuronsError(f"layers {dense} have no router, so there is no expert to remove")
-    opened = {found[layer]: (torch.from_numpy(one), renormalise) for layer, one in masks.items()}
-    for layer in masks:
-        entries = [*_REMOVED.get(found[layer], []), opened[found[layer]]]
-        left = site.n_experts - int(_union(entries, site.n_experts).sum())
+    mask = torch.from_numpy(experts.mask())
+    layers = list(experts.by_layer())
+    if dense := sorted(set(layers) - found.keys()):
+        raise LensNeuronsError(f"layers {dense} have no router, so there is no expert to choose")
+    opened: dict[nn.Module, Entry] = {}
+    for layer in layers:
+        entry = torch.zeros(site.n_experts).masked_fill(mask[layer], bias), renormalise
+        opened[found[layer]] = entry
+        total = _total([*_OPEN.get(found[layer], []), entry], site.n_experts)
+        left = int((total > -math.inf).sum())
         if left < site.top_k:
             raise LensNeuronsError(
                 f"{left} of {site.n_experts} experts of layer {layer} would be left, but a token "
@@ -87,56 +138,56 @@ def ablate_experts(model: Any, experts: NeuronSet, *, renormalise: bool = True) 
             )
     with reserved(model):
         for router, entry in opened.items():
-            _REMOVED.setdefault(router, []).append(entry)
+            _OPEN.setdefault(router, []).append(entry)
         try:
-            with hooking_routers({layer: found[layer] for layer in masks}, _reroute):
-                yield model
+            with hooking_routers({layer: found[layer] for layer in layers}, _reroute):
+                yield
         finally:
             for router, entry in opened.items():
-                _REMOVED[router] = [one for one in _REMOVED[router] if one is not entry]
+                _OPEN[router] = [one for one in _OPEN[router] if one is not entry]
 
 
-def _union(entries: list[tuple[torch.Tensor, bool]], n_experts: int) -> torch.Tensor:
-    """Bool [expert]: what the blocks that renormalise remove together."""
-    union = torch.zeros(n_experts, dtype=torch.bool)
-    for mask, renormalised in entries:
-        union |= mask & renormalised
-    return union
+def _total(entries: list[Entry], n_experts: int) -> torch.Tensor:
+    """float32 [expert]: what the blocks that renormalise add together."""
+    return sum((one for one, own in entries if own), torch.zeros(n_experts))
 
 
 def _reroute(layer: int, router: nn.Module, inputs: Any, output: Any) -> Any:
-    """What a router gives without the experts that the open blocks remove."""
-    entries, place = _REMOVED[router], output[0].device
-    union = _union(entries, output[0].shape[-1]).to(place)
-    if union.any():
-        with _Without(union):
+    """What a router gives under the open blocks."""
+    entries, place = _OPEN[router], output[0].device
+    total = _total(entries, output[0].shape[-1]).to(place)
+    if total.any():
+        with _Biased(total):
             output = type(router).forward(router, *inputs)
     weights, indices = routing(router, output)
-    for mask, renormalised in entries:
+    for added, renormalised in entries:
         if not renormalised:
-            weights = weights.masked_fill(mask.to(place)[indices], 0)
+            weights = weights * added.exp().to(weights)[indices]
     return output[0], weights, indices
 
 
-class _Without(TorchFunctionMode):
-    """Within it a router finds minus infinity where removed experts have their logits and scores.
+class _Biased(TorchFunctionMode):
+    """Within it a router finds other logits: a number added, or minus infinity.
 
-    Routers differ in what they do between their matrix and their choice. So the matrix product and
-    every choice of the largest among all experts are met where they are made: a score that is not
-    minus infinity for a logit that is (sigmoid plus a bias) loses as well, also within groups of
-    experts.
+    Routers differ in what they do between their matrix and their choice, so the matrix product is
+    met where it is made. Where it is minus infinity, so is every choice of the largest among all
+    experts: a score that is not minus infinity for a logit that is (sigmoid plus a bias) loses as
+    well, also within groups of experts.
     """
 
-    def __init__(self, removed: torch.Tensor) -> None:
+    def __init__(self, added: torch.Tensor) -> None:
         super().__init__()
-        self.removed = removed
+        self.added = added
+        self.removed = added == -math.inf
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call `func` with what it should see."""
         if func in (torch.topk, torch.Tensor.topk):
             args = (self._without(args[0]), *args[1:])
         result = func(*args, **(kwargs or {}))
-        return self._without(result) if func is nn.functional.linear else result
+        if func is nn.functional.linear and result.shape[-1] == len(self.added):
+            return result + self.added.to(result)
+        return result
 
     def _without(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores [..., expert] or [tokens, group, expert of the group]; others as they are."""

@@ -24,15 +24,13 @@ tower.
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from lensneurons.errors import ModelError, StorageError
+from lensneurons.errors import ModelError
 from lensneurons.interventions.editing import Neurons, scale, single_set
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import attention_implementation, has_hooks, plain_view
@@ -44,7 +42,7 @@ from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, Logits
 from lensneurons.tokens.encoding import tokenizer_hash
 from lensneurons.tokens.prepared import model_provenance
-from lensneurons.values.files import explaining, save_json, system_path
+from lensneurons.values.files import new_folder, save_json, whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,9 +83,7 @@ def export(
     Warns:
         EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
-    target = system_path(folder)
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise StorageError(f"{target} is there already: give a new folder")
+    target = new_folder(folder)
     _require_own_weights(model)
     chosen = single_set(neurons, neuron_site(model))
     tokenizer = tokenizer or original_tokenizer(model)
@@ -104,17 +100,10 @@ def export(
         "neurons": chosen.names,
         "model": model_provenance(model, tokenizer_hash(tokenizer), "none").to_dict(),
     }
-    temporary = target.with_name(f".{target.name}.{os.getpid():x}{os.urandom(8).hex()}.tmp")
-    with explaining(target):
-        try:
-            view.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-            save_json(temporary / PROVENANCE, about)
-            if target.exists():
-                target.rmdir()  # empty; Windows does not rename onto it
-            temporary.rename(target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with whole_folder(target) as temporary:
+        view.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        save_json(temporary / PROVENANCE, about)
     return target
 
 

@@ -45,6 +45,13 @@ def all_modules(*roots: nn.Module) -> list[nn.Module]:
     return list(found.values())
 
 
+def unwrap(module: nn.Module) -> nn.Module:
+    """The Hugging Face module inside a bridge component, or the module itself."""
+    while (inner := module.__dict__.get("_modules", {}).get("_original_component")) is not None:
+        module = inner
+    return module
+
+
 def input_device(model: Any) -> torch.device:
     """Where the token ids of a model have to be."""
     return next(iter(model.parameters())).device

@@ -25,7 +25,19 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from lensneurons.errors import ModelError
-from lensneurons.models.family import all_modules, context_length, input_device, model_family
+from lensneurons.models.expert_neurons import (
+    ExpertNeuronSite,
+    ExpertWatch,
+    chosen_experts,
+    expert_modules,
+)
+from lensneurons.models.family import (
+    all_modules,
+    context_length,
+    input_device,
+    model_family,
+    unwrap,
+)
 from lensneurons.models.identity import once
 from lensneurons.models.routers import (
     ExpertSite,
@@ -132,7 +144,7 @@ def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forwar
         return seen
 
     for layer, block in enumerate(model.blocks):
-        copies[id(_unwrap(first_projection(block.mlp)))].register_forward_hook(hook(layer))
+        copies[id(unwrap(first_projection(block.mlp)))].register_forward_hook(hook(layer))
 
     def run(tokens: TokenIds, mask: AttentionMask | None) -> None:
         nonlocal shape
@@ -159,18 +171,49 @@ def watching_routers(model: Any, site: ExpertSite, watch: Routed) -> Iterator[Fo
         ``run(tokens, attention_mask)``, as `watching`. It raises a ModelError where a weight is
         not finite.
     """
-    found, run_model = routers(model), model
-    native = forward_path(model) == "native"
-    if native:
-        view, copies = plain_view(model, attention_implementation(model, "native"))
-        found = {layer: copies[id(router)] for layer, router in found.items()}
-        run_model = view.base_model
 
-    def seen(layer: int, router: nn.Module, inputs: Any, output: Any) -> None:
+    def routed(layer: int, router: nn.Module, inputs: Any, output: Any) -> None:
         weights, indices = routing(router, output)
         require_finite(weights, f"the weights of the router of layer {layer}")
         watch(layer, weights, indices)
-        if native and layer == site.layers[-1]:
+
+    with _watching_modules(model, routers(model), routed) as run:
+        yield run
+
+
+@contextmanager
+def watching_experts(model: Any, site: ExpertNeuronSite, watch: ExpertWatch) -> Iterator[Forward]:
+    """`watching_routers` for what the experts of each layer read.
+
+    `watch` is called as ``watch(layer, module, x, indices)`` with the module of the experts, its
+    tokens [token, d_model] and their experts int [token, k].
+    """
+
+    def read(layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
+        watch(layer, module, *chosen_experts(inputs))
+
+    with _watching_modules(model, expert_modules(model, site.shared), read) as run:
+        yield run
+
+
+@contextmanager
+def _watching_modules(
+    model: Any, found: dict[int, nn.Module], watch: Callable[[int, nn.Module, Any, Any], None]
+) -> Iterator[Forward]:
+    """Yield a function that runs one batch and calls `watch` after each of some modules.
+
+    The native path ends after the last of them.
+    """
+    run_model, last = model, max(found)
+    native = forward_path(model) == "native"
+    if native:
+        view, copies = plain_view(model, attention_implementation(model, "native"))
+        found = {layer: copies[id(module)] for layer, module in found.items()}
+        run_model = view.base_model
+
+    def seen(layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
+        watch(layer, module, inputs, output)
+        if native and layer == last:
             raise _AllSeen
 
     def run(tokens: TokenIds, mask: AttentionMask | None) -> None:
@@ -219,12 +262,12 @@ def _is_plain(model: Any) -> bool:
     native = {id(module) for module in _plain_modules(model.original_model)}
     if has_routers(model):
         return all(id(router) in native for router in routers(model).values())
-    return all(id(_unwrap(first_projection(block.mlp))) in native for block in model.blocks)
+    return all(id(unwrap(first_projection(block.mlp))) in native for block in model.blocks)
 
 
 def _plain_modules(module: nn.Module) -> Iterator[nn.Module]:
     """The modules of a bridged tree as Hugging Face built it, without bridge components."""
-    module = _unwrap(module)
+    module = unwrap(module)
     yield module
     for child in module._modules.values():
         if child is not None:
@@ -246,18 +289,11 @@ def has_hooks(model: Any) -> bool:
     return any(not str(hook.__module__).startswith(PASSIVE) for hook in attached)
 
 
-def _unwrap(module: nn.Module) -> nn.Module:
-    """The Hugging Face module inside a bridge component, or the module itself."""
-    while (inner := module.__dict__.get("_modules", {}).get("_original_component")) is not None:
-        module = inner
-    return module
-
-
 def _copy_plain(
     module: nn.Module, copies: dict[int, nn.Module], configs: dict[int, Any]
 ) -> nn.Module:
     """A shallow copy of a module tree: own children, hooks and configuration, shared weights."""
-    module = _unwrap(module)
+    module = unwrap(module)
     if id(module) in copies:
         return copies[id(module)]
     twin = copies[id(module)] = copy.copy(module)

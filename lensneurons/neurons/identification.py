@@ -121,6 +121,7 @@ def identify(
         population=population,
         provenance=statistics.provenance,
         lambda_floor=floor,
+        n_experts=statistics.n_experts,
     )
     warn_of_few_neurons(found)
     return found

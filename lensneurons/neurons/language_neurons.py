@@ -22,8 +22,9 @@ from jaxtyping import Int64
 
 from lensneurons.errors import choose
 from lensneurons.neurons.lambda_search import AUTHORS_UPPER_END, Origin
-from lensneurons.neurons.sets import MaskFormat, NeuronSet, flat_index
+from lensneurons.neurons.sets import MaskFormat, NeuronSet, flat_index, neuron_name
 from lensneurons.shapes import (
+    FlatNeurons,
     LanguageMatrix,
     LayerProfile,
     Memberships,
@@ -33,7 +34,7 @@ from lensneurons.shapes import (
     Probabilities,
 )
 from lensneurons.values.base import Overview, Value
-from lensneurons.values.provenance import Provenance
+from lensneurons.values.provenance import ROUTED, Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +74,8 @@ class LanguageNeurons(Value):
             no language-agnostic neuron either (`lambda_search.floor_lambda`): the value to quote.
             None for a lambda that was given, for LAPE, where there is no such value nearby, and in
             files of an earlier lensneurons.
+        n_experts: routed experts of a layer where these are neurons inside them, named such as
+            ``"L2E5N10"``; None for all others.
     """
 
     FILE_KIND: ClassVar = "language neurons"
@@ -97,6 +100,7 @@ class LanguageNeurons(Value):
     population: Population = "selected"
     provenance: Provenance = field(default_factory=Provenance)
     lambda_floor: float | None = None
+    n_experts: int | None = None
 
     def __post_init__(self) -> None:
         choose(self.population, ("selected", "all"), "population")
@@ -171,8 +175,8 @@ class LanguageNeurons(Value):
         With the automatic lambda they lie outside the selection, so the population does not matter
         here; `layer_profile` and `histogram` count those of the population alone.
         """
-        found = NeuronSet.from_mask(self.n_above == len(self.languages), "agnostic")
-        return replace(found, activity=self.probability.mean(axis=-1))
+        flat = np.flatnonzero(self.n_above == len(self.languages))
+        return self._set(flat, "agnostic", self.probability.mean(axis=-1))
 
     def __getitem__(self, language: str) -> NeuronSet:
         """The neurons of a language: its specific and its related ones.
@@ -187,11 +191,15 @@ class LanguageNeurons(Value):
         """The neurons of a mask and of the population that exceed tau, language by language."""
         chosen = np.flatnonzero(mask & self.counted)
         members = self.above.reshape(-1, len(self.languages))[chosen]
-        shape = self.n_layers, self.d_mlp
         return ByLanguage(
-            (k, NeuronSet(chosen[members[:, i]], *shape, f"{label} {k}", self._activity[i]))
+            (k, self._set(chosen[members[:, i]], f"{label} {k}", self._activity[i]))
             for i, k in enumerate(self.languages)
         )
+
+    def _set(self, flat: FlatNeurons, label: str, activity: NeuronScores) -> NeuronSet:
+        """Some of these neurons, or experts, which say so."""
+        unit = None if self.provenance.unit == "neuron" else self.provenance.unit
+        return NeuronSet(flat, self.n_layers, self.d_mlp, label, activity, self.n_experts, unit)
 
     @cached_property
     def _activity(self) -> tuple[NeuronScores, ...]:
@@ -200,11 +208,23 @@ class LanguageNeurons(Value):
 
     def class_of(self, name: str) -> str:
         """Class of one neuron named such as ``"L12N3456"``: one of `CLASSES`."""
-        return CLASSES[self.class_codes.flat[flat_index(name, self.n_layers, self.d_mlp)]]
+        return CLASSES[self.class_codes.flat[self.flat_index(name)]]
+
+    def flat_index(self, name: str) -> int:
+        """Flat index ``layer * d_mlp + neuron`` of one neuron.
+
+        Raises:
+            LensNeuronsError: it is no name of a neuron of this model.
+        """
+        return flat_index(name, self.n_layers, self.d_mlp, self.n_experts)
+
+    def name_of(self, layer: int, neuron: int) -> str:
+        """Name of one neuron, such as ``"L12N3456"``."""
+        return neuron_name(layer * self.d_mlp + neuron, self.d_mlp, self.n_experts)
 
     def languages_of(self, name: str) -> tuple[str, ...]:
         """The languages in which one neuron exceeds tau; the owner where there is one only."""
-        layer, neuron = divmod(flat_index(name, self.n_layers, self.d_mlp), self.d_mlp)
+        layer, neuron = divmod(self.flat_index(name), self.d_mlp)
         return tuple(np.array(self.languages)[self.above[layer, neuron]].tolist())
 
     def histogram(self, population: Population | None = None) -> Int64[np.ndarray, " n_above"]:
@@ -291,7 +311,7 @@ class LanguageNeurons(Value):
         codes = self.class_codes.flat[chosen]
         return pd.DataFrame(
             {
-                "name": [f"L{layer}N{j}" for layer, j in zip(layers, neurons, strict=True)],
+                "name": [neuron_name(flat, self.d_mlp, self.n_experts) for flat in chosen.tolist()],
                 "layer": layers,
                 "neuron": neurons,
                 "class": np.array(CLASSES)[codes],
@@ -314,6 +334,8 @@ class LanguageNeurons(Value):
         units = f"{self.provenance.unit}s"
         which = f"{int(self.selected.sum()):,} selected {units} ({self.top_rate:.2%}, {weight})"
         which = which if self.population == "selected" else f"all {self.selected.size:,} {units}"
+        if self.provenance.scope.endswith(ROUTED):
+            which += ", p among the tokens sent to their expert"
         return f"{which}; tau {self.tau:.4f} ({self.tau_origin})"
 
     def _brief(self) -> str:

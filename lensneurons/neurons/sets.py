@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Matched = NeuronScores | int | None
 MaskFormat = Literal["lensneurons", "lape"]
-_NAME = re.compile(r"L(\d+)N(\d+)")
+_NAME = re.compile(r"L(\d+)(?:E(\d+))?N(\d+)")
 NEIGHBOURS = 20
 
 
@@ -48,6 +48,10 @@ class NeuronSet(Value):
         label: what the set is, for figures and tables.
         activity: float64 [layer, neuron], the activation probability that random sets match if
             nothing else is said; None where the set knows none. Files do not hold it.
+        n_experts: routed experts of a layer where these are neurons inside them, which are called
+            such as ``"L2E5N10"``: number ``5 * (d_mlp / n_experts) + 10`` of layer 2. None for all
+            others.
+        unit: ``"expert"`` where these are experts of a mixture; None for neurons.
 
     Raises:
         LensNeuronsError: an index is outside the model.
@@ -60,6 +64,8 @@ class NeuronSet(Value):
     d_mlp: int
     label: str = "neurons"
     activity: NeuronScores | None = None
+    n_experts: int | None = None
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         flat = np.sort(np.asarray(self.flat, np.int64))
@@ -80,15 +86,21 @@ class NeuronSet(Value):
     @classmethod
     @plain_options
     def from_names(
-        cls, names: Iterable[str], *, n_layers: int, d_mlp: int, label: str = "neurons"
+        cls,
+        names: Iterable[str],
+        *,
+        n_layers: int,
+        d_mlp: int,
+        label: str = "neurons",
+        n_experts: int | None = None,
     ) -> NeuronSet:
-        """The neurons with names such as ``"L12N3456"``.
+        """The neurons with names such as ``"L12N3456"``, or ``"L2E5N10"`` with `n_experts`.
 
         Raises:
             LensNeuronsError: a name is not of that form, or outside the model.
         """
-        flat = [flat_index(name, n_layers, d_mlp) for name in names]
-        return cls(np.array(flat, np.int64), n_layers, d_mlp, label)
+        flat = [flat_index(name, n_layers, d_mlp, n_experts) for name in names]
+        return cls(np.array(flat, np.int64), n_layers, d_mlp, label, n_experts=n_experts)
 
     @property
     def layers(self) -> FlatNeurons:
@@ -103,7 +115,7 @@ class NeuronSet(Value):
     @property
     def names(self) -> list[str]:
         """Names such as ``"L12N3456"``, in order of layer and index."""
-        return [f"L{i}N{j}" for i, j in zip(self.layers, self.neurons, strict=True)]
+        return [neuron_name(flat, self.d_mlp, self.n_experts) for flat in self.flat.tolist()]
 
     def by_layer(self) -> dict[int, FlatNeurons]:
         """Indices within the layer, for each layer that has any: what a hook needs."""
@@ -131,7 +143,7 @@ class NeuronSet(Value):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(
-            np.isin(flat_index(name, self.n_layers, self.d_mlp), self.flat)
+            np.isin(flat_index(name, self.n_layers, self.d_mlp, self.n_experts), self.flat)
         )
 
     def __eq__(self, other: object) -> bool:
@@ -251,12 +263,14 @@ class NeuronSet(Value):
 
     def _brief(self) -> str:
         shown = ", ".join(self.names[:4]) + (", ..." if len(self) > 4 else "")
-        return f"{self.label}: {len(self)} neurons in {self.n_layers} layers: {shown}"
+        unit = self.unit or "neuron"
+        return f"{self.label}: {len(self)} {unit}s in {self.n_layers} layers: {shown}"
 
     def _overview(self) -> Overview:
         counts = self.per_layer()
         rows = [(layer, counts[layer]) for layer in np.flatnonzero(counts)]
-        return Overview(f"{self.label}: {len(self)} neurons", ("layer", "neurons"), rows)
+        units = f"{self.unit or 'neuron'}s"
+        return Overview(f"{self.label}: {len(self)} {units}", ("layer", units), rows)
 
 
 # What a person may have in hand: a set, a neuron's name, or several names (`chosen_set`).
@@ -317,19 +331,35 @@ def chosen_set(given: Any, n_layers: int, d_mlp: int) -> NeuronSet:
     return NeuronSet.from_names(listed, n_layers=n_layers, d_mlp=d_mlp, label=label)
 
 
-def flat_index(name: str, n_layers: int, d_mlp: int) -> int:
+def flat_index(name: str, n_layers: int, d_mlp: int, n_experts: int | None = None) -> int:
     """Flat index ``layer * d_mlp + neuron`` of a neuron named such as ``"L12N3456"``.
+
+    Neurons inside `n_experts` routed experts a layer are named such as ``"L2E5N10"``.
 
     Raises:
         LensNeuronsError: the name is not of that form, or outside the model.
     """
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
-    if match is None:
-        raise LensNeuronsError(f"{shown(name)} is not the name of a neuron: write 'L12N3456'")
-    layer, neuron = int(match[1]), int(match[2])
-    if layer >= n_layers or neuron >= d_mlp:
-        raise LensNeuronsError(f"{name} is outside a model of {n_layers} layers x {d_mlp} neurons")
-    return layer * d_mlp + neuron
+    if match is None or (match[2] is None) != (n_experts is None):
+        form = "'L12N3456'" if n_experts is None else "'L2E5N10' (layer, expert, neuron)"
+        raise LensNeuronsError(f"{shown(name)} is not the name of a neuron: write {form}")
+    layer, expert, neuron = (int(number or 0) for number in match.groups())
+    experts, width = n_experts or 1, d_mlp // (n_experts or 1)
+    if layer >= n_layers or expert >= experts or neuron >= width:
+        inside = "" if n_experts is None else f"{experts} experts x "
+        raise LensNeuronsError(
+            f"{name} is outside a model of {n_layers} layers x {inside}{width} neurons"
+        )
+    return layer * d_mlp + expert * width + neuron
+
+
+def neuron_name(flat: int, d_mlp: int, n_experts: int | None = None) -> str:
+    """The name of the neuron at a flat index: the inverse of `flat_index`."""
+    layer, neuron = divmod(flat, d_mlp)
+    if n_experts is None:
+        return f"L{layer}N{neuron}"
+    expert, place = divmod(neuron, d_mlp // n_experts)
+    return f"L{layer}E{expert}N{place}"
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -53,6 +53,7 @@ from lensneurons.plots.style import (
     layer_ticks,
     ticks,
 )
+from lensneurons.plots.units import says_unit
 from lensneurons.values.provenance import UNKNOWN
 
 _ROLES = {"trained": Look("#0072b2", "solid", "circle"),
@@ -63,6 +64,7 @@ _PANEL, _GAP = 135, 30  # pixels of a panel of lines, and between two
 _LONGEST = 16  # characters of a checkpoint's name on the axis
 
 
+@says_unit
 def histogram_change(comparison: Comparison) -> go.Figure:
     """Draw how many neurons exceed tau in N = 0, 1, ..., K languages, before and after.
 
@@ -152,6 +154,7 @@ def _with_nulls(change: Change) -> str:
     return "<br>".join(lines if np.isfinite(change.beyond) else lines[:-1])
 
 
+@says_unit
 def transitions(comparison: Comparison) -> go.Figure:
     """Draw from how many languages neurons go to how many: neurons by N before and N after.
 
@@ -226,6 +229,7 @@ def _title_of_moves(counts: np.ndarray) -> str:
     )
 
 
+@says_unit
 def class_changes(
     comparison: Comparison, parts: LayerParts | Boundaries | None = None
 ) -> go.Figure:
@@ -353,6 +357,7 @@ def _change_line(
     figure.update_yaxes(**change_axis("neurons", change), row=row, col=1)
 
 
+@says_unit
 def language_changes(comparison: Comparison) -> go.Figure:
     """Draw the change of the specific and the related neurons of every language.
 

@@ -26,7 +26,6 @@ from jaxtyping import Float64
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.neurons.language_neurons import CLASSES, LanguageNeurons, Overlap
-from lensneurons.neurons.sets import flat_index
 from lensneurons.options import plain_options
 from lensneurons.plots.labels import entities, full_name, plain
 from lensneurons.plots.numbers import counted, layer_runs, listing, short_number, small_share
@@ -41,6 +40,7 @@ from lensneurons.plots.style import (
     population_note,
     write_inside,
 )
+from lensneurons.plots.units import says_unit
 from lensneurons.uncertainty.groups import Interval, jackknife
 
 Order = Literal["clustered", "given"]
@@ -54,6 +54,7 @@ _MEASURES = {
 }
 
 
+@says_unit
 @plain_options
 def neuron_map(neurons: LanguageNeurons, layer: int | None = None) -> go.Figure:
     """Draw where the language neurons of the population are, by layer and language.
@@ -148,7 +149,10 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
         evenly = np.linspace(0, len(order) - 1, MOST_NEURONS)
         shown = order[np.round(evenly).astype(np.int64)]
     kinds, p = codes[shown], neurons.probability[layer, shown]
-    few, names = len(shown) <= _MOST_NAMES, [f"L{layer}N{neuron}" for neuron in shown]
+    few, names = (
+        len(shown) <= _MOST_NAMES,
+        [neurons.name_of(layer, int(neuron)) for neuron in shown],
+    )
     colours = [CLASS_COLOURS[name] for name in CLASSES]
     known = np.array([full_name(code) for code in neurons.languages], object)
     owners = [entities(listing(known[row], 4)) for row in neurons.above[layer, shown]]
@@ -221,6 +225,7 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
     return frame(figure, title, notes, plot_height=height, legend=True)
 
 
+@says_unit
 def overlap(
     neurons: LanguageNeurons, measure: Overlap = "jaccard", *, order: Order = "clustered"
 ) -> go.Figure:
@@ -316,6 +321,7 @@ def _overlap_title(
     return f"{first} and {second} share most: {_MEASURES[measure][0]} overlap {most:.2f}"
 
 
+@says_unit
 def neuron_probabilities(
     neurons: LanguageNeurons, name: str, *, statistics: ActivationStatistics | None = None
 ) -> go.Figure:
@@ -333,7 +339,7 @@ def neuron_probabilities(
     Raises:
         LensNeuronsError: no such neuron, or statistics of other neurons or languages.
     """
-    layer, neuron = divmod(flat_index(name, neurons.n_layers, neurons.d_mlp), neurons.d_mlp)
+    layer, neuron = divmod(neurons.flat_index(name), neurons.d_mlp)
     p, above = neurons.probability[layer, neuron], neurons.above[layer, neuron]
     interval = None if statistics is None else _interval(statistics, neurons, layer, neuron)
     named = [entities(full_name(code)) for code in neurons.languages]

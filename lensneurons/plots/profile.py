@@ -41,12 +41,14 @@ from lensneurons.plots.style import (
     layer_ticks,
     population_note,
 )
+from lensneurons.plots.units import says_unit
 from lensneurons.samples.profiles import PublishedProfile
 
 _DASHES = {"specific": "solid", "related": "solid", "agnostic": "dash"}
 _HEAD = 20  # pixels of the head of a panel
 
 
+@says_unit
 def layer_profile(neurons: LanguageNeurons, parts: LayerParts | None = None) -> go.Figure:
     """Draw the specific, related and agnostic neurons of every layer, over all neurons.
 
@@ -77,6 +79,7 @@ def layer_profile(neurons: LanguageNeurons, parts: LayerParts | None = None) -> 
     return frame(figure, _title(profile, parts), notes, findings=findings, legend=True)
 
 
+@says_unit
 def layer_profiles(models: Mapping[str, LanguageNeurons | PublishedProfile]) -> go.Figure:
     """Draw the classes of several models below each other, over the depth of their layers.
 
@@ -292,6 +295,7 @@ def _title(profile: Int64[np.ndarray, "layer kind"], parts: LayerParts | None) -
     return f"Where neurons are most frequent: {listing(there)}{missing}"
 
 
+@says_unit
 def language_histogram(
     neurons: LanguageNeurons, *, before: LanguageNeurons | None = None
 ) -> go.Figure:

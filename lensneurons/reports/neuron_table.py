@@ -17,7 +17,6 @@ from markupsafe import Markup
 
 from lensneurons.cards.card import METHODS, NeuronCard
 from lensneurons.neurons.language_neurons import CLASSES, LanguageNeurons
-from lensneurons.neurons.sets import flat_index
 from lensneurons.plots.labels import full_name, plain
 from lensneurons.plots.numbers import listing, signed, with_ends
 from lensneurons.plots.style import language_colour
@@ -31,8 +30,7 @@ def table_data(values: ReportValues) -> dict[str, Any]:
     """All that the table and the small cards need, as JSON values."""
     neurons = values.neurons
     shown = _listed(neurons)[:MOST_NEURONS]
-    size = (neurons.n_layers, neurons.d_mlp)
-    carded = np.array([flat_index(card.facts.name, *size) for card in values.cards], np.int64)
+    carded = np.array([neurons.flat_index(card.facts.name) for card in values.cards], np.int64)
     return {
         "languages": [
             {"code": plain(code), "name": full_name(code), "colour": language_colour(code)}
@@ -42,6 +40,7 @@ def table_data(values: ReportValues) -> dict[str, Any]:
         "rows": _rows(neurons, np.concatenate([shown, carded[~np.isin(carded, shown)]])),
         "words": {card.facts.name: _words(card) for card in values.cards},
         "scored": neurons.score_name,
+        "unit": neurons.provenance.unit,
     }
 
 
@@ -118,6 +117,7 @@ def report_card(card: NeuronCard) -> dict[str, Any]:
         "measured": _measured(card),
         "chance": effect.chance,
         "source": card.source,
+        "page": card.page,
     }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ from lensneurons.neurons.parts import LayerParts
 from lensneurons.options import MADE_BY, plain_options
 from lensneurons.plots.numbers import write_cell
 from lensneurons.plots.style import in_theme
+from lensneurons.plots.units import in_unit
 from lensneurons.reports.belonging import require_together
 from lensneurons.reports.contents import ReportValues, visible
 from lensneurons.reports.findings import find_all, key_numbers, provenance_table
@@ -50,6 +51,7 @@ from lensneurons.values.tables import html_templates
 
 V = TypeVar("V")
 
+TITLE = "Language neurons"
 _KEPT_ABOVE = 8  # pixels above a figure whose title has moved into the report
 _CLEAR = "rgba(0,0,0,0)"
 _HOVER = {"light": ("#ffffff", "#c9c6be"), "dark": ("#24272d", "#454a53")}
@@ -71,7 +73,7 @@ def report(
     carry_over: CarryOver | None = None,
     lens: LensCurves | None = None,
     beside: Mapping[str, LanguageNeurons | PublishedProfile] | None = None,
-    title: str = "Language neurons",
+    title: str = TITLE,
     notes: Sequence[str] = (),
 ) -> Path:
     """Write everything that was found into one self-contained HTML file, atomically.
@@ -109,20 +111,25 @@ def report(
         lens, beside or {},
     )  # fmt: skip
     require_together(values)
+    unit = neurons.provenance.unit
     texts = ("page.css", "page.js", "citations.bib")
     templates = Path(__file__).parent / "templates"
     style, script, citations = ((templates / name).read_text("utf-8") for name in texts)
     shown = [report_card(card) for card in cards]
     template = html_templates("lensneurons.reports", _shown).get_template("page.html.jinja")
     page = template.render(
-        title=title,
+        title=in_unit(title, unit) if title == TITLE else title,
         notes=notes,
         model=neurons.provenance.model,
-        key_numbers=key_numbers(neurons),
-        summary=list(find_all(values)),
-        tabs=make_tabs(values),
+        unit=unit,
+        key_numbers=in_unit(key_numbers(neurons), unit),
+        summary=in_unit(list(find_all(values)), unit),
+        tabs=[
+            replace(tab, heading=in_unit(tab.heading, unit), sections=in_unit(tab.sections, unit))
+            for tab in make_tabs(values)
+        ],
         take_apart=take_apart,
-        told_table=told_table(neurons),
+        told_table=in_unit(told_table(neurons), unit),
         table=table_data(values),
         cards=shown,
         example=next((card for card in shown if card["contexts"][0]), None),

@@ -181,7 +181,7 @@ def _one_neuron(neurons: LanguageNeurons) -> Iterator[Section]:
     if mask.any():
         lowest = np.where(mask, neurons.score, np.inf).argmin()
         layer, neuron = np.unravel_index(lowest, mask.shape)
-        name = f"L{layer}N{neuron}"
+        name = neurons.name_of(int(layer), int(neuron))
         yield Section(
             f"One of them: {name}",
             "The language-specific neuron with the lowest score, language by language.",

@@ -21,6 +21,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -101,6 +102,39 @@ def replacing(path: str | Path) -> Iterator[Path]:
         finally:
             with suppress(OSError, ValueError):
                 temporary.unlink()
+
+
+def new_folder(path: str | Path) -> Path:
+    """The path of a folder that is to be made: none is there yet, or an empty one.
+
+    Raises:
+        StorageError: it holds something, or is a file.
+    """
+    target = system_path(path)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise StorageError(f"{target} is there already: give a new folder")
+    return target
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; rename it to `path` once the block has succeeded.
+
+    Where the block raises, the temporary folder is removed. The block makes the folder.
+
+    Raises:
+        StorageError: as `new_folder`; or the disk is full, or nothing may be written there.
+    """
+    target = new_folder(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid():x}{os.urandom(8).hex()}.tmp")
+    with explaining(target):
+        try:
+            yield temporary
+            if target.exists():
+                target.rmdir()  # empty; Windows does not rename onto it
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

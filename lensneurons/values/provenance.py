@@ -17,6 +17,7 @@ from lensneurons.errors import ProvenanceError
 
 UNKNOWN = "unknown"
 ROUTER = "router"  # the hook of statistics of experts
+ROUTED = ", sent to the expert"  # ends the scope of statistics among routed tokens
 
 
 @dataclass(frozen=True, kw_only=True)

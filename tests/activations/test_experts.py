@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import pytest
 import tiny
@@ -26,19 +24,7 @@ from lensneurons.neurons.sets import NeuronSet
 
 CORPUS = tiny.tiny_corpus()
 DENSE = {"Qwen2Moe": [1], "DeepseekV3": [0]}  # layers without a router
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory):
-    """``experts(architecture)``: folder and model of one of `tiny.EXPERTS`."""
-    folder = tmp_path_factory.mktemp("experts")
-
-    @lru_cache
-    def loaded(name):
-        place = tiny.save_model(name, folder / name)
-        return place, load_model(place, device="cpu")
-
-    return loaded
+DENSE |= dict.fromkeys(("Afmoe", "DeepseekV2", "Ernie4_5_Moe", "Glm4Moe", "Glm4MoeLite"), [0])
 
 
 def count_routing(folder, architecture):
@@ -72,7 +58,7 @@ def count_routing(folder, architecture):
     return counts, weights, tokens
 
 
-@pytest.mark.parametrize("architecture", tiny.EXPERTS)
+@pytest.mark.parametrize("architecture", [*tiny.EXPERTS, *tiny.MORE_EXPERTS])
 def test_counts_are_those_of_a_plain_forward(architecture, experts):
     folder, model = experts(architecture)
     found = collect(model, CORPUS, site="experts", progress=False)

@@ -1,8 +1,6 @@
-"""A mixture without some experts is the one whose rows were deleted, or whose weights are 0."""
+"""Experts taken out or favoured: rows deleted, weights 0, and logits moved, each by hand."""
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -13,8 +11,7 @@ from edited import IDS, logits_of
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import EmptySetWarning, LensNeuronsError, ModelError
-from lensneurons.interventions.experts import ablate_experts
-from lensneurons.models.loading import load_model
+from lensneurons.interventions.experts import ablate_experts, steer_experts
 from lensneurons.models.routers import expert_site
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.values.provenance import ROUTER, Provenance
@@ -26,19 +23,6 @@ NUMBER = {  # entry of the configuration
     "GptOss": "num_local_experts",
     "DeepseekV3": "n_routed_experts",
 }
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory):
-    """``experts(architecture)``: folder and model of one of `tiny.EXPERTS`."""
-    folder = tmp_path_factory.mktemp("experts")
-
-    @lru_cache
-    def loaded(name):
-        place = tiny.save_model(name, folder / name)
-        return place, load_model(place, device="cpu")
-
-    return loaded
 
 
 def removed(architecture, site):
@@ -135,6 +119,108 @@ def test_blocks_within_each_other_are_the_union(renormalise, experts):
                 assert torch.equal(logits_of(model), union)
             assert torch.equal(logits_of(model), alone)
     assert not torch.equal(alone, union)
+
+
+# Steering through the router
+
+
+def test_a_bias_is_that_of_the_routers_own_bias(experts):
+    """GPT-OSS has a bias at its router: the number is added there by hand."""
+    folder, model = experts("GptOss")
+    site = expert_site(model)
+    rows = removed("GptOss", site)
+    plain = tiny.load_plain(folder, attn_implementation="eager")
+    for layer, own in rows.items():
+        plain.model.layers[layer].mlp.router.bias.data[list(own)] += 1.5
+    wanted, before = logits_of(plain), logits_of(model)
+    with steer_experts(model, as_set(rows, site), 1.5):
+        found = logits_of(model)
+    assert (found - wanted).abs().max() <= 5e-6 * wanted.abs().max()
+    assert (found - before).abs().max() > 1e-3 * wanted.abs().max()
+    assert torch.equal(logits_of(model), before)
+
+
+def test_a_bias_stands_before_softmax_and_choice(experts):
+    """By hand, for Mixtral: softmax of the logits and the bias, the best two, weights to sum 1."""
+    folder, model = experts("Mixtral")
+    site = expert_site(model)
+    rows = removed("Mixtral", site)
+    plain = tiny.load_plain(folder, attn_implementation="eager")
+    for layer, own in rows.items():
+        added = torch.zeros(site.n_experts)
+        added[list(own)] = -0.75
+        gate = plain.model.layers[layer].mlp.gate
+
+        def route(x, weight=gate.weight, added=added):
+            shares = torch.softmax(x.reshape(-1, x.shape[-1]) @ weight.T + added, -1)
+            best, chosen = shares.topk(site.top_k)
+            return shares, best / best.sum(-1, keepdim=True), chosen
+
+        gate.forward = route
+    wanted, before = logits_of(plain), logits_of(model)
+    with steer_experts(model, as_set(rows, site), -0.75):
+        found = logits_of(model)
+    assert (found - wanted).abs().max() <= 5e-6 * wanted.abs().max()
+    assert (found - before).abs().max() > 1e-3 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("architecture", tiny.EXPERTS)
+def test_without_renormalising_its_output_is_scaled(architecture, experts):
+    folder, model = experts(architecture)
+    site = expert_site(model)
+    rows = removed(architecture, site)
+    plain = tiny.load_plain(folder, attn_implementation="eager")
+    for layer, own in rows.items():
+        block = plain.model.layers[layer]
+        inner = getattr(block, "experts", None) or block.mlp.experts
+        inner.down_proj.data[list(own)] *= 2.0
+        if hasattr(inner, "down_proj_bias"):
+            inner.down_proj_bias.data[list(own)] *= 2.0
+    wanted = logits_of(plain)
+    with steer_experts(model, as_set(rows, site), float(np.log(2)), renormalise=False):
+        found = logits_of(model)
+    assert (found - wanted).abs().max() <= 5e-6 * wanted.abs().max()
+    # The limit in which nothing is left of it is the ablation, in both ways.
+    for renormalise in (True, False):
+        with steer_experts(model, as_set(rows, site), -1e4, renormalise=renormalise):
+            steered = logits_of(model)
+        with ablate_experts(model, as_set(rows, site), renormalise=renormalise):
+            ablated = logits_of(model)
+        assert (steered - ablated).abs().max() <= 5e-6 * ablated.abs().max()
+
+
+def test_a_favoured_expert_gets_every_token(experts):
+    _, model = experts("Qwen3Moe")
+    site, corpus = expert_site(model), tiny.tiny_corpus()
+    rows = removed("Qwen3Moe", site)
+    load = []
+    for bias in (-2.0, 0.0, 2.0, 50.0):
+        with steer_experts(model, as_set(rows, site), bias):
+            found = collect(model, corpus, site="experts", progress=False)
+        assert (found.counts.sum(1) == site.top_k * found.tokens).all()
+        load.append(np.stack([found.counts[layer, own[0]] for layer, own in rows.items()]))
+    assert (load[-1] == found.tokens).all()
+    assert (np.diff([one.sum() for one in load]) > 0).all()
+
+
+def test_biases_add_up_and_blocks_may_be_mixed(experts):
+    _, model = experts("Olmoe")
+    site = expert_site(model)
+    first, second = as_set({0: (1,), 1: (2, 3)}, site), as_set({1: (2,), 2: (5,)}, site)
+    with steer_experts(model, first, 0.75), steer_experts(model, first, -0.25):
+        both = logits_of(model)
+    with steer_experts(model, first, 0.5):
+        assert torch.equal(logits_of(model), both)
+    with steer_experts(model, first, 0.5), ablate_experts(model, second):
+        one_way = logits_of(model)
+    with ablate_experts(model, second), steer_experts(model, first, 0.5):
+        assert torch.equal(logits_of(model), one_way)
+    for bias in (np.inf, -np.inf, np.nan):
+        with (
+            pytest.raises(LensNeuronsError, match="is not a finite number"),
+            steer_experts(model, first, bias),
+        ):
+            pass
 
 
 def test_controls_have_the_same_load():

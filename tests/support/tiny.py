@@ -203,7 +203,19 @@ EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "Gemma4 (experts)": ("Gemma4TextConfig", _GEMMA4 | _EXPERTS | {"enable_moe_block": True}),
 }
-ROUTERS = dict.fromkeys(EXPERTS, "mlp.gate")
+# Further mixtures that load, whose routing and neurons are compared: name to model type.
+MORE_EXPERTS = {
+    "Afmoe": "afmoe",
+    "DeepseekV2": "deepseek_v2",
+    "Ernie4_5_Moe": "ernie4_5_moe",
+    "FlexOlmo": "flex_olmo",
+    "Glm4Moe": "glm4_moe",
+    "Glm4MoeLite": "glm4_moe_lite",
+    "GraniteMoe": "granitemoe",
+    "MiniMaxM2": "minimax_m2",
+}
+ROUTERS = dict.fromkeys([*EXPERTS, *MORE_EXPERTS], "mlp.gate")
+ROUTERS |= {"Afmoe": "mlp.router", "GraniteMoe": "block_sparse_moe.router"}
 ROUTERS |= {"GptOss": "mlp.router", "Gemma4 (experts)": "router"}
 # Seeds with which no pre-activation over `tiny_corpus` is nearer to 0 than 9e-6 (most 3e-5), where
 # fp32 rounding is about 1e-6: the counts must be equal on every machine.
@@ -213,7 +225,7 @@ SEEDS = {
     **{"GPTJ": 8, "XGLM": 2},
     **{"Apertus": 11, "Bamba": 3, "CodeGen": 3, "Cohere": 4, "Cohere2": 2, "Ernie4_5": 6},
     **{"FalconH1": 1, "Gemma3 (vision)": 1, "Gemma4": 1, "Glm4": 1, "GPTNeo": 1, "Granite": 2},
-    **{"Jais2": 3},
+    **{"Jais2": 3, "GptOss": 2, "FlexOlmo": 1, "MiniMaxM2": 2},
 }
 PREPEND_BOS = ("Llama", "Mistral", "Gemma2", "Gemma3", "OPT")
 GATED = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Olmo2", "Phi3")
@@ -274,6 +286,13 @@ def configuration(architecture: str) -> Any:
     """The Hugging Face configuration of an architecture, with sizes that are all different."""
     import transformers
 
+    if architecture in MORE_EXPERTS:
+        from every_class import tiny_configuration
+
+        config = tiny_configuration(MORE_EXPERTS[architecture])
+        if hasattr(config, "kv_lora_rank"):  # latent attention shares no heads
+            config.num_key_value_heads = config.num_attention_heads
+        return config
     name, values = (ARCHITECTURES | FURTHER | EXPERTS | UNSUPPORTED)[architecture]
     return getattr(transformers, name)(**values)
 

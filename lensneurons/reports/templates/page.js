@@ -151,7 +151,7 @@ const matches = (neuron, terms, language, kind, carded) =>
   (language === "" || neuron.languages.includes(Number(language))) &&
   (kind === "" || neuron.class === kind) && (!carded || neuron.carded);
 const keys = {
-  name: (a, b) => a.place[0] - b.place[0] || a.place[1] - b.place[1],
+  name: (a, b) => a.place.reduce((found, place, k) => found || place - b.place[k], 0),
   class: (a, b) => a.class.localeCompare(b.class),
   languages: (a, b) => a.languages.length - b.languages.length ||
     String(a.languages).localeCompare(String(b.languages), "en", { numeric: true }),
@@ -202,7 +202,7 @@ const show = () => {
   find("more").hidden = rest <= 0;
   find("more").textContent = `Show ${Math.min(rest, 100)} more of ${rest}`;
   const shown = Math.min(state.shown, state.rows.length);
-  find("status").textContent = `${state.rows.length} of ${neurons.length} neurons` +
+  find("status").textContent = `${state.rows.length} of ${neurons.length} ${table.unit}s` +
     (rest > 0 ? `, the first ${shown} shown` : "");
 };
 for (const head of all("th[data-sort]")) {
@@ -311,7 +311,8 @@ function openStory(plot, points) {
     return;
   }
   const place = table.languages.findIndex((language) => language.code === opened.language);
-  const where = opened.layer === undefined ? "" : `L${opened.layer}N`;
+  const kind = neurons[0]?.name.match(/^L\d+([A-Z])/)[1] ?? "N";
+  const where = opened.layer === undefined ? "" : `L${opened.layer}${kind}`;
   const words = [opened.class, place < 0 ? "" : table.languages[place].name,
     where && `layer ${opened.layer}`].filter(Boolean).join(", ");
   const told = all(".hoverlayer .nums .line", plot).map((line) => line.textContent);
@@ -319,7 +320,7 @@ function openStory(plot, points) {
     : [words, ...all(".hoverlayer .legendtext", plot).map((line) => line.textContent)];
   find("story-head").textContent = head;
   find("story-body").replaceChildren(...lines.map((line) => make("p", "", line)));
-  find("story-neurons").textContent = `Show the neurons: ${words}`;
+  find("story-neurons").textContent = `Show the ${table.unit}s: ${words}`;
   find("story-neurons").onclick = () => {
     story.close();
     find("query").value = where;

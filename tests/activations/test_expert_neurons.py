@@ -1,0 +1,270 @@
+"""Neurons inside experts: those of a plain forward whose gates are multiplied by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from oracle import encode_by_hand
+from torch.nn import functional
+from transformers import AutoTokenizer
+
+from lensneurons.activations.collection import collect
+from lensneurons.activations.statistics import ActivationStatistics, require_comparable
+from lensneurons.errors import LensNeuronsError, ModelError, ProvenanceError
+from lensneurons.interventions.experts import ablate_experts
+from lensneurons.models import expert_neurons
+from lensneurons.models.forward import forward_path
+from lensneurons.models.loading import load_model
+from lensneurons.neurons.identification import identify
+
+CORPUS = tiny.tiny_corpus()
+# The experts of a layer, and the MLP that every token passes beside them.
+INSIDE = dict.fromkeys([*tiny.EXPERTS, *tiny.MORE_EXPERTS], "mlp.experts")
+INSIDE |= {"Gemma4 (experts)": "experts", "GraniteMoe": "block_sparse_moe.experts"}
+SHARED = {
+    "Qwen2Moe": "mlp.shared_expert",
+    "DeepseekV3": "mlp.shared_experts",
+    "Gemma4 (experts)": "mlp",
+}
+SHARED |= dict.fromkeys(
+    ("Afmoe", "DeepseekV2", "Ernie4_5_Moe", "Glm4Moe", "Glm4MoeLite"), "mlp.shared_experts"
+)
+
+
+def gates(module, number):
+    """[expert, width, d_model] and [expert, width]: the rows of the gate and their biases."""
+    both, bias = module.gate_up_proj.detach(), torch.zeros(number, 1)
+    if hasattr(module, "gate_up_proj_bias"):  # GPT-OSS: the other way round, gate and up in turns
+        return both.transpose(1, 2)[:, ::2], module.gate_up_proj_bias.detach()[:, ::2]
+    return both[:, : both.shape[1] // 2], bias
+
+
+def act(architecture, pre):
+    if architecture == "GptOss":
+        return pre.clamp(max=7.0) * torch.sigmoid(1.702 * pre.clamp(max=7.0))
+    if "Gemma" in architecture:
+        return functional.gelu(pre, approximate="tanh")
+    return functional.silu(pre)
+
+
+def count_by_hand(folder, architecture):
+    """Counts and sums [layer, expert, neuron, language] inside routed experts, eager, one text at a
+    time, tokens routed [layer, expert, language], and the same of the shared MLP."""
+    plain = tiny.load_plain(folder, attn_implementation="eager")
+    tokenizer, languages = AutoTokenizer.from_pretrained(folder), list(CORPUS.languages)
+    read, chosen, found, margin = {}, {}, {}, []
+    for layer, block in enumerate(plain.model.layers):
+        modules = dict(block.named_modules())
+        if tiny.ROUTERS[architecture] not in modules:
+            continue
+        inside = modules[INSIDE[architecture]]
+        modules[tiny.ROUTERS[architecture]].register_forward_hook(
+            lambda module, given, out, layer=layer: chosen.update({layer: out[2]})
+        )
+        inside.register_forward_pre_hook(
+            lambda module, given, layer=layer: read.update({(layer, "routed"): given[0]})
+        )
+        weight, bias = gates(inside, len(inside.down_proj))
+        found[layer, "routed"] = weight, bias
+        if architecture in SHARED:
+            beside = modules[SHARED[architecture]]
+            beside.register_forward_pre_hook(
+                lambda module, given, layer=layer: read.update({(layer, "shared"): given[0]})
+            )
+            found[layer, "shared"] = beside.gate_proj.weight.detach()[None], torch.zeros(1, 1)
+    counts, sums = {}, {}
+    for kind in ("routed", "shared") if architecture in SHARED else ("routed",):
+        shape = next(weight.shape[:2] for (_, own), (weight, _) in found.items() if own == kind)
+        counts[kind] = np.zeros((tiny.LAYERS, *shape, len(languages)), int)
+        sums[kind] = np.zeros(counts[kind].shape)
+    routed = np.zeros((tiny.LAYERS, counts["routed"].shape[1], len(languages)), int)
+    for item in CORPUS:
+        ids, where = encode_by_hand(tokenizer, item, "response")
+        with torch.no_grad():
+            plain(torch.tensor([ids]))
+        k = languages.index(item.language)
+        for (layer, kind), (weight, bias) in found.items():
+            x = read[layer, kind].reshape(len(ids), -1)
+            for place in where:
+                experts = chosen[layer][place].tolist() if kind == "routed" else [0]
+                for expert in experts:
+                    pre = weight[expert] @ x[place] + bias[expert]
+                    margin.append(float(pre.abs().min()))
+                    counts[kind][layer, expert, :, k] += (pre > 0).numpy()
+                    sums[kind][layer, expert, :, k] += act(architecture, pre).double().numpy()
+                    if kind == "routed":
+                        routed[layer, expert, k] += 1
+    assert min(margin) > 2e-6  # else the order of additions would decide
+    return counts, sums, routed
+
+
+def flat(counts):
+    return counts.reshape(len(counts), -1, counts.shape[-1])
+
+
+@pytest.mark.parametrize("architecture", [*tiny.EXPERTS, *tiny.MORE_EXPERTS])
+def test_counts_are_those_of_gates_multiplied_by_hand(architecture, experts):
+    folder, model = experts(architecture)
+    counts, sums, routed = count_by_hand(folder, architecture)
+    found = collect(model, CORPUS, site="expert_neurons", progress=False)
+    assert np.array_equal(found.counts, flat(counts["routed"]))
+    np.testing.assert_allclose(found.sums, flat(sums["routed"]), rtol=1e-4, atol=1e-4)
+    n_experts, width = counts["routed"].shape[1:3]
+    assert found.n_experts == n_experts
+    assert f"3 layers x {n_experts} experts x {width} neurons, response tokens" in repr(found)
+    among = found.among_routed(collect(model, CORPUS, site="experts", progress=False))
+    wanted = counts["routed"] / np.maximum(routed, 1)[:, :, None]
+    assert np.array_equal(among.probability, flat(wanted))
+    assert np.array_equal(among.grouped_routed.sum(0), routed)
+    assert (among.probability >= found.probability).all()
+    if architecture in SHARED:
+        beside = collect(model, CORPUS, site="shared_neurons", progress=False)
+        assert np.array_equal(beside.counts, flat(counts["shared"]))
+        np.testing.assert_allclose(beside.sums, flat(sums["shared"]), rtol=1e-4, atol=1e-4)
+        assert beside.n_experts is None
+        assert beside.d_mlp == counts["shared"].shape[2]
+    else:
+        with pytest.raises(ModelError, match="has no shared expert beside its router in layer 0"):
+            collect(model, CORPUS, site="shared_neurons", progress=False)
+
+
+@pytest.mark.parametrize("site", ["expert_neurons", "shared_neurons"])
+@pytest.mark.parametrize("architecture", ["DeepseekV3", "Gemma4 (experts)"])
+def test_batches_padding_and_hooks_do_not_matter(architecture, site, experts):
+    _, model = experts(architecture)
+    whole = collect(model, CORPUS, site=site, progress=False)
+    for options in ({"batch_tokens": 64}, {"padding_side": "left"}):
+        other = collect(model, CORPUS, site=site, progress=False, **options)
+        assert np.array_equal(other.grouped_counts, whole.grouped_counts)
+    with model.hooks(fwd_hooks=[("blocks.0.hook_resid_pre", lambda x, hook: None)]):
+        assert forward_path(model) == "bridge"
+        other = collect(model, CORPUS, site=site, progress=False)
+    assert np.array_equal(other.grouped_counts, whole.grouped_counts)
+
+
+def test_a_run_folder_and_a_file_keep_the_experts(experts, tmp_path):
+    _, model = experts("Qwen3Moe")
+    first = collect(model, CORPUS, site="expert_neurons", run_dir=tmp_path / "run", progress=False)
+    again = collect(model, CORPUS, site="expert_neurons", run_dir=tmp_path / "run", progress=False)
+    assert np.array_equal(first.counts, again.counts)
+    assert again.n_experts == 7
+    with pytest.raises(ProvenanceError, match="gate of routed experts"):
+        collect(model, CORPUS, site="experts", run_dir=tmp_path / "run", progress=False)
+    among = first.among_routed(collect(model, CORPUS, site="experts", progress=False))
+    loaded = ActivationStatistics.load(among.save(tmp_path / "among.safetensors"))
+    assert np.array_equal(loaded.probability, among.probability)
+    assert loaded.provenance == among.provenance
+    neurons = identify(loaded, top_rate=0.1, tau=0.3)
+    assert "p among the tokens sent to their expert" in neurons.description
+    name = neurons.to_pandas()["name"][0]
+    layer, expert, place = (int(part) for part in name[1:].replace("E", "N").split("N"))
+    assert neurons.flat_index(name) == layer * 140 + expert * 20 + place
+    assert neurons.languages_of(name)
+
+
+# What statistics among routed tokens do
+
+
+def planted(rate_routed=(0.5, 0.1), seed=0):
+    """Two groups, 1 layer, 2 experts x 3 neurons, two languages; expert 1 of layer 0 is rare."""
+    random = np.random.default_rng(seed)
+    tokens = np.array([[400, 300], [200, 500]])
+    routed = np.stack([tokens * rate for rate in rate_routed], 1).astype(np.int64)[:, None]
+    counts = (routed[:, :, :, None] * random.random((2, 1, 2, 3, 2))).astype(np.int64)
+    counts = counts.reshape(2, 1, 6, 2)
+    return ActivationStatistics(
+        ("en", "th"), counts, tokens, counts[0] / 2.0, n_experts=2, grouped_routed=routed
+    )
+
+
+def test_among_routed_everything_divides_by_the_tokens_sent_there():
+    found = planted()
+    routed = found.grouped_routed.sum(0).repeat(3, axis=1)
+    assert np.array_equal(found.probability, found.counts / routed)
+    assert np.array_equal(found.mean, found.sums / routed)
+    drawn = found.resample(np.array([2, 0]))
+    assert np.array_equal(drawn.counts, 2 * found.grouped_counts[0])
+    assert np.array_equal(
+        drawn.probability, (found.grouped_counts / found.grouped_routed.repeat(3, 2))[0]
+    )
+    one = found.of_neuron(0, 4)
+    assert np.array_equal(one.probability[0, 0], found.probability[0, 4])
+    other = found.select(["th"])
+    assert np.array_equal(other.probability[..., 0], found.probability[..., 1])
+    table = found.to_pandas()
+    assert np.array_equal(table["active"] / table["tokens"], table["probability"])
+    both = found.select(["en"]).merge(found.select(["th"]))
+    assert np.array_equal(both.probability, found.probability)
+
+
+def test_an_expert_without_tokens_has_silent_neurons():
+    found = planted(rate_routed=(0.5, 0.0))
+    assert not found.probability[0, 3:].any()
+    assert np.isfinite(found.mean).all()
+
+
+def test_what_does_not_fit_is_refused(experts):
+    found = planted()
+    with pytest.raises(LensNeuronsError, match="routers send other tokens to an expert"):
+        require_comparable(found, found)
+    with pytest.raises(LensNeuronsError, match="among_routed takes neurons of site='expert_neu"):
+        found.among_routed(found)
+    with pytest.raises(LensNeuronsError, match="more tokens than were sent to its expert"):
+        replace(found, grouped_routed=np.zeros_like(found.grouped_routed))
+    with pytest.raises(LensNeuronsError, match="6 neurons a layer are not those of 4 experts"):
+        replace(found, n_experts=4, grouped_routed=None)
+    with pytest.raises(LensNeuronsError, match="need n_experts"):
+        replace(found, n_experts=None)
+    with pytest.raises(LensNeuronsError, match="does not fit counts"):
+        replace(found, grouped_routed=found.grouped_routed[:, :, :1])
+    neurons = identify(found, tau=0.2, top_rate=0.5, score="lape")
+    with pytest.raises(LensNeuronsError, match=r"write 'L2E5N10' \(layer, expert, neuron\)"):
+        neurons.class_of("L0N4")
+    with pytest.raises(LensNeuronsError, match="outside a model of 1 layers x 2 experts x 3 neu"):
+        neurons.class_of("L0E1N3")
+    _, model = experts("Mixtral")
+    with (
+        pytest.raises(LensNeuronsError, match="neurons inside experts"),
+        ablate_experts(model, neurons["en"]),
+    ):
+        pass
+
+
+# The proof
+
+
+def test_another_half_or_activation_is_noticed(experts, monkeypatch):
+    folder, _ = experts("Qwen3Moe")
+    plain = expert_neurons._half
+    monkeypatch.setattr(
+        expert_neurons, "_half", lambda module, both, up: plain(module, both, not up)
+    )
+    with pytest.raises(
+        ModelError, match="Qwen3MoeExperts computes something else than its weights"
+    ):
+        collect(load_model(folder, device="cpu"), CORPUS, site="expert_neurons", progress=False)
+    monkeypatch.setattr(expert_neurons, "_half", plain)
+    monkeypatch.setattr(expert_neurons, "activation_of", lambda module: functional.gelu)
+    with pytest.raises(
+        ModelError, match="Qwen3MoeExperts computes something else than its weights"
+    ):
+        collect(load_model(folder, device="cpu"), CORPUS, site="expert_neurons", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("has_gate", False), ("has_post_expert_norm", True), ("is_transposed", None)],
+)
+def test_an_unknown_layout_is_refused_by_name_before_any_pass(name, value, experts, monkeypatch):
+    folder, _ = experts("Qwen3Moe")
+    model = load_model(folder, device="cpu")
+    assert collect(model, CORPUS, site="experts", progress=False).d_mlp == 7
+    for module in expert_neurons.expert_modules(model, False).values():
+        setattr(module, name, value)
+    monkeypatch.setattr(type(model), "forward", lambda *given, **named: pytest.fail("ran"))
+    with pytest.raises(ModelError, match="Qwen3MoeExperts is laid out in a way that is not known"):
+        collect(model, CORPUS, site="expert_neurons", progress=False)

@@ -12,12 +12,13 @@ arXiv 2505.21505 (sections 4 and 5) says what alignment changes:
 and suggests one claim without testing it: neurons newly related to an untouched language are shared
 with the trained ones (`lensneurons.comparison.sharing`).
 
-A claim about a change is about what no null explains. Its number is the *least* of three, each
+A claim about a change is about what no null explains. Its number is the *least* of four, each
 turned so that the expected sign is positive:
 
     the change                  it has the sign that is claimed
     the change less *uniform*   it is more than an equal rise of all firing gives
     the change less *drift*     it is more than noise without a direction gives
+    the change less *alike*     it is more than neurons that fire more in all languages give
 
 (`lensneurons.comparison.nulls`). Number, interval and p are all of this statistic
 (`lensneurons.uncertainty.drawn`); p is two-sided. The claims are one family, so their p-values are
@@ -28,11 +29,11 @@ adjusted for their number (Holm), and one rule gives every verdict at level 0.95
                    neurons, and nothing changed in any draw of the items
     undecided      all else, with the reason; also where there was nothing to change
 
-What the error is made of: for changes, drawn groups of items, and for the change less drift also
-the noise itself; it is at least ``sqrt(change)``, as each neuron that moved could have moved the
-other way, so a change of fewer than ten neurons decides nothing. For sharing, which of matched
-pairs are the new ones (`lensneurons.comparison.sharing`). For English, drawn groups of items. "More
-than every other" holds where each of those tests does.
+What the error is made of: for changes, drawn groups of items, and for the change less drift or
+alike also the noise itself; it is at least ``sqrt(change)``, as each neuron that moved could have
+moved the other way, so a rise or fall of fewer than ten neurons does not hold. For sharing, which
+of matched pairs are the new ones (`lensneurons.comparison.sharing`). For English, drawn groups of
+items. "More than every other" holds where each of those tests does.
 
 English is judged on the selected neurons of the model before, as in the paper: on the published
 Mistral-7B counts it has 12 specific ones, the next language 48. Among *all* neurons it has 2,450,
@@ -80,6 +81,7 @@ import numpy as np
 from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.change_tables import Boundaries, boundaries_of, p_equals, p_text
 from lensneurons.comparison.class_counts import ClassTables, by_class, of_class, ratio
+from lensneurons.comparison.nulls import NULLS_VERSION, require_same_nulls
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.neurons.belonging import require_own_profile
 from lensneurons.neurons.language_neurons import LAYER_CLASSES
@@ -121,6 +123,7 @@ class Claim:
         change: the change itself; NaN for a number that is no change.
         uniform: the change that the layers' median shifts alone give.
         drift: the change that noise without a direction gives; NaN without groups.
+        alike: the change that what neurons do in their other languages gives; NaN without groups.
         own_bar: the change at each model's own bar.
     """
 
@@ -136,6 +139,7 @@ class Claim:
     change: float = NAN
     uniform: float = NAN
     drift: float = NAN
+    alike: float = NAN
     own_bar: float = NAN
 
 
@@ -181,6 +185,8 @@ class Claims(Table[Claim]):
             "made_from": self.made_from,
             "provenance": self.provenance.to_dict(),
         }
+        if self.about_changes:
+            about["nulls"] = NULLS_VERSION
         return save_json(path, {"claims": rows, "level": self.level, **about})
 
     @classmethod
@@ -202,7 +208,10 @@ class Claims(Table[Claim]):
                 from_json(Claim, {name: NAN if one is None else one for name, one in row.items()})
                 for row in found["claims"]
             )
-            known = {"claims", "level", "about", "made_from", "provenance"}
+            if any(row.expected != "positive" for row in rows):
+                remedy = "compare the two runs and test the claims again"
+                require_same_nulls(found.get("nulls"), str(path), remedy)
+            known = {"claims", "level", "about", "made_from", "provenance", "nulls"}
             if foreign := sorted(found.keys() - known):
                 raise KeyError(f"no entry is called {foreign[0]!r}")
             made, origin = found.get("made_from", ""), found.get("provenance", {})
@@ -225,10 +234,10 @@ class Claims(Table[Claim]):
             numbers = (measured, ends, p_text(row.p_adjusted))
             nulls = tuple(
                 "" if np.isnan(one) else f"{one:.4g}"
-                for one in (row.change, row.uniform, row.drift)
+                for one in (row.change, row.uniform, row.drift, row.alike)
             )
             rows.append((row.claim, row.expected, *(nulls if about else ()), *numbers, told))
-        middle = ("change", "uniform", "drift", "beyond both") if about else ("measured",)
+        middle = ("change", *NULLS, "beyond them") if about else ("measured",)
         head = ("claim", "expected", *middle, "interval", "adjusted p", "verdict")
         return Overview(f"Claims: {self.description}", head, rows)
 
@@ -246,7 +255,7 @@ PART_SIGNS: tuple[tuple[int, str, Sign], ...] = (
 )
 MEAN_SIGNS: tuple[tuple[str, Sign], ...] = (("specific", "falls"), ("related", "rises"))
 FEWEST = 10  # neurons: where none of fewer moved, that says nothing
-NULLS = ("the change", "the change less uniform", "the change less drift")
+NULLS = ("uniform", "drift", "alike")
 # Counts [draw, model, number] of which all changes should have the expected sign.
 Counts = Callable[[ClassTables], np.ndarray]
 
@@ -359,37 +368,36 @@ def _change(
         return found[:, 1] - found[:, 0]
 
     change = turned(comparison.tables)[0].astype(float)
-    nulls = [
-        np.full(change.shape, np.nan) if one is None else turned(one).mean(axis=0)
-        for one in (comparison.uniform, comparison.drift, comparison.own_bar)
-    ]
-    told = {"change": change, **dict(zip(("uniform", "drift", "own_bar"), nulls, strict=True))}
+    told = {"change": change}
+    for name in (*NULLS, "own_bar"):
+        one = getattr(comparison, name)
+        told[name] = np.full(change.shape, NAN) if one is None else turned(one).mean(axis=0)
     # Of several changes the one that counts is the least, and its nulls are shown.
     shown = {name: float(sign * one[change.argmin()]) + 0.0 for name, one in told.items()}
     drawn = comparison.all_drawn
     if drawn is None:
         found = (float(sign * change.min()) + 0.0, NAN, NAN, NAN, NAN)
         return Claim(claim, expected, *found, "undecided", _no_groups(change.min()), **shown)
-    moves = [turned(one) for one in drawn]
-    values = np.stack([change, change - nulls[0], change - nulls[1]])
-    error = np.stack([
-        drawn_error(one, comparison.n_groups)
-        for one in (moves[0], moves[0] - moves[1], moves[0] - moves[2])
-    ])  # fmt: skip
+    moves, *by_null = (turned(one) for one in drawn)
+    values = np.stack([change, *(change - told[name] for name in NULLS)])
+    error = np.stack(
+        [drawn_error(one, comparison.n_groups) for one in (moves, *(moves - by for by in by_null))]
+    )
     # Each neuron that moved could have moved the other way: a Poisson error, at least.
-    error[2] = np.maximum(error[2], np.abs(change / languages) ** 0.5)
+    error = np.maximum(error, np.abs(change / languages) ** 0.5)
     tested = student_of_least(
         values.ravel(), error.ravel(), degrees_of(comparison.n_groups), level=level
     )
     row = _row(claim, expected, tested, **shown)
-    if not change.any() and not moves[0].any():
+    if not change.any() and not moves.any():
         there = int(counts(comparison.tables).max() * languages)
         if there < FEWEST:
-            told = f"only {there} such neurons" if there else "no such neurons"
-            return replace(row, p=NAN, reason=f"nothing to change: there are {told}")
+            few = f"only {there} such neurons" if there else "no such neurons"
+            return replace(row, p=NAN, reason=f"nothing to change: there are {few}")
         return replace(row, verdict="does not hold", reason="nothing changed in any draw of items")
-    weakest = NULLS[int((values / np.where(error > 0, error, 1e-9)).min(axis=1).argmin())]
-    return replace(row, reason=weakest)
+    weakest = int((values / np.where(error > 0, error, 1e-9)).min(axis=1).argmin())
+    less = f" less {NULLS[weakest - 1]}" if weakest else ""
+    return replace(row, reason=f"the change{less}")
 
 
 def _row(claim: str, expected: Sign, tested: Tested, **shown: float) -> Claim:

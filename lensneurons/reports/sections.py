@@ -362,13 +362,14 @@ def _claims_table(claims: Claims) -> Table:
     for row in claims:
         ends = "" if np.isnan(row.low) else f"{number(row.low)} to {number(row.high)}"
         verdict = f"{signs[row.verdict]} {row.verdict}{': ' if row.reason else ''}{row.reason}"
-        beside = map(number, (row.change, row.uniform, row.drift, row.own_bar))
+        beside = map(number, (row.change, row.uniform, row.drift, row.alike, row.own_bar))
         beside = tuple(beside) if claims.about_changes else ()
         numbers = (*beside, number(row.measured), ends, p_text(row.p_adjusted))
         rows.append((row.claim, row.expected, *numbers, verdict))
     head = ("claim", "expected")
     if claims.about_changes:
-        head += ("change", "equal rise gives", "shift and noise give", "at own bars")
+        head += ("change", "equal rise gives", "shift and noise give")
+        head += ("other languages give", "at own bars")
     head += ("number that decides", "interval", "adjusted p", "verdict")
     return Table(head, tuple(rows), claims.description)
 
@@ -378,6 +379,7 @@ def _change_table(frame: pd.DataFrame, caption: str) -> Table:
     named = {
         "uniform": "equal rise gives",
         "drift": "shift and noise give",
+        "alike": "other languages give",
         "own_bar": "at own bars",
     }
     columns = {name: frame[name] for name in frame if name not in CHANGE_COLUMNS}

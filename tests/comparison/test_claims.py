@@ -74,13 +74,14 @@ def planted(groups: int = 6) -> Comparison:
 
 
 def test_every_claim_is_measured_against_its_nulls() -> None:
-    """The change is that of the plan; the number that decides is the least of three."""
+    """The change is that of the plan; the number that decides is the least of four."""
     found = claims(planted(), parts=PARTS)
     for claim, (sign, value) in expected().items():
         row = found[claim]
         assert (row.expected, row.change) == (sign, value), claim
         turn = -1 if sign == "falls" else 1
-        least_of = min(turn * one for one in (value, value - row.uniform, value - row.drift))
+        nulls = (0.0, row.uniform, row.drift, row.alike)
+        least_of = min(turn * (value - null) for null in nulls)
         if "more than" not in claim:
             assert turn * row.measured == pytest.approx(least_of), claim
         assert row.low <= row.measured <= row.high
@@ -97,7 +98,7 @@ def test_every_claim_is_measured_against_its_nulls() -> None:
     first, second = found[SHARED], found[f"{SHARED}, more than with others"]
     assert (first.measured, second.measured) == (sharing.excess, sharing.contrast)
     assert (first.verdict, second.verdict) == ("holds", "holds")
-    assert np.isnan([first.change, first.uniform, first.drift]).all()
+    assert np.isnan([first.change, first.uniform, first.drift, first.alike]).all()
 
 
 def test_few_neurons_decide_nothing() -> None:
@@ -143,7 +144,7 @@ def test_one_group_tells_the_sign() -> None:
     row = found["neurons with N = 1"]
     assert row.measured == row.change == expected()[row.claim][1]
     assert row.reason == "no interval without groups of items (the sign is as expected)"
-    assert np.isnan([row.low, row.high, row.p, row.drift]).all()
+    assert np.isnan([row.low, row.high, row.p, row.drift, row.alike]).all()
     assert np.isfinite([row.uniform, row.own_bar]).all()
 
 
@@ -301,10 +302,17 @@ def test_claims_come_back_and_show_themselves(tmp_path: Path) -> None:
     old = save_json(tmp_path / "old.json", {k: kept[k] for k in ("claims", "level", "about")})
     with pytest.raises(StorageError, match="by an earlier lensneurons.*test the claims again"):
         Claims.load(old)
+    del kept["claims"][0]["permuted"]
+    for nulls in ({}, {"nulls": 2}):
+        without = {k: kept[k] for k in ("claims", "level", "about")}
+        old = save_json(tmp_path / "old.json", without | nulls)
+        told = "old.json was saved by another lensneurons.*compare the two runs and test the claims"
+        with pytest.raises(StorageError, match=told):
+            Claims.load(old)
     found = claims(planted())
     assert repr(found).startswith("Claims(26: 21 undecided, 5 holds; all 1,600")
     names = "claim expected measured low high p p_adjusted verdict reason change uniform drift"
-    assert list(found.to_pandas()) == [*names.split(), "own_bar"]
+    assert list(found.to_pandas()) == [*names.split(), "alike", "own_bar"]
     page = found._repr_html_()
     assert ">undecided: no parts</td>" in page
     assert "N &gt; 0" in page

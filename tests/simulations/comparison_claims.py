@@ -131,6 +131,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import comparison_worlds as planted
 import holdout_worlds
+import later_worlds
 import numpy as np
 import unseen_worlds
 
@@ -194,12 +195,13 @@ def holdout(unseen: ModuleType, worlds: int, seed: int) -> None:
             about = [row for row in found if "English" not in row.claim]
             any_holds += any(row.verdict == "holds" for row in about)
             row = found[RELATED]
-            related.append((row.change, row.uniform, row.drift, row.p <= 0.05 and row.measured > 0))
+            small = row.p <= 0.05 and row.measured > 0
+            related.append((row.change, row.uniform, row.drift, row.alike, small))
         print(f"{world}: some claim holds in {any_holds} of {worlds} worlds")
-        change, uniform, drift, small = np.mean(related, axis=0)
+        change, uniform, drift, alike, small = np.mean(related, axis=0)
         print(
             f"    {RELATED}: {change:+.1f}, uniform {uniform:+.1f}, drift {drift:+.1f}, "
-            f"unadjusted p <= 0.05 in {small:.2f}"
+            f"alike {alike:+.1f}, unadjusted p <= 0.05 in {small:.2f}"
         )
         for claim, counts in verdicts.items():
             if counts["undecided"] < worlds:
@@ -262,11 +264,13 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--worlds", type=int, default=12, help="of each kind")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--holdout", action="store_true", help="worlds made after the code")
-    options.add_argument("--unseen", action="store_true", help="made after the nulls were changed")
+    unseen = options.add_mutually_exclusive_group()
+    unseen.add_argument("--holdout", action="store_const", const=holdout_worlds, dest="unseen")
+    unseen.add_argument("--unseen", action="store_const", const=unseen_worlds, dest="unseen")
+    unseen.add_argument("--later", action="store_const", const=later_worlds, dest="unseen")
     options.add_argument("--coverage", action="store_true", help="without the power")
     given = options.parse_args()
-    if given.holdout or given.unseen:
-        holdout(unseen_worlds if given.unseen else holdout_worlds, given.worlds, given.seed)
+    if given.unseen:
+        holdout(given.unseen, given.worlds, given.seed)
     else:
         main(given.worlds, given.seed, power=not given.coverage)

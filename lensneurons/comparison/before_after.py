@@ -383,7 +383,7 @@ class Comparison(Value):
                 "were of another statistic and which had no nulls: compare the two runs again"
             )
         details = dict(details)
-        remedy = "compare the two runs again"
+        remedy = "delete the file, and compare the two runs again"
         require_same_nulls(details.pop("nulls", None), "this comparison", remedy)
         parts = {}
         for name, value in _TABLES_OF.items():

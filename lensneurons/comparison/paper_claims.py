@@ -209,7 +209,7 @@ class Claims(Table[Claim]):
                 for row in found["claims"]
             )
             if any(row.expected != "positive" for row in rows):
-                remedy = "compare the two runs and test the claims again"
+                remedy = "delete it, compare the two runs, and test the claims again"
                 require_same_nulls(found.get("nulls"), str(path), remedy)
             known = {"claims", "level", "about", "made_from", "provenance", "nulls"}
             if foreign := sorted(found.keys() - known):

@@ -153,16 +153,20 @@ def as_active(matrix: AblationMatrix, setting: str, match: Match) -> str:
     if match == "activity" and others:
         p = (p + others * elsewhere) / (1 + others)
     ours, theirs = map(share, p.tolist())
-    how = "about as" if ours == theirs else "less" if p[1] < p[0] else "more"
-    return f"{how} {_MATCHED[match]} (p {theirs} against {ours})"
+    if ours == theirs:
+        return f"about as {_MATCHED[match]}"
+    return f"{'less' if p[1] < p[0] else 'more'} {_MATCHED[match]} (p {theirs} against {ours})"
 
 
 def _told_panels(matrix: AblationMatrix) -> str:
-    """Which random neurons the panels show, setting by setting where they differ in kind."""
-    told = {matrix.name_of(c): as_active(matrix, c, matrix.matches[0]) for c in matrix.classes}
-    if len(set(told.values())) == 1:
-        return next(iter(told.values()))
-    return listing([f"{how} for {setting}" for setting, how in told.items()])
+    """How active the random neurons of the panels are, and in which settings if that differs."""
+    settings: dict[str, list[str]] = {}
+    for one in matrix.classes:
+        how = as_active(matrix, one, matrix.matches[0])
+        settings.setdefault(how, []).append(matrix.name_of(one))
+    if len(settings) == 1:
+        return next(iter(settings))
+    return " or ".join(f"{how}, for {listing(names)}," for how, names in settings.items())[:-1]
 
 
 def top_setting(matrix: AblationMatrix, means: Sequence[SettingMeans]) -> int:
@@ -244,12 +248,13 @@ def told_beyond(matrix: AblationMatrix, one: SettingMeans) -> str:
         for found in (effect, selectivity)
     )
     controls = as_active(matrix, _class_of(matrix, one), match)
+    controls = controls.replace("that language", "it")
     degree = _degree(effect, one.beyond_p[match])
     selective = _degree(selectivity, one.selectivity_p[match])
     link = "and" if (degree == "more") == (selective == "more") else "but"
     return (
         f"{capital(one.setting)} neurons matter {degree} to their language than random neurons "
-        f"{controls.replace('that language', 'it')} ({harm}), {link} {selective} "
+        f"{controls} ({harm}), {link} {selective} "
         f"selectively ({own})"
     )
 

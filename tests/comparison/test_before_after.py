@@ -359,12 +359,12 @@ def test_files_with_other_nulls_are_refused(tmp_path: Path, version: object) -> 
     details |= {"nulls": version} if version else {}
     told = f"this comparison was saved by .* other nulls .version {version or 'unknown'}, these are"
     path = save_arrays(tmp_path / "old.safetensors", "comparison", arrays, details)
-    with pytest.raises(StorageError, match=f"{told} version 3.*: compare the two runs again"):
+    with pytest.raises(StorageError, match=f"{told} version 3.*: delete the file, and compare"):
         Comparison.load(path)
     details = {"first": "0", "names": ["a"], "each": [details]}
     arrays = {f"0.{name}": array for name, array in arrays.items()}
     path = save_arrays(tmp_path / "series.safetensors", "comparison series", arrays, details)
-    with pytest.raises(StorageError, match=f"{told} version 3.*: compare the two runs again"):
+    with pytest.raises(StorageError, match=f"{told} version 3.*: delete the file, and compare"):
         ComparisonSeries.load(path)
 
 

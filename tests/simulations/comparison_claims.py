@@ -136,6 +136,7 @@ import numpy as np
 import unseen_worlds
 
 import lensneurons as ln
+from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.class_counts import CLASSES, ClassTables, count_classes
 from lensneurons.comparison.paper_claims import Claims
 
@@ -149,10 +150,18 @@ RELATED = "related neurons of a language, mean over untouched ones"
 
 
 def judge(
-    random: np.random.Generator, before: np.ndarray, after: np.ndarray
+    random: np.random.Generator, before: np.ndarray, after: np.ndarray, *, coverage: bool = False
 ) -> tuple[Claims, dict[str, tuple[int, int]]]:
     """The claims of a world, and how many intervals of changes there are and hold the truth."""
     change = ln.compare(*planted.read(random, before, after), trained=planted.TRAINED)
+    found = ln.claims(change, parts=PARTS)
+    return found, covered(random, before, after, change) if coverage else {}
+
+
+def covered(
+    random: np.random.Generator, before: np.ndarray, after: np.ndarray, change: Comparison
+) -> dict[str, tuple[int, int]]:
+    """Of each kind of change: how many intervals hold the truth, and how many there are."""
     shape = {"n_layers": len(before), "d_mlp": before.shape[1]}
     mean, endless = (
         count_classes(
@@ -174,7 +183,7 @@ def judge(
             counts = (one.reshape(-1, len(cells)).sum(axis=0).tolist() for one in (inside, large))
             for cell, yes, all_ in zip(cells, *counts, strict=True):
                 held[f"{name} {cell}, {of}"] = yes, all_
-    return ln.claims(change, parts=PARTS), held
+    return held
 
 
 def holdout(unseen: ModuleType, worlds: int, seed: int) -> None:
@@ -197,7 +206,7 @@ def holdout(unseen: ModuleType, worlds: int, seed: int) -> None:
             row = found[RELATED]
             small = row.p <= 0.05 and row.measured > 0
             related.append((row.change, row.uniform, row.drift, row.alike, small))
-        print(f"{world}: some claim holds in {any_holds} of {worlds} worlds")
+        print(f"{world}: some claim holds in {any_holds} of {worlds} worlds", flush=True)
         change, uniform, drift, alike, small = np.mean(related, axis=0)
         print(
             f"    {RELATED}: {change:+.1f}, uniform {uniform:+.1f}, drift {drift:+.1f}, "
@@ -209,8 +218,8 @@ def holdout(unseen: ModuleType, worlds: int, seed: int) -> None:
     print(f"{worlds} worlds a kind, seed {seed}, {time.process_time() - began:.0f} CPU seconds")
 
 
-def main(worlds: int, seed: int, *, power: bool) -> None:
-    """Verdicts, coverage and power on the worlds that the code was made with."""
+def main(worlds: int, seed: int, *, coverage: bool) -> None:
+    """Verdicts, and coverage or power, on the worlds that the code was made with."""
     began = time.process_time()
     verdicts: dict[str, dict[str, Counter]] = defaultdict(lambda: defaultdict(Counter))
     held: dict[str, Counter] = defaultdict(Counter)
@@ -219,7 +228,8 @@ def main(worlds: int, seed: int, *, power: bool) -> None:
         for number in range(worlds):
             random = np.random.default_rng((seed, place, number))
             before = planted.draw_truth(random)
-            found, inside = judge(random, before, planted.change(world, random, before))
+            after = planted.change(world, random, before)
+            found, inside = judge(random, before, after, coverage=coverage)
             for row in found:
                 verdicts[row.claim][world][row.verdict] += 1
             about = [row for row in found if "English" not in row.claim]
@@ -242,8 +252,8 @@ def main(worlds: int, seed: int, *, power: bool) -> None:
         told.append(tuple(np.sum(told, axis=0)))
         rates = (f"{yes / all_:.3f}" if all_ else "" for yes, all_ in told)
         print(f"{'coverage, ' + name:60}" + "".join(f"{r:>14}" for r in rates))
-    if not power:
-        print(f"{worlds} worlds a kind, seed {seed}, {time.process_time() - began:.0f} s")
+    if coverage:
+        print(f"{worlds} worlds a kind, seed {seed}, {time.process_time() - began:.0f} CPU seconds")
         return
     deviation = float(np.std(errors, ddof=1))
     print(f"\npower for related neurons of untouched languages; 1 SD = {deviation:.2f} neurons")
@@ -257,7 +267,7 @@ def main(worlds: int, seed: int, *, power: bool) -> None:
             rows.append((real, found.verdict == "holds", found.p <= 0.05 and found.measured > 0))
         real, holds, small = np.mean(rows, axis=0)
         print(f"{size} SD: {real:5.1f} neurons, holds {holds:.2f}, p <= 0.05 {small:.2f}")
-    print(f"{worlds} worlds a kind, seed {seed}, {time.process_time() - began:.0f} s")
+    print(f"{worlds} worlds a kind, seed {seed}, {time.process_time() - began:.0f} CPU seconds")
 
 
 if __name__ == "__main__":
@@ -268,9 +278,9 @@ if __name__ == "__main__":
     unseen.add_argument("--holdout", action="store_const", const=holdout_worlds, dest="unseen")
     unseen.add_argument("--unseen", action="store_const", const=unseen_worlds, dest="unseen")
     unseen.add_argument("--later", action="store_const", const=later_worlds, dest="unseen")
-    options.add_argument("--coverage", action="store_true", help="without the power")
+    options.add_argument("--coverage", action="store_true", help="in place of power")
     given = options.parse_args()
     if given.unseen:
         holdout(given.unseen, given.worlds, given.seed)
     else:
-        main(given.worlds, given.seed, power=not given.coverage)
+        main(given.worlds, given.seed, coverage=given.coverage)

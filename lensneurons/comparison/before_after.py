@@ -74,7 +74,6 @@ from lensneurons.errors import (
     IdentificationError,
     LensNeuronsError,
     ProvenanceError,
-    StorageError,
     choose,
 )
 from lensneurons.neurons.identification import identify
@@ -377,11 +376,6 @@ class Comparison(Value):
 
     @classmethod
     def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Comparison:
-        if OLD_LAYOUT & {key.partition(".")[0] for key in arrays}:
-            raise StorageError(
-                "this comparison was saved by an earlier lensneurons, whose intervals and p-values "
-                "were of another statistic and which had no nulls: compare the two runs again"
-            )
         details = dict(details)
         remedy = "delete the file, and compare the two runs again"
         require_same_nulls(details.pop("nulls", None), "this comparison", remedy)
@@ -442,7 +436,6 @@ _TABLES_OF: dict[str, type[Value]] = {
     "drawn": ClassTables, "uniform_drawn": ClassTables, "drift_drawn": ClassTables,
     "alike_drawn": ClassTables, "sharing": Sharing,
 }  # fmt: skip
-OLD_LAYOUT = {"left_out", "alone"}
 
 
 @plain_options

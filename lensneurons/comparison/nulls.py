@@ -44,8 +44,10 @@ neuron raises p, and joins are what is to be told from noise. A language that le
 
 What this does not show: that what exceeds the nulls was caused by the training; a training on
 shuffled pairs or a random adapter of equal norm shows that. Noise of another shape, such as a few
-neurons that change greatly in either direction, is underestimated; so is a rise that some languages
-of a neuron have in common and the others have not.
+neurons that change greatly in either direction, is underestimated by *drift*. A rise that untouched
+languages share with the trained ones, neuron by neuron, is the same to *alike* as one without any
+sharing. Where a rise multiplies probabilities, logits rise more where p is high, so *alike* gives
+too many neurons of all languages: "N = K rises" is then found less often than it is true.
 """
 
 from __future__ import annotations

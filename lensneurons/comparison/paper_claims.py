@@ -52,13 +52,13 @@ no claim about a change or sharing held where every neuron fired more by a numbe
 long tail; where half of the neurons of one layer did, in all languages; or where one neuron in five
 did in a random half of the languages (five worlds each, tests/support/later_worlds.py). Without
 *alike* such worlds pass for alignment: one neuron in six that fires more in all languages made
-"related neurons of untouched languages rise" hold in 8 of 8, and with it in @GIFTED@
+"related neurons of untouched languages rise" hold in 8 of 8, and with it in 0 of 6
 (tests/support/unseen_worlds.py). Where an eighth of the trained languages' neurons draw the
 untouched ones, that claim held in 6 of 6 beside a rise of all firing, in 5 of 5 beside one neuron
-in six that fires more everywhere, in 4 of 5 where they draw all untouched languages at once (15
-neurons a language), and in @JOINS@ where each language joins alone and few do (11 neurons: a small
-rise is not found). The claims about sharing held there in 6, 2, 0 and @SHARED@: languages that all
-join at once leave no pairs to compare. So each of the two finds what the other may miss.
+in six that fires more everywhere, in 4 of 5 where they draw all untouched languages at once (a rise
+of 15 neurons a language), and in 0 of 6 where each language joins by itself and few do (11 neurons:
+a small rise is not found). "Newly related neurons are shared" held in 6, 3, 0 and 6 of the same:
+languages that all join at once leave no pairs to compare. Each finds what the other may miss.
 
 A change that "does not hold" can be one that is less than its nulls give. Look at `change` beside
 the verdict.

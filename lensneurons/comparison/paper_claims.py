@@ -31,7 +31,7 @@ adjusted for their number (Holm), and one rule gives every verdict at level 0.95
 
 What the error is made of: for changes, drawn groups of items, and for the change less drift or
 alike also the noise itself; it is at least ``sqrt(change)``, as each neuron that moved could have
-moved the other way, so a rise or fall of fewer than ten neurons does not hold. For sharing, which
+moved the other way, so a change of fewer than ten neurons never holds. For sharing, which
 of matched pairs are the new ones (`lensneurons.comparison.sharing`). For English, drawn groups of
 items. "More than every other" holds where each of those tests does.
 

@@ -10,6 +10,7 @@ neurons too. So every change stands beside those that need no sharing
 (`lensneurons.comparison.nulls`):
 
     uniform   the layer's median shift on every logit      drift   the same and undirected noise
+    alike     what each neuron does in its other languages, and noise
     own_bar   the model after at the bar that as many probabilities exceed as before
     beyond    change less uniform: what an equal rise of all firing does not explain
 
@@ -59,14 +60,20 @@ from lensneurons.comparison.class_counts import (
     count_classes,
     pair_counts,
 )
-from lensneurons.comparison.nulls import REMEDY, draw_tables, layer_shifts, raise_uniformly
+from lensneurons.comparison.nulls import (
+    NULLS_VERSION,
+    REMEDY,
+    draw_tables,
+    layer_shifts,
+    raise_uniformly,
+    require_same_nulls,
+)
 from lensneurons.comparison.sharing import Sharing, measure_sharing
 from lensneurons.errors import (
     EmptySetWarning,
     IdentificationError,
     LensNeuronsError,
     ProvenanceError,
-    StorageError,
     choose,
 )
 from lensneurons.neurons.identification import identify
@@ -108,6 +115,7 @@ class Change:
         beyond_high: upper end.
         beyond_p: its two-sided p-value.
         drift: the change that noise without a direction gives; NaN without groups.
+        alike: the change that what neurons do in their other languages gives; NaN without groups.
         own_bar: the change at each model's own bar.
         level: coverage of the intervals.
     """
@@ -122,6 +130,7 @@ class Change:
     beyond_high: np.ndarray
     beyond_p: np.ndarray
     drift: np.ndarray
+    alike: np.ndarray
     own_bar: np.ndarray
     level: float
 
@@ -159,9 +168,12 @@ class Comparison(Value):
         own_bar: the tables of the model before at tau, and of the model after at `own_tau`.
         drift: the tables of the model before and of the same after a drift, draw by draw; None
             without groups.
+        alike: the tables of the model before and of the same after every neuron moved, in each
+            language, as it did in its other languages, draw by draw; None without groups.
         drawn: the tables of both models on drawn groups of items; None without groups.
         uniform_drawn: those of `uniform` on the same groups.
         drift_drawn: those of `drift` on the same groups.
+        alike_drawn: those of `alike` on the same groups.
         n_groups: groups of items; 1 where there are no intervals.
         sharing: the sharing hypothesis; None without trained or without untouched languages.
         provenance: of the two models.
@@ -188,9 +200,11 @@ class Comparison(Value):
     uniform: ClassTables | None = None
     own_bar: ClassTables | None = None
     drift: ClassTables | None = None
+    alike: ClassTables | None = None
     drawn: ClassTables | None = None
     uniform_drawn: ClassTables | None = None
     drift_drawn: ClassTables | None = None
+    alike_drawn: ClassTables | None = None
     n_groups: int = 1
     sharing: Sharing | None = None
     provenance: tuple[Provenance, Provenance] = (Provenance(), Provenance())
@@ -256,25 +270,26 @@ class Comparison(Value):
             LensNeuronsError: a level outside (0, 1).
         """
         estimate = np.asarray(measure(self.tables)[0], float)
-        uniform, drift, own_bar = (
+        nulls = (self.uniform, self.drift, self.alike, self.own_bar)
+        uniform, *rest = (
             np.full(estimate.shape, np.nan) if one is None else measure(one).mean(axis=0)
-            for one in (self.uniform, self.drift, self.own_bar)
+            for one in nulls
         )
         first = self.tested(estimate, lambda of: measure(of[0]), level)
         more = np.asarray(estimate - uniform)
         beyond = self.tested(more, lambda of: measure(of[0]) - measure(of[1]), level)
         arrays = (estimate, first.low, first.high, first.p, uniform, beyond.estimate)
-        arrays += (beyond.low, beyond.high, beyond.p, drift, own_bar)
+        arrays += (beyond.low, beyond.high, beyond.p, *rest)
         return Change(*map(np.asarray, arrays), level=level)
 
     def tested(
         self,
         estimate: np.ndarray,
-        measure: Callable[[tuple[ClassTables, ClassTables, ClassTables]], np.ndarray],
+        measure: Callable[[tuple[ClassTables, ...]], np.ndarray],
         level: float,
     ) -> Tested:
         """Intervals and p-values of numbers that `measure` gives from the drawn tables of both
-        models, of the uniform shift and of the drift; NaN without groups.
+        models and of the nulls (`all_drawn`); NaN without groups.
         """
         require_level(level)
         error, drawn = np.full(estimate.shape, np.nan), self.all_drawn
@@ -283,10 +298,10 @@ class Comparison(Value):
         return student(estimate, error, degrees_of(self.n_groups), level=level)
 
     @property
-    def all_drawn(self) -> tuple[ClassTables, ClassTables, ClassTables] | None:
-        """The drawn tables of both models, of the uniform shift and of the drift."""
-        three = (self.drawn, self.uniform_drawn, self.drift_drawn)
-        return None if None in three else three  # pyright: ignore[reportReturnType]
+    def all_drawn(self) -> tuple[ClassTables, ...] | None:
+        """The drawn tables of both models, and of `uniform`, `drift` and `alike`."""
+        four = (self.drawn, self.uniform_drawn, self.drift_drawn, self.alike_drawn)
+        return None if None in four else four  # pyright: ignore[reportReturnType]
 
     @plain_options
     def to_pandas(self, table: TableName = "histogram", *, level: float = 0.95) -> pd.DataFrame:
@@ -357,15 +372,13 @@ class Comparison(Value):
             own = ({}, {}) if value is None else value._pack()
             arrays |= {f"{name}.{key}": array for key, array in own[0].items()}
             details |= {f"{name}.{key}": entry for key, entry in own[1].items()}
-        return arrays, details
+        return arrays, details | {"nulls": NULLS_VERSION}
 
     @classmethod
     def _unpack(cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Comparison:
-        if OLD_LAYOUT & {key.partition(".")[0] for key in arrays}:
-            raise StorageError(
-                "this comparison was saved by an earlier lensneurons, whose intervals and p-values "
-                "were of another statistic and which had no nulls: compare the two runs again"
-            )
+        details = dict(details)
+        remedy = "delete the file, and compare the two runs again"
+        require_same_nulls(details.pop("nulls", None), "this comparison", remedy)
         parts = {}
         for name, value in _TABLES_OF.items():
             start = f"{name}."
@@ -411,17 +424,18 @@ class Comparison(Value):
                     ("beyond", "beyond_low", "beyond_high"),
                 )
             )
-            rest = (f"{row['uniform']:+g}", beyond, f"{row['drift']:+.1f}", f"{row['own_bar']:+g}")
+            rest = (f"{row['uniform']:+g}", beyond, f"{row['drift']:+.1f}")
+            rest += (f"{row['alike']:+.1f}", f"{row['own_bar']:+g}")
             rows.append((row["n"], row["class"], row["before"], row["after"], change, *rest))
-        names = ("N", "class", "before", "after", "change", "uniform", "beyond", "drift", "own bar")
-        return Overview(f"Comparison: {self.description}", names, rows)
+        names = ("N", "class", "before", "after", "change", "uniform", "beyond", "drift", "alike")
+        return Overview(f"Comparison: {self.description}", (*names, "own bar"), rows)
 
 
 _TABLES_OF: dict[str, type[Value]] = {
-    "uniform": ClassTables, "own_bar": ClassTables, "drift": ClassTables, "drawn": ClassTables,
-    "uniform_drawn": ClassTables, "drift_drawn": ClassTables, "sharing": Sharing,
+    "uniform": ClassTables, "own_bar": ClassTables, "drift": ClassTables, "alike": ClassTables,
+    "drawn": ClassTables, "uniform_drawn": ClassTables, "drift_drawn": ClassTables,
+    "alike_drawn": ClassTables, "sharing": Sharing,
 }  # fmt: skip
-OLD_LAYOUT = {"left_out", "alone"}
 
 
 @plain_options

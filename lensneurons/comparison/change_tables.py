@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHANGE_ARRAYS = (
     "estimate", "low", "high", "p", "uniform", "beyond", "beyond_low", "beyond_high", "beyond_p",
-    "drift", "own_bar",
+    "drift", "alike", "own_bar",
 )  # fmt: skip
 LEAST_P = 1e-6  # below, the tail of the distribution is a guess
 Boundaries = Sequence[tuple[int, int]]

@@ -1,6 +1,6 @@
 """What a change of class counts would be if no neuron had changed its languages.
 
-Three yardsticks stand beside every change, all blind to languages:
+Four yardsticks stand beside every change, all blind to languages:
 
 * **uniform**: an equal rise of all firing. On the scale of logits every probability of the model
   before gets the median change of its layer, at the shared bar:
@@ -16,6 +16,14 @@ Three yardsticks stand beside every change, all blind to languages:
 
   More neurons stand below a bar than above, so noise carries more of them up than down: drift, too,
   looks like alignment.
+* **alike**: what the neuron does in its other languages, with the noise that this leaves
+
+      logit p + m_jk + t_l * z_jk          m_jk = weighted median of the changes d_ji, i != k
+
+  A neuron that fires more in all languages alike is no neuron that a language joined, but becomes
+  related to more of them. The weight of language i is p^2 (1 - p), of p before: p (1 - p) is the
+  precision of its logit, and where many languages join one neuron at once, those that had it before
+  shall decide. c_l votes too, as a language of p = 0.01: less tells nothing.
 * **own bar**: the model after at the bar that as many of its probabilities exceed as exceed the
   shared bar before. No interval: a change at this bar is one of shape, not of size.
 
@@ -26,6 +34,7 @@ measures their changes d, and the reverse, so that no pair is chosen for the noi
     c_l = median of d in the layer (one half: without groups of items, all items choose and measure)
     s_l^2 = mean of (d - c_l)^2 over d < c_l, less the variance that the texts explain (jackknife)
     r = correlation, over languages, of the signs of d - c_l, divided by its share that is no noise
+    t_l^2 = s_l^2 less the mean of (m - c_l)^2 over m < c_l, at least 0
 
 Only changes *below* the median give the size: noise is symmetric, but a language that joins a
 neuron raises p, and joins are what is to be told from noise. A language that leaves one counts.
@@ -35,8 +44,10 @@ neuron raises p, and joins are what is to be told from noise. A language that le
 
 What this does not show: that what exceeds the nulls was caused by the training; a training on
 shuffled pairs or a random adapter of equal norm shows that. Noise of another shape, such as a few
-neurons that change greatly in either direction, is underestimated; so is a rise of all languages
-alike that some neurons of a layer have and most have not.
+neurons that change greatly in either direction, is underestimated by *drift*. A rise that untouched
+languages share with the trained ones, neuron by neuron, is the same to *alike* as one without any
+sharing. Where a rise multiplies probabilities, logits rise more where p is high, so *alike* gives
+too many neurons of all languages: "N = K rises" is then found less often than it is true.
 """
 
 from __future__ import annotations
@@ -54,15 +65,19 @@ from lensneurons.comparison.class_counts import (
     count_draw,
     stacked,
 )
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.shapes import FlatNeurons, PairedRates, RowMask
 from lensneurons.uncertainty.groups import group_weights
 
 WINDOW = 1.5  # logits on each side of the bar
+VOTE = 0.01**2 * 0.99  # weight of the layer's median among the moves of a neuron's languages
 FEWEST = 100  # pairs of a layer near the bar; with fewer, the numbers of the whole model are taken
 TINY = 1e-4  # probabilities stay this far from 0 and 1 on the scale of logits
 DRAWS = 100  # of the groups of items: the errors are known to 7 %
-DRIFT_DRAWS = 40  # whose mean adds 1 % to the variance of what exceeds the drift
+NULL_DRAWS = 40  # of noise, whose mean adds 1 % to the variance of what exceeds a null
+# What the nulls are, in saved files. Files without it have a mean factor of p as `uniform` (the
+# first ones), or the median shift, and no `alike`.
+NULLS_VERSION = 3
 REMEDY = (
     "count more items, collect with other groups, or compare both models as "
     "statistics.resample(np.ones(n_groups, int)), without intervals"
@@ -81,6 +96,8 @@ class Drift:
         common: share of its variance that all languages of a neuron have in common.
         near: bool [language, neuron], the pairs near the bar before, on all items.
         median: float64 [layer], median change of these pairs on all items.
+        rest: float64 [layer], standard deviation of the noise that what neurons do in their other
+            languages leaves.
     """
 
     centre: Float64[np.ndarray, " layer"]
@@ -88,6 +105,7 @@ class Drift:
     common: float
     near: Bool[np.ndarray, "language neurons"]
     median: Float64[np.ndarray, " layer"]
+    rest: Float64[np.ndarray, " layer"]
 
     def above(
         self,
@@ -111,6 +129,17 @@ class Drift:
         moved = logit(before) + (self.centre if centre is None else centre)[layer]
         return moved + self.noise[layer] * z > logit(np.array(tau))
 
+    def above_alike(
+        self,
+        moved: Rates,
+        layer: FlatNeurons,
+        tau: float,
+        random: np.random.Generator,
+    ) -> Bool[np.ndarray, "language neurons"]:
+        """Bool [language, neuron]: where logits that were `moved_alike` exceed tau's."""
+        z = random.standard_normal(moved.shape)
+        return moved + self.rest[layer] * z > logit(np.array(tau))
+
     def centre_of(self, rates: PairedRates, layer: FlatNeurons) -> Float64[np.ndarray, " layer"]:
         """float64 [layer]: the median change in a draw of the items."""
         change = _differences(rates[:, self.near])
@@ -131,6 +160,44 @@ def raise_uniformly(
     exceed tau.
     """
     return logit(before) + shift[layer] > logit(np.array(tau))
+
+
+def require_same_nulls(found: object, what: str, remedy: str) -> None:
+    """Refuse a saved result whose nulls were other ones.
+
+    Args:
+        found: the version of its nulls; None where it has none.
+        what: the result, such as ``"this comparison"``.
+        remedy: how to make it anew.
+
+    Raises:
+        StorageError: another version.
+    """
+    if found != NULLS_VERSION:
+        raise StorageError(
+            f"{what} was saved by another lensneurons, which measured changes against other nulls "
+            f"(version {found or 'unknown'}, these are version {NULLS_VERSION}), so its numbers "
+            f"would be taken for something else: {remedy}"
+        )
+
+
+def moved_alike(rates: PairedRates, centre: Float64[np.ndarray, " neurons"]) -> Rates:
+    """Logits [language, neuron] before, moved by what the neuron does in its other languages.
+
+    Args:
+        rates: float64 [model, language, neuron], probabilities before and after.
+        centre: float64 [neuron], the median change of the neuron's layer, which votes too.
+    """
+    p, change = rates[0], np.vstack([_differences(rates), centre])
+    weight = np.vstack([p**2 * (1 - p), np.full(p.shape[1], VOTE)])
+    order = change.argsort(axis=0)
+    change, weight = (np.take_along_axis(one, order, axis=0) for one in (change, weight))
+    moved = logit(p)
+    for language in range(len(p)):
+        below = np.where(order == language, 0.0, weight).cumsum(axis=0)
+        median = (below < below[-1] / 2).sum(axis=0)
+        moved[language] += np.take_along_axis(change, median[None], axis=0)[0]
+    return moved
 
 
 def layer_shifts(
@@ -172,20 +239,17 @@ def measure_drift(pair: PairedCounts, layer: FlatNeurons, tau: float, n_layers: 
     centre = _medians(change, where, n_layers)
     residual = change - centre[where]
     below = residual < 0
-    square = np.where(below, np.square(residual), 0.0)
-    pairs, total, explained = (
-        np.bincount(where[below], weights=one, minlength=n_layers)
-        for one in (np.ones(below.sum()), square[below], variance[below])
-    )
-    few = pairs < FEWEST / 2
-    total, explained, pairs = (np.where(few, one.sum(), one) for one in (total, explained, pairs))
-    noise = np.maximum(total - explained, 0.0) / np.maximum(pairs, 1)
+    square = np.square(residual[below])
+    noise = np.maximum(_means(square - variance[below], where[below], n_layers), 0.0)
     real = max(0.0, float(1 - variance[below].sum() / (square.sum() or np.inf)))
-    correlation = _sign_correlation(neuron, below)
-    near = _near(pair.rates()[0], tau)
-    median = layer_shifts(pair.rates(), layer, tau, n_layers)
-    common = float(np.clip(correlation / real, 0, 1)) if real else 0.0
-    return Drift(centre, np.sqrt(noise), common, near, median)
+    common = float(np.clip(_sign_correlation(neuron, below) / real, 0, 1)) if real else 0.0
+    rates = pair.rates()
+    near = _near(rates[0], tau)
+    moved = moved_alike(rates, centre[layer]) - logit(rates[0]) - centre[layer]
+    low = near & (moved < 0)
+    rest = np.maximum(noise - _means(np.square(moved[low]), _layers_of(low, layer), n_layers), 0.0)
+    median = layer_shifts(rates, layer, tau, n_layers)
+    return Drift(centre, np.sqrt(noise), common, near, median, np.sqrt(rest))
 
 
 def draw_tables(
@@ -198,7 +262,7 @@ def draw_tables(
     d_mlp: int,
     seed: int,
 ) -> dict[str, ClassTables]:
-    """Tables of both nulls on all items, and of both models and nulls on drawn groups of items.
+    """Tables of the nulls on all items, and of both models and the nulls on drawn groups.
 
     Args:
         pair: as for `measure_drift`.
@@ -210,32 +274,39 @@ def draw_tables(
         seed: the same seed gives the same draws.
 
     Returns:
-        ``uniform``, ``drift``, ``drawn``, ``uniform_drawn`` and ``drift_drawn`` of `Comparison`.
+        ``uniform``, ``drift``, ``alike``, ``drawn`` and, on drawn groups, ``uniform_drawn``,
+        ``drift_drawn`` and ``alike_drawn`` of `Comparison`.
 
     Raises:
         LensNeuronsError: nearly every draw leaves a language without tokens.
     """
     random = np.random.default_rng([seed, 1])
-    drift, whole = measure_drift(pair, layer, tau, n_layers), pair.rates()[0]
+    drift, whole = measure_drift(pair, layer, tau, n_layers), pair.rates()
+    first, moved = whole[0], moved_alike(whole, drift.centre[layer])
     shape = {"selected": selected, "n_layers": n_layers, "d_mlp": d_mlp}
-    drifted = (
-        np.stack([whole > tau, drift.above(whole, layer, tau, random)]) for _ in range(DRIFT_DRAWS)
-    )
-    uniform = raise_uniformly(whole, layer, tau, drift.centre)
+    nulls = {
+        "uniform": [raise_uniformly(first, layer, tau, drift.centre)],
+        "drift": (drift.above(first, layer, tau, random) for _ in range(NULL_DRAWS)),
+        "alike": (drift.above_alike(moved, layer, tau, random) for _ in range(NULL_DRAWS)),
+    }
     tables = {
-        "uniform": count_classes([np.stack([whole > tau, uniform])], layer, **shape),
-        "drift": count_classes(drifted, layer, **shape),
+        name: count_classes((np.stack([first > tau, one]) for one in drawn), layer, **shape)
+        for name, drawn in nulls.items()
     }
     draws: dict[str, list[tuple[np.ndarray, ...]]] = {
-        name: [] for name in ("drawn", "uniform_drawn", "drift_drawn")
+        name: [] for name in ("drawn", "uniform_drawn", "drift_drawn", "alike_drawn")
     }
     for weights in _weights(pair, seed):
         rates = pair.rates(weights)
         before, after = rates > tau
         centre = drift.centre_of(rates, layer)
-        uniform = raise_uniformly(rates[0], layer, tau, centre)
-        moved = drift.above(rates[0], layer, tau, random, centre)
-        for rows, other in zip(draws.values(), (after, uniform, moved), strict=True):
+        others = (
+            after,
+            raise_uniformly(rates[0], layer, tau, centre),
+            drift.above(rates[0], layer, tau, random, centre),
+            drift.above_alike(moved_alike(rates, centre[layer]), layer, tau, random),
+        )
+        for rows, other in zip(draws.values(), others, strict=True):
             rows.append(count_draw(np.stack([before, other]), layer, **shape))
     return tables | {name: stacked(rows) for name, rows in draws.items()}
 
@@ -281,6 +352,17 @@ def _medians(values: np.ndarray, layer: np.ndarray, n_layers: int) -> np.ndarray
         float(np.median(own)) if len(own := values[layer == i]) >= FEWEST else whole
         for i in range(n_layers)
     ])  # fmt: skip
+
+
+def _means(values: np.ndarray, layer: np.ndarray, n_layers: int) -> np.ndarray:
+    """float64 [layer]: means; where a layer has few values, that of all; 0 without any."""
+    number, total = (
+        np.bincount(layer, weights=one, minlength=n_layers)
+        for one in (np.ones(len(values)), values)
+    )
+    few = number < FEWEST / 2
+    number, total = (np.where(few, one.sum(), one) for one in (number, total))
+    return total / np.maximum(number, 1)
 
 
 def _sign_correlation(neuron: np.ndarray, below: np.ndarray) -> float:

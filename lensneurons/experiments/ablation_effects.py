@@ -5,8 +5,8 @@
     beyond control              [row, column], effect of the set - mean effect of its random sets
     selectivity beyond control  [row], selectivity of the set - that of its random sets
 
-The last is the headline, against random sets that are as active in the row's language. All are
-differences, in nats a token or shares of right answers, so none loses its meaning near zero. All
+The last is the headline, against random sets matched by p in the row's language (`matched`). All
+are differences, in nats a token or shares of right answers, so none loses its meaning near 0. All
 are linear in the means of items. Their intervals are over items, each with all its languages and
 its random sets: the outer ends of Student's t, Hall's t and a bootstrap. A cell of accuracy has
 Newcombe's paired interval; a ratio has Fieller's, or no value where its denominator is not clear of

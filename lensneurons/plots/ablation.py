@@ -1,15 +1,16 @@
 """Deactivation matrices: what removing the neurons of one language does to every language.
 
-Small multiples: a panel for each setting, and one with the same colours for its first control, the
-random neurons that are as active in the row's language. Cells of a language on itself have an
-outline; cells above or below what one more random set could do have bold numbers. Colours are
-centred on zero. If the settings differ so much that an even scale would leave one without colour,
-colours go by the square root; numbers never do. The scale reaches at least three times the largest
-control, so that effects like it look like nothing.
+Small multiples: a panel for each setting, and one with the same colours for its first control,
+random neurons matched by how active they are in the row's language. Cells of a language on itself
+have an outline; cells above or below what one more random set could do have bold numbers. Colours
+are centred on zero. If the settings differ so much that an even scale would leave one without
+colour, colours go by the square root; numbers never do. The scale reaches at least three times the
+largest control, so that effects like it look like nothing.
 
 The title says whether removing a set is more selective, harm to the own language less mean harm to
-the others, than removing random neurons that are as active in that language. The notes tell this
-from a harm to the own language beyond theirs, and give the other controls. Everything is read from
+the others, than removing those random neurons. It calls them as active only where they are: where a
+layer has none that match (`ControlWarning`), it says how active they are. The notes tell this from
+a harm to the own language beyond theirs, and give the other controls. Everything is read from
 the means of every setting (`lensneurons.experiments.setting_means`).
 
 >>> ln.plots.ablation_effects(ln.ablation_matrix(model, corpus, neurons))  # doctest: +SKIP
@@ -29,10 +30,19 @@ import plotly.graph_objects as go
 
 from lensneurons.errors import choose
 from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.controls import Match, worst_layer
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.setting_means import SettingMeans, setting_means
 from lensneurons.plots.labels import capital, entities, escape_label, full_name, headed, plain
-from lensneurons.plots.numbers import MINUS, counted, listing, signed, small_change, with_ends
+from lensneurons.plots.numbers import (
+    MINUS,
+    counted,
+    listing,
+    share,
+    signed,
+    small_change,
+    with_ends,
+)
 from lensneurons.plots.panels import opens, panels
 from lensneurons.plots.style import WIDTH, frame, language_tick, ticks
 from lensneurons.uncertainty.groups import Interval
@@ -42,7 +52,6 @@ _NAMED = 14  # most languages whose full names leave a file small
 _LABEL = 14  # longest label of a language on an axis
 _UNEVEN = 8  # largest change over that of the weakest panel, from which colours go by the root
 _YARDSTICK = 3  # the scale reaches at least so many times the largest control
-_MATCHED = {"own": "as active", "activity": "mean activity", "layer": "same layers"}
 _KEY = 50  # pixels that the key of the colours takes
 
 
@@ -107,7 +116,7 @@ def ablation_effects(
         told_beyond(matrix, means[top]),
         *(_told_setting(matrix, one, place) for place, one in enumerate(means)),
         "Selectivity: change in the own language less the mean of the others. Random neurons: as "
-        f"many in every layer; panels show those {AS_ACTIVE[matrix.matches[0]]}; each item meets "
+        f"many in every layer; panels show those {_told_panels(matrix)}; each item meets "
         f"sets of its own, {counted(matrix.draws, 'set')} in all; {items}",
         f"Bold ({counted(bold, 'cell')}): {multiplicity(matrix)}" if not matrix.too_few else "",
     ]
@@ -119,11 +128,46 @@ def ablation_effects(
 # What the means of a setting say
 
 
-AS_ACTIVE = {
-    "own": "as active in that language",
-    "activity": "as active on average over the languages",
+_MATCHED = {
+    "own": "active in that language",
+    "activity": "active on average over the languages",
     "layer": "of the same layers",
 }
+
+
+def as_active(matrix: AblationMatrix, setting: str, match: Match) -> str:
+    """Say which random neurons stand in for those of a setting: ``"as active in that language"``.
+
+    Where a layer of a row misses its match by more than `ControlWarning` lets pass, it says what
+    they are instead: ``"less active in that language (p 0.83 against 0.97)"``, means over the rows.
+    """
+    if match == "layer":
+        return _MATCHED[match]
+    side, place = matrix.sides.index(match), matrix.classes.index(setting)
+    gaps = (
+        worst_layer(rates, matrix.identified.index(row), match, side)
+        for row, rates in zip(matrix.rows, matrix.rates[:, place].swapaxes(0, 1), strict=True)
+    )
+    if not any(gap.missed for gap in gaps if gap):
+        return f"as {_MATCHED[match]}"
+    (p, elsewhere), others = matrix.mean_p(setting)[[0, side]].T, len(matrix.identified) - 1
+    if match == "activity" and others:
+        p = (p + others * elsewhere) / (1 + others)
+    ours, theirs = map(share, p.tolist())
+    if ours == theirs:
+        return f"about as {_MATCHED[match]}"
+    return f"{'less' if p[1] < p[0] else 'more'} {_MATCHED[match]} (p {theirs} against {ours})"
+
+
+def _told_panels(matrix: AblationMatrix) -> str:
+    """How active the random neurons of the panels are, and in which settings if that differs."""
+    settings: dict[str, list[str]] = {}
+    for one in matrix.classes:
+        how = as_active(matrix, one, matrix.matches[0])
+        settings.setdefault(how, []).append(matrix.name_of(one))
+    if len(settings) == 1:
+        return next(iter(settings))
+    return " or ".join(f"{how}, for {listing(names)}," for how, names in settings.items())[:-1]
 
 
 def top_setting(matrix: AblationMatrix, means: Sequence[SettingMeans]) -> int:
@@ -145,8 +189,12 @@ def top_setting(matrix: AblationMatrix, means: Sequence[SettingMeans]) -> int:
 
 def removes_nothing(matrix: AblationMatrix, one: SettingMeans) -> bool:
     """Whether no language has neurons of a setting, so that its effects of 0 say nothing."""
-    place = [matrix.name_of(setting) for setting in matrix.classes].index(one.setting)
-    return not matrix.sizes[place].any()
+    return not matrix.sizes[matrix.classes.index(_class_of(matrix, one))].any()
+
+
+def _class_of(matrix: AblationMatrix, one: SettingMeans) -> str:
+    """The class that a setting adds, by which the matrix knows it."""
+    return next(name for name in matrix.classes if matrix.name_of(name) == one.setting)
 
 
 def headline(matrix: AblationMatrix, one: SettingMeans) -> str:
@@ -154,11 +202,12 @@ def headline(matrix: AblationMatrix, one: SettingMeans) -> str:
     if removes_nothing(matrix, one):
         return f"Nothing was removed: these languages have no {one.setting} neurons"
     match = matrix.matches[0]
+    setting = _class_of(matrix, one)
     own, others, random = (
         signed(float(found.estimate)) for found in (one.own, one.others, one.random[match])
     )
     removing, unit = f"Removing {one.setting} neurons", METRICS[matrix.metric].short_unit
-    controls = f"random neurons {AS_ACTIVE[match]}"
+    controls = f"random neurons {as_active(matrix, setting, match)}"
     numbers = [] if np.isnan(one.own.estimate) else [f"{own} {unit} in the own language"]
     if np.isfinite(one.others.estimate):
         numbers.append(f"{others}{'' if numbers else f' {unit}'} in other languages")
@@ -199,12 +248,14 @@ def told_beyond(matrix: AblationMatrix, one: SettingMeans) -> str:
         interval_told(as_change(matrix, found)).replace(" (", ", ").rstrip(")")
         for found in (effect, selectivity)
     )
+    controls = as_active(matrix, _class_of(matrix, one), match)
+    controls = controls.replace("that language", "it")
     degree = _degree(effect, one.beyond_p[match])
     selective = _degree(selectivity, one.selectivity_p[match])
     link = "and" if (degree == "more") == (selective == "more") else "but"
     return (
         f"{capital(one.setting)} neurons matter {degree} to their language than random neurons "
-        f"{AS_ACTIVE[match].replace('that language', 'it')} ({harm}), {link} {selective} "
+        f"{controls} ({harm}), {link} {selective} "
         f"selectively ({own})"
     )
 
@@ -361,12 +412,18 @@ def _head(setting: str, place: int) -> str:
     return ("+ " if place else "") + plain(setting, 24)
 
 
+def _head_of_control(matrix: AblationMatrix, setting: str) -> str:
+    match = matrix.matches[0]
+    told = {"activity": "mean activity", "layer": "same layers"}
+    return told.get(match) or as_active(matrix, setting, match).partition(" in ")[0]
+
+
 def _panels(matrix: AblationMatrix, grid: PanelGrid, controls: bool) -> go.Figure:
     heads = [[""] * grid.across for _ in range(grid.down)]
     for number, setting in enumerate(matrix.classes):
         for control in range(1 + controls):
             row, column = grid.place(number, control)
-            random = f": random, {_MATCHED[matrix.matches[0]]}" if control else ""
+            random = f": random, {_head_of_control(matrix, setting)}" if control else ""
             heads[row - 1][column - 1] = f"{_head(setting, number)}{random}"
     return panels(
         heads, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=grid.GAP,

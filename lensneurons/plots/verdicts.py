@@ -126,6 +126,7 @@ def _hover(row: Claim) -> str:
         "change": row.change,
         "an equal rise of all firing gives": row.uniform,
         "a common shift with noise gives": row.drift,
+        "what each neuron does in its other languages gives": row.alike,
         "at each model's own bar": row.own_bar,
     }
     told += [f"{name} {three_digits(one)}" for name, one in beside.items() if np.isfinite(one)]

@@ -138,6 +138,7 @@ def _of_comparison(comparison: Comparison) -> str:
     nulls = {
         "an equal rise of all firing alone": shared.uniform,
         "a common shift with noise": shared.drift,
+        "what each neuron does in its other languages": shared.alike,
     }
     beside = [f"{name} gives {float(one):+.0f}" for name, one in nulls.items() if np.isfinite(one)]
     beside.append(f"at each model's own bar it is {float(shared.own_bar):+.0f}")

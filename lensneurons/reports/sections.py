@@ -18,7 +18,7 @@ from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
-from lensneurons.plots.ablation import AS_ACTIVE, interval_told, multiplicity
+from lensneurons.plots.ablation import as_active, interval_told, multiplicity
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import MINUS, listing, share, signed, span, with_ends
 from lensneurons.plots.profile import profile_of
@@ -197,10 +197,10 @@ def _effects(values: ReportValues) -> Iterator[Section]:
         yield Section(
             METRICS[matrix.metric].section,
             f"The neurons of a row's language are {_REMOVED[matrix.method]}, and every language is "
-            "evaluated. Random neurons that are as active in that language stand beside them: what "
-            "they do as well comes from activity. Neurons belong to a language if removing them "
-            "harms it more than other languages, and more so than such random neurons do."
-            + _other_model(matrix.provenance, values.neurons),
+            "evaluated. Random neurons stand beside them, matched by how active they are in that "
+            "language: what they do as well comes from activity. Neurons belong to a language if "
+            "removing them harms it more than other languages, and more so than such random "
+            "neurons do." + _other_model(matrix.provenance, values.neurons),
             plots.ablation_effects(matrix),
             tuple(_cell_tables(matrix)),
             tuple(_control_tables(matrix)),
@@ -235,11 +235,14 @@ def _control_tables(matrix: AblationMatrix) -> Iterator[Table]:
             shares = map(_share, p[place].tolist())
             means = (_ends(figures[f"{head}{name}"]) for name in _MEANS)
             ratio = _ends(figures[f"{head}diagonal / off-diagonal"], _share)
-            name = f"random, {AS_ACTIVE[side]}" if place else "the neurons themselves"  # pyright: ignore[reportArgumentType]
+            name = "the neurons themselves"
+            if place:
+                name = f"random, {as_active(matrix, setting, matrix.matches[place - 1])}"
             rows.append((name, *shares, *means, ratio))
         for match in matrix.matches:
             beyond = (_ends(figures[f"beyond control ({match}): {name}"]) for name in _MEANS)
-            rows.append((f"set less random {AS_ACTIVE[match]}", "", "", *beyond, ""))
+            told = f"set less random {as_active(matrix, setting, match)}"
+            rows.append((told, "", "", *beyond, ""))
         head = ("removed", "p, own language", "p, others", "own language", "others",
                 "selectivity", "own / others")  # fmt: skip
         few = f"; {matrix.too_few}" if matrix.too_few else ", with 95% intervals"
@@ -267,7 +270,7 @@ def _cell_tables(matrix: AblationMatrix) -> Iterator[Table]:
         mark = f"; * {multiplicity(matrix)}" if marks.any() else ""
         found = {f"{matrix.name_of(setting)} removed{mark}": (matrix.cells(setting), marks)}
         for match in matrix.matches:
-            told = f"random neurons in their place, {AS_ACTIVE[match]}"
+            told = f"random neurons in their place, {as_active(matrix, setting, match)}"
             found[told] = matrix.control_cells(setting, match), np.zeros_like(marks)
         for told, (cells, starred) in found.items():
             texts = [
@@ -383,13 +386,14 @@ def _claims_table(claims: Claims) -> Table:
     for row in claims:
         ends = "" if np.isnan(row.low) else f"{number(row.low)} to {number(row.high)}"
         verdict = f"{signs[row.verdict]} {row.verdict}{': ' if row.reason else ''}{row.reason}"
-        beside = map(number, (row.change, row.uniform, row.drift, row.own_bar))
+        beside = map(number, (row.change, row.uniform, row.drift, row.alike, row.own_bar))
         beside = tuple(beside) if claims.about_changes else ()
         numbers = (*beside, number(row.measured), ends, p_text(row.p_adjusted))
         rows.append((row.claim, row.expected, *numbers, verdict))
     head = ("claim", "expected")
     if claims.about_changes:
-        head += ("change", "equal rise gives", "shift and noise give", "at own bars")
+        head += ("change", "equal rise gives", "shift and noise give")
+        head += ("other languages give", "at own bars")
     head += ("number that decides", "interval", "adjusted p", "verdict")
     return Table(head, tuple(rows), claims.description)
 
@@ -399,6 +403,7 @@ def _change_table(frame: pd.DataFrame, caption: str) -> Table:
     named = {
         "uniform": "equal rise gives",
         "drift": "shift and noise give",
+        "alike": "other languages give",
         "own_bar": "at own bars",
     }
     columns = {name: frame[name] for name in frame if name not in CHANGE_COLUMNS}

@@ -314,10 +314,11 @@ def test_tables_and_parts_that_are_not_there() -> None:
 
 CLASS_TABLES = ("layers", "members", "transitions", "stayed", "selected")
 ARRAYS = {"flat", "above", "selected"}
-DRAWN = ("uniform", "own_bar", "drift", "drawn", "uniform_drawn", "drift_drawn")
+DRAWN = ("uniform", "own_bar", "drift", "alike", "drawn")
+DRAWN += ("uniform_drawn", "drift_drawn", "alike_drawn")
 ARRAYS |= {f"{name}.{part}" for name in DRAWN for part in CLASS_TABLES}
 DETAILS = {"languages", "n_layers", "d_mlp", "tau", "tau_origin", "trained", "pivot", "provenance"}
-DETAILS |= {"own_tau", "n_groups"}
+DETAILS |= {"own_tau", "n_groups", "nulls"}
 SHARING = "pairs informative share_of_all share excess error neurons contrast contrast_error"
 DETAILS |= {f"sharing.{part}" for part in SHARING.split()}
 
@@ -342,12 +343,21 @@ def test_files_come_back_and_keep_their_layout(tmp_path: Path) -> None:
         np.testing.assert_equal(theirs, ours)
 
 
-def test_files_of_an_earlier_layout_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [None, 2, "3"])
+def test_files_with_other_nulls_are_refused(tmp_path: Path, version: object) -> None:
+    """The same arrays under another definition would load, and mean something else."""
     arrays, details = planted(TRAINED)._pack()
-    arrays["left_out.layers"] = arrays.pop("drawn.layers")
+    details = {key: entry for key, entry in details.items() if key != "nulls"}
+    details |= {"nulls": version} if version else {}
+    told = f"this comparison was saved by .* other nulls .version {version or 'unknown'}, these are"
     path = save_arrays(tmp_path / "old.safetensors", "comparison", arrays, details)
-    with pytest.raises(StorageError, match="saved by an earlier lensneurons.*compare the two runs"):
+    with pytest.raises(StorageError, match=f"{told} version 3.*: delete the file, and compare"):
         Comparison.load(path)
+    details = {"first": "0", "names": ["a"], "each": [details]}
+    arrays = {f"0.{name}": array for name, array in arrays.items()}
+    path = save_arrays(tmp_path / "series.safetensors", "comparison series", arrays, details)
+    with pytest.raises(StorageError, match=f"{told} version 3.*: delete the file, and compare"):
+        ComparisonSeries.load(path)
 
 
 def test_it_shows_itself() -> None:

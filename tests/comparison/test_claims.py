@@ -10,6 +10,7 @@ from pathlib import Path
 import comparison_worlds
 import numpy as np
 import pytest
+import unseen_worlds
 from before_after import (
     LANGUAGES,
     LENGTHS,
@@ -74,13 +75,14 @@ def planted(groups: int = 6) -> Comparison:
 
 
 def test_every_claim_is_measured_against_its_nulls() -> None:
-    """The change is that of the plan; the number that decides is the least of three."""
+    """The change is that of the plan; the number that decides is the least of four."""
     found = claims(planted(), parts=PARTS)
     for claim, (sign, value) in expected().items():
         row = found[claim]
         assert (row.expected, row.change) == (sign, value), claim
         turn = -1 if sign == "falls" else 1
-        least_of = min(turn * one for one in (value, value - row.uniform, value - row.drift))
+        nulls = (0.0, row.uniform, row.drift, row.alike)
+        least_of = min(turn * (value - null) for null in nulls)
         if "more than" not in claim:
             assert turn * row.measured == pytest.approx(least_of), claim
         assert row.low <= row.measured <= row.high
@@ -97,7 +99,7 @@ def test_every_claim_is_measured_against_its_nulls() -> None:
     first, second = found[SHARED], found[f"{SHARED}, more than with others"]
     assert (first.measured, second.measured) == (sharing.excess, sharing.contrast)
     assert (first.verdict, second.verdict) == ("holds", "holds")
-    assert np.isnan([first.change, first.uniform, first.drift]).all()
+    assert np.isnan([first.change, first.uniform, first.drift, first.alike]).all()
 
 
 def test_few_neurons_decide_nothing() -> None:
@@ -143,7 +145,7 @@ def test_one_group_tells_the_sign() -> None:
     row = found["neurons with N = 1"]
     assert row.measured == row.change == expected()[row.claim][1]
     assert row.reason == "no interval without groups of items (the sign is as expected)"
-    assert np.isnan([row.low, row.high, row.p, row.drift]).all()
+    assert np.isnan([row.low, row.high, row.p, row.drift, row.alike]).all()
     assert np.isfinite([row.uniform, row.own_bar]).all()
 
 
@@ -283,7 +285,20 @@ def test_sharing_is_found_with_and_without_more_activity(world: str) -> None:
     assert any(row.p <= 0.05 for row in found)
     if world == "alignment":  # neurons that are joined are not an equal rise of all firing
         rows = [verdicts_of(world, number)[RELATED] for number in range(2)]
-        assert all(row.uniform < 0.4 * row.change for row in rows)
+        assert all(max(row.uniform, row.alike) < 0.4 * row.change for row in rows)
+        assert all(row.p <= 0.05 for row in rows)
+
+
+def test_neurons_that_fire_more_in_all_languages_are_no_alignment() -> None:
+    """A median of a layer and noise do not explain them; what their other languages do does."""
+    random, shape = np.random.default_rng([7, 4]), unseen_worlds.WORLDS["gifted"]
+    pair = unseen_worlds.draw("gifted", random)
+    found = claims(compare(*pair, trained=shape.names[1 : 1 + shape.trained]), parts=PARTS)
+    assert [row.claim for row in found if row.verdict == "holds"] == []
+    row = found[RELATED]
+    assert row.change > 10
+    assert max(row.uniform, row.drift) < 0.5 * row.change
+    assert row.alike == pytest.approx(row.change, abs=0.3 * row.change)
 
 
 def test_claims_come_back_and_show_themselves(tmp_path: Path) -> None:
@@ -301,10 +316,17 @@ def test_claims_come_back_and_show_themselves(tmp_path: Path) -> None:
     old = save_json(tmp_path / "old.json", {k: kept[k] for k in ("claims", "level", "about")})
     with pytest.raises(StorageError, match="by an earlier lensneurons.*test the claims again"):
         Claims.load(old)
+    del kept["claims"][0]["permuted"]
+    for nulls in ({}, {"nulls": 2}):
+        without = {k: kept[k] for k in ("claims", "level", "about")}
+        old = save_json(tmp_path / "old.json", without | nulls)
+        told = "old.json was saved by another lensneurons.*: delete it, compare the two runs"
+        with pytest.raises(StorageError, match=told):
+            Claims.load(old)
     found = claims(planted())
     assert repr(found).startswith("Claims(26: 21 undecided, 5 holds; all 1,600")
     names = "claim expected measured low high p p_adjusted verdict reason change uniform drift"
-    assert list(found.to_pandas()) == [*names.split(), "own_bar"]
+    assert list(found.to_pandas()) == [*names.split(), "alike", "own_bar"]
     page = found._repr_html_()
     assert ">undecided: no parts</td>" in page
     assert "N &gt; 0" in page

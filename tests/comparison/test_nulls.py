@@ -13,6 +13,7 @@ from lensneurons.comparison.nulls import (
     layer_shifts,
     logit,
     measure_drift,
+    moved_alike,
     raise_uniformly,
 )
 
@@ -91,3 +92,42 @@ def test_the_drift_has_the_same_centre() -> None:
     drift = measure_drift(pair, pair.flat // NEURONS, TAU, LAYERS)
     assert drift.centre == pytest.approx(SHIFTS, abs=1e-4)
     assert drift.noise == pytest.approx([0, 0], abs=1e-2)
+
+
+def weighted_median(values: list[float], weights: list[float]) -> float:
+    """The value at which half of the weight is reached, by going through them in order."""
+    passed = 0.0
+    for value, weight in sorted(zip(values, weights, strict=True)):
+        passed += weight
+        if passed >= sum(weights) / 2:
+            return value
+    raise AssertionError
+
+
+@pytest.mark.parametrize("languages", [2, 3, 6])
+def test_a_neuron_moves_as_in_its_other_languages(languages: int) -> None:
+    """Against a weighted median over lists; the layer's median votes as a language of p = .01."""
+    random = np.random.default_rng(languages)
+    pair = random.uniform(0.001, 0.999, (2, languages, 40))
+    centre = random.normal(size=40)
+    found = moved_alike(pair, centre)
+    p, change = pair[0], logit(pair[1]) - logit(pair[0])
+    for neuron in range(40):
+        for language in range(languages):
+            others = [i for i in range(languages) if i != language]
+            values = [*change[others, neuron], centre[neuron]]
+            weights = [*(p[others, neuron] ** 2 * (1 - p[others, neuron])), 0.01**2 * 0.99]
+            expected = logit(p)[language, neuron] + weighted_median(values, weights)
+            assert found[language, neuron] == pytest.approx(expected)
+
+
+def test_a_gift_is_told_from_a_join() -> None:
+    """One neuron rises in all languages; in another all that lacked it join its one owner."""
+    before = np.array([[0.5, 0.1, 0.1, 0.1], [0.5, 0.1, 0.1, 0.1]])
+    logits = logit(before)
+    after = rates(np.stack([logits[0] + 1.0, [0.0, 0.0, 0.0, 0.0]]))
+    moves = moved_alike(np.stack([before.T, after]), np.zeros(2)) - logits.T
+    assert moves[:, 0] == pytest.approx(1.0)
+    assert moves[1:, 1] == pytest.approx(0.0)  # the owner decides, and did not move
+    silent = np.full((2, 3, 1), 1e-3)
+    assert moved_alike(silent, np.array([0.3])) == pytest.approx(logit(silent[0]) + 0.3)

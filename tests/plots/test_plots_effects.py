@@ -6,6 +6,7 @@ import inspect
 from dataclasses import replace
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from figure_values import (
     BIG,
@@ -120,6 +121,47 @@ def test_title_and_notes_say_what_was_planted(levels: tuple, told: str, beyond: 
             number = summary.loc[(setting, name)]
             ends = numbers.with_ends(number.estimate, number.low, number.high)
             assert ends in subtitle(figure)
+
+
+def told_of(figure: go.Figure) -> str:
+    heads = [one.text for one in figure.layout.annotations if "random, " in (one.text or "")]
+    return " | ".join([title(figure), subtitle(figure), *heads])
+
+
+@pytest.mark.parametrize("change", ["less", "more"])
+def test_random_neurons_are_called_as_active_only_where_they_are(change: str) -> None:
+    """One layer of one row that misses its match takes the word away, in its setting alone."""
+    matrix = make_matrix((0.2, 0.0, 0.0), (1.2, 0.1, 0.03))
+    assert told_of(plots.ablation_effects(matrix)).count("as active in that language") == 2
+    own = [matrix.identified.index(row) for row in matrix.rows]
+    rates = matrix.rates.copy()
+    rates[:, 1] = 0.9
+    rates[1, 1, np.arange(10), :, own] = 0.85 if change == "less" else 0.95
+    near = replace(matrix, rates=rates)  # off by as little as a match may be
+    assert told_of(plots.ablation_effects(near)).count("as active in that language") == 2
+    rates[1, 1, 3, :, own[3]] = 0.6 if change == "less" else 1.2
+    mean = f"(p {0.825 if change == 'less' else 0.975:.2f} against 0.90)"
+    told = told_of(plots.ablation_effects(replace(matrix, rates=rates)))
+    assert f"than removing random neurons {change} active in that language {mean}: +1.1" in told
+    assert f"to their language than random neurons {change} active in it {mean} (" in told
+    shown = f"as active in that language, for specific, or {change} active in that language {mean}"
+    assert f"panels show those {shown}, for specific + related; each" in told
+    assert f"+ related: random, {change} active" in told
+    assert "specific: random, as active" in told
+    assert told.count("as active in that language") == 1
+    assert ablation.as_active(matrix, "related", "layer") == "of the same layers"
+    assert ablation.as_active(replace(matrix, rates=rates), "specific", "own").startswith("as ")
+
+
+def test_a_miss_that_the_means_hide_is_told() -> None:
+    matrix = make_matrix((1.2, 0.1, 0.03))
+    rates = np.full_like(matrix.rates, 0.5)
+    rates[2, 0, 0, :, :], rates[2, 0, 1, :, :] = 0.1, 0.9
+    told = ablation.as_active(replace(matrix, rates=rates), "specific", "activity")
+    assert told == "about as active on average over the languages"
+    rates[2, 0, 1, :, :] = 0.5
+    told = ablation.as_active(replace(matrix, rates=rates), "specific", "activity")
+    assert told == "less active on average over the languages (p 0.46 against 0.50)"
 
 
 def test_title_is_about_the_setting_farthest_beyond_its_control() -> None:

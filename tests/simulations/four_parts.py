@@ -38,12 +38,14 @@ seed 0, about 140 seconds of one core:
     smooth random, 12 layers, no noise       0.00    0.00    0.04    0.10    0.86    0.22    0.04
 
 "On n layers" are points of the interpolated profile; "parts on n layers" are means over stretches
-of each part by itself, which keeps its share of them. With 100 profiles: found on points of 8, 10,
-11, 13, 14, 15, 18 layers in 0, 0, .09, .70, .70, .88, .99; with parts on 8, 10, 11, 12, 13, 14, 15,
-16, 18, 20 in .10, .73, .88, .95, .97, .96, .93, .90, .98, .96. On 12 points all that fails is
-"related neurons peak higher in part 3": the peak lies between two points. `--told` takes the spread
-of the noise and of the published layers (.09, .12 and .10) as known: 200 profiles on points of 10,
-11, 12, 13, 14, 16 layers show all contrasts in .09, .63, .80, .99, .97, .99, in about 20 seconds.
+of each part by itself, which keeps its share of them. With 200 profiles, found on points of 10, 13,
+14, 15 layers in .03, .70, .72, .86, and with parts on 10, 11, 12, 14, 16, 20 in .67, .88, .94, .94,
+.92, .97 (`--profiles 200 --only "published, parts"`, 18 CPU seconds). With 100: on points of 8, 11,
+18 in 0, .09, .99, and with parts on 8, 13, 15, 18 in .10, .97, .93, .98. On 12 points all that
+fails is "related neurons peak higher in part 3": the peak lies between two points. `--told` takes
+the spread of the noise and of the published layers (.09, .12 and .10) as known: 200 profiles on
+points of 10, 11, 12, 13, 14, 16 layers show all contrasts in .09, .63, .80, .99, .97, .99, in about
+20 seconds.
 
 Intervals over texts (`--texts --profiles 8`, seed 0, 15 CPU seconds; 16 layers, ten groups): of the
 statements where four parts were found all held the truth, the contrast of the mean profile of such

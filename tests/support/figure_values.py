@@ -176,7 +176,8 @@ def make_matrix(
     control = (control + random.normal(0, noise, (3, *shape))) * weight
     counts = random.integers(3, 500, (*shape[:2], 1))
     known = tuple(dict.fromkeys([*languages, *rows]))
-    rates = random.uniform(0, 0.3, (4, *shape[:2], 1, len(known)))
+    rates = random.uniform(0, 0.3, (1, *shape[:2], 1, len(known)))
+    rates = rates + np.array([0.0, 0.004, -0.01, 0.03])[:, None, None, None, None]
     ids = tuple(f"i{i}" for i in range(items)) * len(languages)
     return AblationMatrix(
         rows, tuple(languages), LAYER_CLASSES[: len(levels)], ("own", "activity", "layer"), metric,

@@ -43,12 +43,23 @@ def draw(
     """What both models of a world do with the same groups of texts."""
     shape = WORLDS[world]
     size = (shape.layers, shape.neurons, shape.languages)
-    before = _truth(random, size)
+    before = draw_truth(random, size)
     after = _changed(world, shape, random, before)
-    # Laplace, with a variance of `noise` squared, of which a third is common.
-    noise = 2**-0.5 * shape.noise
-    after = after + noise * (1 / 3) ** 0.5 * random.laplace(size=(*size[:2], 1))
-    after = after + noise * (2 / 3) ** 0.5 * random.laplace(size=size)
+    return read(shape, random, before, add_noise(shape, random, after))
+
+
+def add_noise(shape: Shape, random: np.random.Generator, logits: np.ndarray) -> np.ndarray:
+    """Laplace noise with a variance of `noise` squared, of which a third is common."""
+    size, noise = logits.shape, 2**-0.5 * shape.noise
+    logits = logits + noise * (1 / 3) ** 0.5 * random.laplace(size=(*size[:2], 1))
+    return logits + noise * (2 / 3) ** 0.5 * random.laplace(size=size)
+
+
+def read(
+    shape: Shape, random: np.random.Generator, before: np.ndarray, after: np.ndarray
+) -> tuple[ActivationStatistics, ActivationStatistics]:
+    """What two models with these logits do with the same groups of texts."""
+    size = before.shape
     lengths = random.integers(150, 700, (shape.groups, shape.languages))
     topics = 0.25 * random.laplace(size=(shape.groups, *size))
     pair = []
@@ -59,7 +70,7 @@ def draw(
     return pair[0], pair[1]
 
 
-def _truth(random: np.random.Generator, size: tuple[int, int, int]) -> np.ndarray:
+def draw_truth(random: np.random.Generator, size: tuple[int, int, int]) -> np.ndarray:
     """Logits [layer, neuron, language], of layers that are unlike one another."""
     layers = (size[0], 1, 1)
     level, spread = random.uniform(-3.2, -1.6, layers), random.uniform(0.6, 1.3, layers)

@@ -13,9 +13,9 @@ adds up to 1. The tokens are named by the whole characters that they touch (`cha
 >>> ln.views.attention(model, texts, 2, labels=["en", "zh"]).save("a.html")   # doctest: +SKIP
 
 The page draws with a few lines of its own: the usual libraries leave names out where tokens are
-many, and have no dark ground. Its cells have one colour whose opacity is the weight, so they show
-on any ground, that of a dark notebook too. Names are written as text, never as HTML. The kind of
-view is Vig's (2019, arXiv 1906.05714).
+many, and have no dark ground. Its cells have one colour whose opacity is the root of the weight,
+so they show on any ground, that of a dark notebook too. Names are written as text, never as HTML.
+The kind of view is Vig's (2019, arXiv 1906.05714).
 
 What this does not show: what the model uses. A large weight on a token is no proof that the token
 matters (Jain and Wallace 2019, arXiv 1902.10186); the first token often gets what a head has left

@@ -11,7 +11,7 @@ function paint(canvas, head) {
   const context = canvas.getContext("2d");
   canvas.width = canvas.height = head.length;   // a pixel a cell; the browser enlarges it
   head.forEach((row, i) => row.forEach((value, j) => {
-    context.fillStyle = `rgba(${INK}, ${value})`;
+    context.fillStyle = `rgba(${INK}, ${Math.sqrt(value)})`;   // the root shows small weights
     if (j <= i) context.fillRect(j, i, 1, 1);
   }));
 }

@@ -3,9 +3,11 @@
 const byId = id => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
 const blob = name => {
-  const text = atob(byId("blob-" + name).textContent), bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  const written = byId("blob-" + name).textContent;
   byId("blob-" + name).remove();
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(written).buffer;
+  const text = atob(written), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   return bytes.buffer;
 };
 const K = data.languages.length, layers = data.layers, width = data.width, n = layers * width;
@@ -41,11 +43,12 @@ let found = new Int32Array(0), active = 0, values = new Float32Array(spans), lar
 let profile = [], shared = [];
 
 const nameOf = neuron => `L${Math.floor(neuron / width)}N${neuron % width}`;
-const number = value => value.toLocaleString("en");
+const number = value => String(value).replace(/\B(?=(\d{3})+$)/g, ",");   // toLocaleString takes 100 times as long
 const percent = share => `${(100 * share).toFixed(share < .1 ? 1 : 0)} %`;
 const several = (count, word = data.unit) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 const signed = value => (value < 0 ? "\u2212" : "+") + Math.abs(value).toPrecision(2);
 const rgb = hex => [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16)).join(", ");
+const inks = data.languages.map(language => rgb(language[2])), ABOVE = "213, 94, 0", BELOW = "42, 112, 174";
 function element(tag, options = {}, children = []) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(options)) {
@@ -146,6 +149,7 @@ const cells = [];   // [row][column]: row 0 is the heads, column 0 the layers
 function buildMap() {
   const map = byId("map"), tall = Math.max(9, Math.min(19, Math.floor(420 / layers)));
   map.style.setProperty("--row", tall + "px");
+  map.style.minWidth = `${220 + 18 * K}px`;
   const head = element("tr", {role: "row"});
   const first = element("td", {role: "gridcell", tabindex: "0", text: "", "aria-label": "all layers"});
   head.append(first);
@@ -158,7 +162,7 @@ function buildMap() {
       [element("span", {}, [mark, classes[c]])])));
   }
   data.languages.forEach(([code, full], k) => head.append(cell(0, k + 4, element("th",
-    {scope: "col", role: "columnheader", tabindex: "-1", title: full, "aria-label": full},
+    {scope: "col", role: "columnheader", tabindex: "-1", class: "tongue", title: full, "aria-label": full},
     [element("span", {class: code.length > 2 || K > 10 ? "many" : "", text: code})]))));
   map.append(element("thead", {role: "rowgroup"}, [head]));
   const body = element("tbody", {role: "rowgroup"});
@@ -168,9 +172,9 @@ function buildMap() {
     const shown = tall > 11 || layer % 5 === 0 ? layer : "";
     line.append(cell(row, 0, element("th", {scope: "row", role: "rowheader", tabindex: "-1", text: shown, "aria-label": `layer ${layer}`})));
     for (let c = 1; c < 4; c++) line.append(cell(row, c, element("td",
-      {role: "gridcell", tabindex: "-1", class: "class", style: {"--tint": `rgba(${rgb(data.classes[c][1])}, .55)`}})));
-    data.languages.forEach((one, k) => line.append(cell(row, k + 4, element("td",
-      {role: "gridcell", tabindex: "-1", class: "language", style: {"--rgb": rgb(one[2])}}))));
+      {role: "gridcell", tabindex: "-1", class: "class", style: {"background-image": `linear-gradient(rgba(${rgb(data.classes[c][1])}, .55) 0 0)`}}, [element("span")])));
+    data.languages.forEach((_, k) => line.append(cell(row, k + 4, element("td",
+      {role: "gridcell", tabindex: "-1", class: "language"}))));
     body.append(line);
   }
   map.append(body);
@@ -216,31 +220,33 @@ function drawMap() {
     const layer = layers - row;
     for (let c = 1; c < 4; c++) {
       const count = profile[c][layer], cell = cells[row][c];
-      cell.style.setProperty("--share", `${count ? Math.max(2, 62 * count / most) : 0}%`);
-      cell.textContent = count ? number(count) : "";
-      cell.setAttribute("aria-label", `layer ${layer}, ${classes[c]}: ${several(count)}`);
+      const share = count ? Math.max(2, 62 * count / most).toFixed(1) : "0", told = count ? number(count) : "";
+      if (cell.firstChild.textContent === told && cell.dataset.share === share) continue;
+      cell.dataset.share = share;
+      cell.style.backgroundSize = share + "% 100%";
+      cell.firstChild.style.marginLeft = `calc(${share}% + 3px)`;
+      cell.firstChild.textContent = told;
     }
     for (let k = 0; k < K; k++) {
-      const count = shared[k][layer], cell = cells[row][k + 4], told = `layer ${layer}, ${data.languages[k][1]}: ${several(count)}`;
-      cell.style.setProperty("--share", count ? (.06 + .94 * Math.sqrt(count / top)).toFixed(3) : "0");
-      cell.title = told;
-      cell.setAttribute("aria-label", told);
+      const count = shared[k][layer], share = count ? .06 + .94 * Math.sqrt(count / top) : 0;
+      cells[row][k + 4].style.backgroundColor = `rgba(${inks[k]}, ${share.toFixed(3)})`;
     }
   }
   cells.forEach((row, r) => row.forEach((cell, c) => {
     const layer = r > 0 && state.layer === layers - r, column = c > 0 && (c < 4 ? state.class === c : state.language === c - 4);
     const on = r === 0 ? column : c === 0 ? layer : layer && column;
     cell.classList.toggle("on", on);
-    if (r + c > 0) cell.setAttribute("aria-selected", on);
+    if (r + c > 0 && cell.ariaSelected !== String(on)) cell.ariaSelected = on;
   }));
 }
 
 /* neurons: only the rows in view are there */
 const ROW = 28, MOST = 600000;   // browsers lay out about 17 million pixels
+let scrolled = 0, room = byId("list").clientHeight;   // kept here: to ask the page makes it lay itself out
 function drawList() {
   const list = byId("list"), listed = Math.min(found.length, MOST);
   byId("tall").style.height = listed * ROW + "px";
-  const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4), last = Math.min(listed, first + Math.ceil(list.clientHeight / ROW) + 9);
+  const first = Math.max(0, Math.floor(scrolled / ROW) - 4), last = Math.min(listed, first + Math.ceil(room / ROW) + 9);
   const rows = [];
   for (let i = first; i < last; i++) rows.push(rowOf(i));
   if (!listed) rows.push(element("p", {class: "soft empty", text:
@@ -252,7 +258,7 @@ function drawList() {
 function rowOf(i) {
   const neuron = found[i], own = kind[neuron], over = languagesOf(neuron);
   const names = own === 3 ? "all" : over.slice(0, 4).map(k => data.languages[k][0]).join(" ") + (over.length > 4 ? ` +${over.length - 4}` : "");
-  const strip = data.languages.map((one, k) => element("i", {style: {"--rgb": rgb(one[2]), "--p": shade(k, neuron)}}));
+  const strip = data.languages.map((_, k) => element("i", {style: {"background-color": `rgba(${inks[k]}, ${shade(k, neuron)})`}}));
   const row = element("div", {role: "option", id: "row-" + i, class: "row" + (i === active ? " active" : ""), style: {top: i * ROW + "px"},
     "aria-selected": neuron === state.neuron, "aria-setsize": found.length, "aria-posinset": i + 1,
     "aria-label": `${nameOf(neuron)}, ${classes[own]}, ${over.map(k => data.languages[k][1]).join(", ")}`,
@@ -272,10 +278,14 @@ function shade(k, neuron) {   // faint up to tau, strong above it
 }
 function go(to) {
   active = Math.max(0, Math.min(to, Math.min(found.length, MOST) - 1));
-  const list = byId("list"), top = active * ROW;
-  if (top < list.scrollTop) list.scrollTop = top;
-  else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
+  const top = active * ROW;
+  roll(top < scrolled ? top : Math.max(scrolled, top + ROW - room));
   drawList();
+}
+function roll(top) {
+  if (top === scrolled) return;
+  byId("tall").style.height = Math.min(found.length, MOST) * ROW + "px";
+  scrolled = byId("list").scrollTop = top;
 }
 
 /* one neuron, or the mean of those that are listed */
@@ -289,13 +299,14 @@ function drawFacts() {
   });
   const over = p.map((value, k) => one ? codes[k * n + neuron] > state.tau : value > tau);
   const top = [.05, .1, .2, .5, 1].find(end => end >= Math.max(...p, Math.min(1.15 * tau, 1)));
-  const columns = data.languages.map(([, full, ink], k) => element("div", {class: over[k] ? "over" : "", title: `${full}: p about ${p[k].toFixed(3)}`},
-    [element("i", {style: {"--rgb": rgb(ink), height: 100 * p[k] / top + "%"}})]));
+  const columns = data.languages.map(([, full], k) => element("div", {class: over[k] ? "over" : "", title: `${full}: p about ${p[k].toFixed(3)}`},
+    [element("i", {style: {"background-color": `rgb(${inks[k]})`, height: 100 * p[k] / top + "%"}})]));
   const words = data.languages.filter((_, k) => over[k]).map(language => language[1]).join(", ");
   const own = {unclassified: "above tau in no language", agnostic: "above tau in every language"}[classes[kind[neuron]]] ?? words;
   byId("facts").replaceChildren(
     element("p", {}, one ? [element("b", {text: nameOf(neuron)}), ` ${classes[kind[neuron]]}: ${own}`]
-      : [element("b", {text: several(found.length)}), " of the list; choose one to see what it does"]),
+      : [element("button", {type: "button", class: "link", text: several(found.length), click: () => { byId("list").focus(); byId("neurons").scrollIntoView(); }}),
+        " of the list; choose one to see what it does"]),
     element("div", {class: "columns", role: "img", "aria-label": data.languages.map((language, k) => `${language[1]} ${p[k].toFixed(3)}`).join(", ")},
       [...columns, element("hr", {style: {bottom: 100 * tau / top + "%"}})]),
     element("div", {class: "names soft", "aria-hidden": "true"}, data.languages.map(([code], k) => element("span", {class: over[k] ? "over" : "", text: code}))),
@@ -330,15 +341,10 @@ function drawTexts() {
   const one = state.neuron >= 0, unknown = one && place[state.neuron] < 0;
   for (const mark of marks) {
     const s = +mark.dataset.span, value = values[s], share = largest && value ? Math.min(1, Math.abs(value) / largest) : 0;
-    const ink = value > 0 ? "var(--above)" : "var(--below)", thick = one && share ? Math.max(1, Math.round(3 * share)) : Math.round(3 * share);
+    const ink = value > 0 ? ABOVE : BELOW, thick = one && share ? Math.max(1, Math.round(3 * share)) : Math.round(3 * share);
     mark.style.background = share < .005 ? "" : `rgba(${ink}, ${(.55 * share).toFixed(3)})`;
     mark.style.borderBottom = thick && (value > 0 || share >= .02) ? `${thick}px ${value > 0 ? "solid" : "dotted"} rgba(${ink}, .9)` : "";
-    const told = unknown ? "not recorded" : Number.isNaN(value) ? "no token holds this" : one ? `${signed(value)}, ${value > 0 ? "active" : "not active"}`
-      : `${percent(value)} of ${several(colour.size)} active`;
-    mark.title = told;
-    mark.setAttribute("aria-label", `${mark.textContent}: ${told}`);
     mark.classList.toggle("at", s === state.at);
-    mark.setAttribute("aria-pressed", s === state.at);
   }
   const key = byId("key"), most = one ? signed(largest) : percent(largest);
   if (unknown) key.replaceChildren(element("span", {class: "soft", text:
@@ -347,7 +353,7 @@ function drawTexts() {
     const low = one && values.some(value => value < 0);
     key.replaceChildren(
       element("span", {class: "soft", text: low ? signed(-largest) : "0"}),
-      element("div", {style: {background: `linear-gradient(to right, ${low ? "rgba(var(--below), .55), " : ""}transparent, rgba(var(--above), .55))`}}),
+      element("div", {style: {background: `linear-gradient(to right, ${low ? `rgba(${BELOW}, .55), ` : ""}transparent, rgba(${ABOVE}, .55))`}}),
       element("span", {class: "soft", text: most}),
       element("span", {class: "soft", text: one ? `activation of ${nameOf(state.neuron)}; underlined where it is active${low ? ", dotted where below zero" : ""}`
         : `share of ${several(colour.size, `recorded ${data.unit}`)} of the list that ${colour.size === 1 ? "is" : "are"} active; underlined where many are`}));
@@ -360,8 +366,25 @@ function drawTexts() {
   for (const text of texts) for (let s = text.from; s < text.from + text.spans.length; s++) if (values[s] > peak[text.item]) peak[text.item] = values[s];
   [...turn.children].forEach((button, i) => {
     button.setAttribute("aria-current", i === state.item);
-    button.style.setProperty("--share", largest ? (peak[i] / largest).toFixed(2) : 0);
+    button.style.borderBottomColor = `rgba(${ABOVE}, ${largest ? (peak[i] / largest).toFixed(2) : 0})`;
   });
+}
+
+/* what tooltips and screen readers say: set when the picture is drawn, as it takes longer than that */
+let waiting = 0;
+function describe() {
+  for (let row = 1; row <= layers; row++) for (let c = 1; c < K + 4; c++) {
+    const layer = layers - row, told = `layer ${layer}, ${c < 4 ? classes[c] : data.languages[c - 4][1]}: ${several((c < 4 ? profile[c] : shared[c - 4])[layer])}`;
+    if (cells[row][c].title !== told) cells[row][c].ariaLabel = cells[row][c].title = told;
+  }
+  const one = state.neuron >= 0, unknown = one && place[state.neuron] < 0;
+  for (const mark of marks) {
+    const value = values[mark.dataset.span];
+    mark.title = unknown ? "not recorded" : Number.isNaN(value) ? "no token holds this" : one ? `${signed(value)}, ${value > 0 ? "active" : "not active"}`
+      : `${percent(value)} of ${several(colour.size)} active`;
+    mark.ariaLabel = `${mark.textContent}: ${mark.title}`;
+    mark.ariaPressed = +mark.dataset.span === state.at;
+  }
 }
 
 /* the bar, and the chips */
@@ -404,7 +427,7 @@ function draw(before) {
   const filtered = differs("tau", "all", "layer", "class", "language", "at");
   if (filtered) {
     filter();
-    byId("list").scrollTop = state.neuron >= 0 ? Math.max(0, active - 4) * ROW : 0;
+    roll(state.neuron >= 0 ? Math.min(Math.max(0, active - 4) * ROW, Math.max(0, found.length * ROW - room)) : 0);
     drawMap();
   }
   if (filtered || differs("neuron")) colour();
@@ -412,15 +435,18 @@ function draw(before) {
   drawList();
   drawFacts();
   drawTexts();
+  clearTimeout(waiting);
+  waiting = setTimeout(describe, 80);
 }
 
 buildMap();
 byId("tau").addEventListener("input", event => choose({tau: +event.target.value}));
 byId("selected").addEventListener("click", () => choose({all: false}));
 byId("all").addEventListener("click", () => choose({all: true}));
-byId("list").addEventListener("scroll", drawList);
+byId("list").addEventListener("scroll", () => { scrolled = byId("list").scrollTop; drawList(); });
+addEventListener("resize", () => { room = byId("list").clientHeight; drawList(); });
 byId("list").addEventListener("keydown", event => {
-  const page = Math.floor(byId("list").clientHeight / ROW);
+  const page = Math.floor(room / ROW);
   const step = {ArrowDown: active + 1, ArrowUp: active - 1, PageDown: active + page, PageUp: active - page, Home: 0, End: found.length - 1}[event.key];
   if (step !== undefined) go(step);
   else if (event.key === "Enter" && found.length) choose({neuron: found[active] === state.neuron ? -1 : found[active]});

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int8, UInt8
+from jaxtyping import Bool, Float32, Float64, Int8, Int64, UInt8
 
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus
 from lensneurons.errors import LensNeuronsError, ModelError, shown
@@ -271,7 +271,9 @@ def explore(
             f"{spans:,} spans of characters to show, but most_numbers={most_numbers:,}: show fewer "
             "or shorter texts, or raise most_numbers"
         )
-    flat = _sampled(candidates.flat, neurons.class_codes.ravel(), most_numbers // spans)
+    flat = _sampled(
+        candidates.flat, neurons.class_codes.flat[candidates.flat], most_numbers // spans
+    )
     recorded = NeuronSet(flat, site.n_layers, site.d_mlp, "recorded")
     values = _recorded(model, site, recorded, [text.read for text in read])
     ends, small = _in_bytes(values)
@@ -317,12 +319,18 @@ def _read(
     return found, len(corpus.ids)
 
 
-def _sampled(flat: FlatNeurons, codes: FlatNeurons, most: int) -> FlatNeurons:
-    """At most so many of some neurons, as many of each class as possible, always the same ones."""
+def _sampled(flat: FlatNeurons, codes: FlatNeurons, most: int) -> Int64[np.ndarray, " kept"]:
+    """At most so many of some neurons, as many of each class as possible, always the same ones.
+
+    Args:
+        flat: the neurons.
+        codes: the class of each.
+        most: how many may stay.
+    """
     if len(flat) <= most:
         return flat
     random = np.random.default_rng(0)
-    groups = [random.permutation(flat[codes[flat] == code]) for code in range(len(CLASSES))]
+    groups = [random.permutation(flat[codes == code]) for code in range(len(CLASSES))]
     kept: list[np.ndarray] = []
     for left, group in zip(range(len(groups), 0, -1), sorted(groups, key=len), strict=True):
         kept.append(group[: (most - sum(map(len, kept))) // left])

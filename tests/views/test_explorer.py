@@ -134,7 +134,7 @@ def test_bad_input_is_refused_before_any_forward_pass(
     monkeypatch.setattr(explorer, "watching", None)  # a pass would now be a TypeError
     for texts, options, told in (
         (None, {"model": llama}, "model= is given without texts"),
-        (None, {"record": "L0N0"}, "record= is given without texts"),
+        (None, {"model": None, "record": "L0N0"}, "record= is given without texts"),
         ("ab", {"model": None}, "texts are coloured by what a model does"),
         ("ab", {"items": 0}, "items=0: give 1 or more"),
         ("", {}, "'' is no text"),

@@ -282,7 +282,7 @@ def explore(
 
 def _read(
     model: Any,
-    texts: ReadTexts,
+    texts: Any,
     glosses: Sequence[str] | None,
     most: int,
     tokenizer: PreTrainedTokenizerBase | None,

@@ -47,6 +47,7 @@ from .reports import report as report
 from .samples.sample import load_sample as load_sample
 from .studies.study import study as study
 from .tokens.prepared import prepare as prepare
+from .views.explorer import explore as explore
 from .views.patch_grid import patch_grid as patch_grid
 
 __version__: str

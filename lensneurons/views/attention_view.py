@@ -1,4 +1,4 @@
-"""Where the heads of one layer look, token by token, drawn by the library CircuitsVis.
+"""Where the heads of one layer look, token by token, every token named.
 
 For every head h of a layer and every pair of tokens
 
@@ -12,10 +12,10 @@ adds up to 1. The tokens are named by the whole characters that they touch (`cha
 >>> texts = ["She has 3 apples.", "小明有3个苹果。"]                        # doctest: +SKIP
 >>> ln.views.attention(model, texts, 2, labels=["en", "zh"]).save("a.html")   # doctest: +SKIP
 
-CircuitsVis's own display loads its code from a server. Here its bundle (one file of the installed
-package, 1.3 MB) is put into the page once, and its component ``AttentionHeads`` draws every text.
-It writes token names on a canvas, and in the script they are JSON without any ``<``, so no text
-acts as HTML. The kind of view is Vig's (2019, arXiv 1906.05714).
+The page draws with a few lines of its own: the usual libraries leave names out where tokens are
+many, and have no dark ground. Its cells have one colour whose opacity is the root of the weight,
+so they show on any ground, that of a dark notebook too. Names are written as text, never as HTML.
+The kind of view is Vig's (2019, arXiv 1906.05714).
 
 What this does not show: what the model uses. A large weight on a token is no proof that the token
 matters (Jain and Wallace 2019, arXiv 1902.10186); the first token often gets what a head has left
@@ -24,19 +24,14 @@ over.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from markupsafe import Markup
 
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.family import model_family
@@ -120,7 +115,8 @@ class AttentionView(View):
 
     def _repr_html_(self) -> str:
         texts = [_shown(text, self.heads) for text in self.texts]
-        return render("attention.html.jinja", view=self, texts=texts, bundle=Markup(_bundle()))
+        element = f"lensneurons-attention-{uuid4().hex}"
+        return render("attention.html.jinja", view=self, texts=texts, element=element)
 
 
 @plain_options
@@ -217,42 +213,16 @@ def _pattern(model: Any, name: str, read: TextTokens) -> Float32[np.ndarray, "he
 
 
 def _shown(text: TextAttention, heads: tuple[int, ...]) -> dict[str, Any]:
-    """One text for the template; the properties of its drawing are safe within a script."""
+    """One text for the template."""
     label, language = label_of(text.label)
     short = (name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in text.tokens)
-    properties = {
-        "attention": [[[round(float(v), 4) for v in row] for row in head] for head in text.pattern],
-        "tokens": [*short],
-        "attentionHeadNames": [f"H{head}" for head in heads],
-        "minValue": 0,
-        "maxValue": 1,
-        "maskUpperTri": True,
-    }
     return {
         "label": label,
         "language": language,
         "shown": visible(text.read.text),
-        "element": f"lensneurons-attention-{uuid4().hex}",
-        "properties": Markup(json.dumps(properties, separators=(",", ":")).replace("<", "\\u003c")),
+        "drawing": {
+            "attention": [[[round(float(v), 4) for v in row] for row in h] for h in text.pattern],
+            "tokens": [*short],
+            "heads": [f"H{head}" for head in heads],
+        },
     }
-
-
-@lru_cache(maxsize=1)
-def _bundle() -> str:
-    """The JavaScript of CircuitsVis, without anything that would end a script element.
-
-    Importing CircuitsVis takes seconds and is not needed.
-
-    Raises:
-        LensNeuronsError: it is not where CircuitsVis 1.43 keeps it.
-    """
-    package = find_spec("circuitsvis")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        path = Path(folder, "dist", "cdn", "iife.js")
-        if path.is_file():
-            code = path.read_text(encoding="utf-8")
-            return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-    raise LensNeuronsError(
-        "the JavaScript of CircuitsVis is not installed (circuitsvis/dist/cdn/iife.js): "
-        "pip install 'circuitsvis>=1.43'"
-    )

@@ -1,4 +1,4 @@
-"""What both views share: reading their input, and showing themselves as HTML.
+"""What the views share: reading their input, and showing themselves as HTML.
 
 A view is HTML from the templates of this package, with every value escaped. `html` is a whole page
 whose policy lets it load nothing from anywhere; a notebook shows the same without the page around.

@@ -14,7 +14,7 @@ if [ ! -e "$environment/.installed" ]; then
     pip=("$environment/bin/pip" install --quiet --constraint "$environment/constraints.txt")
     "${pip[@]}" torch
     "${pip[@]}" transformer-lens==3.9.0 transformers safetensors filelock tqdm scipy pyarrow \
-        plotly circuitsvis jinja2 langcodes regex num2words lazy-loader xxhash jaxtyping \
+        plotly jinja2 langcodes regex num2words lazy-loader xxhash jaxtyping \
         beartype pytest pytest-socket hypothesis
     # Without its dependencies, which ask for TransformerLens 4.
     "${pip[@]}" --no-deps --editable .

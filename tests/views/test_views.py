@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -394,49 +393,28 @@ def test_a_hook_that_holds_no_pattern_is_seen(bridge: Callable[..., Any]) -> Non
         attention_view._hook_name(hookless, 0)
 
 
-def test_the_page_draws_every_text_from_one_local_bundle(
+def test_the_page_draws_every_text_and_names_every_token(
     bridge: Callable[..., Any], tmp_path: Path
 ) -> None:
     looked = views.attention(bridge("Llama"), [HOSTILE, "小明"], 0, labels=["</script><b>", "zh"])
-    path = looked.save(tmp_path / "a.html")
-    html = path.read_text(encoding="utf-8")
-    assert html.count('<script type="module">') == html.lower().count("</script") == 1
-    assert "var CircuitsVis=" in html
-    assert not [a for _, attrs in Page(html).tags for a in attrs if a in ("src", "href")]
-    assert "unpkg" not in html
+    html = looked.save(tmp_path / "a.html").read_text(encoding="utf-8")
+    assert html.count("<script>") == html.lower().count("</script") == 1
+    page = Page(html)
+    assert not [a for _, attrs in page.tags for a in attrs if a in ("src", "href")]
     assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'" in html
-    drawn = re.findall(
-        r'CircuitsVis\.render\("([\w-]+)", CircuitsVis\.AttentionHeads, (.*)\);', html
-    )
-    assert [html.count(f'id="{element}"') for element, _ in drawn] == [1, 1]
-    assert "<" not in drawn[0][1]
-    for (_, properties), text in zip(drawn, looked.texts, strict=True):
-        given = json.loads(properties)
+    assert '<meta name="color-scheme" content="light dark">' in html
+    (drawn,) = re.findall(r'drawAttention\(document\.getElementById\("[\w-]+"\), (.*)\);', html)
+    assert not set("<>&'\u2028") & set(drawn)
+    for given, text in zip(json.loads(drawn), looked.texts, strict=True):
         np.testing.assert_allclose(given["attention"], text.pattern, atol=6e-5)
         assert given["tokens"] == list(text.tokens)
-        assert given["attentionHeadNames"] == ["H0", "H1", "H2", "H3"]
-    assert {tag for tag, _ in Page(html).tags} == {
+        assert given["heads"] == ["H0", "H1", "H2", "H3"]
+    assert {tag for tag, _ in page.tags} == {
         "html", "head", "meta", "title", "style", "body", "div", "b", "span", "section", "bdi",
         "script",
     }  # fmt: skip
     assert looked._repr_html_().count("<section>") == 2
-    assert "circuitsvis" not in sys.modules  # its import takes seconds and asks for nothing here
-
-
-def test_circuitsvis_that_is_not_there_is_named(
-    bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked = views.attention(bridge("Llama"), "ab", 0)
-    attention_view._bundle.cache_clear()
-    monkeypatch.setattr(attention_view, "find_spec", lambda name: None)
-    with pytest.raises(LensNeuronsError, match="pip install 'circuitsvis>=1.43'"):
-        looked.html()
-    attention_view._bundle.cache_clear()
-
-
-def test_nothing_that_could_end_the_script_is_left_in_the_bundle() -> None:
-    code = attention_view._bundle()
-    assert len(code) > 1_000_000
-    assert not re.search(r"</script|<!--", code, re.IGNORECASE)
-    for name in ("AttentionHeads", "render", "maskUpperTri", "attentionHeadNames"):
-        assert name in code
+    rules = re.search(r"<style>\n(\.lensneurons-attention.*?)</style>", html, re.DOTALL)
+    assert rules is not None
+    for rule in rules[1].strip().splitlines():
+        assert rule.startswith(".lensneurons-attention ")

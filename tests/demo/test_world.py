@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
 from functools import cache
 
 import pytest
 import regex
+from asked_questions import SOLVERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from num2words import num2words
@@ -26,19 +26,6 @@ from lensneurons.demo.world import (
 from lensneurons.demo.world.problems import ALL_FAMILIES, ANIMALS, NAMES, PLACES, THINGS, UNITS
 from lensneurons.errors import LensNeuronsError
 
-# The independent solver: what the questions of some families ask, from their numbers alone.
-ASKED: dict[str, Callable[..., int]] = {
-    "gain more_than age_older age_future time_total": lambda a, b: a + b,
-    "loss difference distance_left": lambda a, b: a - b,
-    "times groups price speed": lambda a, b: a * b,
-    "sharing packing pages": lambda a, b: a // b,
-    "change": lambda price, paid: paid - price,
-    "two_step_buy": lambda had, boxes, each: had + boxes * each,
-    "gain_loss": lambda had, got, gave: had + got - gave,
-    "spend": lambda purse, count, price: purse - count * price,
-    "total_three": lambda a, b, c: a + b + c,
-}
-SOLVERS = {family: solve for families, solve in ASKED.items() for family in families.split()}
 DIVISIONS = ("sharing", "packing", "pages")
 SCRIPTS = {
     "en": r"\p{Latin}", "ru": r"\p{Cyrillic}", "es": r"\p{Latin}", "fr": r"\p{Latin}",

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
-from itertools import permutations
+from itertools import chain, permutations
 from random import Random
 
 import pytest
@@ -52,8 +52,11 @@ def long_problems(n: int = 600) -> tuple[Problem, ...]:
 
 @cache
 def mixed_problems() -> tuple[Problem, ...]:
-    """Problems of all families."""
-    return (*generate("train", 60, seed=2), *long_problems(20))
+    """Two problems of every family."""
+    drawn = (*generate("train", 200, seed=2), *long_problems())
+    by_family = {name: [p for p in drawn if p.family == name][:2] for name in ALL_FAMILIES}
+    assert {len(problems) for problems in by_family.values()} == {2}
+    return tuple(chain.from_iterable(by_family.values()))
 
 
 @cache

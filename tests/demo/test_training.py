@@ -399,7 +399,7 @@ def test_a_folder_of_another_recipe_is_refused_and_so_by_the_command(trained, ca
 @pytest.mark.filterwarnings("ignore::lensneurons.errors.EmptySetWarning")  # an untrained model
 def test_the_card_tells_both_seeds(tmp_path, monkeypatch) -> None:
     """Every figure of the second training stands beside that of the first, and is its own."""
-    few = {"languages": ["en"], "batch_tokens": 50_000}
+    few = {"languages": ["en"], "classes": ["specific", "related"], "batch_tokens": 50_000}
     monkeypatch.setattr(model_card, "ablation_matrix", partial(model_card.ablation_matrix, **few))
     monkeypatch.setattr(model_card, "CONTROLS", 2)
     monkeypatch.setattr(model_card, "LONGEST", 4)

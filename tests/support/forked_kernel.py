@@ -22,8 +22,8 @@ LIBRARIES = [
     *("transformer_lens", "transformers.models.llama.modeling_llama"),
     *("lensneurons.demo.run", "lensneurons.studies.study", "lensneurons.course.checks"),
 ]
-# Hugging Face reads at its import what a notebook's first cell says of progress bars.
-QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+# What a notebook's first cell says of progress bars, and Hugging Face reads at its import.
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(LIBRARIES)
 

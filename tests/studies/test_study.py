@@ -322,11 +322,10 @@ def test_a_budget_is_asked_once(bridge, texts, tmp_path, monkeypatch):
 # --- the command ---
 
 
-def test_the_command(model_folder, texts, tmp_path, capsys):
-    corpus = texts.save(tmp_path / "texts.jsonl")
-    asked = ["study", str(model_folder("Llama")), "--corpus", str(corpus), "--limit", "26"]
-    asked += ["--languages", "en,de", "--out", str(tmp_path / "run"), "--skip", "lens,cards"]
-    asked += ["--effect-items", "5", "--controls", "5", "--top-rate", "0.2"]
+def test_the_command(tmp_path, capsys):
+    asked = ["study", "demo", "--corpus", "demo", "--split", "test", "--limit", "26"]
+    asked += ["--languages", "en,sw", "--out", str(tmp_path / "run"), "--skip", "lens,cards"]
+    asked += ["--effect-items", "5", "--controls", "5", "--top-rate", "0.09"]
     asked += ["--classes", "specific", "--match", "layer"]
     assert main([*asked, "--dry-run"]) == 0
     assert "effects" in capsys.readouterr().out

@@ -37,7 +37,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 # Begun first, so that no process is left with one of them when the others have ended.
-SLOWEST = ["test_notebooks.py", "test_model.py", "test_docs.py", "test_cli.py"]
+SLOWEST = ["test_notebooks.py", "test_forms.py", "test_model.py", "test_docs.py", "test_cli.py"]
+SLOWEST += ["test_study.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """The notebooks: every cell runs, offline; every exercise tells a right answer from wrong ones.
 
-Each notebook is executed once, in a kernel of its own. After the cell of an exercise, as a reader
+Each notebook is executed once, in a kernel of its own, the first of them in one that starts with
+nothing imported: all begin with the same cell. After the cell of an exercise, as a reader
 who has not answered sees it, come wrong answers, the folded solution, and the cell once more; so
 solutions are tried in their place, and what follows does not lean on them.
 """
@@ -230,7 +231,8 @@ def reply(cell: Any) -> str:
 
 
 def test_a_notebook_runs_and_its_checks_answer(path: Path) -> None:
-    run = tools.execute(with_answers(tools.read(path)), path.parent)
+    first = path == tools.PATHS[0]
+    run = tools.execute(with_answers(tools.read(path)), path.parent, anew=first)
     assert tools.outputs(run, "stream") == []
     cells = {cell.id: cell for cell in run.cells}
     for exercise in tools.exercises(tools.read(path)):

@@ -189,12 +189,12 @@ def test_parts_have_intervals_where_items_were_counted_in_groups(
     assert (found["parts"], found["intervals"]) == (None, {})
 
 
-def test_collect_and_resume(model_and_corpus, tmp_path, capsys) -> None:
+def test_collect_and_resume(llama, tmp_path, capsys) -> None:
     """The same command again finds the run finished, and changes nothing."""
-    model, corpus = model_and_corpus
+    model, _, corpus = llama
     arguments = ["collect", model, "--corpus", corpus, "--out", tmp_path / "run", "--device", "cpu"]
     first = printed(capsys, *arguments, "--groups", "3", bars=True)
-    told = "ActivationStatistics: 12 layers x 60 neurons"
+    told = "ActivationStatistics: 3 layers x 52 neurons"
     assert first.startswith(told)
     assert first.endswith(f"next: lensneurons identify {tmp_path / 'run'}\n")
     assert "counted tokens" in first.splitlines()[1]
@@ -627,26 +627,28 @@ def test_report_is_the_page_of_a_run(run_folder, tmp_path, capsys, no_plotly) ->
     assert '<h1 dir="auto">A &lt;b&gt;</h1>' in page_of(tmp_path / "new")
 
 
-def test_report_takes_what_the_other_commands_left(run_folder, tmp_path, capsys, no_plotly) -> None:
+def test_report_takes_what_the_other_commands_left(llama, tmp_path, capsys, no_plotly) -> None:
     """A later run makes a comparison, two make a series; a file's kind says what it holds."""
-    neurons = identify(ActivationStatistics.load(run_folder))
+    _, run_folder, _ = llama
+    neurons = identify(ActivationStatistics.load(run_folder), top_rate=0.2)
     own = of_neurons(neurons, ("specific", "related"), 4)
     found = replace(pages.matrix(neurons.languages), **own)
     matrix = found.save(tmp_path / "out" / "nll" / "ablation.safetensors")
     foreign = pages.matrix().save(tmp_path / "foreign" / "ablation.safetensors")
-    line = refused(capsys, "report", run_folder, foreign, "--out", tmp_path / "page.html")
+    out = ["--out", tmp_path / "page.html", *SHARE]
+    line = refused(capsys, "report", run_folder, foreign, *out)
     assert "report: effects are of neurons of" in line
     accuracy = pages.accuracy().save(tmp_path / "accuracy.safetensors")
     later = [shutil.copytree(run_folder, tmp_path / name) for name in ("b", "c")]
-    command = ["report", run_folder, tmp_path / "out", accuracy, *later, "--trained", "de"]
-    printed(capsys, *command, "--out", tmp_path / "page.html")
+    command = ["report", run_folder, tmp_path / "out", accuracy, *later, "--trained", "zh"]
+    printed(capsys, *command, *out)
     page = page_of(tmp_path)
     assert {
         "What removing them does", "Right answers, in the right language",
         "The claims of the paper, tested", "From where to where", "Along the training",
     } <= set(re.findall("<h3>(.*?)</h3>", page))  # fmt: skip
     assert "0 neurons changed" in page or "no neurons changed" in page
-    printed(capsys, "report", run_folder, matrix, later[0], "--out", tmp_path / "page.html")
+    printed(capsys, "report", run_folder, matrix, later[0], *out)
     headings = re.findall("<h3>(.*?)</h3>", page_of(tmp_path))
     assert "From where to where" in headings
     assert "Along the training" not in headings

@@ -6,11 +6,12 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
-from itertools import permutations
+from itertools import chain, permutations
 from random import Random
 
 import pytest
 import regex
+from asked_questions import SOLVERS
 
 from lensneurons.demo.world import (
     FAMILIES,
@@ -32,22 +33,6 @@ from lensneurons.demo.world.problems import (
 from lensneurons.demo.world.template import write_question
 from lensneurons.errors import LensNeuronsError
 
-# What the questions of the short families ask.
-SOLVERS: dict[str, Callable[..., int]] = {
-    family: solver
-    for families, solver in {
-        "gain more_than age_older age_future time_total": lambda a, b: a + b,
-        "loss difference distance_left": lambda a, b: a - b,
-        "times groups price speed": lambda a, b: a * b,
-        "sharing packing pages": lambda a, b: a // b,
-        "change": lambda price, paid: paid - price,
-        "two_step_buy": lambda had, boxes, each: had + boxes * each,
-        "gain_loss": lambda had, got, gave: had + got - gave,
-        "spend": lambda purse, count, price: purse - count * price,
-        "total_three": lambda a, b, c: a + b + c,
-    }.items()
-    for family in families.split()
-}
 # The independent solver of what the long families ask.
 LONG_SOLVERS: dict[str, Callable[..., int]] = {
     "boxes_gain_loss": lambda boxes, each, got, gave: boxes * each + got - gave,
@@ -67,8 +52,11 @@ def long_problems(n: int = 600) -> tuple[Problem, ...]:
 
 @cache
 def mixed_problems() -> tuple[Problem, ...]:
-    """Problems of all families."""
-    return (*generate("train", 60, seed=2), *long_problems(20))
+    """Two problems of every family."""
+    drawn = (*generate("train", 200, seed=2), *long_problems())
+    by_family = {name: [p for p in drawn if p.family == name][:2] for name in ALL_FAMILIES}
+    assert {len(problems) for problems in by_family.values()} == {2}
+    return tuple(chain.from_iterable(by_family.values()))
 
 
 @cache

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from lensneurons.demo.workshop.series import RUNS, TABLE, main, read_runs
 from lensneurons.demo.workshop.tokenizer import train_tokenizer
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import LensNeuronsError
+from lensneurons.experiments.ablation import ablation_matrix
 
 TINY = """
 [changes.base]
@@ -44,6 +46,7 @@ new = ["new"]
 """
 # A measurement of few texts, in this process or another.
 FEW = {"COUNTED": 6, "ANSWERED": 1, "REMOVED": 5, "CONTROLS": 1, "LONGEST": 4}
+ROWS = ["en", "zh"]  # whose neurons are removed
 
 
 def test_the_prepared_series_has_what_was_to_be_varied_and_no_model_is_too_large() -> None:
@@ -84,13 +87,19 @@ def test_a_file_that_makes_no_runs_is_refused(tmp_path, text, message, capsys) -
 def test_a_killed_series_goes_on_to_the_same_weights_and_table(tmp_path, monkeypatch) -> None:
     for name, value in FEW.items():
         monkeypatch.setattr(series, name, value)
+    monkeypatch.setattr(series, "ablation_matrix", partial(ablation_matrix, languages=ROWS))
     (tmp_path / "runs.toml").write_text(TINY)
     threads = torch.get_num_threads()
     whole, killed = (tmp_path / name for name in ("whole", "killed"))
     assert main([str(whole), "--runs", str(tmp_path / "runs.toml")]) == 0
-    setting = "; ".join(f"series.{name} = {value}" for name, value in FEW.items())
     arguments = [str(killed), "--runs", str(tmp_path / "runs.toml")]
-    code = f"from lensneurons.demo.workshop import series; {setting}; series.main({arguments})"
+    code = "\n".join([
+        "from functools import partial",
+        "from lensneurons.demo.workshop import series",
+        *(f"series.{name} = {value}" for name, value in FEW.items()),
+        f"series.ablation_matrix = partial(series.ablation_matrix, languages={ROWS})",
+        f"series.main({arguments})",
+    ])  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     while process.poll() is None and not (killed / "new" / "checkpoint.safetensors").exists():
         time.sleep(0.02)

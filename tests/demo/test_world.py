@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
 from functools import cache
 
 import pytest
 import regex
+from asked_questions import SOLVERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from num2words import num2words
@@ -26,19 +26,6 @@ from lensneurons.demo.world import (
 from lensneurons.demo.world.problems import ALL_FAMILIES, ANIMALS, NAMES, PLACES, THINGS, UNITS
 from lensneurons.errors import LensNeuronsError
 
-# The independent solver: what the questions of some families ask, from their numbers alone.
-ASKED: dict[str, Callable[..., int]] = {
-    "gain more_than age_older age_future time_total": lambda a, b: a + b,
-    "loss difference distance_left": lambda a, b: a - b,
-    "times groups price speed": lambda a, b: a * b,
-    "sharing packing pages": lambda a, b: a // b,
-    "change": lambda price, paid: paid - price,
-    "two_step_buy": lambda had, boxes, each: had + boxes * each,
-    "gain_loss": lambda had, got, gave: had + got - gave,
-    "spend": lambda purse, count, price: purse - count * price,
-    "total_three": lambda a, b, c: a + b + c,
-}
-SOLVERS = {family: solve for families, solve in ASKED.items() for family in families.split()}
 DIVISIONS = ("sharing", "packing", "pages")
 SCRIPTS = {
     "en": r"\p{Latin}", "ru": r"\p{Cyrillic}", "es": r"\p{Latin}", "fr": r"\p{Latin}",
@@ -54,10 +41,15 @@ def sample_problems() -> tuple[Problem, ...]:
     return tuple(p for split, n in sizes.items() for p in generate(split, n, seed=1))
 
 
+def told_problems() -> tuple[Problem, ...]:
+    """Every second of them, of all three splits, to be told in every language."""
+    return sample_problems()[::2]
+
+
 @cache
 def render_all(language: str) -> tuple[tuple[str, str], ...]:
-    """The ten thousand problems' texts in one language."""
-    return tuple(render(problem, language) for problem in sample_problems())
+    """The texts of the five thousand problems in one language."""
+    return tuple(render(problem, language) for problem in told_problems())
 
 
 def read_digits(text: str) -> list[int]:
@@ -80,7 +72,7 @@ def test_every_text_names_its_people_and_reads_back_to_its_numbers(language):
     pattern = regex.compile(r"(\d+) ([-+×÷]) (\d+) = (\d+)")
     signs = {"+": int.__add__, "-": int.__sub__, "×": int.__mul__, "÷": int.__floordiv__}
     ending = 2 if language == "ru" else 0  # declined
-    for problem, (prompt, response) in zip(sample_problems(), render_all(language), strict=True):
+    for problem, (prompt, response) in zip(told_problems(), render_all(language), strict=True):
         assert prompt.endswith("\n")
         assert sorted(read_digits(prompt)) == sorted(problem.numbers[i] for i in problem.digits)
         for name in (found.names[person] for person in problem.people):
@@ -102,7 +94,7 @@ def test_texts_are_clean_and_no_two_problems_of_any_split_share_a_question(langu
         assert unicodedata.is_normalized("NFC", text)
         assert not regex.search(r"  | \n|[{}|_]|^ | $|None| [,.!;:]", text)
         assert language == "fr" or " ?" not in text
-    assert len({prompt for prompt, _ in render_all(language)}) == len(sample_problems())
+    assert len({prompt for prompt, _ in render_all(language)}) == len(told_problems())
 
 
 @settings(max_examples=40, deadline=None)
@@ -301,7 +293,7 @@ def test_chinese_number_words_read_back(value):
 
 
 def test_russian_verbs_and_pronouns_follow_the_persons_gender():
-    for problem, (prompt, _) in zip(sample_problems(), render_all("ru"), strict=True):
+    for problem, (prompt, _) in zip(told_problems(), render_all("ru"), strict=True):
         woman = problem.people[0][0] == "f"
         verbs = r"отдала|купила" if woman else r"отдал |купил "
         assert problem.family != "loss" or regex.search(verbs, prompt)

@@ -1,7 +1,8 @@
 """Kernels for notebooks, each a process of its own that starts with the libraries imported.
 
-A fork server imports the libraries that every notebook needs, once, and nothing of this package.
-Each kernel is a fork of it, so no notebook sees what another one left behind.
+A fork server imports once what every notebook imports. Each kernel is a fork of it, so no notebook
+sees what another one left behind. What an import prints or reads from the environment is seen by a
+kernel that starts with nothing: `notebook_tools.execute` has both.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ import signal
 import sys
 from multiprocessing.context import ForkServerProcess
 from typing import Any
+from unittest import mock
 
 from jupyter_client.manager import AsyncKernelManager
 
-# Nothing of Hugging Face, which reads at its import what a notebook's setup says of progress bars.
-LIBRARIES = ["ipykernel.kernelapp", "pandas", "plotly.graph_objs", "scipy.stats", "torch._dynamo"]
+LIBRARIES = [
+    *("ipykernel.kernelapp", "pandas", "plotly.graph_objs", "scipy.stats", "torch._dynamo"),
+    *("transformer_lens", "transformers.models.llama.modeling_llama"),
+    *("lensneurons.demo.run", "lensneurons.studies.study", "lensneurons.course.checks"),
+]
+# What a notebook's first cell says of progress bars, and Hugging Face reads at its import.
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(LIBRARIES)
 
@@ -40,7 +47,8 @@ class ForkedKernel(AsyncKernelManager):
         self.write_connection_file()
         arguments = ["-f", self.connection_file, *extra_arguments]
         self.process = SERVER.Process(target=serve, args=(cwd, arguments), daemon=True)
-        self.process.start()
+        with mock.patch.dict(os.environ, QUIET):  # the first start begins the server
+            self.process.start()
 
     @property
     def has_kernel(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import nbformat
 from forked_kernel import ForkedKernel
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
@@ -51,14 +52,17 @@ def exercises(notebook: NotebookNode) -> Iterator[Exercise]:
             yield Exercise(cell.id.removeprefix("exercise-"), cell, solution)
 
 
-def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Run a notebook in a kernel of its own, over Unix sockets alone; an exception is an error."""
+def execute(notebook: NotebookNode, folder: Path, *, anew: bool = False) -> NotebookNode:
+    """Run a notebook in a kernel of its own, over Unix sockets alone; an exception is an error.
+
+    The kernel has the libraries imported already; with `anew` it starts as a reader's does.
+    """
     client = NotebookClient(
         notebook,
         timeout=600,
         startup_timeout=300,
         kernel_name="python3",
-        kernel_manager_class=ForkedKernel,
+        kernel_manager_class=AsyncKernelManager if anew else ForkedKernel,
         resources={"metadata": {"path": str(folder)}},
     )
     with tempfile.TemporaryDirectory() as sockets:  # their paths have to be short

@@ -24,6 +24,9 @@ from lensneurons.comparison.series import compare_series
 from lensneurons.evaluation.answers import Accuracy, Answer
 from lensneurons.evaluation.generation import Decoding
 from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.carrying import CarryOver
+from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.languages.detection import LanguageGuess
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import divide_layers
@@ -153,6 +156,21 @@ def accuracy() -> Accuracy:
     return Accuracy(tuple(answers), Decoding(), Provenance(model="another", weights="w2"))
 
 
+def steering() -> SteeringCurve:
+    """Three strengths; the strongest turns every text."""
+    return make_curve((0.0, 1.0, 2.0), (0, 0.5, 1.0), items=12)
+
+
+def carried() -> CarryOver:
+    """From one language to two others, in the layers of the page's model."""
+    return make_carry(turning()[2:10], ("ja", "th"))
+
+
+def lens() -> LensCurves:
+    """Three languages in the layers of the page's model."""
+    return make_lens(("en", "zh", "th"), layers=N_LAYERS, items=4)
+
+
 @cache
 def everything() -> dict[str, Any]:
     """The arguments of `report`, all of them; treat as read-only."""
@@ -169,9 +187,9 @@ def everything() -> dict[str, Any]:
         "claims": claims(change, parts=before_after.PARTS),
         "series": compare_series(checkpoints, trained=TRAINED, tau=found.tau),
         "accuracy": accuracy(),
-        "steering": make_curve((0.0, 1.0, 2.0), (0, 0.5, 1.0), items=12),
-        "carry_over": make_carry(turning()[2:10], ("ja", "th")),
-        "lens": make_lens(("en", "zh", "th"), layers=N_LAYERS, items=4),
+        "steering": steering(),
+        "carry_over": carried(),
+        "lens": lens(),
         "beside": {"the paper's": published_profile("mistral-7b")},
         "title": "Everything at once",
         "notes": ["Nothing here was measured."],

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,17 @@ def main(folder: Path) -> None:
         (model_claims, (neurons,), {"statistics": statistics, "parts": None, "effects": matrix}),
         (neuron_facts, (neurons, "L0N1"), {"statistics": statistics}),
         (ln.describe, (model, neurons, "L0N1"), {"corpus": corpus, "statistics": statistics}),
-        (describe_all, (model, neurons, ["L0N1"]), {"corpus": corpus, "effect": False}),
+        (
+            partial(describe_all, importances=()),
+            (model, neurons, ["L0N1"]),
+            {"corpus": corpus, "effect": False},
+        ),
         (own.random_control, (), {"probability": None, "exclude": None}),
-        (ln.ablation_matrix, (model, corpus, neurons), {"controls": 1, **quiet}),
+        (
+            partial(ln.ablation_matrix, classes=["specific"], match="own"),
+            (model, corpus, neurons),
+            {"controls": 1, **quiet},
+        ),
         (
             ln.steering_curve,
             (model, corpus, neurons),
@@ -121,7 +130,7 @@ def main(folder: Path) -> None:
                     continue
                 except Exception as error:  # noqa: BLE001 - that is what is looked for
                     kind = type(error).__name__
-                    name = getattr(verb, "__name__", verb)
+                    name = getattr(getattr(verb, "func", verb), "__name__", verb)
                     sys.stdout.write(f"{name}({place}={form}): {kind}: {str(error)[:150]}\n")
     sys.stdout.write(f"{number} calls\n")
 

@@ -161,7 +161,7 @@ def gate_of(module: nn.Module, x: torch.Tensor, expert: int) -> torch.Tensor:
 def _projected(module: Any, x: torch.Tensor, expert: int, *, linear: bool) -> torch.Tensor:
     """[token, width] of one expert: the gate, or the linear branch."""
     if _is_mlp(module):
-        matrix = unwrap(module.up_proj if linear else module.gate_proj)
+        matrix: Any = unwrap(module.up_proj if linear else module.gate_proj)
         return functional.linear(x, matrix.weight, matrix.bias)
     weight, bias = module.gate_up_proj[expert], None
     if module.has_bias:
@@ -195,7 +195,8 @@ def activation_of(module: Any) -> ActivationFunction:
     Raises:
         ModelError: the module names none.
     """
-    if callable(found := getattr(module, "act_fn", None)):
+    found: Any = getattr(module, "act_fn", None)
+    if found is not None:
         return found
     if _is_clamped(module):
         return _ClampedSwish(module)
@@ -213,9 +214,11 @@ def _require_layout(module: Any, n_experts: int) -> int:
         ModelError: names the class, and what is unknown about it.
     """
     if _is_mlp(module):
-        return int(unwrap(module.down_proj).weight.shape[1])
+        matrix: Any = unwrap(module.down_proj)
+        return int(matrix.weight.shape[1])
     flags = ("has_bias", "has_gate", "is_transposed", "is_concatenated")
-    weight, last = getattr(module, "gate_up_proj", None), getattr(module, "down_proj", None)
+    weight: Any = getattr(module, "gate_up_proj", None)
+    last: Any = getattr(module, "down_proj", None)
     known = all(isinstance(getattr(module, flag, None), bool) for flag in flags)
     whole = all(isinstance(one, torch.Tensor) and one.ndim == 3 for one in (weight, last))
     if not (known and whole and module.has_gate) or getattr(module, "has_post_expert_norm", False):
@@ -295,7 +298,7 @@ def _computed_again(module: Any, *inputs: torch.Tensor) -> torch.Tensor:
             linear = linear.clamp(-module.limit, module.limit) + 1
         inside = activation(gate_of(module, own, expert)) * linear
         if _is_mlp(module):
-            matrix = unwrap(module.down_proj)
+            matrix: Any = unwrap(module.down_proj)
             return functional.linear(inside, matrix.weight, matrix.bias)
         weight = module.down_proj[expert]
         given = functional.linear(inside, weight.T if module.is_transposed else weight)

@@ -85,7 +85,7 @@ def test_every_verb_gives_the_numbers_of_one_device(
         with ln.ablate(model, neurons["zh"]):
             found.append(ln.nll(model, few, **quiet).to_pandas().select_dtypes("number").to_numpy())
         found.append(ln.logit_lens(model, few, scope="all", **quiet).means)
-        name = neurons.to_pandas()["name"][0]
+        name = str(neurons.to_pandas()["name"][0])
         card = ln.describe(model, neurons, name, corpus=few, statistics=statistics)
         effect = card.vocabulary
         found.append(np.array([t.deviation for t in (*effect.promoted, *effect.heard)]))

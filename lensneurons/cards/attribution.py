@@ -33,6 +33,7 @@ from lensneurons.cards.agreement import FIRST_ORDER
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
 from lensneurons.models.forward import has_hooks, least_logits, to_device
+from lensneurons.models.offload import in_memory
 from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import NeuronSite
 from lensneurons.neurons.sets import NeuronSet, flat_index
@@ -201,7 +202,7 @@ def importance(
         sums[..., encoded.languages.index(batch.language)] += measure(model, site, batch)
     if not by_gradient:
         with torch.inference_mode():
-            rows = torch.stack([b.mlp.W_out.double().norm(dim=1).cpu() for b in model.blocks])
+            rows = torch.stack([_lengths(block.mlp) for block in model.blocks])
         require_finite(rows, "the norms of the rows of W_out")
         sums *= rows.numpy()[..., None]
     provenance = replace(prepared.provenance(), hook="hook_post", attention="eager")
@@ -218,6 +219,12 @@ def _length_sums(model: Any, site: NeuronSite, batch: Batch) -> LayerSums:
     with torch.inference_mode(), model.hooks(fwd_hooks=_on_post(site, reduce)):
         model(to_device(model, batch.tokens), **least_logits(model))
     return _by_layer(sums, site)
+
+
+def _lengths(mlp: Any) -> torch.Tensor:
+    """float64 [neuron]: the norms of the rows of W_out."""
+    with in_memory(mlp):
+        return mlp.W_out.double().norm(dim=1).cpu()
 
 
 def _gradient_sums(model: Any, site: NeuronSite, batch: Batch) -> LayerSums:

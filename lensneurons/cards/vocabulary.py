@@ -40,6 +40,7 @@ from jaxtyping import Float64
 
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.identity import once, one_call, original_tokenizer
+from lensneurons.models.offload import in_memory
 from lensneurons.models.sites import neuron_site
 from lensneurons.neurons.sets import flat_index
 from lensneurons.options import plain_options
@@ -207,18 +208,21 @@ def heard_tokens(model: Any, layer: int, neuron: int) -> VocabularyScores:
 @torch.inference_mode()
 def _writing(model: Any, layer: int, neuron: int) -> _Products:
     block = model.blocks[layer]
-    row = block.mlp.W_out[neuron]
-    for norm in (getattr(block, "ln2_post", None), getattr(model, "ln_final", None)):
-        row = _through(norm, row)
-    return _Products(model.W_U.T, row)
+    norms = getattr(block, "ln2_post", None), getattr(model, "ln_final", None)
+    with in_memory(block.mlp, *norms, getattr(model, "unembed", None)):
+        row = block.mlp.W_out[neuron]
+        for norm in norms:
+            row = _through(norm, row)
+        return _Products(model.W_U.T, row)
 
 
 def _hearing(model: Any, layer: int, neuron: int) -> _Products:
     block = model.blocks[layer]
-    gate = block.mlp.W_gate if neuron_site(model).gated else block.mlp.W_in
     # Blocks with attention and MLP side by side may share one norm; OLMo 2 has none before either.
     norm = getattr(block, "ln2", None) or getattr(block, "ln1", None)
-    return _Products(model.W_E, gate[:, neuron], None if norm is None else _plain(norm))
+    with in_memory(block.mlp, norm, getattr(model, "embed", None)):
+        gate = block.mlp.W_gate if neuron_site(model).gated else block.mlp.W_in
+        return _Products(model.W_E, gate[:, neuron], None if norm is None else _plain(norm))
 
 
 def _plain(norm: Any) -> Any:

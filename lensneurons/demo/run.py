@@ -26,6 +26,8 @@ from lensneurons.neurons.identification import Score, identify
 from lensneurons.neurons.parts import divide_layers
 from lensneurons.options import plain_options
 from lensneurons.reports import report
+from lensneurons.samples.profiles import published_profile
+from lensneurons.samples.sample import load_sample
 
 SCORE: Score = "lape"
 TOP_RATE = 0.09
@@ -101,9 +103,14 @@ def run_demo(
     parameters = sum(weight.numel() for weight in model.original_model.parameters())
     note = NOTE.format(parameters=parameters)
     title = "Language neurons of a small model"
+    real = {
+        "Gemma 3 270M": load_sample("gemma-3-270m").neurons,
+        "Mistral-7B of the paper": published_profile("mistral-7b"),
+    }
     page = report(
-        out, neurons, parts=parts, cards=cards, effects=effects, title=title, notes=[note]
-    )
+        out, neurons, parts=parts, cards=cards, effects=effects, beside=real, title=title,
+        notes=[note],
+    )  # fmt: skip
     say(f"\n{neurons.description}\n\n{neurons.per_language().to_string()}")
     say("\nneurons by the number of languages they are active in, N = 0, 1, ...:")
     say("  " + "  ".join(f"{count}" for count in neurons.histogram("all")))

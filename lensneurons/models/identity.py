@@ -23,6 +23,7 @@ import xxhash
 
 from lensneurons.errors import ModelError
 from lensneurons.models.family import model_family
+from lensneurons.models.offload import value_of
 
 if TYPE_CHECKING:
     import tokenizers
@@ -237,8 +238,9 @@ def hash_weights(model: Any) -> str:
 def _weights_digest(model: Any) -> str:
     digest = xxhash.xxh3_128()
     for name, weight in model.named_parameters():
-        if weight.device.type == "meta":  # offloaded to a disk: goes by name alone
-            weight = torch.zeros(2)
+        if weight.is_meta:  # on the disk
+            owner, _, own = name.rpartition(".")
+            weight = value_of(model.get_submodule(owner), own)
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

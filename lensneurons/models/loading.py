@@ -14,6 +14,7 @@ This package is the only one that knows how TransformerLens is built.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -28,6 +29,7 @@ from lensneurons.models.identity import (
     remember_quantisation,
     remember_tokenizer,
 )
+from lensneurons.models.offload import DeviceMap, placement, require_readable_embedding
 from lensneurons.models.routers import expert_site, has_routers
 from lensneurons.models.sites import SUPPORTED, proving_neurons
 from lensneurons.models.weights import (
@@ -58,6 +60,9 @@ def load_model(
     local_files_only: bool = False,
     adapter: str | Path | None = None,
     adapter_revision: str | None = None,
+    device_map: DeviceMap | None = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
+    offload_folder: str | Path | None = None,
 ) -> Any:
     """Load a causal language model as a TransformerLens ``TransformerBridge`` with raw weights.
 
@@ -78,19 +83,33 @@ def load_model(
             ``"zh-de"``, ``"sw-th"`` or ``"all"``, with a step behind it for a checkpoint
             (``"zh-de/100"``). Needs the extra ``align``.
         adapter_revision: branch, tag or commit of the adapter on the hub.
+        device_map: how to spread a model over several devices, in place of `device`: ``"auto"``,
+            ``"balanced"``, ``"balanced_low_0"``, ``"sequential"``, or each module's place, such as
+            ``{"model.layers.0": 0, ..., "lm_head": "disk"}``. Numbers do not depend on it. Needs
+            the extra ``split``; parts on a GPU cannot be mixed with parts on the CPU or the disk.
+        max_memory: most memory of each device, such as ``{0: "20GiB", 1: "20GiB"}``.
+        offload_folder: where weights on the disk go that the model's own files do not hold alone.
 
     Raises:
         ModelError: no such model, folder, adapter or device; files or weights missing in it; or an
             architecture without dense MLP neurons and without routers (state-space models).
-        LensNeuronsError: PEFT or gguf is needed and not installed.
+        LensNeuronsError: PEFT, gguf or Accelerate is needed and not installed, or `device` and
+            `device_map` do not go together.
     """
-    place = _device(device)
+    spread = placement(device_map, max_memory, offload_folder, device)
+    place = None if spread else _device(device)
     hugging_face, tokenizer, name = read_model(
-        name_or_path, dtype=dtype, revision=revision, local_files_only=local_files_only
+        name_or_path,
+        dtype=dtype,
+        revision=revision,
+        local_files_only=local_files_only,
+        spread=spread,
     )
     if adapter is not None:
         hugging_face = add_adapter(hugging_face, name, adapter, local_files_only, adapter_revision)
-    hugging_face = hugging_face.to(place)
+    if place is not None:
+        hugging_face = hugging_face.to(place)
+    require_readable_embedding(hugging_face)
     wanted = probe_logits(hugging_face)
     model = _bridge(name, hugging_face, copy_tokenizer(tokenizer), place)
     if has_routers(model):
@@ -113,8 +132,11 @@ def read_model(
     dtype: Dtype | torch.dtype = "float32",
     revision: str | None = None,
     local_files_only: bool = False,
+    spread: Mapping[str, Any] | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase, str]:
     """Read a causal language model as Hugging Face has it, by the rules of `load_model`.
+
+    `spread` holds the options that place its parts, as `offload.placement` gives them.
 
     Returns:
         The model, in evaluation mode; its tokenizer; the name that it goes by. Of a model that
@@ -151,6 +173,7 @@ def read_model(
             ignore_mismatched_sizes=True,  # they are in the report, and refused below
             **options,
             **own,
+            **(spread or {}),
         )
     except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers
         held = "the file" if file else "the folder" if here else "the hub or its local cache"
@@ -163,7 +186,11 @@ def read_model(
         ) from error
     model, report = loaded
     require_complete(source, model, report)
-    model = text_model(model).eval()
+    whole, model = model, text_model(model).eval()
+    if spread and model is not whole:
+        raise ModelError(
+            f"{source!r} reads more than text, and a device_map is for all of it: give device="
+        )
     return model, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
 
 
@@ -272,8 +299,8 @@ def _device(device: str | torch.device | None) -> torch.device:
     return place
 
 
-def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device) -> Any:
-    """The bridge over a loaded model, on its device."""
+def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device | None) -> Any:
+    """The bridge over a loaded model, on its device; None leaves its parts where they are."""
     from transformer_lens.model_bridge import TransformerBridge
 
     try:

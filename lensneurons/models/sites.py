@@ -30,6 +30,7 @@ import torch
 from lensneurons.errors import ModelError
 from lensneurons.models.blocks import require_no_surplus, summing_blocks
 from lensneurons.models.family import context_length, input_device, model_family
+from lensneurons.models.offload import in_memory
 from lensneurons.models.routers import has_routers
 from lensneurons.shapes import Activation
 
@@ -108,7 +109,7 @@ def neuron_site(model: Any) -> NeuronSite:
         )
     layers = [_dense_mlp(model, block, layer) for layer, block in enumerate(blocks)]
     # Read from the output matrices: configurations may say something else.
-    widths = {int(mlp.W_out.shape[0]) for mlp in layers}
+    widths = {_width(mlp) for mlp in layers}
     if len(widths) > 1:
         raise _unsupported(
             model,
@@ -126,6 +127,12 @@ def neuron_site(model: Any) -> NeuronSite:
         pre=tuple(f"blocks.{layer}.mlp.hook_pre" for layer in range(len(layers))),
         post=tuple(f"blocks.{layer}.mlp.hook_post" for layer in range(len(layers))),
     )
+
+
+def _width(mlp: Any) -> int:
+    """Rows of W_out; it need not be in memory where Hugging Face's linear layer tells."""
+    owner = getattr(getattr(mlp, "out", None), "original_component", None)
+    return owner.in_features if isinstance(owner, torch.nn.Linear) else int(mlp.W_out.shape[0])
 
 
 def _unsupported(model: Any, reason: str) -> ModelError:
@@ -275,9 +282,10 @@ def _proof(model: Any, site: NeuronSite, seen: dict[str, list[torch.Tensor]]) ->
             if hooked:  # adds the bias of the linear branch to the product
                 expected = expected + mlp.b_in
         activations.append(_relative(expected, post))
-        product = post @ mlp.W_out
-        if getattr(mlp, "b_out", None) is not None:
-            product = product + mlp.b_out
+        with in_memory(mlp):
+            product = post @ mlp.W_out
+            if getattr(mlp, "b_out", None) is not None:
+                product = product + mlp.b_out
         products.append(_relative(product, seen[_output(layer, hooked)][0]))
     activation, output = max(activations), max(products)
     # Measured: 0 to 8e-7 in fp32 over 51 architectures; half precision keeps 8 to 11 bits.

@@ -43,7 +43,7 @@ from lensneurons.plots.numbers import (
     small_change,
     with_ends,
 )
-from lensneurons.plots.panels import panels
+from lensneurons.plots.panels import opens, panels
 from lensneurons.plots.style import WIDTH, frame, language_tick, ticks
 from lensneurons.uncertainty.groups import Interval
 
@@ -100,7 +100,8 @@ def ablation_effects(
             shown = numbers[..., 4 if control else 1]
             bold = np.zeros(shown.shape, bool) if control else marks[number]
             trace = _cells(head, numbers, names, shown, bold, grid.font_size(4))
-            figure.add_trace(trace.update(z=_on_scale(shown, root)), row=row, col=col)
+            trace.update(z=_on_scale(shown, root), meta=opens(language=("y", map(plain, rows))))
+            figure.add_trace(trace, row=row, col=col)
             if path:
                 figure.add_shape(type="path", path=path, line={"width": 1.3}, row=row, col=col)
     unit, up_is_worse = METRICS[matrix.metric].unit, METRICS[matrix.metric].harm > 0

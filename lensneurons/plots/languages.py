@@ -30,7 +30,7 @@ from lensneurons.neurons.sets import flat_index
 from lensneurons.options import plain_options
 from lensneurons.plots.labels import entities, full_name, plain
 from lensneurons.plots.numbers import counted, layer_runs, listing, short_number, small_share
-from lensneurons.plots.panels import error_bars
+from lensneurons.plots.panels import error_bars, opens
 from lensneurons.plots.style import (
     CLASS_COLOURS,
     class_key,
@@ -98,6 +98,7 @@ def _model_map(neurons: LanguageNeurons) -> go.Figure:
         z=np.log1p(total).astype(np.float32),
         zmin=low,
         zmax=high,
+        meta=opens(language=("y", map(plain, languages)), layer=("x", range(neurons.n_layers))),
         customdata=details.tolist(),
         hovertemplate="%{customdata[0]}, layer %{x}<br>%{customdata[1]:,} neurons: "
         "%{customdata[2]:,} specific, %{customdata[3]:,} related<extra></extra>",
@@ -162,6 +163,7 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
         xgap=0,
         ygap=0,
         name="class",
+        meta=opens(neuron=("y", names)),
         customdata=[[[CLASSES[c], o]] for c, o in zip(kinds, owners, strict=True)],
         hovertemplate="%{y}: %{customdata[0]}<br>above tau in %{customdata[1]}<extra></extra>",
     )
@@ -180,6 +182,7 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
         xgap=1,
         ygap=1 if few else 0,
         name="probability",
+        meta=opens(neuron=("y", names)),
         hovertemplate="%{y}, %{x}<br>p = %{z:.4f}<extra></extra>",
         colorbar={
             "title": {"text": "activation probability p"},

@@ -8,7 +8,7 @@ numbers always give the count itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -19,6 +19,7 @@ from lensneurons.plots.labels import entities
 from lensneurons.plots.numbers import span
 from lensneurons.plots.style import layout_of
 
+Place = Literal["x", "y"]
 ZERO = 0.5  # where a count of 0 stands on a logarithmic axis
 _RATIO = 30  # largest over smallest positive count that a linear axis is good for
 PART_COLOURS = ("rgba(86,180,233,.16)", "rgba(0,158,115,.12)", "rgba(230,159,0,.16)",
@@ -32,6 +33,19 @@ class Look(NamedTuple):
     colour: str
     dash: str = "solid"
     symbol: str = "circle"
+
+
+def opens(**what: str | tuple[Place, Iterable[Any]]) -> dict[str, Any]:
+    """The `meta` of a trace whose cells or points open their neurons on a report.
+
+    `what` says the language, layer, class or neuron of a cell: one value for all of the trace, or
+    an axis and a value for each place on it.
+    """
+    told = {
+        name: one if isinstance(one, str) else {"axis": one[0], "values": list(one[1])}
+        for name, one in what.items()
+    }
+    return {"opens": told}
 
 
 def panels(heads: Sequence[Sequence[str]], **options: Any) -> go.Figure:

@@ -32,7 +32,7 @@ from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import counted, listing, short_number, span
-from lensneurons.plots.panels import count_axis, on_axis, part_label, shade_layers, stack
+from lensneurons.plots.panels import count_axis, on_axis, opens, part_label, shade_layers, stack
 from lensneurons.plots.style import (
     CLASS_COLOURS,
     CLASS_SYMBOLS,
@@ -44,7 +44,7 @@ from lensneurons.plots.style import (
 from lensneurons.samples.profiles import PublishedProfile
 
 _DASHES = {"specific": "solid", "related": "solid", "agnostic": "dash"}
-_HEAD = 24  # pixels of the head of a panel
+_HEAD = 20  # pixels of the head of a panel
 
 
 def layer_profile(neurons: LanguageNeurons, parts: LayerParts | None = None) -> go.Figure:
@@ -102,7 +102,7 @@ def layer_profiles(models: Mapping[str, LanguageNeurons | PublishedProfile]) -> 
                 "samples.published_profile() returns"
             )
     names = [plain(name, 40) for name in models]
-    profiles = [_profile_of(one) for one in models.values()]
+    profiles = [profile_of(one) for one in models.values()]
     widths = [one.d_mlp for one in models.values()]
     axis = _share_axis([100 * n / width for n, width in zip(profiles, widths, strict=True)])
     heads = [
@@ -155,7 +155,8 @@ def _depths(profile: Int64[np.ndarray, "layer kind"]) -> Float64[np.ndarray, " l
     return np.linspace(0, 100, len(profile))
 
 
-def _profile_of(model: LanguageNeurons | PublishedProfile) -> Int64[np.ndarray, "layer kind"]:
+def profile_of(model: LanguageNeurons | PublishedProfile) -> Int64[np.ndarray, "layer kind"]:
+    """Specific, related and agnostic neurons of each layer, among all neurons."""
     return model.profile if isinstance(model, PublishedProfile) else model.layer_profile("all")
 
 
@@ -191,6 +192,7 @@ def profile_lines(profile: Int64[np.ndarray, "layer kind"], axis: dict[str, Any]
             x=np.arange(len(profile)),
             y=on_axis(profile[:, column], axis),
             customdata=profile[:, column],
+            meta=opens(**{"class": name}, layer=("x", range(len(profile)))),
             name=name,
             mode="lines+markers",
             line={"color": CLASS_COLOURS[name], "width": 2.2, "dash": _DASHES[name]},

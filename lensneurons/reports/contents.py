@@ -6,8 +6,8 @@ Plain values, so that what is on the report can be tested without reading HTML.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import Cell
+from lensneurons.samples.profiles import PublishedProfile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,7 @@ class ReportValues:
     steering: SteeringCurve | None = None
     carry_over: CarryOver | None = None
     lens: LensCurves | None = None
+    beside: Mapping[str, LanguageNeurons | PublishedProfile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from lensneurons.cards.card import METHODS, NeuronCard
 from lensneurons.neurons.language_neurons import CLASSES, LanguageNeurons
 from lensneurons.neurons.sets import flat_index
 from lensneurons.plots.labels import full_name, plain
-from lensneurons.plots.numbers import signed, with_ends
+from lensneurons.plots.numbers import listing, signed, with_ends
 from lensneurons.plots.style import language_colour
 from lensneurons.reports.contents import ReportValues, Table, visible
 from lensneurons.tokens.characters import excerpt_html
@@ -109,8 +109,10 @@ def report_card(card: NeuronCard) -> dict[str, Any]:
     # All languages stand first if the neuron is above tau in none.
     own = [k for k in card.languages if k in card.facts.languages or not card.facts.languages]
     others = [k for k in card.languages if k not in own]
+    names = [full_name(code) for code in card.facts.languages]
     return {
         "name": card.facts.name,
+        "told": f"{card.facts.class_name.capitalize()}: {listing(names)}" if names else "",
         "tokens": tokens,
         "contexts": [list(_groups(card, languages)) for languages in (own, others)],
         "measured": _measured(card),

@@ -14,7 +14,7 @@ weights than the neurons.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,7 @@ from lensneurons.reports.contents import ReportValues, visible
 from lensneurons.reports.findings import find_all, key_numbers, provenance_table
 from lensneurons.reports.neuron_table import report_card, table_data, told_table
 from lensneurons.reports.sections import make_tabs
+from lensneurons.samples.profiles import PublishedProfile
 from lensneurons.values.files import replacing
 from lensneurons.values.tables import html_templates
 
@@ -69,6 +70,7 @@ def report(
     steering: SteeringCurve | None = None,
     carry_over: CarryOver | None = None,
     lens: LensCurves | None = None,
+    beside: Mapping[str, LanguageNeurons | PublishedProfile] | None = None,
     title: str = "Language neurons",
     notes: Sequence[str] = (),
 ) -> Path:
@@ -88,6 +90,8 @@ def report(
         steering: a steering curve.
         carry_over: what layers carry from one language to another.
         lens: logit-lens curves of the model.
+        beside: other models, name to neurons or to a profile of `lensneurons.samples`, whose layer
+            profiles stand below that of these neurons.
         title: heading of the report.
         notes: paragraphs that have to be read first, such as what the model is.
 
@@ -102,12 +106,13 @@ def report(
     effects = _several("effects", AblationMatrix, effects)
     values = ReportValues(
         neurons, parts, cards, effects, comparison, claims, series, accuracy, steering, carry_over,
-        lens,
+        lens, beside or {},
     )  # fmt: skip
     require_together(values)
     texts = ("page.css", "page.js", "citations.bib")
     templates = Path(__file__).parent / "templates"
     style, script, citations = ((templates / name).read_text("utf-8") for name in texts)
+    shown = [report_card(card) for card in cards]
     template = html_templates("lensneurons.reports", _shown).get_template("page.html.jinja")
     page = template.render(
         title=title,
@@ -119,7 +124,8 @@ def report(
         take_apart=take_apart,
         told_table=told_table(neurons),
         table=table_data(values),
-        cards=[report_card(card) for card in cards],
+        cards=shown,
+        example=next((card for card in shown if card["contexts"][0]), None),
         provenance=provenance_table(neurons.provenance),
         citations=Markup.escape(citations.rstrip().replace("VERSION", __version__)),
         themes=themes(),

@@ -21,6 +21,7 @@ from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.ablation import as_active, interval_told, multiplicity
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import MINUS, listing, share, signed, span, with_ends
+from lensneurons.plots.profile import profile_of
 from lensneurons.reports.contents import ReportValues, Section, Tab, Table, table_of
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.values.provenance import UNKNOWN, Provenance
@@ -35,6 +36,7 @@ _REMOVED = {
     "mean": "set to their mean",
     "resample": "set to their values in other texts",
 }
+_WORDY_WIDTH = 560  # narrower, legends and titles of axes cover what stands beside them
 _MATRIX_WIDTH = 640  # narrower, the numbers in the cells of ten languages do not fit
 
 
@@ -78,6 +80,20 @@ def _layers(values: ReportValues) -> Iterator[Section]:
         plots.layer_profile(neurons, parts),
         (Table(("layer", *LAYER_CLASSES), rows, "Neurons of each layer by class"),),
     )
+    if values.beside:
+        rows = tuple(
+            (name, layer, *row)
+            for name, other in values.beside.items()
+            for layer, row in enumerate(profile_of(other).tolist())
+        )
+        yield Section(
+            "Beside other models",
+            "The same classes over the depth of the layers. Models that read other texts cannot be "
+            "compared layer by layer, but where a class is frequent can.",
+            plots.layer_profiles({"this model": neurons, **values.beside}),
+            (Table(("model", "layer", *LAYER_CLASSES), rows, "Neurons of each layer by class"),),
+            least_width=_WORDY_WIDTH,
+        )
     if parts is not None:
         rows = tuple((c.part or "all", c.claim, c.verdict, c.measured) for c in parts.criteria)
         tried = listing(span(part.first, part.last) for part in parts.parts or parts.division)
@@ -102,6 +118,7 @@ def _layers(values: ReportValues) -> Iterator[Section]:
             "language would it go on?" + _other_model(curves.provenance, neurons),
             plots.lens_curves(curves, neurons=neurons if fits else None),
             (Table(("layer", *curves.kinds), rows, caption),),
+            least_width=_WORDY_WIDTH,
         )
     if (result := values.carry_over) is not None:
         means, covered = np.nanmean(result.shares, axis=1), result.covered.mean(axis=1)
@@ -196,6 +213,7 @@ def _effects(values: ReportValues) -> Iterator[Section]:
             "up." + _other_model(curve.provenance, values.neurons),
             plots.steering_curve(curve),
             (_steering_table(curve),),
+            least_width=_WORDY_WIDTH,
         )
     if (accuracy := values.accuracy) is not None:
         yield Section(
@@ -320,6 +338,7 @@ def _changes(values: ReportValues) -> Iterator[Section]:
             f"Every checkpoint against the first one, {series.first}.",
             plots.checkpoint_series(series),
             (_change_table(series.to_pandas("layers"), series.description),),
+            least_width=_WORDY_WIDTH,
         )
 
 
@@ -341,6 +360,7 @@ def _compared(comparison: Comparison, parts: LayerParts | None) -> Iterator[Sect
         "Neurons by N before and N after; those on the diagonal stayed.",
         plots.transitions(comparison),
         (Table(("before", *(f"N = {n} after" for n in numbers)), flows, told),),
+        least_width=_WORDY_WIDTH,
     )
     yield Section(
         "Layer by layer",
@@ -353,6 +373,7 @@ def _compared(comparison: Comparison, parts: LayerParts | None) -> Iterator[Sect
         "Change of the specific and related neurons of each language.",
         plots.language_changes(comparison),
         (_change_table(comparison.to_pandas("languages"), told),),
+        least_width=_WORDY_WIDTH,
     )
 
 

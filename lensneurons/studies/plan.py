@@ -43,6 +43,7 @@ from lensneurons.interventions.editing import ablate
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.tokens.batches import item_groups
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import prepare
 from lensneurons.values.base import Overview, Table
@@ -218,9 +219,11 @@ def measure_rates(
     probe = prepare(model, few, scope=scope)
     tokens = float(probe.encoded.lengths.sum())
     quiet: Any = {"progress": False}
-    statistics = collect(model, probe, groups=2, **quiet)
+    # A group is a hash of an item's name: the few items of a batch must not share one.
+    groups = next(n for n in range(2, 100) if len(set(item_groups(few.ids, n))) > 1)
+    statistics = collect(model, probe, groups=groups, **quiet)
     found = dict.fromkeys(("counting", "scoring", "lens", "card", "neurons"), 0.0)
-    found["counting"] = _seconds(lambda: collect(model, probe, groups=2, **quiet)) / tokens
+    found["counting"] = _seconds(lambda: collect(model, probe, groups=groups, **quiet)) / tokens
     site = probe.site
     removed = NeuronSet(np.zeros(1, np.int64), site.n_layers, site.d_mlp)
     if "effects" in steps or "cards" in steps:

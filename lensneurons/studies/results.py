@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from lensneurons.studies.study import Study
+    from lensneurons.samples.profiles import published_profile
+from lensneurons.studies.study import Study
 
 
 def write_results(study: Study, corpus: ParallelCorpus, options: Mapping[str, Any]) -> None:
@@ -60,6 +61,7 @@ def write_results(study: Study, corpus: ParallelCorpus, options: Mapping[str, An
             lens=study.lens,
             comparison=study.comparison,
             claims=study.claims.get("change", study.claims.get("model")),
+            beside={"Mistral-7B of the paper": published_profile("mistral-7b")},
             title=options["title"] or f"Language neurons of {Path(model).name}",
             notes=notes(study, corpus),
         )

@@ -115,5 +115,7 @@ def test_the_demo_writes_its_page_and_refuses_a_single_language(tmp_path, monkey
     page = run_demo(tmp_path / "demo.html", languages=["en", "zh", "sw"], items=6, say=said.append)
     text = page.read_text(encoding="utf-8")
     assert "word problems in ten languages" in text
+    assert "Gemma 3 270M: 18 layers" in text
+    assert "Mistral-7B of the paper: 32 layers" in text
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*https?://", text)
     assert any("neurons by the number of languages" in line for line in said)

@@ -69,11 +69,11 @@ def test_the_page_needs_nothing_but_itself(source: str, page: Page) -> None:
 
 
 def test_tabs_are_there_for_what_was_given(page: Page, tmp_path: Path) -> None:
-    names = ["layers", "languages", "neurons", "effects", "change", "about"]
+    names = ["findings", "layers", "languages", "neurons", "effects", "change", "about"]
     tabs = [b["id"] for b in page.named("button") if b.get("role") == "tab"]
     assert tabs == [f"tab-{name}" for name in names]
     least = written(tmp_path, pages.neurons())
-    for one, there in ((page, names), (least, [*names[:3], "about"])):
+    for one, there in ((page, names), (least, [*names[:4], "about"])):
         assert [d["id"] for d in one.named("div") if d.get("role") == "tabpanel"] == there
     assert "with texts" not in least.text
 
@@ -97,7 +97,7 @@ def test_the_summary_counts_what_is_there(page: Page) -> None:
 def test_every_section_has_its_words_and_every_figure_its_numbers(
     page: Page, sections: list[Section]
 ) -> None:
-    assert len(sections) == 18
+    assert len(sections) == 19
     for section in sections:
         assert section.heading in page.text
         assert section.text in page.text
@@ -106,8 +106,17 @@ def test_every_section_has_its_words_and_every_figure_its_numbers(
         for table in tables:
             assert all(len(row) == len(table.head) for row in table.rows)
     plots = [d for d in page.named("div") if d.get("class") == "plot"]
-    assert len(plots) == sum(section.figure is not None for section in sections) == 15
+    assert len(plots) == sum(section.figure is not None for section in sections) == 16
     assert all(d["role"] == "img" and d["tabindex"] == "0" and d["aria-label"] for d in plots)
+
+
+def test_other_models_stand_below_this_one(sections: list[Section]) -> None:
+    (one,) = [section for section in sections if section.heading == "Beside other models"]
+    (table,) = one.tables
+    assert len(table.rows) == 32
+    assert table.rows[0] == ("the paper's", 0, 1922, 3743, 181)
+    heads = " ".join(note.text for note in one.figure.layout.annotations)
+    assert re.search(r"this model: 8 layers.*the paper's: 32 layers", unescape(heads))
 
 
 def test_titles_and_notes_leave_the_picture_and_stay_whole(sections: list[Section]) -> None:

@@ -24,7 +24,7 @@ playwright = pytest.importorskip(
     reason="the page is not tested in a browser: pip install -e '.[dev]' brings playwright",
 )
 
-TABS = ("layers", "languages", "neurons", "effects", "change", "about")
+TABS = ("findings", "layers", "languages", "neurons", "effects", "change", "about")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 Open = Callable[..., Any]
 
@@ -124,13 +124,13 @@ def test_figures_follow_the_ground(opened: Open) -> None:
 def test_tabs_by_mouse_and_by_key(opened: Open) -> None:
     page = opened()
     chosen = page.locator('[role="tab"][aria-selected="true"]')
-    assert chosen.inner_text() == "Layers"
+    assert chosen.inner_text() == "Findings"
     page.locator("#tab-effects").click()
     assert page.locator('[role="tabpanel"]:visible').get_attribute("id") == "effects"
     assert page.url.endswith("#effects")
     for key, tab in {
-        "ArrowRight": "change", "End": "about", "ArrowRight ": "layers", "ArrowLeft": "about",
-        "Home": "layers",
+        "ArrowRight": "change", "End": "about", "ArrowRight ": "findings", "ArrowLeft": "about",
+        "Home": "findings",
     }.items():  # fmt: skip
         page.keyboard.press(key.strip())
         assert focused(page) == f"tab-{tab}"
@@ -193,7 +193,7 @@ def test_a_neuron_without_a_score_comes_last(opened: Open, tmp_path: Path) -> No
     page = opened("neurons", path=report(tmp_path / "page.html", found, cards=[card]))
     page.get_by_role("button", name="score").click()
     first = page.locator("#neuron-table tbody tr").first.locator("th, td").all_inner_texts()
-    assert (first[0], first[1], first[3]) == (f"{name} ¶", "unclassified", "–")
+    assert (first[0], first[1], first[3]) == (f"{name} with texts", "unclassified", "–")
     page.get_by_role("button", name=name, exact=True).click()
     assert "not selected, no score" in page.locator("#card-told").inner_text()
 
@@ -283,6 +283,42 @@ def test_a_figure_is_zoomed_by_key_button_and_mouse(opened: Open) -> None:
     page.keyboard.press("+")
     assert abs(ranges(page, heat)[1][1] - ranges(page, heat)[1][0]) < abs(up[1] - up[0])
     assert ranges(page, heat)[0] != across
+
+
+def test_the_first_screen_has_a_sentence_and_does_not_wait_for_plotly(opened: Open) -> None:
+    page = opened()
+    assert page.evaluate("typeof Plotly") == "undefined"
+    assert page.locator("#tabs").bounding_box()["y"] < DESKTOP["height"] / 2
+    (name, *_), example = pages.best(pages.neurons(), 1), page.locator("aside")
+    assert example.locator("h3").inner_text() == f"One of them: {name}"
+    text = example.locator(".excerpt").first
+    assert text.inner_text() == "".join(pages.TEXTS[text.get_attribute("lang")])
+    example.get_by_role("button").click()
+    assert page.locator("#card-name").inner_text() == name
+    page.keyboard.press("Escape")
+    assert focused(page) == "Open its card"
+    page.locator("#tab-layers").click()
+    assert page.evaluate("typeof Plotly") == "object"
+
+
+def test_a_click_on_a_cell_tells_its_story_and_leads_to_its_neurons(opened: Open) -> None:
+    page, frame = opened("effects"), pages.neurons().to_pandas()
+    story, go_on = page.locator("#story"), page.locator("#story-neurons")
+    page.locator("#effects .plot .nsewdrag").first.click(position={"x": 12, "y": 12})
+    assert story.locator("h2").inner_text() == "removed → evaluated: Chinese (zh) → Chinese (zh)"
+    assert "random ones: +0.07" in story.inner_text()
+    go_on.click()
+    assert page.get_by_label("Language", exact=True).input_value() == "2"
+    assert names(page) == frame["name"][frame["p_zh"] > 0.4].head(25).tolist()
+    page.locator("#tab-layers").click()
+    plot = page.locator("#layers .plot").first
+    plot.locator(".scatterlayer .trace").nth(1).locator(".point").nth(3).hover(force=True)
+    page.mouse.down()
+    page.mouse.up()
+    assert story.locator("h2").inner_text() == "layer 3"
+    assert f"{pages.neurons().layer_profile('all')[3, 1]} related" in story.inner_text()
+    go_on.click()
+    assert names(page) == frame["name"][frame["layer"] == 3].head(25).tolist()
 
 
 def test_all_tabs_are_printed_on_white(opened: Open, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from lensneurons.experiments.lens import logit_lens
 from lensneurons.neurons.identification import identify
 from lensneurons.studies.plan import LEAST, Plan, Rates, Sizes, Work, fit, plan_steps
 from lensneurons.studies.study import Study, study
+from lensneurons.tokens.batches import item_groups
 
 studying = import_module("lensneurons.studies.study")  # its name is also its function
 
@@ -305,6 +306,16 @@ def test_a_dry_run_writes_nothing_and_names_every_step(bridge, texts, tmp_path):
         "counts", "neurons", "lens", "effects", "cards", "results",
     ]  # fmt: skip
     assert all(row.seconds > 0 for row in found)
+
+
+def test_a_plan_takes_long_texts_whose_first_items_share_a_half(
+    bridge, texts, tmp_path, monkeypatch
+):
+    """Two items are a whole batch then, and half of all pairs of names fall into one half."""
+    monkeypatch.setattr("lensneurons.studies.plan.PROBE_TOKENS", 1)
+    ids = [texts.ids[i] for i in np.argsort(item_groups(texts.ids, 2), kind="stable")]
+    assert len(set(item_groups(ids[:2], 2))) == 1
+    assert study(bridge("Llama"), texts.select(ids=ids), tmp_path / "run", dry_run=True, **SMALL)
 
 
 def test_a_budget_is_asked_once(bridge, texts, tmp_path, monkeypatch):

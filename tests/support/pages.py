@@ -27,6 +27,7 @@ from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.languages.detection import LanguageGuess
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import divide_layers
+from lensneurons.samples import published_profile
 from lensneurons.values.provenance import Provenance
 
 LANGUAGES = ("en", "ru", "zh", "ja", "bn", "th", "ar", "he", "hi", "ko")
@@ -171,6 +172,7 @@ def everything() -> dict[str, Any]:
         "steering": make_curve((0.0, 1.0, 2.0), (0, 0.5, 1.0), items=12),
         "carry_over": make_carry(turning()[2:10], ("ja", "th")),
         "lens": make_lens(("en", "zh", "th"), layers=N_LAYERS, items=4),
+        "beside": {"the paper's": published_profile("mistral-7b")},
         "title": "Everything at once",
         "notes": ["Nothing here was measured."],
     }
@@ -202,8 +204,9 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         inside = self.open[-1] if self.open else ""
-        if inside == "script" and (name := self.elements[-1][1].get("id")):
-            self.blocks[name] = json.loads(data, parse_constant=pytest.fail)  # as a browser
+        within = self.elements[-1][1] if self.elements else {}
+        if inside == "script" and within.get("type") == "application/json":
+            self.blocks[within["id"]] = json.loads(data, parse_constant=pytest.fail)  # as a browser
         elif inside not in ("script", "style"):
             self.words.append(data)
 

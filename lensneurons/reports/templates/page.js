@@ -10,13 +10,21 @@ const make = (tag, name = "", text = "") => {
 };
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-/* Figures: drawn when they are first seen, again when the ground turns dark or light. */
+/* Figures: drawn when they are first seen, again when the ground turns dark or light. Plotly is run
+   for the first of them, so the first screen does not wait for it. */
 const themes = read("themes");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const touch = matchMedia("(pointer: coarse)").matches;
 let printing = false;
 
+const loadPlotly = () => {
+  if (window.Plotly) return;
+  const code = make("script");
+  code.textContent = find("plotly").textContent;
+  document.head.append(code);
+};
 const draw = (plot) => {
+  loadPlotly();
   const spec = read(`figure-${plot.dataset.number}`);
   const template = themes[dark.matches && !printing ? "dark" : "light"];
   const layout = { ...spec.layout, template, dragmode: touch ? false : "zoom" };
@@ -24,7 +32,13 @@ const draw = (plot) => {
   plot.drawn = true;
   const config = { displayModeBar: false, responsive: true, scrollZoom: false };
   try {
-    return Plotly.react(plot, spec.data, layout, config);
+    const done = Plotly.react(plot, spec.data, layout, config);
+    if (!plot.told && spec.data.some((trace) => trace.meta?.opens)) {
+      plot.told = true;
+      plot.classList.add("opens");
+      plot.on("plotly_click", (event) => openStory(plot, event.points.filter(opensOf)));
+    }
+    return done;
   } catch (error) {
     console.error(error);
     plot.textContent = "This figure could not be drawn at this size; its numbers are below.";
@@ -162,9 +176,7 @@ const rowOf = (neuron) => {
   button.setAttribute("aria-haspopup", "dialog");
   name.append(button);
   if (neuron.carded) {
-    const sign = make("span", "", " ¶");
-    sign.title = "with texts and tokens";
-    name.append(sign);
+    name.append(" ", make("span", "sign", "with texts"));
   }
   const languages = make("td", "word");
   languages.append(...chips(neuron, "code"));
@@ -257,12 +269,71 @@ const openCard = (neuron) => {
 const step = (by) => openCard(state.rows[state.rows.indexOf(state.open) + by]);
 find("previous").addEventListener("click", () => step(-1));
 find("next").addEventListener("click", () => step(1));
-find("close").addEventListener("click", () => dialog.close());
-dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+for (const one of all("dialog")) {
+  one.querySelector("[data-close]").addEventListener("click", () => one.close());
+  one.addEventListener("click", (event) => { if (event.target === one) one.close(); });
+}
+for (const button of all("[data-card]")) {
+  button.addEventListener("click", () => {
+    state.from = button;
+    openCard(neurons.find((neuron) => neuron.name === button.dataset.card));
+  });
+}
 dialog.addEventListener("close", () => {
+  if (state.from) {
+    state.from.focus();
+    state.from = null;
+    remember("findings");
+    return;
+  }
   remember("neurons");
   (find("neuron-table").querySelector(`[data-neuron="${state.open.name}"]`) ?? find("query")).focus();
 });
+
+/* Stories: a cell or a point of a figure in words, with the way to its neurons. What a trace opens
+   is a list for each of its axes, or one value for all of it. */
+const story = find("story");
+function opensOf(point) {
+  const opens = point?.data.meta?.opens;
+  if (!opens) return null;
+  const [row, column] = [point.pointNumber].flat();
+  const place = { y: row, x: column ?? row };
+  const at = ([key, value]) => [key, Array.isArray(value.values) ? value.values[place[value.axis]] : value];
+  return Object.fromEntries(Object.entries(opens).map(at));
+}
+function openStory(plot, points) {
+  if (!points.length) return;
+  const opened = opensOf(points[0]);
+  if (points.length > 1) delete opened.class; /* all lines at one layer */
+  if (opened.neuron) {
+    const neuron = neurons.find((one) => one.name === opened.neuron);
+    if (neuron) openCard(neuron);
+    return;
+  }
+  const place = table.languages.findIndex((language) => language.code === opened.language);
+  const where = opened.layer === undefined ? "" : `L${opened.layer}N`;
+  const words = [opened.class, place < 0 ? "" : table.languages[place].name,
+    where && `layer ${opened.layer}`].filter(Boolean).join(", ");
+  const told = all(".hoverlayer .nums .line", plot).map((line) => line.textContent);
+  const [head, ...lines] = told.length ? told
+    : [words, ...all(".hoverlayer .legendtext", plot).map((line) => line.textContent)];
+  find("story-head").textContent = head;
+  find("story-body").replaceChildren(...lines.map((line) => make("p", "", line)));
+  find("story-neurons").textContent = `Show the neurons: ${words}`;
+  find("story-neurons").onclick = () => {
+    story.close();
+    find("query").value = where;
+    find("language").value = place < 0 ? "" : place;
+    find("class").value = opened.class ?? "";
+    if (find("class").selectedIndex < 0) find("class").value = "";
+    if (find("carded")) find("carded").checked = false;
+    state.shown = 25;
+    show();
+    find("tab-neurons").click();
+    find("query").focus();
+  };
+  story.showModal();
+}
 
 /* Begin where the address says: at a tab, or at a neuron. */
 show();

@@ -45,7 +45,7 @@ between two of twelve points, so that 1,068 beside 678 are left in one layer. To
 noise and of the published layers, which no user knows, all contrasts hold in .80 of draws on 12
 layers, .63 on 11, .99 on 13; so no estimate of the spread reaches .90 there. Lower quantiles of the
 bends, or one wobble for all classes, find fewer than the rule does. Where each part keeps its share
-of the layers, the four are found in .73, .88, .95, .96, .90, .96 of draws on 10, 11, 12, 14, 16, 20
+of the layers, the four are found in .67, .88, .95, .96, .90, .96 of draws on 10, 11, 12, 14, 16, 20
 layers. From 16 layers on both worlds have .90 (interpolated: 13 and 14 .70, 15 .88), and a result
 for fewer layers says that they are few.
 

@@ -195,7 +195,8 @@ def activation_of(module: Any) -> ActivationFunction:
     Raises:
         ModelError: the module names none.
     """
-    if callable(found := getattr(module, "act_fn", None)):
+    found: Any = getattr(module, "act_fn", None)
+    if found is not None:
         return found
     if _is_clamped(module):
         return _ClampedSwish(module)
@@ -215,7 +216,8 @@ def _require_layout(module: Any, n_experts: int) -> int:
     if _is_mlp(module):
         return int(unwrap(module.down_proj).weight.shape[1])
     flags = ("has_bias", "has_gate", "is_transposed", "is_concatenated")
-    weight, last = getattr(module, "gate_up_proj", None), getattr(module, "down_proj", None)
+    weight: Any = getattr(module, "gate_up_proj", None)
+    last: Any = getattr(module, "down_proj", None)
     known = all(isinstance(getattr(module, flag, None), bool) for flag in flags)
     whole = all(isinstance(one, torch.Tensor) and one.ndim == 3 for one in (weight, last))
     if not (known and whole and module.has_gate) or getattr(module, "has_post_expert_norm", False):

@@ -291,7 +291,7 @@ def collect(
     if groups < 1:
         raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
     choose(padding_side, get_args(PaddingSide), "padding_side")
-    find: dict[Site, Callable[[Any], Found]] = {
+    find: dict[str, Callable[[Any], Found]] = {
         "neurons": neuron_site,
         "experts": expert_site,
         "expert_neurons": expert_neuron_site,

@@ -45,7 +45,7 @@ def all_modules(*roots: nn.Module) -> list[nn.Module]:
     return list(found.values())
 
 
-def unwrap(module: nn.Module) -> nn.Module:
+def unwrap(module: Any) -> Any:
     """The Hugging Face module inside a bridge component, or the module itself."""
     while (inner := module.__dict__.get("_modules", {}).get("_original_component")) is not None:
         module = inner

@@ -6,8 +6,8 @@ weighs what they give. In the classes of transformers a router is a module of it
     logits or probabilities [tokens, E],   weights [tokens, k],   indices [tokens, k]
 
 so counts read what the model itself used, whatever stands between the two (softmax before or after
-the choice, sigmoids, groups of experts, a bias of the choice). Measured on Mixtral, Qwen2-MoE,
-Qwen3-MoE, OLMoE, GPT-OSS, DeepSeek-V3 and Gemma 4.
+the choice, sigmoids, groups of experts, a bias of the choice). Measured on fifteen
+families, from Mixtral, OLMoE and Qwen3-MoE to GPT-OSS, DeepSeek-V3 and Gemma 4: the tests name all.
 
 A model may have layers without a router (the first ones of DeepSeek-V3, ``mlp_only_layers``).
 

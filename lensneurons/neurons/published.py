@@ -268,7 +268,7 @@ def write_published_mask(path: str | Path, sets: Mapping[str, NeuronSet]) -> Pat
         sets: language to neurons, in the order of the list; all of one model.
 
     Raises:
-        LensNeuronsError: no language, or sets of different models.
+        LensNeuronsError: no language, sets of different models, or of experts.
         StorageError: it cannot be written.
     """
     import torch
@@ -276,6 +276,11 @@ def write_published_mask(path: str | Path, sets: Mapping[str, NeuronSet]) -> Pat
     sizes = {(one.n_layers, one.d_mlp) for one in sets.values()}
     if len(sizes) != 1:
         raise LensNeuronsError(f"a mask needs sets of one model; these are of {sorted(sizes)}")
+    if any(one.n_experts or one.unit not in (None, "neuron") for one in sets.values()):
+        raise LensNeuronsError(
+            "a mask of the published code sets neurons of dense layers to zero, and these are "
+            "experts, or neurons inside them: save them with format='lensneurons'"
+        )
     content = []
     for one in sets.values():
         own = one.by_layer()

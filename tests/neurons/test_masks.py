@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from inspect import unwrap
 
 import numpy as np
@@ -63,3 +64,6 @@ def test_what_is_refused(tmp_path):
         write_published_mask(tmp_path / "x", {"a": draw_set(), "b": draw_set(d_mlp=8)})
     with pytest.raises(LensNeuronsError, match="sets of one model"):
         write_published_mask(tmp_path / "x", {})
+    for kind in ({"unit": "expert"}, {"n_experts": 2}):
+        with pytest.raises(LensNeuronsError, match="neurons of dense layers"):
+            replace(draw_set(), **kind).save(tmp_path / "x", format="lape")

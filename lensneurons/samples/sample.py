@@ -159,8 +159,9 @@ def load_sample(name: str) -> Sample:
     """Load the statistics of a real model that come with the package.
 
     Args:
-        name: ``"gemma-3-270m"``: Gemma 3 270M (18 layers x 2048 neurons) on sentences of FLORES.
-            `sample_names` lists all.
+        name: ``"gemma-3-270m"``: Gemma 3 270M (18 layers x 2048 neurons) on sentences of FLORES;
+            ``"qwen2.5-coder-0.5b"``: Qwen2.5-Coder 0.5B Instruct (24 x 4864) on its own responses
+            to MGSM. `sample_names` lists all.
 
     Raises:
         LensNeuronsError: no such sample; the message lists those that are there.

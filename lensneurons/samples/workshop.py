@@ -60,11 +60,15 @@ ABOUTS = {
         model="Qwen2.5-Coder 0.5B Instruct",
         weights=QUANTISED,
         model_licence="Apache 2.0",
-        texts="its own responses to MGSM in ten languages, through its chat template",
+        texts=(
+            "its own responses, of at most 160 tokens, to the first 20 questions of MGSM in six "
+            "languages, through its chat template"
+        ),
         texts_licence="questions: CC BY 4.0",
         command=(
-            "ln.collect(ln.load_model('qwen2.5-coder-0.5b'), responses), responses by "
-            "ln.generate with ln.load_corpus('mgsm', template='chat')"
+            "lensneurons study qwen2.5-coder-0.5b --corpus mgsm --chat --limit 25 --items 20 "
+            "--effect-items 5 --languages en,de,zh,ja,th,sw --max-new-tokens 160 ..., whole in "
+            "assets/studies/qwen2.5-coder-0.5b"
         ),
         score="lape",
         top_rate=0.01,

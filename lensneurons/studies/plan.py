@@ -52,7 +52,8 @@ PROBE_TOKENS = 1500  # of the texts that rates are measured on
 WRITTEN = (2, 8)  # new tokens of the texts whose writing is measured
 BATCHES = (2, 12)  # and how many of them are written at once
 ENOUGH_SECONDS = 1.0  # of a step of unlike costs: shorter is mostly what a call costs by itself
-RESULTS_SECONDS = 4.0  # page, tables and hashes; 3.1 and 3.5 measured for 4,096 and 36,864 neurons
+# Page, tables and hashes: 3.1, 3.5 and 8.3 s measured for 4,096, 36,864 and 116,736 neurons.
+RESULTS_SECONDS, RESULTS_SECONDS_A_NEURON = 2.5, 5e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +354,8 @@ def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...
     if "answers" in work.steps:
         texts, seconds, disk = texts + asked, seconds + answering, disk + 2000 * asked
     add("aligned", texts, seconds, disk)
-    add("results", 0, RESULTS_SECONDS, 20_000_000)
+    seconds = RESULTS_SECONDS + RESULTS_SECONDS_A_NEURON * work.neurons
+    add("results", 0, seconds, 20_000_000)
     return tuple(rows)
 
 

@@ -45,6 +45,19 @@ def test_its_numbers_are_those_of_the_run(gemma):
     assert gemma.statistics.grouped_counts.shape == (10, 18, 2048, 10)
 
 
+def test_the_other_sample_too_is_its_run():
+    qwen = ln.load_sample("qwen2.5-coder-0.5b")
+    neurons = ln.identify(qwen.statistics)
+    assert neurons.histogram("all").tolist() == [105647, 3774, 1734, 1062, 863, 807, 2849]
+    assert neurons.layer_profile("all")[:, 0].tolist() == [
+        476, 72, 37, 30, 84, 61, 44, 78, 90, 140, 161, 159,
+        140, 215, 205, 166, 143, 93, 139, 102, 130, 278, 496, 235,
+    ]  # fmt: skip
+    assert qwen.statistics.tokens.tolist() == [3186, 2084, 3190, 1386, 2382, 1625]
+    assert qwen.neurons.selected.sum() == 1167
+    assert qwen.effects["nll"].rows == ("de", "zh", "sw")
+
+
 def test_its_neurons_are_those_that_it_says(gemma):
     assert (gemma.neurons.score_name, gemma.neurons.top_rate) == ("lape", 0.01)
     assert gemma.neurons.selected.sum() == 369
@@ -145,5 +158,6 @@ def test_a_sample_is_small_and_quotes_no_text(name):
 def test_no_sentence_of_the_corpus_is_in_a_sample():
     corpus = ln.load_corpus(real_data("flores_sib200"), split="train", limit=300)
     held = b"".join(path.read_bytes() for path in FOLDER.rglob("*") if path.is_file())
-    texts = [item.text[20:40].encode() for item in corpus.items]
+    asked = ln.load_corpus(real_data("mgsm"), limit=25)
+    texts = [item.text[20:40].encode() for item in (*corpus.items, *asked.items)]
     assert not [text for text in texts if len(text) >= 20 and text in held]

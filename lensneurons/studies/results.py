@@ -23,6 +23,7 @@ from lensneurons.evaluation.answers import accuracy_difference
 from lensneurons.neurons.language_neurons import LAYER_CLASSES
 from lensneurons.plots.files import save_figure
 from lensneurons.reports import report
+from lensneurons.samples.profiles import published_profile
 from lensneurons.values.base import to_json
 from lensneurons.values.files import (
     plain_numbers,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from lensneurons.samples.profiles import published_profile
 from lensneurons.studies.study import Study
 
 

@@ -303,6 +303,7 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         ln.samples.published_profile("mistral-7b"),
         ln.try_without(model, "nine cats", "L0N3", max_new_tokens=2),
         ln.patch_grid(model, "nine cats", "nine dogs"),
+        ln.explore(found),
         ln.comparison.routing_divergence(
             replace(before, provenance=replace(before.provenance, hook=ROUTER))
         ),

@@ -132,7 +132,7 @@ class ActivationStatistics(Value):
         return self.grouped_tokens.sum(axis=0)
 
     @cached_property
-    def denominator(self) -> Int64[np.ndarray, ...]:
+    def denominator(self) -> np.ndarray:
         """int64 [language], or [layer, neuron, language] among routed tokens: tokens behind p."""
         if self.grouped_routed is None or self.n_experts is None:
             return self.tokens

@@ -133,7 +133,7 @@ def neuron_site(model: Any) -> NeuronSite:
 def _width(mlp: Any) -> int:
     """Rows of W_out; it need not be in memory where Hugging Face's linear layer tells."""
     owner = getattr(getattr(mlp, "out", None), "original_component", None)
-    return owner.in_features if isinstance(owner, torch.nn.Linear) else int(mlp.W_out.shape[0])
+    return int(owner.weight.shape[1] if isinstance(owner, torch.nn.Linear) else mlp.W_out.shape[0])
 
 
 def _unsupported(model: Any, reason: str) -> ModelError:

@@ -167,7 +167,7 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
         xgap=0,
         ygap=0,
         name="class",
-        meta=opens(neuron=("y", names)),
+        meta=opens(name=("y", names)),
         customdata=[[[CLASSES[c], o]] for c, o in zip(kinds, owners, strict=True)],
         hovertemplate="%{y}: %{customdata[0]}<br>above tau in %{customdata[1]}<extra></extra>",
     )
@@ -186,7 +186,7 @@ def _layer_map(neurons: LanguageNeurons, layer: int) -> go.Figure:
         xgap=1,
         ygap=1 if few else 0,
         name="probability",
-        meta=opens(neuron=("y", names)),
+        meta=opens(name=("y", names)),
         hovertemplate="%{y}, %{x}<br>p = %{z:.4f}<extra></extra>",
         colorbar={
             "title": {"text": "activation probability p"},

@@ -38,7 +38,7 @@ class Look(NamedTuple):
 def opens(**what: str | tuple[Place, Iterable[Any]]) -> dict[str, Any]:
     """The `meta` of a trace whose cells or points open their neurons on a report.
 
-    `what` says the language, layer, class or neuron of a cell: one value for all of the trace, or
+    `what` says the language, layer, class or name of a cell: one value for all of the trace, or
     an axis and a value for each place on it.
     """
     told = {

@@ -283,7 +283,9 @@ def require_inert(figure: go.Figure) -> None:
     nothing that a hover template would fill in."""
     drawn = json.loads(figure.to_json())
     # Titles and notes as data are what is to be read, not what plotly draws: visible, not escaped.
-    for text in words(drawn["layout"].pop("meta")):
+    # So is what a trace opens on a report: names of a table there.
+    told = [drawn["layout"].pop("meta"), *(one.pop("meta", "") for one in drawn["data"])]
+    for text in words(told):
         assert not re.search("[\x00-\x1f\ud800-\udfff\u202e]", text), text
     for text in words(drawn):
         assert not set(re.findall(r"<(/?[a-z]*)", text)) - MARKUP, text

@@ -305,8 +305,8 @@ function openStory(plot, points) {
   if (!points.length) return;
   const opened = opensOf(points[0]);
   if (points.length > 1) delete opened.class; /* all lines at one layer */
-  if (opened.neuron) {
-    const neuron = neurons.find((one) => one.name === opened.neuron);
+  if (opened.name) {
+    const neuron = neurons.find((one) => one.name === opened.name);
     if (neuron) openCard(neuron);
     return;
   }

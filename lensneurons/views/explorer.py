@@ -229,7 +229,7 @@ def explore(
         tokenizer: reads the texts; by default the model's own, as it was saved.
 
     Returns:
-        The page; a notebook shows it, and ``Explorer.save`` writes one file.
+        The page: a notebook shows it, and it can be saved as one file.
 
     Raises:
         LensNeuronsError: texts without a model, or a model without texts; neurons of another model;

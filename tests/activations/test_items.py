@@ -66,11 +66,15 @@ def test_items_without_a_language_are_left_out_and_told(llama):
         {"id": "2", "language": "en", "prompt": "", "response": "four five"},
         {"id": "2", "language": "de", "prompt": "", "response": "vier"},
     ]
-    found = item_activations(llama, build_corpus(rows, name="rows"), progress=False)
+    with pytest.warns(UserWarning, match="lacks 1 of 2"):
+        corpus = build_corpus(rows, name="rows")
+    found = item_activations(llama, corpus, progress=False)
     assert (found.item_ids, found.left_out) == (("2",), 1)
     assert "1 items lack a language" in repr(found)
+    with pytest.warns(UserWarning, match="lacks 1 of 2"):
+        apart = build_corpus([rows[0], rows[2]], name="rows")
     with pytest.raises(CorpusError, match="select languages"):
-        item_activations(llama, build_corpus([rows[0], rows[2]], name="rows"), progress=False)
+        item_activations(llama, apart, progress=False)
 
 
 def test_saved_and_shown(llama, tmp_path):

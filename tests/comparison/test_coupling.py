@@ -10,8 +10,8 @@ import tiny
 from scipy.stats import kstest, pearsonr, rankdata, spearmanr
 
 from lensneurons.activations.items import ItemActivations
-from lensneurons.comparison.coupling import Coupling, coupling
-from lensneurons.comparison.layer_coupling import (
+from lensneurons.comparison.coupled_neurons import Coupling, coupling
+from lensneurons.comparison.coupled_layers import (
     LayerCoupling,
     layer_coupling,
     unbiased_cka,

@@ -5,8 +5,8 @@
 An item has a few topics (heavy-tailed), and every neuron of every language loads on them. A
 language loads as the others do in a share of what it answers, and on topics of its own in the rest,
 so that many neurons go up and down together. Truths are those of 1,200 items of the same neurons;
-that of retrieval, which falls with the number of items, is its mean over the corpora. Printed: how often
-the intervals hold them, and how often p is at most .05 where nothing is shared.
+that of retrieval, which falls with the number of items, is its mean over the corpora. Printed:
+how often the intervals hold them, and how often p is at most .05 where nothing is shared.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import kstest
 
 from lensneurons.activations.items import ItemActivations
-from lensneurons.comparison.coupling import coupling
-from lensneurons.comparison.layer_coupling import layer_coupling
+from lensneurons.comparison.coupled_neurons import coupling
+from lensneurons.comparison.coupled_layers import layer_coupling
 
 LANGUAGES, NEURONS, TOPICS = 3, 60, 6
 

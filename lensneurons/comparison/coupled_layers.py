@@ -21,7 +21,7 @@ Simulated (tests/simulations/coupling.py): FIGURES
 
 >>> layer_coupling(item_activations(model, corpus)).to_pandas()          # doctest: +SKIP
 
-What this does not show: which neurons agree (`lensneurons.comparison.coupling`), or that the model
+What this does not show: which neurons agree (`lensneurons.comparison.coupled_neurons`), or that the model
 uses the agreement. Long texts, digits and names can be found again in any language.
 """
 
@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from lensneurons.activations.items import ItemActivations
-from lensneurons.comparison.coupling import FEWEST, GROUPS
+from lensneurons.comparison.coupled_neurons import FEWEST, GROUPS
 from lensneurons.errors import LensNeuronsError
 from lensneurons.options import plain_options
 from lensneurons.uncertainty.groups import jackknife_interval, require_level

@@ -21,8 +21,8 @@ Simulated (tests/simulations/coupling.py): FIGURES
 
 >>> layer_coupling(item_activations(model, corpus)).to_pandas()          # doctest: +SKIP
 
-What this does not show: which neurons agree (`lensneurons.comparison.coupled_neurons`), or that the model
-uses the agreement. Long texts, digits and names can be found again in any language.
+What this does not show: which neurons agree (`lensneurons.comparison.coupled_neurons`), or that the
+model uses the agreement. Long texts, digits and names can be found again in any language.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from lensneurons.activations.items import ItemActivations
-from lensneurons.comparison.coupled_neurons import FEWEST, GROUPS
+from lensneurons.comparison.coupled_neurons import FEWEST, GROUPS, correlation_interval
 from lensneurons.errors import LensNeuronsError
 from lensneurons.options import plain_options
 from lensneurons.uncertainty.groups import jackknife_interval, require_level
@@ -199,16 +199,14 @@ def _cka_told(
     one: np.ndarray, two: np.ndarray, groups: np.ndarray, shuffles: np.ndarray, level: float
 ) -> tuple[float, ...]:
     """CKA, ends, null and p of two kernels [item, item]."""
-    found, n = unbiased_cka(one, two), int(groups.max()) + 1
-    kept = [np.flatnonzero(groups != group) for group in range(n)]
+    found = unbiased_cka(one, two)
+    kept = [np.flatnonzero(groups != group) for group in range(int(groups.max()) + 1)]
     without = np.array([unbiased_cka(one[np.ix_(k, k)], two[np.ix_(k, k)]) for k in kept])
     own = (unbiased_hsic(one, one) * unbiased_hsic(two, two)) ** 0.5
     chance = np.array([unbiased_hsic(one, two[np.ix_(s, s)]) for s in shuffles]) / own
-    corrected = n * found - (n - 1) * without.mean()
-    ends = jackknife_interval(corrected, without, level=level)
     p = (1 + (chance >= found - 1e-12).sum()) / (len(chance) + 1)
-    values = (corrected, float(ends.low), float(ends.high))
-    return (*np.clip(values, -1, 1).tolist(), float(chance.mean()), float(p))
+    told = correlation_interval(np.asarray(found), without, level)
+    return (*map(float, told), float(chance.mean()), float(p))
 
 
 def _nearness_told(cosines: np.ndarray, groups: np.ndarray, level: float) -> tuple[float, ...]:

@@ -10,13 +10,13 @@ import tiny
 from scipy.stats import kstest, pearsonr, rankdata, spearmanr
 
 from lensneurons.activations.items import ItemActivations
-from lensneurons.comparison.coupled_neurons import Coupling, coupling
 from lensneurons.comparison.coupled_layers import (
     LayerCoupling,
     layer_coupling,
     unbiased_cka,
     unbiased_hsic,
 )
+from lensneurons.comparison.coupled_neurons import Coupling, coupling
 from lensneurons.errors import LensNeuronsError
 
 
@@ -36,7 +36,7 @@ def draw(random, shared, shape=(3, 40, 2, 50)):
 @pytest.mark.parametrize(("measure", "theirs"), [("pearson", pearsonr), ("spearman", spearmanr)])
 def test_every_number_is_a_plain_mean_of_correlations(measure, theirs):
     random = np.random.default_rng(0)
-    values = draw(random, 0.4, (3, 15, 2, 6))
+    values = draw(random, 0.4, (3, 21, 2, 6))
     values[1, :, 0, 2] = 1.5  # no spread in one language
     found = coupling(made(values), measure=measure, draws=3)
     r = np.full((3, 3, 2, 6), np.nan)
@@ -53,9 +53,9 @@ def test_every_number_is_a_plain_mean_of_correlations(measure, theirs):
 
 def test_kendalls_concordance_in_other_units():
     random = np.random.default_rng(1)
-    values = random.normal(size=(4, 12, 1, 1))
+    values = random.normal(size=(4, 22, 1, 1))
     ranks = rankdata(values[:, :, 0, 0], axis=1)
-    n, k = 12, 4
+    n, k = 22, 4
     w = 12 * np.square(ranks.sum(0) - k * (n + 1) / 2).sum() / (k**2 * (n**3 - n))
     found = coupling(made(values), measure="spearman", draws=1).neuron[0, 0]
     assert found == pytest.approx((k * w - 1) / (k - 1), abs=1e-6)
@@ -76,9 +76,11 @@ def test_the_estimate_is_the_jackknifes_and_its_parts_are_those_of_the_classes()
         if not mask.any():
             assert np.isnan(found.estimate[kind, -1])
             continue
-        whole = found.neuron[mask].mean()
-        less = np.mean([one.neuron[mask].mean() for one in without])
-        assert found.estimate[kind, -1] == pytest.approx(20 * whole - 19 * less, abs=1e-4)
+        whole = np.arctanh(found.neuron[mask].mean())
+        less = np.mean([np.arctanh(one.neuron[mask].mean()) for one in without])
+        assert np.arctanh(found.estimate[kind, -1]) == pytest.approx(
+            20 * whole - 19 * less, abs=1e-4
+        )
     rows = found.to_pandas()
     assert rows["kind"].unique().tolist() == [
         "all",
@@ -169,12 +171,12 @@ def test_all_right_is_no_certainty():
 
 def test_bad_input_says_what_to_do():
     random = np.random.default_rng(9)
-    items = made(random.normal(size=(3, 12, 2, 5)))
+    items = made(random.normal(size=(3, 22, 2, 5)))
     for call in (coupling, layer_coupling):
-        with pytest.raises(LensNeuronsError, match="10 items"):
-            call(made(random.normal(size=(3, 9, 2, 5))))
+        with pytest.raises(LensNeuronsError, match="20 items"):
+            call(made(random.normal(size=(3, 19, 2, 5))))
         with pytest.raises(LensNeuronsError, match="two languages"):
-            call(made(random.normal(size=(1, 12, 2, 5))))
+            call(made(random.normal(size=(1, 22, 2, 5))))
         with pytest.raises(LensNeuronsError, match="draws=0"):
             call(items, draws=0)
         with pytest.raises(LensNeuronsError, match="level"):
@@ -183,7 +185,7 @@ def test_bad_input_says_what_to_do():
         coupling(items, tiny.drawn_neurons())
     with pytest.raises(LensNeuronsError, match="measure"):
         coupling(items, measure="kendall")
-    silent = random.normal(size=(2, 12, 2, 5))
+    silent = random.normal(size=(2, 22, 2, 5))
     silent[1, :, 1] = 0
     with pytest.raises(LensNeuronsError, match=r"layer 1 answers all items of \['b'\] alike"):
         layer_coupling(made(silent))

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import kstest
 
 from lensneurons.activations.items import ItemActivations
-from lensneurons.comparison.coupled_neurons import coupling
 from lensneurons.comparison.coupled_layers import layer_coupling
+from lensneurons.comparison.coupled_neurons import coupling
 
 LANGUAGES, NEURONS, TOPICS = 3, 60, 6
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ByPair = Float64[np.ndarray, "layer pair"]
-KINDS = ("cka", "retrieval", "cosine")
+NUMBERS = ("cka", "retrieval", "cosine")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,7 +73,7 @@ class LayerCoupling(Value):
     """
 
     FILE_KIND: ClassVar = "coupling of layers"
-    AXES: ClassVar = dict.fromkeys(KINDS, ("layer", "pair"))
+    AXES: ClassVar = dict.fromkeys(NUMBERS, ("layer", "pair"))
 
     pairs: tuple[tuple[str, str], ...]
     n_items: int
@@ -100,22 +100,22 @@ class LayerCoupling(Value):
         one, two = zip(*self.pairs, strict=True)
         table = {"layer": np.repeat(np.arange(layers), n)}
         table |= {"language": list(one) * layers, "other": list(two) * layers}
+        ends = ("", "_low", "_high", "_null", "_p")
         names = [
-            f"{kind}{end}" for kind in KINDS for end in ("", "_low", "_high", "_null", "_p")
-            if hasattr(self, f"{kind}{end}")
-        ]  # fmt: skip
+            f"{name}{end}" for name in NUMBERS for end in ends if hasattr(self, f"{name}{end}")
+        ]
         return pd.DataFrame(table | {name: getattr(self, name).ravel() for name in names})
 
     def _brief(self) -> str:
-        told = ", ".join(f"{kind} {getattr(self, kind).mean():.3f}" for kind in KINDS)
+        told = ", ".join(f"{name} {getattr(self, name).mean():.3f}" for name in NUMBERS)
         return f"{self.n_items} items, {len(self.pairs)} pairs of languages, mean: {told}"
 
     def _overview(self) -> Overview:
         rows = [
-            (layer, *(f"{getattr(self, kind)[layer].mean():.3f}" for kind in KINDS))
+            (layer, *(f"{getattr(self, name)[layer].mean():.3f}" for name in NUMBERS))
             for layer in range(len(self.cka))
         ]
-        return Overview(f"{self!r}. Means over the pairs", ("layer", *KINDS), rows)
+        return Overview(f"{self!r}. Means over the pairs", ("layer", *NUMBERS), rows)
 
 
 @plain_options
@@ -166,7 +166,7 @@ def layer_coupling(
         )
     arrays = np.array(rows, np.float64).transpose(2, 0, 1)
     told = [f"cka{end}" for end in ("", "_low", "_high", "_null", "_p")]
-    told += [f"{kind}{end}" for kind in KINDS[1:] for end in ("", "_low", "_high")]
+    told += [f"{name}{end}" for name in NUMBERS[1:] for end in ("", "_low", "_high")]
     return LayerCoupling(
         pairs=tuple((names[a], names[b]) for a, b in pairs),
         n_items=n_items,

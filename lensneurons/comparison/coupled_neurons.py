@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 Measure = Literal["pearson", "spearman"]
 FEWEST = 20  # items: with fewer, intervals hold the truth too seldom
 GROUPS = 20
-ByLayer = Float64[np.ndarray, "kind layers"]
+ByLayer = Float64[np.ndarray, "class layers"]
 PARTS = ("estimate", "low", "high", "null", "p")
 
 
@@ -67,18 +67,18 @@ class Coupling(Value):
         languages: codes.
         n_items: parallel items.
         measure: ``"pearson"`` or ``"spearman"``.
-        kinds: ``"all"`` neurons, then the classes where neurons were given.
+        classes: ``"all"`` neurons, then the classes where neurons were given.
         neuron: float64 [layer, neuron], mean correlation over the pairs of languages, -1 to 1; NaN
             where a language has no spread.
         neuron_p: float64 [layer, neuron], one-sided, of shuffled items; not corrected for the
             number of neurons.
-        estimate: float64 [kind, layer + 1], mean coupling of the neurons of a kind in a layer,
+        estimate: float64 [class, layer + 1], mean coupling of the neurons of a class in a layer,
             without the bias of few items; the last column is of all layers together. NaN where
             there are none.
         low: lower end of its interval.
         high: upper end.
         null: its mean over shuffled items.
-        p: float64 [kind, layer + 1], one-sided, not corrected for the number of rows.
+        p: float64 [class, layer + 1], one-sided, not corrected for the number of rows.
         pair_estimate: float64 [language, language], mean correlation over all neurons; 1 on the
             diagonal.
         pair_low: lower end of its interval.
@@ -102,7 +102,7 @@ class Coupling(Value):
     languages: tuple[str, ...]
     n_items: int
     measure: Measure
-    kinds: tuple[str, ...]
+    classes: tuple[str, ...]
     neuron: NeuronScores
     neuron_p: NeuronScores
     estimate: ByLayer
@@ -121,12 +121,12 @@ class Coupling(Value):
     provenance: Provenance = field(default_factory=Provenance)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a kind and layer (NA: all layers): kind, layer, estimate, low, high, null, p."""
+        """One row a class and layer (NA: all layers): class, layer, estimate, low, high, null, p."""
         import pandas as pd
 
         layers = [*range(self.estimate.shape[1] - 1), None]
-        rows = [(kind, layer) for kind in self.kinds for layer in layers]
-        table = pd.DataFrame(rows, columns=["kind", "layer"]).astype({"layer": "Int64"})
+        rows = [(name, layer) for name in self.classes for layer in layers]
+        table = pd.DataFrame(rows, columns=["class", "layer"]).astype({"layer": "Int64"})
         return table.assign(**{name: getattr(self, name).ravel() for name in PARTS})
 
     def pairs(self) -> pd.DataFrame:
@@ -140,9 +140,9 @@ class Coupling(Value):
 
     def _brief(self) -> str:
         told = ", ".join(
-            f"{kind} {one:.3f} [{low:.3f}, {high:.3f}]"
-            for kind, one, low, high in zip(
-                self.kinds, self.estimate[:, -1], self.low[:, -1], self.high[:, -1], strict=True
+            f"{name} {one:.3f} [{low:.3f}, {high:.3f}]"
+            for name, one, low, high in zip(
+                self.classes, self.estimate[:, -1], self.low[:, -1], self.high[:, -1], strict=True
             )
         )
         return f"{self.measure}, {self.n_items} items, {len(self.languages)} languages: {told}"
@@ -154,7 +154,7 @@ class Coupling(Value):
             for layer, row in zip([*range(len(cells) - 1), "all layers"], cells, strict=True)
         ]
         title = f"Coupling ({self.measure}) of {' '.join(self.languages)} over {self.n_items} items"
-        return Overview(title, ("layer", *self.kinds), rows)
+        return Overview(title, ("layer", *self.classes), rows)
 
 
 @plain_options
@@ -192,13 +192,13 @@ def coupling(
         )
     if draws < 1:
         raise LensNeuronsError(f"draws={draws}: give 1 or more")
-    kinds, codes = _kinds(items, neurons)
+    classes, codes = _classes(items, neurons)
     random = np.random.default_rng(seed)
     shuffles = random.permuted(np.tile(np.arange(n_items), (draws, n_languages, 1)), axis=-1)
     groups = np.arange(n_items) % min(GROUPS, n_items)
     left = int(groups.max()) + 1
     found, without, null = (
-        _Sums.zeros(corpora, len(kinds), items.n_layers, n_languages)
+        _Sums.zeros(corpora, len(classes), items.n_layers, n_languages)
         for corpora in (1, left, draws)
     )
     neuron, p = np.full((2, items.n_layers, items.d_mlp), np.nan)
@@ -227,7 +227,7 @@ def coupling(
         items.languages,
         n_items,
         measure,
-        kinds,
+        classes,
         read_only(neuron),
         read_only(p),
         **told,
@@ -238,10 +238,10 @@ def coupling(
     )
 
 
-def _kinds(
+def _classes(
     items: ItemActivations, neurons: LanguageNeurons | None
 ) -> tuple[tuple[str, ...], NeuronNumbers]:
-    """The kinds of neurons, and the class of each neuron as an index into those after "all"."""
+    """ "all" and the names of classes; the class of each neuron as an index into the latter."""
     if neurons is None:
         return ("all",), np.zeros(items.mean.shape[2:], np.int64)
     shape = (neurons.n_layers, neurons.d_mlp)
@@ -283,21 +283,21 @@ class _Sums(NamedTuple):
     """Sums over neurons of couplings, of several corpora at once.
 
     Attributes:
-        kind: float64 [corpus, kind, layer], sum over the neurons of a kind.
+        by_class: float64 [corpus, class, layer], sum over the neurons of a class.
         number: how many neurons that is.
         pair: float64 [corpus, language, language], sum over all neurons.
         among: float64 [corpus], how many.
     """
 
-    kind: np.ndarray
+    by_class: np.ndarray
     number: np.ndarray
     pair: np.ndarray
     among: np.ndarray
 
     @classmethod
-    def zeros(cls, corpora: int, kinds: int, layers: int, languages: int) -> _Sums:
+    def zeros(cls, corpora: int, classes: int, layers: int, languages: int) -> _Sums:
         """Sums before the first layer."""
-        shape = (corpora, kinds, layers)
+        shape = (corpora, classes, layers)
         pair = np.zeros((corpora, languages, languages))
         return cls(np.zeros(shape), np.zeros(shape), pair, np.zeros(corpora))
 
@@ -309,17 +309,20 @@ class _Sums(NamedTuple):
         flat = each[..., told].reshape(len(each), -1)
         self.pair[corpus] += flat @ flat.T
         self.among[corpus] += told.sum()
-        self.kind[corpus, 0, layer], self.number[corpus, 0, layer] = coupled[told].sum(), told.sum()
-        others = self.kind.shape[1] - 1
+        self.by_class[corpus, 0, layer], self.number[corpus, 0, layer] = (
+            coupled[told].sum(),
+            told.sum(),
+        )
+        others = self.by_class.shape[1] - 1
         if others:
-            self.kind[corpus, 1:, layer] = np.bincount(codes[told], coupled[told], others)
+            self.by_class[corpus, 1:, layer] = np.bincount(codes[told], coupled[told], others)
             self.number[corpus, 1:, layer] = np.bincount(codes[told], minlength=others)
 
     def means(self) -> Iterator[np.ndarray]:
-        """Means [corpus, kind, layer + 1] and [corpus, language, language]."""
+        """Means [corpus, class, layer + 1] and [corpus, language, language]."""
         total, number = (
             np.concatenate([one, one.sum(-1, keepdims=True)], axis=-1)
-            for one in (self.kind, self.number)
+            for one in (self.by_class, self.number)
         )
         yield np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
         with np.errstate(invalid="ignore"):

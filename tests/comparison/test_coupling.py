@@ -73,17 +73,17 @@ def test_the_estimate_is_the_jackknifes_and_its_parts_are_those_of_the_classes()
         for g in range(20)
     ]
     masks = [neurons.class_codes >= 0, *(neurons.class_codes == code for code in range(4))]
-    for kind, mask in enumerate(masks):
+    for place, mask in enumerate(masks):
         if not mask.any():
-            assert np.isnan(found.estimate[kind, -1])
+            assert np.isnan(found.estimate[place, -1])
             continue
         whole = np.arctanh(found.neuron[mask].mean())
         less = np.mean([np.arctanh(one.neuron[mask].mean()) for one in without])
-        assert np.arctanh(found.estimate[kind, -1]) == pytest.approx(
+        assert np.arctanh(found.estimate[place, -1]) == pytest.approx(
             20 * whole - 19 * less, abs=1e-4
         )
     rows = found.to_pandas()
-    assert rows["kind"].unique().tolist() == [
+    assert rows["class"].unique().tolist() == [
         "all",
         "unclassified",
         "specific",
@@ -197,7 +197,7 @@ def test_saved_and_shown(tmp_path):
     one, two = coupling(items, draws=5), layer_coupling(items, draws=5)
     again = Coupling.load(one.save(tmp_path / "one"))
     np.testing.assert_array_equal(again.neuron, one.neuron)
-    assert again.kinds == ("all",)
+    assert again.classes == ("all",)
     assert len(one.pairs()) == 3
     assert "all layers" in one.to_text()
     table = LayerCoupling.load(two.save(tmp_path / "two")).to_pandas()

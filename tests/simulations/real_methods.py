@@ -3,7 +3,7 @@
     python tests/simulations/real_methods.py MODEL FOLDER [--number 100] [--rows de zh ja sw]
 
 MODEL is a folder or a name; FOLDER holds `CODE.dev.tsv` and `CODE.test.tsv` of FLORES sentences, as
-for `real_controls.py`. Neurons are found on sentences of ``dev`` and removed on others, of ``test``.
+for `real_controls.py`. Neurons are found on sentences of ``dev`` and removed on those of ``test``.
 """
 
 from __future__ import annotations

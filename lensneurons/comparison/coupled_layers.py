@@ -12,10 +12,9 @@ language b. Three numbers say how far the two agree, each of another thing:
 * **Cosine**: the mean cosine, after the same centring, of an item and its translation less that of
   an item and another.
 
-Intervals: of CKA and cosine a jackknife over up to `GROUPS` groups of items (for the cosine it
-leaves out the items that ask, not those among which is sought); of retrieval Wilson's, with one
-trial an item, as both directions of an item go together. **Null** of the CKA: the items of b are
-shuffled.
+Intervals: of CKA (its artanh) and cosine a jackknife over up to `GROUPS` groups of items; of
+retrieval Wilson's, with one trial an item, as both directions of an item go together. **Null** of
+the CKA: the items of b are shuffled.
 
 Simulated (tests/simulations/coupling.py): FIGURES
 
@@ -211,12 +210,19 @@ def _cka_told(
 
 def _nearness_told(cosines: np.ndarray, groups: np.ndarray, level: float) -> tuple[float, ...]:
     """Retrieval and cosine with their ends, from cosines [item, item of the other language]."""
-    n, own = len(cosines), cosines.diagonal()
+    n = len(cosines)
     hits = sum(int((cosines.argmax(axis) == np.arange(n)).sum()) for axis in (0, 1))
     low, _ = wilson_interval(hits // 2, n, level=level)
     _, high = wilson_interval(-(-hits // 2), n, level=level)
-    others = (cosines.sum(axis=0) + cosines.sum(axis=1) - 2 * own) / (2 * (n - 1))
-    more = own - others
-    kept = [more[groups != group].mean() for group in range(int(groups.max()) + 1)]
-    ends = jackknife_interval(more.mean(), np.array(kept), level=level)
-    return hits / (2 * n), low, high, float(more.mean()), float(ends.low), float(ends.high)
+    kept = [np.flatnonzero(groups != group) for group in range(int(groups.max()) + 1)]
+    found = _nearer(cosines)
+    ends = jackknife_interval(
+        found, np.array([_nearer(cosines[np.ix_(k, k)]) for k in kept]), level=level
+    )
+    return hits / (2 * n), low, high, found, float(ends.low), float(ends.high)
+
+
+def _nearer(cosines: np.ndarray) -> float:
+    """Mean of a square on its diagonal less that off it."""
+    n, own = len(cosines), float(cosines.trace())
+    return own / n - (float(cosines.sum()) - own) / (n * (n - 1))

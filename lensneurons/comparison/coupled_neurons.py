@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Measure = Literal["pearson", "spearman"]
-FEWEST = 20  # items: with fewer, intervals hold the truth too seldom
+FEWEST = 20  # items
 GROUPS = 20
 ByLayer = Float64[np.ndarray, "class layers"]
 PARTS = ("estimate", "low", "high", "null", "p")
@@ -121,7 +121,7 @@ class Coupling(Value):
     provenance: Provenance = field(default_factory=Provenance)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a class and layer (NA: all layers): class, layer, estimate, low, high, null, p."""
+        """One row a class and layer (NA: all): class, layer, estimate, low, high, null, p."""
         import pandas as pd
 
         layers = [*range(self.estimate.shape[1] - 1), None]
@@ -241,7 +241,7 @@ def coupling(
 def _classes(
     items: ItemActivations, neurons: LanguageNeurons | None
 ) -> tuple[tuple[str, ...], NeuronNumbers]:
-    """ "all" and the names of classes; the class of each neuron as an index into the latter."""
+    """Names of all neurons and of the classes; the class of each neuron as an index of the latter."""
     if neurons is None:
         return ("all",), np.zeros(items.mean.shape[2:], np.int64)
     shape = (neurons.n_layers, neurons.d_mlp)

@@ -241,7 +241,7 @@ def coupling(
 def _classes(
     items: ItemActivations, neurons: LanguageNeurons | None
 ) -> tuple[tuple[str, ...], NeuronNumbers]:
-    """Names of all neurons and of the classes; the class of each neuron as an index of the latter."""
+    """The classes, "all" before them; the class of each neuron as an index of those after."""
     if neurons is None:
         return ("all",), np.zeros(items.mean.shape[2:], np.int64)
     shape = (neurons.n_layers, neurons.d_mlp)

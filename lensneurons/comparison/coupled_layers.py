@@ -16,7 +16,10 @@ Intervals: of CKA (its artanh) and cosine a jackknife over up to `GROUPS` groups
 retrieval Wilson's, with one trial an item, as both directions of an item go together. **Null** of
 the CKA: the items of b are shuffled.
 
-Simulated (tests/simulations/coupling.py): FIGURES
+Simulated with neurons that follow few, heavy-tailed topics (tests/simulations/coupling.py): with 60
+items intervals of 95 % hold the CKA in 94 to 100 % of corpora, the retrieval in 97 to 99 % and the
+cosine in 89 to 97 %; with 20 items in 95 to 99, 96 to 100 and 90 to 98 %. p < .05 in 3 to 5 % where
+nothing is shared.
 
 >>> layer_coupling(item_activations(model, corpus)).to_pandas()          # doctest: +SKIP
 

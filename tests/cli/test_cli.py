@@ -229,7 +229,7 @@ def test_collect_with_a_model_that_is_spread(llama, tmp_path, capsys) -> None:
     assert np.array_equal(whole.grouped_counts, split.grouped_counts)
     assert split.provenance.weights == whole.provenance.weights
     command += ["--out", tmp_path / "none"]
-    assert "device_map='auto'" in refused(capsys, *command, "--max-memory", "cpu=1GB")
+    assert "device_map='auto'" in refused(capsys, *command, "--max-memory", "cpu=1GB", bars=True)
     for wrong in ("40GiB", "gpu=40GiB", "0=much"):
         line = refused(capsys, *command, "--device-map", "auto", "--max-memory", wrong)
         assert "such as 0=40GiB,cpu=200GiB" in line

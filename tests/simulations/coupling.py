@@ -8,12 +8,12 @@ so that many neurons go up and down together. Truths are those of 1,200 items of
 that of retrieval, which falls with the number of items, is its mean over the corpora. Printed:
 how often the intervals hold them, and how often p is at most .05 where nothing is shared.
 
-100 corpora (seed 0) took about four minutes of CPU. p of 1,000 uncoupled neurons: Kolmogorov-Smirnov
-.25 (Pearson) and .81 (Spearman). Intervals of 95 % held, shares 0, .3, .3 and .8, the last two
-rectified: with 20 items r .97 .96 .90 .86, of a pair .97 .93 .95 .84, CKA .99 .98 .99 .95, cosine .98
-.95 .93 .90, retrieval 1 .99 .98 .96; with 60 items r .94 .93 .93 .94, of a pair .95 .94 .96 .97, CKA 1
-.94 .99 .96, cosine .97 .96 .95 .89, retrieval .97 .99 .98 .99. p <= .05 where nothing is shared: r
-.05 and .08, CKA .03 and .05.
+100 corpora (seed 0) took about four minutes of CPU. p of 1,000 uncoupled neurons: Kolmogorov-
+Smirnov .25 (Pearson) and .81 (Spearman). Intervals of 95 % held, shares 0, .3, .3 and .8, the
+last two rectified: with 20 items r .97 .96 .90 .86, of a pair .97 .93 .95 .84, CKA .99 .98 .99
+.95, cosine .98 .95 .93 .90, retrieval 1 .99 .98 .96; with 60 items r .94 .93 .93 .94, of a pair
+.95 .94 .96 .97, CKA 1 .94 .99 .96, cosine .97 .96 .95 .89, retrieval .97 .99 .98 .99. p <= .05
+where nothing is shared: r .05 and .08, CKA .03 and .05.
 """
 
 from __future__ import annotations

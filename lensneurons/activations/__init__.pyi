@@ -1,2 +1,4 @@
 from .collection import collect as collect
+from .items import ItemActivations as ItemActivations
+from .items import item_activations as item_activations
 from .statistics import ActivationStatistics as ActivationStatistics

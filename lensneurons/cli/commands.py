@@ -67,6 +67,7 @@ from lensneurons.values.files import plain_numbers, read_kind, replacing, write_
 from lensneurons.values.provenance import UNKNOWN
 
 MATRIX = "ablation.safetensors"
+PLACES = ("device", "device_map", "max_memory", "offload_folder")  # where a model's weights lie
 CARDS = "L*N*.jsonl"
 DPO_SETTINGS = (
     "steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha",
@@ -112,7 +113,7 @@ def do_study(options: Namespace) -> None:
     corpus = open_corpus(options, options.languages)
     other = load_corpus(options.other, languages=corpus.languages) if options.other else None
     loading = {"dtype": options.dtype, "local_files_only": options.offline}
-    loading |= pick(options, "device", "revision")
+    loading |= pick(options, *PLACES, "revision")
 
     def load_second() -> Any:
         if options.adapter:
@@ -549,7 +550,7 @@ def open_model(options: Namespace, dtype: Any) -> Any:
         local_files_only=options.offline,
         adapter=getattr(options, "adapter", None),  # align has none
         adapter_revision=getattr(options, "adapter_revision", None),
-        **pick(options, "device", "revision"),
+        **pick(options, *PLACES, "revision"),
     )
 
 

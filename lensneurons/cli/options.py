@@ -8,6 +8,7 @@ heavy is imported here, so `--help` answers at once.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,9 +22,11 @@ from lensneurons.errors import shown
 Add = Callable[..., object]
 BAD_INPUT = 2
 _MESSAGE = 1000  # characters; a longer one quotes a long argument
+_SIZE = re.compile(r"\d{1,6}([.]\d{1,6})?[KMGT]i?B", re.ASCII)
 _DIGITS = 18  # of the largest whole number, which fits 64 bits
 SCOPES = ("response", "prompt", "all")
 SITES = ("neurons", "experts", "expert_neurons", "shared_neurons")
+SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
 POOLS = ("all", "unselected", "below tau")
 METHODS = ("zero", "mean")  # resampling needs a second corpus
 
@@ -322,6 +325,10 @@ def _add_model(add: Add, *, dtype: str | None = None, adapter: bool = True) -> N
     told = "of weights and activations" + ("" if dtype else " (default: that of RUN)")
     add("--dtype", default=dtype, choices=("float32", "float16", "bfloat16"), help=told)
     add("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
+    add("--device-map", choices=SPREADS, help="spread the model over all devices and memory")
+    told = "most that each of them takes, such as 0=40GiB,1=40GiB,cpu=200GiB"
+    add("--max-memory", type=_memory, metavar="PLACE=SIZE,...", help=told)
+    add("--offload-folder", help="folder for the weights that fit nowhere else")
     add("--revision", help="branch, tag or commit on the hub")
     add("--offline", action="store_true", help="never ask the hub")
     if adapter:
@@ -340,6 +347,17 @@ def _positive(text: str) -> int:
     if (number := _number(text, "a positive whole number")) < 1:
         raise argparse.ArgumentTypeError(f"{shown(text)} is not a positive whole number")
     return number
+
+
+def _memory(text: str) -> dict[int | str, str]:
+    """Place to size: a GPU by its number, or ``cpu``."""
+    pairs = [name.partition("=") for name in _names(text)]
+    for place, _, size in pairs:
+        if not (place == "cpu" or place.isdecimal()) or not _SIZE.fullmatch(size):
+            raise argparse.ArgumentTypeError(
+                f"{shown(text)} is not such as 0=40GiB,cpu=200GiB: numbers of GPUs, or cpu"
+            )
+    return {int(place) if place.isdecimal() else place: size for place, _, size in pairs}
 
 
 def _stop(text: str) -> str:

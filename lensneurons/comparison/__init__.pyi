@@ -1,5 +1,9 @@
 from .before_after import Comparison as Comparison
 from .before_after import compare as compare
+from .coupled_layers import LayerCoupling as LayerCoupling
+from .coupled_layers import layer_coupling as layer_coupling
+from .coupled_neurons import Coupling as Coupling
+from .coupled_neurons import coupling as coupling
 from .overlap import Stability as Stability
 from .overlap import compare_halves as compare_halves
 from .overlap import stability as stability

@@ -6,6 +6,8 @@ from .carrying import answer_pairs as answer_pairs
 from .carrying import carry_over as carry_over
 from .lens import LensCurves as LensCurves
 from .lens import logit_lens as logit_lens
+from .method_comparison import MethodComparison as MethodComparison
+from .method_comparison import compare_methods as compare_methods
 from .steering import SteeringCurve as SteeringCurve
 from .steering import steering_curve as steering_curve
 from .without import Continuations as Continuations

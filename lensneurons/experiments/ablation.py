@@ -70,7 +70,7 @@ from lensneurons.experiments.metrics import METRICS, Metric
 from lensneurons.interventions.editing import READS, AblationMethod, ablate
 from lensneurons.models.running import runs_model
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
-from lensneurons.neurons.sets import NeuronSet
+from lensneurons.neurons.sets import NeuronSet, chosen_set
 from lensneurons.options import plain_options
 from lensneurons.tokens.batches import divide
 from lensneurons.tokens.encoding import Scope
@@ -96,6 +96,7 @@ def ablation_matrix(
     neurons: LanguageNeurons,
     *,
     classes: Sequence[str] = LAYER_CLASSES,
+    sets: Mapping[str, Mapping[str, NeuronSet]] | None = None,
     languages: Sequence[str] | None = None,
     metric: Metric = "nll",
     controls: int = 20,
@@ -121,7 +122,9 @@ def ablation_matrix(
         corpus: the texts; their languages become the columns.
         neurons: whose sets are removed (of its population).
         classes: the settings; each removes its class and those named before it.
-        languages: the rows; None for all languages of `neurons`.
+        sets: sets of your own instead of the classes: the name of each setting to language to what
+            is removed for it. `neurons` then says how active all neurons are, for the controls.
+        languages: the rows; None for all languages of `neurons` (or of `sets`).
         metric: what a cell measures. Accuracy lets the model write, which takes much longer.
         controls: random sets of each control. Of n items each meets ``ceil(controls / n)`` of its
             own, so with n or more items there is one for every item.
@@ -160,7 +163,9 @@ def ablation_matrix(
         ControlWarning: a layer holds no other neurons as active as those of a set.
         EmptySetWarning: some rows remove no neurons; names them.
     """
-    sets = ablation_sets(neurons, classes, languages)
+    removed = ablation_sets(neurons, classes, languages)
+    if sets is not None:
+        removed = own_sets(neurons, sets, languages)
     measure = METRICS[choose(metric, METRICS, "metric")]
     matches = _matches(match)
     choose(pool, get_args(Pool), "pool")
@@ -183,18 +188,18 @@ def ablation_matrix(
         (setting, row): Removed(
             one, tuple(draw_control(neurons, row, one, m, pool, **drawing) for m in matches)
         )
-        for setting, rows in sets.items()
+        for setting, rows in removed.items()
         for row, one in rows.items()
     }
-    rates = {place: matched_rates(neurons, removed) for place, removed in conditions.items()}
+    rates = {place: matched_rates(neurons, one) for place, one in conditions.items()}
     warn_of_mismatch(rates, neurons.languages, matches)
-    warn_of_empty_rows(sets)
+    warn_of_empty_rows(removed)
     job = CellJob(prepared, score, fitting(model, batch_tokens), conditions, an_item, edit, seed)
     provenance = replace(prepared.provenance(), attention="eager")  # logits need the bridge
     plan = {
         "kind": CELL_KIND,
-        "classes": list(classes),
-        "rows": list(sets[classes[0]]),
+        "classes": list(removed),
+        "rows": list(next(iter(removed.values()))),
         "neurons": _digest(
             f"{one.label}:{len(one)}:".encode() + one.flat.tobytes()
             for one, _ in conditions.values()
@@ -225,11 +230,11 @@ def ablation_matrix(
             folder.require_result(done)
             return done
         effect, control, base, weight = _run(job, folder, progress)
-        counts = [[one.per_layer() for one in rows.values()] for rows in sets.values()]
+        counts = [[one.per_layer() for one in rows.values()] for rows in removed.values()]
         matrix = AblationMatrix(
-            rows=tuple(sets[classes[0]]),
+            rows=tuple(next(iter(removed.values()))),
             languages=prepared.encoded.languages,
-            classes=tuple(sets),
+            classes=tuple(removed),
             matches=matches,
             metric=metric,
             base=base,
@@ -240,7 +245,7 @@ def ablation_matrix(
             item_ids=prepared.encoded.item_ids,
             neurons_by_layer=np.array(counts, np.int64),
             identified=neurons.languages,
-            rates=_by_condition(rates, sets),
+            rates=_by_condition(rates, removed),
             draws=drawing["draws"],
             method=method,
             pool=pool,
@@ -328,6 +333,35 @@ def ablation_sets(
             own = neurons.agnostic if added == "agnostic" else getattr(neurons, added)[k]
             removed[k] = removed[k] | own
         found[added] = {k: one.relabel(f"{added} {k}") for k, one in removed.items()}
+    return found
+
+
+def own_sets(
+    neurons: LanguageNeurons,
+    sets: Mapping[str, Mapping[str, NeuronSet]],
+    languages: Sequence[str] | None,
+) -> dict[str, dict[str, NeuronSet]]:
+    """The same of somebody's own sets: setting, to language, to what it removes.
+
+    Raises:
+        LensNeuronsError: no setting, one that is called like a class, settings of other languages,
+            or sets of another model.
+    """
+    if clash := [name for name in sets if name in LAYER_CLASSES]:
+        raise LensNeuronsError(f"sets: {clash} are names of classes; call them otherwise")
+    rows = tuple(next(iter(sets.values()), {}) if languages is None else languages)
+    found: dict[str, dict[str, NeuronSet]] = {}
+    for name, of in sets.items():
+        if lacking := [k for k in rows if k not in of or k not in neurons.languages]:
+            raise LensNeuronsError(
+                f"sets[{name!r}] has no neurons for {lacking}, or the activation probabilities"
+                f" have no such language: give a set for each of {list(rows)}, out of"
+                f" {list(neurons.languages)}"
+            )
+        chosen = {k: chosen_set(of[k], neurons.n_layers, neurons.d_mlp) for k in rows}
+        found[name] = {k: one.relabel(f"{name} {k}") for k, one in chosen.items()}
+    if not found or not rows:
+        raise LensNeuronsError("sets: give at least one setting, with a set for a language")
     return found
 
 

@@ -38,6 +38,7 @@ from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.experiments.controls import Match, Pool, worst_layer
 from lensneurons.experiments.metrics import METRICS, Metric
 from lensneurons.interventions.editing import AblationMethod
+from lensneurons.neurons.language_neurons import LAYER_CLASSES
 from lensneurons.options import plain_options
 from lensneurons.shapes import LanguageMatrix
 from lensneurons.uncertainty.contrasts import (
@@ -71,12 +72,12 @@ class AblationMatrix(Value):
     """Effects of removing each language's neurons on each language. Made by `ablation_matrix`.
 
     A setting is the union of the classes up to its own: ``"related"`` removes the specific and the
-    related neurons.
+    related neurons. Sets of somebody's own are settings too, which do not build on each other.
 
     Attributes:
         rows: languages whose neurons were removed.
         languages: languages that were evaluated, the columns.
-        classes: the settings, each named by the class that it adds.
+        classes: the settings, each named by the class that it adds, or as somebody called it.
         matches: what the random sets have in common with the set, one control each.
         metric: what a cell measures: ``"nll"`` (nats a token) or ``"accuracy"`` (share of right
             answers in the right language).
@@ -321,7 +322,9 @@ class AblationMatrix(Value):
 
     def name_of(self, setting: str | None = None) -> str:
         """What a setting removes, such as ``"specific + related"``."""
-        return " + ".join(self.classes[: self._place(setting) + 1])
+        place = self._place(setting)
+        own = self.classes[place] not in LAYER_CLASSES  # sets that do not build on each other
+        return self.classes[place] if own else " + ".join(self.classes[: place + 1])
 
     def log_perplexity_difference(self, setting: str | None = None) -> LanguageMatrix:
         """float64 [row, column]: ``ln(1 + difference of perplexity)``, the paper's figure.

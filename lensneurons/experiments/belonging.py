@@ -19,7 +19,7 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.ablation import ablation_sets
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.controls import Removed, matched_rates
-from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 
 
 def require_own_effects(neurons: LanguageNeurons, matrix: AblationMatrix) -> None:
@@ -34,6 +34,11 @@ def require_own_effects(neurons: LanguageNeurons, matrix: AblationMatrix) -> Non
             f"effects are of neurons of {list(matrix.identified)} in {layers} layers, these "
             f"neurons of {list(neurons.languages)} in {neurons.n_layers}: give the matrix of these "
             "neurons"
+        )
+    if own := [one for one in matrix.classes if one not in LAYER_CLASSES]:
+        raise LensNeuronsError(
+            f"effects are of sets of somebody's own ({', '.join(own)}), not of the classes of these"
+            " neurons: give the matrix of those"
         )
     sets = ablation_sets(neurons, matrix.classes, matrix.rows)
     for place, (setting, rows) in enumerate(sets.items()):

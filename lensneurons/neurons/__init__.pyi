@@ -5,4 +5,6 @@ from .parts import divide_layers as divide_layers
 from .published import read_published_counts as read_published_counts
 from .published import read_published_mask as read_published_mask
 from .published import write_published_mask as write_published_mask
+from .rankings import NeuronRanking as NeuronRanking
+from .rankings import rank_neurons as rank_neurons
 from .sets import NeuronSet as NeuronSet

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 import numpy as np
 from jaxtyping import Int64
 
-from lensneurons.errors import choose
+from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.neurons.lambda_search import AUTHORS_UPPER_END, Origin
 from lensneurons.neurons.sets import MaskFormat, NeuronSet, flat_index, neuron_name
+from lensneurons.options import plain_options
 from lensneurons.shapes import (
     FlatNeurons,
     LanguageMatrix,
@@ -186,6 +187,22 @@ class LanguageNeurons(Value):
         """
         choose(language, self.languages, "language")
         return (self.specific[language] | self.related[language]).relabel(language)
+
+    @plain_options
+    def top(self, language: str, n: int) -> NeuronSet:
+        """The n neurons of a language with the lowest scores; equal ones by index.
+
+        Raises:
+            LensNeuronsError: the language is not there, or has fewer neurons.
+        """
+        own = self[language]
+        if not 1 <= n <= len(own):
+            raise LensNeuronsError(
+                f"n={n}: {language} has {len(own)} neurons; give 1 to that many, or identify with a"
+                " greater top_rate"
+            )
+        order = np.argsort(self.score.flat[own.flat], kind="stable")
+        return self._set(own.flat[np.sort(order[:n])], f"top {language}", own.activity)
 
     def _by_language(self, label: str, mask: NeuronMask) -> ByLanguage:
         """The neurons of a mask and of the population that exceed tau, language by language."""

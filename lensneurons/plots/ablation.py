@@ -33,6 +33,7 @@ from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.controls import Match, worst_layer
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.setting_means import SettingMeans, setting_means
+from lensneurons.neurons.language_neurons import LAYER_CLASSES
 from lensneurons.plots.labels import capital, entities, escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import (
     MINUS,
@@ -408,8 +409,8 @@ def panel_grid(settings: int, rows: int, columns: int, controls: bool) -> PanelG
 
 
 def _head(setting: str, place: int) -> str:
-    """What a panel removes in addition to the one before."""
-    return ("+ " if place else "") + plain(setting, 24)
+    """What a panel removes: classes in addition to the one before."""
+    return ("+ " if place and setting in LAYER_CLASSES else "") + plain(setting, 24)
 
 
 def _head_of_control(matrix: AblationMatrix, setting: str) -> str:

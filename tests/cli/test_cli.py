@@ -207,6 +207,34 @@ def test_collect_and_resume(llama, tmp_path, capsys) -> None:
     assert "another plan (groups: 3, now 4)" in line
 
 
+def test_collect_with_a_model_that_is_spread(llama, tmp_path, capsys) -> None:
+    """Most layers lie on a disk, as 150 KB of memory are not enough for them."""
+    model, _, corpus = llama
+    command = ["collect", model, "--corpus", corpus, "--groups", "2"]
+    printed(capsys, *command, "--device", "cpu", "--out", tmp_path / "whole", bars=True)
+    spread = [
+        "--device-map",
+        "auto",
+        "--max-memory",
+        "cpu=150KB",
+        "--offload-folder",
+        tmp_path / "o",
+    ]
+    printed(capsys, *command, *spread, "--out", tmp_path / "split", bars=True)
+    there = load_model(
+        model, device_map="auto", max_memory={"cpu": "150KB"}, offload_folder=tmp_path / "o"
+    )
+    assert any(weight.is_meta for weight in there.original_model.parameters())
+    whole, split = (ActivationStatistics.load(tmp_path / name) for name in ("whole", "split"))
+    assert np.array_equal(whole.grouped_counts, split.grouped_counts)
+    assert split.provenance.weights == whole.provenance.weights
+    command += ["--out", tmp_path / "none"]
+    assert "device_map='auto'" in refused(capsys, *command, "--max-memory", "cpu=1GB", bars=True)
+    for wrong in ("40GiB", "gpu=40GiB", "0=much"):
+        line = refused(capsys, *command, "--device-map", "auto", "--max-memory", wrong)
+        assert "such as 0=40GiB,cpu=200GiB" in line
+
+
 BAD: list[tuple[list[str], str]] = [
     (["identify", "{broken}"], "is damaged or no safetensors file"),
     (["identify", "{nowhere}"], "nowhere does not exist"),

@@ -124,7 +124,7 @@ WRONG = {
     "4-5": [
         ("switched = 3", "two numbers"),
         ("switched = (0, 0)", "Count the texts"),
-        ("switched = (len(qwen.steered), 5)", ""),
+        ("switched = (len(qwen.steered), 5)", "The first is right"),
     ],
     "5-1": [
         ("shares = (np.mean(after.probability > change.tau), 0.5)", "The first is right"),

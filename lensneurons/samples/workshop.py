@@ -107,7 +107,7 @@ def pack_sample(
     files |= {f"{EFFECTS}{matrix.metric}.safetensors": matrix for matrix in effects}
     files |= {LENS: lens} if lens is not None else {}
     files |= {f"{CARDS}/{card.facts.name}.jsonl": without_texts(card) for card in cards}
-    files |= {f"{STEERED}/{number}.jsonl": one for number, one in enumerate(steered, start=1)}
+    files |= {f"{STEERED}/{number:02}.jsonl": one for number, one in enumerate(steered, start=1)}
     if len(files) < 1 + len(effects) + (lens is not None) + len(cards) + len(steered):
         raise LensNeuronsError("two matrices of one metric, or two cards of one neuron")
     if Path(statistics.provenance.model).is_absolute():

@@ -3,8 +3,9 @@
     python tests/support/export_notebooks.py [NUMBER ...]      # `make notebooks` writes all
 
 Every notebook is run in a kernel without a network, and written to ``assets/notebooks`` twice: as a
-page, and as a notebook that holds its outputs, which a hosting site shows. A figure is a PNG image
-(kaleido draws it, and needs a Chrome or Chromium), since plotly.js would be 4.8 MB on every page.
+page, and as a notebook that holds its outputs, which a hosting site shows. A figure is an image, in
+WebP on the page and in PNG in the notebook (kaleido draws them, and needs a Chrome or Chromium):
+plotly.js would add 4.8 MB to every page.
 Both name the hash of the cells that they were made of, so a test finds out that they are old.
 """
 
@@ -14,7 +15,9 @@ import base64
 import hashlib
 import json
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import kaleido
 import nbformat
@@ -24,16 +27,26 @@ from nbformat import NotebookNode
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "notebooks"
 PLOTLY = "application/vnd.plotly.v1+json"
-WIDTH, SCALE = 800, 1.25  # pixels of a figure as it is laid out, and image pixels for each
+WIDTH = 800  # pixels of a figure
 LARGE = 100_000  # characters of an output's HTML; scripts of that size are left out
 PLACE = "<p><i>Here the notebook shows a page to click through.</i></p>"
 KEY = "made_of"
+# Of the kernel, which began with the imports done.
+SECONDS = "import time\n\nround(time.process_time())"
 
 
 def cells_hash(notebook: NotebookNode) -> str:
     """SHA-256 of the cells: their kinds and sources."""
     cells = [[cell.cell_type, cell.source] for cell in notebook.cells]
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def image(figure: dict[str, Any], kind: str, scale: float) -> str:
+    """A figure as an image, in base64."""
+    size = {"width": WIDTH, "height": figure["layout"].get("height")}
+    with warnings.catch_warnings(action="ignore"):  # of kaleido, about an option that is not used
+        made = plotly.io.to_image(figure, format=kind, scale=scale, validate=False, **size)
+    return base64.b64encode(made).decode()
 
 
 def still(notebook: NotebookNode) -> NotebookNode:
@@ -44,10 +57,9 @@ def still(notebook: NotebookNode) -> NotebookNode:
             data = output.get("data", {})
             if figure := data.pop(PLOTLY, None):
                 figure.pop("config", None)
-                size = {"width": WIDTH, "height": figure["layout"].get("height")}
-                png = plotly.io.to_image(figure, format="png", scale=SCALE, validate=False, **size)
-                data.pop("text/html")
-                data["image/png"] = base64.b64encode(png).decode()
+                source = f"data:image/webp;base64,{image(figure, 'webp', 1.5)}"
+                data["text/html"] = f'<img width="{WIDTH}" src="{source}">'
+                data["image/png"] = image(figure, "png", 1)
             elif len(data.get("text/html", "")) > LARGE:
                 if not data["text/html"].startswith("<iframe"):  # plotly.js itself
                     continue
@@ -63,8 +75,10 @@ def export(path: Path, folder: Path = FOLDER) -> list[Path]:
     source = tools.read(path)
     trial = nbformat.from_dict(source)
     trial.cells.insert(0, nbformat.v4.new_code_cell(tools.NO_NETWORK))
+    trial.cells.append(nbformat.v4.new_code_cell(SECONDS))
     run = still(tools.execute(trial, path.parent))
     run.cells.pop(0)
+    print(f"{path.stem}: {run.cells.pop().outputs[0].data['text/plain']} CPU-seconds after imports")
     run.metadata[KEY] = cells_hash(source)
     for cell in run.cells:
         cell.metadata.pop("execution", None)
@@ -77,6 +91,9 @@ def export(path: Path, folder: Path = FOLDER) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / f"{path.stem}.html", folder / path.name]
     written[0].write_text(page, encoding="utf-8")
+    for output in tools.outputs(run, "display_data"):
+        if "image/png" in output.data:
+            output.data.pop("text/html")
     nbformat.write(run, written[1])
     return written
 

@@ -97,13 +97,14 @@ def test_the_first_notebook_in_jupyterlab(address: str) -> None:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 900})
-        page.set_default_timeout(240_000)
+        page.set_default_timeout(900_000)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
         page.locator(".jp-Notebook").wait_for()
-        page.wait_for_function(f"() => ({STATE})()[1] === 'idle'")
+        page.wait_for_function(f"() => ({STATE})()[1] === 'idle'", polling=500)
         page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        page.wait_for_function(f"() => JSON.stringify(({STATE})()) === '[true,\"idle\"]'")
+        done = f"() => JSON.stringify(({STATE})()) === '[true,\"idle\"]'"
+        page.wait_for_function(done, polling=1000)  # by the frame it would cost much
         _is_as_it_should_be(page)
         browser.close()
     home = address.split("/lab")[0]

@@ -6,7 +6,7 @@ RUN    := $(VENV)/bin/
 # Modules of the reference; pdoc adds the packages that `lensneurons` lists as its own.
 REFERENCE := lensneurons lensneurons.errors
 
-.PHONY: demo test lint docs benchmarks compatibility clean
+.PHONY: demo test lint docs notebooks benchmarks compatibility clean
 
 demo: $(VENV)/.installed
 	$(RUN)lensneurons demo
@@ -27,6 +27,9 @@ lint: $(VENV)/.installed
 docs: $(VENV)/.installed
 	EAGER_IMPORT=1 HF_HUB_OFFLINE=1 $(RUN)python -W error -m pdoc --docformat google \
 		--template-directory assets/reference --output-directory build/docs $(REFERENCE)
+
+notebooks: $(VENV)/.installed
+	$(RUN)python tests/support/export_notebooks.py
 
 benchmarks: $(VENV)/.installed
 	$(RUN)python tests/benchmarks

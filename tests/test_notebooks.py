@@ -66,6 +66,10 @@ WRONG = {
         ("counts = (pre[:, response] > 0).sum(0)", "The shape is"),
     ],
     "2-2": [
+        ("bar = 0.9", "at another bar more"),
+        ("bar = (0.5,)", "Replace"),
+    ],
+    "2-3": [
         ("    return -(p * np.log(p + 1e-12)).sum() / np.log(len(p))", "Divide p by its sum"),
         (
             "    share = p[p > 0] / p.sum()\n    return -(share * np.log(share)).sum()",
@@ -73,7 +77,7 @@ WRONG = {
         ),
         ("    return p.max()", "but is 1.0000"),
     ],
-    "2-3": [
+    "2-4": [
         ("largest = 0.0", "a larger value has none either"),
         ("largest = 2.0", "agnostic neurons are selected"),
     ],
@@ -116,6 +120,11 @@ WRONG = {
     "4-4": [
         ("head = (0, 99)", "There are layers"),
         ("head = 3", "two whole numbers"),
+    ],
+    "4-5": [
+        ("switched = 3", "two numbers"),
+        ("switched = (0, 0)", "Count the texts"),
+        ("switched = (len(qwen.steered), 5)", "The first is right"),
     ],
     "5-1": [
         ("shares = (np.mean(after.probability > change.tau), 0.5)", "The first is right"),
@@ -190,7 +199,7 @@ def test_a_notebook_is_built_like_the_others(path: Path) -> None:
     first = next(cell for cell in tools.read(tools.PATHS[0]).cells if cell.id == "setup")
     assert setup.source == first.source
     found = list(tools.exercises(notebook))
-    assert 2 <= len(found) <= 4
+    assert 2 <= len(found) <= 5
     for exercise in found:
         assert len(tools.HOLE.findall(exercise.cell.source)) == 1
         assert len(WRONG[exercise.number]) >= 2

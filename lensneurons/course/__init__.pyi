@@ -1,4 +1,5 @@
 from .checks import check_agreement as check_agreement
+from .checks import check_bar as check_bar
 from .checks import check_broken as check_broken
 from .checks import check_class_of as check_class_of
 from .checks import check_control as check_control
@@ -16,6 +17,7 @@ from .checks import check_probability as check_probability
 from .checks import check_selectivity as check_selectivity
 from .checks import check_shared as check_shared
 from .checks import check_shares as check_shares
+from .checks import check_switched as check_switched
 from .checks import check_turn as check_turn
 from .checks import check_two_segments as check_two_segments
 from .figures import where_lambda_lies as where_lambda_lies

@@ -18,11 +18,13 @@ from lensneurons.comparison.paper_claims import Claims
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.course.replies import Reply, not_yet, right
 from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.languages.detection import detect_language
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts, divide_layers
 from lensneurons.neurons.segments import best_segments
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.samples.sample import Sample
 from lensneurons.uncertainty.groups import Interval
 
 MISSING = "Replace `None` with a number."
@@ -104,8 +106,23 @@ def check_counts(given: Any, model: Any, one: ParallelCorpus, pre: np.ndarray[An
     return not_yet(f"{np.mean(given == known):.0%} of the neurons are right. Active is above 0.")
 
 
+def check_bar(given: Any, statistics: ActivationStatistics) -> Reply:
+    """Exercise 2.2: a bar at which about the most neurons are language-specific."""
+
+    def specific(bar: float) -> int:
+        return int(((statistics.probability > bar).sum(-1) == 1).sum())
+
+    if not _is_number(given):
+        return not_yet(MISSING)
+    most = max(map(specific, np.arange(0, 1, 0.01)))
+    there = specific(float(given))
+    if there < 0.99 * most:
+        return not_yet(f"At {given:g}, {there:,} neurons are; at another bar more are.")
+    return right(f"At {given:g}, {there:,} neurons are specific to a language.")
+
+
 def check_entropy(function: Callable[[np.ndarray[Any, Any]], Any]) -> Reply:
-    """Exercise 2.2: the entropy of one neuron over the languages."""
+    """Exercise 2.3: the entropy of one neuron over the languages."""
     for row in ([0.5, 0.5], [0.2, 0.2, 0.2, 0.2], [0.6, 0.3, 0.1], [0.03, 0.01], [0.4, 0.0, 0.2]):
         p = np.array(row)
         share = p[p > 0] / p.sum()
@@ -124,7 +141,7 @@ def check_entropy(function: Callable[[np.ndarray[Any, Any]], Any]) -> Reply:
 
 
 def check_lambda(given: Any, statistics: ActivationStatistics, top_rate: float) -> Reply:
-    """Exercise 2.3: the largest lambda that selects no agnostic neuron, to within .001."""
+    """Exercise 2.4: the largest lambda that selects no agnostic neuron, to within .001."""
     if not _is_number(given):
         return not_yet(MISSING)
     selected = identify(statistics, top_rate=top_rate, lambda_=float(given)).histogram()[-1]
@@ -283,6 +300,24 @@ def check_head(given: Any, patterns: Sequence[np.ndarray[Any, Any]]) -> Reply:
             f"There are layers 0 to {len(shares) - 1}, heads 0 to {shares.shape[1] - 1}."
         )
     return not_yet(f"That head gives position 0 {shares[layer, head]:.0%}; another gives it more.")
+
+
+def check_switched(given: Any, sample: Sample) -> Reply:
+    """Exercise 4.5: how many texts are in the language steered toward, own set and random one."""
+    languages = sample.statistics.languages
+    known = [0, 0]
+    for one in sample.steered:
+        toward = one.edit.removeprefix("steered toward ").partition(",")[0]
+        for place, row in enumerate(one.rows[1:]):
+            known[place] += detect_language(row.text, languages=languages).language == toward
+    if not _is_pair(given):
+        return not_yet("Give two numbers: of the language's own neurons, and of random ones.")
+    if tuple(given) == tuple(known):
+        own, random = known
+        return right(f"{own} of {len(sample.steered)}, beside {random} with random neurons.")
+    if given[0] == known[0]:
+        return not_yet("The first is right. Look at the column of random neurons again.")
+    return not_yet("Count the texts of the column that are in the language of their row.")
 
 
 # --- 5: before and after alignment ---

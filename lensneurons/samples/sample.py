@@ -6,6 +6,7 @@
     effects       ablation matrices by metric                    where they were measured
     lens          the logit lens by layer and language           where it was measured
     cards         of some neurons, without the texts of their contexts
+    steered       what the model wrote to a few prompts of ours, steered and not, where tried
 
 So identification, overlap, bootstrap, the four parts, every figure and the report can be tried on a
 real model that is not there:
@@ -16,7 +17,7 @@ real model that is not there:
 18
 >>> ln.plots.layer_profile(sample.neurons, sample.parts)                  # doctest: +SKIP
 
-What is not there: the weights, so nothing can be run, ablated or steered; the texts; and sums and
+What is not there: the weights, so nothing can be run, ablated or steered; the corpus; and sums and
 squares of activations, so `statistics.mean` and `statistics.standard_deviation` say that they need
 the model. `about` names model, texts, licences and the command that made the sample.
 """
@@ -33,6 +34,7 @@ from lensneurons.cards.card import NeuronCard
 from lensneurons.errors import choose
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.without import Continuations
 from lensneurons.neurons.identification import Score, identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts, divide_layers
@@ -43,7 +45,8 @@ from lensneurons.values.files import load_json, save_json
 
 FOLDER = Path(__file__).parent
 ABOUT, STATISTICS, LENS = "about.json", "statistics.safetensors", "lens.safetensors"
-EFFECTS, CARDS = "effects-", "cards"  # a matrix of each metric; a folder of cards
+# A matrix of each metric; folders of cards and of continuations.
+EFFECTS, CARDS, STEERED = "effects-", "cards", "steered"
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,7 +114,8 @@ class Sample(Shown):
         statistics: activation counts in groups of items; without sums and squares.
         effects: metric to ablation matrix, as ``effects["nll"]``; empty where none was measured.
         lens: curves of the logit lens; None where it was not read.
-        cards: of some neurons; no context is in them, because no text is.
+        cards: of some neurons; no context is in them, because no text of the corpus is.
+        steered: what `try_without` made of prompts that were written for it, each one example.
     """
 
     name: str
@@ -120,6 +124,7 @@ class Sample(Shown):
     effects: dict[str, AblationMatrix]
     lens: LensCurves | None
     cards: tuple[NeuronCard, ...]
+    steered: tuple[Continuations, ...] = ()
 
     @cached_property
     def neurons(self) -> LanguageNeurons:
@@ -145,6 +150,7 @@ class Sample(Shown):
             (".effects", "; ".join(map(repr, matrices)) or "not measured"),
             (".lens", self.lens or "not measured"),
             (".cards", f"{len(self.cards)} neurons" if self.cards else "none"),
+            (".steered", f"{len(self.steered)} prompts" if self.steered else "not tried"),
         ]
         return Overview(f"Sample of {self.about.model}", ("", ""), rows)
 
@@ -183,4 +189,5 @@ def read_sample(folder: Path) -> Sample:
         effects={matrix.metric: matrix for matrix in matrices},
         lens=LensCurves.load(folder / LENS) if folder / LENS in files else None,
         cards=tuple(NeuronCard.load(path) for path in files if path.parent.name == CARDS),
+        steered=tuple(Continuations.load(path) for path in files if path.parent.name == STEERED),
     )

@@ -1,7 +1,7 @@
 """How the samples were made: what was measured goes in, a folder without any text comes out.
 
     python -m lensneurons.samples.workshop NAME --statistics RUN [--effects RUN ...] [--lens FILE]
-        [--cards FOLDER]
+        [--cards FOLDER] [--steered FOLDER]
 
 RUN is a run folder of `collect` or `ablation_matrix` or a file that was saved. The folder of the
 sample, beside this file, is written anew; it is part of the wheel, and this module is not.
@@ -26,6 +26,7 @@ from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.ablation import ablation_sets
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.without import Continuations
 from lensneurons.samples.packing import PackedStatistics
 from lensneurons.samples.sample import (
     ABOUT,
@@ -34,6 +35,7 @@ from lensneurons.samples.sample import (
     FOLDER,
     LENS,
     STATISTICS,
+    STEERED,
     About,
     Sample,
     read_sample,
@@ -84,6 +86,7 @@ def pack_sample(
     effects: Sequence[AblationMatrix] = (),
     lens: LensCurves | None = None,
     cards: Sequence[NeuronCard] = (),
+    steered: Sequence[Continuations] = (),
 ) -> Sample:
     """Write the folder of a sample anew, and return what a reader gets from it.
 
@@ -94,6 +97,7 @@ def pack_sample(
         effects: a matrix of each metric, of ``identify`` with the options of `about`.
         lens: curves of the logit lens.
         cards: of some neurons; their contexts are left out.
+        steered: continuations of prompts that are nobody else's.
 
     Raises:
         LensNeuronsError: values of several models, a model that is called by its path, two matrices
@@ -103,7 +107,8 @@ def pack_sample(
     files |= {f"{EFFECTS}{matrix.metric}.safetensors": matrix for matrix in effects}
     files |= {LENS: lens} if lens is not None else {}
     files |= {f"{CARDS}/{card.facts.name}.jsonl": without_texts(card) for card in cards}
-    if len(files) < 1 + len(effects) + (lens is not None) + len(cards):
+    files |= {f"{STEERED}/{number:02}.jsonl": one for number, one in enumerate(steered, start=1)}
+    if len(files) < 1 + len(effects) + (lens is not None) + len(cards) + len(steered):
         raise LensNeuronsError("two matrices of one metric, or two cards of one neuron")
     if Path(statistics.provenance.model).is_absolute():
         raise LensNeuronsError(
@@ -125,9 +130,9 @@ def without_texts(card: NeuronCard) -> NeuronCard:
 
 
 def _require_one_origin(sample: Sample) -> None:
-    """Raise unless effects, lens and cards are of the model and the neurons of the sample."""
+    """Raise unless all else is of the model, effects and cards of the neurons of the sample."""
     neurons, lens = sample.neurons, [sample.lens] if sample.lens is not None else []
-    for value in (*sample.effects.values(), *lens):
+    for value in (*sample.effects.values(), *lens, *sample.steered):
         if value.provenance.weights != neurons.provenance.weights:
             raise LensNeuronsError(f"{value!r} is of another model than the statistics")
     for matrix in sample.effects.values():
@@ -152,9 +157,11 @@ def main() -> None:
     parser.add_argument("--effects", type=Path, nargs="*", default=[])
     parser.add_argument("--lens", type=Path)
     parser.add_argument("--cards", type=Path, help="folder of saved cards")
+    parser.add_argument("--steered", type=Path, help="folder of saved continuations")
     parser.add_argument("--out", type=Path, default=FOLDER)
     given = parser.parse_args()
     cards = sorted(given.cards.glob("*.jsonl")) if given.cards is not None else []
+    steered = sorted(given.steered.glob("*.jsonl")) if given.steered is not None else []
     pack_sample(
         given.out / given.name,
         ABOUTS[given.name],
@@ -162,6 +169,7 @@ def main() -> None:
         effects=[AblationMatrix.load(path) for path in given.effects],
         lens=None if given.lens is None else LensCurves.load(given.lens),
         cards=[NeuronCard.load(path) for path in cards],
+        steered=[Continuations.load(path) for path in steered],
     )
 
 

@@ -11,6 +11,7 @@ from figure_values import TEN, make_lens, make_statistics
 
 from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.ablation import ablation_sets
+from lensneurons.experiments.without import Continuation, Continuations
 from lensneurons.neurons.identification import identify
 from lensneurons.samples.sample import About
 from lensneurons.samples.workshop import LEFT_OUT, pack_sample
@@ -37,6 +38,24 @@ def a_matrix(metric="nll"):
 def a_card():
     name = pages.best(NEURONS, 1)[0]
     return pages.card(NEURONS, name, {k: pages.TEXTS[k] for k in ("en", "zh")})
+
+
+def continuations(origin=ORIGIN):
+    rows = [("whole", None, "Rain."), ("without", 1.0, "雨。"), ("random", 1.0, "Rain.")]
+    made = tuple(Continuation(*row, 0.5) for row in rows)
+    return Continuations(made, "What?", "Rain.", 2, "zh: 3 neurons", "steered", "random", origin)
+
+
+def test_what_was_steered_is_kept_and_is_of_the_same_model(tmp_path):
+    given = [continuations(), replace(continuations(), prompt="Who?")]
+    sample = pack_sample(tmp_path / "one", ABOUT, statistics=STATISTICS, steered=given)
+    assert [(one.prompt, one.rows) for one in sample.steered] == [
+        (one.prompt, one.rows) for one in given
+    ]
+    assert "2 prompts" in sample._repr_html_()
+    other = continuations(Provenance(model="a-model", weights="w2"))
+    with pytest.raises(LensNeuronsError, match="is of another model"):
+        pack_sample(tmp_path / "two", ABOUT, statistics=STATISTICS, steered=[other])
 
 
 def test_what_goes_in_comes_out_but_texts_and_sums(tmp_path):

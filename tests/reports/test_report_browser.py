@@ -1,28 +1,16 @@
-"""The report page in a browser: it asks the network for nothing, and works by mouse and by key.
-
-Runs in the Chromium of the system; where there is none, or no playwright, the tests are skipped
-with that reason. Playwright talks to the browser through pipes, so the sockets stay blocked.
-"""
+"""The report page in a browser: it asks the network for nothing, and works by mouse and by key."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pages
 import pytest
+from browser import launched, playwright
 
 from lensneurons.reports import report
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("the page is not tested in a browser: put a chromium on the path", True)
-playwright = pytest.importorskip(
-    "playwright.sync_api",
-    reason="the page is not tested in a browser: pip install -e '.[dev]' brings playwright",
-)
 
 TABS = ("findings", "layers", "languages", "neurons", "effects", "change", "about")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -36,10 +24,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from lensneurons.reports import report
 
 TABS = ("findings", "layers", "languages", "neurons", "effects", "change", "about")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+TOUCHED = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
 Open = Callable[..., Any]
 
 
@@ -28,24 +29,48 @@ def chromium() -> Iterator[Any]:
         yield browser
 
 
-@pytest.fixture
-def opened(chromium: Any, file: Path) -> Iterator[Open]:
-    """Opens the page; at the end nothing may have gone wrong, and nothing have been asked for."""
-    contexts, wrong = [], []
+@pytest.fixture(scope="module")
+def desktop(chromium: Any) -> Any:
+    """A page that all tests load anew: the first load in a page takes four times as long."""
+    return chromium.new_context(viewport=DESKTOP, reduced_motion="reduce").new_page()
 
-    def open_page(tab: str = "", *, path: Path = file, told: list[str] = wrong, **how: Any) -> Any:
-        context = chromium.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **how})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: told.append(f"error: {error}"))
-        page.on("request", lambda r: r.url.startswith(("file:", "data:")) or told.append(r.url))
+
+@pytest.fixture
+def opened(chromium: Any, desktop: Any, file: Path) -> Iterator[Open]:
+    """Opens the page; at the end nothing may have gone wrong, and nothing have been asked for."""
+    used, wrong = [], []
+
+    def open_page(
+        tab: str = "",
+        *,
+        path: Path = file,
+        told: list[str] = wrong,
+        scheme: str = "light",
+        **how: Any,
+    ) -> Any:
+        page = desktop
+        if how or used:  # a page of its own
+            how = {"viewport": DESKTOP, "reduced_motion": "reduce", **how}
+            page = chromium.new_context(**how).new_page()
+        page.goto("about:blank")  # from the same file to another tab nothing would be loaded
+        page.emulate_media(color_scheme=scheme, media="null")
+        heard = {
+            "console": lambda message: told.append(f"{message.type}: {message.text}"),
+            "pageerror": lambda error: told.append(f"error: {error}"),
+            "request": lambda r: r.url.startswith(("file:", "data:")) or told.append(r.url),
+        }
+        for event, listener in heard.items():
+            page.on(event, listener)
+        used.append((page, heard))
         page.goto(f"{path.as_uri()}#{tab}")
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page, heard in used:
+        for event, listener in heard.items():
+            page.remove_listener(event, listener)
+        if page is not desktop:
+            page.context.close()
     assert wrong == []
 
 
@@ -83,7 +108,7 @@ def test_every_tab_is_drawn_and_fits(
     opened: Open, size: dict[str, int], scheme: str, tmp_path: Path
 ) -> None:
     phone = size is PHONE
-    page = opened(viewport=size, color_scheme=scheme, is_mobile=phone, has_touch=phone)
+    page = opened(scheme=scheme, **(TOUCHED if phone else {}))
     for tab in TABS:
         page.locator(f"#tab-{tab}").click()
         panel = page.locator(f"#{tab}")
@@ -98,7 +123,7 @@ def test_every_tab_is_drawn_and_fits(
 
 
 def test_figures_follow_the_ground(opened: Open) -> None:
-    page = opened("layers", color_scheme="light")
+    page = opened("layers", scheme="light")
     plot = page.locator("#layers .plot").first
     colour = "p => p._fullLayout.font.color"
     assert plot.evaluate(colour) == "#1f2430"
@@ -308,7 +333,7 @@ def test_a_click_on_a_cell_tells_its_story_and_leads_to_its_neurons(opened: Open
 
 
 def test_all_tabs_are_printed_on_white(opened: Open, tmp_path: Path) -> None:
-    page = opened(color_scheme="dark")
+    page = opened(scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert page.locator('[role="tabpanel"]:visible').count() == len(TABS)

@@ -51,8 +51,8 @@ from lensneurons.shapes import FlatNeurons
 from lensneurons.tokens.characters import TextTokens
 from lensneurons.tokens.prepared import UNTOLD, corpus_of_texts
 from lensneurons.values.provenance import UNKNOWN
-from lensneurons.views.chosen import watch_chosen
 from lensneurons.views.page import View, label_of, read_texts, render, visible
+from lensneurons.views.watched import watch_chosen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

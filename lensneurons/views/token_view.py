@@ -40,8 +40,8 @@ from lensneurons.options import plain_options
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import signed
 from lensneurons.tokens.characters import Span, TextTokens
-from lensneurons.views.chosen import watch_chosen
 from lensneurons.views.page import View, label_of, read_texts, render, visible
+from lensneurons.views.watched import watch_chosen
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import browser
 import pages
 import pytest
-from browser import launched, playwright
 
 from lensneurons.reports import report
+
+playwright = browser.playwright
 
 TABS = ("findings", "layers", "languages", "neurons", "effects", "change", "about")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -25,8 +27,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
+    with browser.launched() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def opened(chromium: Any, desktop: Any, file: Path) -> Iterator[Open]:
         *,
         path: Path = file,
         told: list[str] = wrong,
-        scheme: str = "light",
+        color_scheme: str = "light",
         **how: Any,
     ) -> Any:
         page = desktop
@@ -53,7 +55,7 @@ def opened(chromium: Any, desktop: Any, file: Path) -> Iterator[Open]:
             how = {"viewport": DESKTOP, "reduced_motion": "reduce", **how}
             page = chromium.new_context(**how).new_page()
         page.goto("about:blank")  # from the same file to another tab nothing would be loaded
-        page.emulate_media(color_scheme=scheme, media="null")
+        page.emulate_media(color_scheme=color_scheme, media="null")
         heard = {
             "console": lambda message: told.append(f"{message.type}: {message.text}"),
             "pageerror": lambda error: told.append(f"error: {error}"),
@@ -108,7 +110,7 @@ def test_every_tab_is_drawn_and_fits(
     opened: Open, size: dict[str, int], scheme: str, tmp_path: Path
 ) -> None:
     phone = size is PHONE
-    page = opened(scheme=scheme, **(TOUCHED if phone else {}))
+    page = opened(color_scheme=scheme, **(TOUCHED if phone else {}))
     for tab in TABS:
         page.locator(f"#tab-{tab}").click()
         panel = page.locator(f"#{tab}")
@@ -123,7 +125,7 @@ def test_every_tab_is_drawn_and_fits(
 
 
 def test_figures_follow_the_ground(opened: Open) -> None:
-    page = opened("layers", scheme="light")
+    page = opened("layers", color_scheme="light")
     plot = page.locator("#layers .plot").first
     colour = "p => p._fullLayout.font.color"
     assert plot.evaluate(colour) == "#1f2430"
@@ -333,7 +335,7 @@ def test_a_click_on_a_cell_tells_its_story_and_leads_to_its_neurons(opened: Open
 
 
 def test_all_tabs_are_printed_on_white(opened: Open, tmp_path: Path) -> None:
-    page = opened(scheme="dark")
+    page = opened(color_scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert page.locator('[role="tabpanel"]:visible').count() == len(TABS)

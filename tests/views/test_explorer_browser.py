@@ -116,7 +116,8 @@ def test_the_explorer_by_mouse_and_by_key(tmp_path: Path) -> None:
         assert page.locator(".chip").all_inner_texts() == ["layer 7", "Japanese (ja)"]
 
         # Hostile texts, hostile addresses, and a phone.
-        page = opened("item=2&layer=99&class=<b>&neuron=L9N9&language=__proto__&tau=x")
+        page.goto("about:blank")
+        page.goto(f"{file}#item=2&layer=99&class=<b>&neuron=L9N9&language=__proto__&tau=x")
         shown = page.locator(".tokens").all_inner_texts()
         assert shown == list(ITEMS[1].values())
         assert page.evaluate("window.broken") is None

@@ -26,10 +26,10 @@ from tiny import D_MLP, LAYERS, byte_tokenizer, first_matrix
 from lensneurons import views
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
-from lensneurons.models.forward import has_hooks
+from lensneurons.models.forward import has_hooks, watching
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.style import TEMPLATES
-from lensneurons.views import attention_view, chosen, token_view
+from lensneurons.views import attention_view, token_view
 from lensneurons.views.page import visible
 
 TEXTS = ["the cat sat on a mat", "小明有三个苹果", "แมวนั่งบนเสื่อ 9"]
@@ -174,8 +174,10 @@ def test_texts_without_tokens_are_refused(bridge: Callable[..., Any]) -> None:
 def test_a_hook_that_does_not_fire_is_seen(
     bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, deaf = chosen.watching, lambda layer, pre: None
-    monkeypatch.setattr(chosen, "watching", lambda model, site, _: real(model, site, deaf))
+    monkeypatch.setattr(
+        "lensneurons.views.watched.watching",
+        lambda model, site, _: watching(model, site, lambda layer, pre: None),
+    )
     with pytest.raises(ModelError, match="hook_pre of 1 layers fired 0 times"):
         views.tokens(bridge("Llama"), "a", "L1N5")
 

@@ -7,7 +7,6 @@ kernel that starts with nothing: `notebook_tools.execute` has both.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -33,7 +32,6 @@ def serve(folder: str, arguments: list[str]) -> None:
     """Be a kernel in a folder until the process is terminated; it then leaves nothing behind."""
     from ipykernel.kernelapp import IPKernelApp
 
-    gc.freeze()  # what was imported: the collector need not look through it at every turn
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     os.chdir(folder)
     parent = f"--IPKernelApp.parent_handle={os.getppid()}"

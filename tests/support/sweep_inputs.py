@@ -8,7 +8,6 @@ sees them. Prints what went wrong, a line each, and the number of calls:
 
 from __future__ import annotations
 
-import gc
 import sys
 import tempfile
 import warnings
@@ -104,7 +103,6 @@ def main(folder: Path) -> None:
         )
         if hasattr(ln, name)
     ]
-    gc.freeze()  # what was imported: the collector need not look through it at every turn
     number = 0
     for verb, given, options in calls:
         for place in [*range(len(given)), *options]:

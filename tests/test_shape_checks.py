@@ -53,7 +53,7 @@ def refused(function: Callable, calls: int) -> list[int]:
 def test_the_first_calls_in_a_test_and_one_in_25_are_checked(wrong: Callable) -> None:
     """Arguments and results."""
     function = shape_checks.checked(wrong, typechecker=beartype)
-    assert refused(function, 100) == [*range(1, 6), 25, 50, 75, 100]
+    assert refused(function, 100) == [1, 2, 25, 50, 75, 100]
     shape_checks.begin_test()
     assert refused(function, 1) == [1]
 
@@ -65,4 +65,4 @@ def test_a_function_made_again_goes_on_counting() -> None:
         return shape_checks.checked(inner, typechecker=beartype)
 
     found = [bool(refused(made(), 1)) for _ in range(26)]
-    assert found == [True] * 5 + [False] * 19 + [True, False]
+    assert found == [True] * 2 + [False] * 22 + [True, False]

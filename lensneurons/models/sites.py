@@ -30,6 +30,7 @@ import torch
 from lensneurons.errors import ModelError
 from lensneurons.models.blocks import require_no_surplus, summing_blocks
 from lensneurons.models.family import context_length, input_device, model_family
+from lensneurons.models.identity import once_a_call
 from lensneurons.models.offload import in_memory
 from lensneurons.models.routers import has_routers
 from lensneurons.shapes import Activation
@@ -191,9 +192,16 @@ def _activation(model: Any, owner: Any) -> ActivationFunction:
 def decided_by_sign(activation: Any) -> bool:
     """Whether an activation function is positive exactly where its argument is.
 
+    It is evaluated once a call, however often the call finds the neurons.
+
     Raises:
         ModelError: it is not positive above zero, or never 0 or less: then "active" says nothing.
     """
+    return once_a_call(activation, "decided by its sign", lambda: _evaluated(activation))
+
+
+def _evaluated(activation: Any) -> bool:
+    """`decided_by_sign` on a grid from -20 to 20."""
     weights = activation.state_dict().values() if isinstance(activation, torch.nn.Module) else ()
     place = next((weight.device for weight in weights), torch.device("cpu"))
     points = torch.linspace(-20, 20, 4001, device=place)

@@ -38,8 +38,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int8, Int64, UInt8
 
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus
-from lensneurons.errors import LensNeuronsError, ModelError, shown
-from lensneurons.models.forward import to_device, watching
+from lensneurons.errors import LensNeuronsError, shown
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
@@ -53,6 +52,7 @@ from lensneurons.tokens.characters import TextTokens
 from lensneurons.tokens.prepared import UNTOLD, corpus_of_texts
 from lensneurons.values.provenance import UNKNOWN
 from lensneurons.views.page import View, label_of, read_texts, render, visible
+from lensneurons.views.watched import watch_chosen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -342,26 +342,17 @@ def _recorded(
     model: Any, site: NeuronSite, neurons: NeuronSet, read: Sequence[TextTokens]
 ) -> Float32[np.ndarray, "recorded span"]:
     """The largest activation among the tokens that touch each span; NaN where there is none."""
-    layers = {layer: torch.from_numpy(chosen) for layer, chosen in neurons.by_layer().items()}
-    parts: list[torch.Tensor] = []
 
-    def watch(layer: int, pre: torch.Tensor) -> None:
-        if layer in layers:
-            here = pre.detach()[0][:, layers[layer].to(pre.device)].float()
-            values = site.activations[layer](here).float()
-            # The sign says exactly where a neuron is active, also where a value underflows.
-            values = torch.where(here > 0, values.clamp(min=_SMALLEST), values.clamp(max=0.0))
-            parts.append(values.T.cpu())
+    def activation(layer: int, pre: torch.Tensor) -> torch.Tensor:
+        values = site.activations[layer](pre).float()
+        # The sign says exactly where a neuron is active, also where a value underflows.
+        return torch.where(pre > 0, values.clamp(min=_SMALLEST), values.clamp(max=0.0)).T.cpu()
 
     found = []
-    with watching(model, site, watch) as run:
-        for one in read:
-            parts.clear()
-            run(to_device(model, torch.tensor([one.ids])), None)
-            if len(parts) != len(layers):
-                raise ModelError(f"hook_pre of {len(layers)} layers fired {len(parts)} times")
-            values = torch.cat(parts).numpy() if parts else np.zeros((0, len(one.ids)), np.float32)
-            found += _by_span(values, one)
+    seen = watch_chosen(model, site, neurons, read, activation)
+    for one, parts in zip(read, seen, strict=True):
+        values = torch.cat(parts).numpy() if parts else np.zeros((0, len(one.ids)), np.float32)
+        found += _by_span(values, one)
     return np.stack(found, axis=1)
 
 

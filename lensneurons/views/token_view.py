@@ -32,8 +32,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.models.forward import to_device, watching
+from lensneurons.errors import LensNeuronsError
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
 from lensneurons.neurons.sets import NeuronSet
@@ -42,6 +41,7 @@ from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import signed
 from lensneurons.tokens.characters import Span, TextTokens
 from lensneurons.views.page import View, label_of, read_texts, render, visible
+from lensneurons.views.watched import watch_chosen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,23 +202,12 @@ def _activations(
     model: Any, site: NeuronSite, neurons: NeuronSet, read: Sequence[TextTokens]
 ) -> list[np.ndarray]:
     """float64 [token] of each text: the mean of ``act_fn(hook_pre)`` over the neurons."""
-    layers = {layer: torch.from_numpy(chosen) for layer, chosen in neurons.by_layer().items()}
-    parts: list[torch.Tensor] = []
 
-    def watch(layer: int, pre: torch.Tensor) -> None:
-        if layer in layers:
-            here = pre.detach()[0][:, layers[layer].to(pre.device)].float()
-            parts.append(site.activations[layer](here).double().sum(-1).cpu())
+    def total(layer: int, pre: torch.Tensor) -> torch.Tensor:
+        return site.activations[layer](pre).double().sum(-1).cpu()
 
-    values = []
-    with watching(model, site, watch) as run:
-        for one in read:
-            parts.clear()
-            run(to_device(model, torch.tensor([one.ids])), None)
-            if len(parts) != len(layers):
-                raise ModelError(f"hook_pre of {len(layers)} layers fired {len(parts)} times")
-            values.append((torch.stack(parts).sum(0) / len(neurons)).numpy())
-    return values
+    seen = watch_chosen(model, site, neurons, read, total)
+    return [(torch.stack(parts).sum(0) / len(neurons)).numpy() for parts in seen]
 
 
 def shade(value: float | None, end: float) -> str:

@@ -20,7 +20,13 @@ from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import LensNeuronsError, ModelError, ProvenanceError
 from lensneurons.evaluation import answers as answering
 from lensneurons.evaluation.answers import accuracy
-from lensneurons.experiments.ablation import AblationMatrix, ablation_matrix, ablation_sets
+from lensneurons.experiments.ablation import (
+    MATCHES,
+    AblationMatrix,
+    ablation_matrix,
+    ablation_sets,
+)
+from lensneurons.experiments.controls import draws_an_item
 from lensneurons.interventions.editing import ablate
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.loading import load_model
@@ -130,27 +136,32 @@ def worth(removed) -> np.ndarray:
     return np.array([*worths], float)
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 20, 10_000])
-def test_the_matrix_is_known(model, corpus, neurons, batch_tokens):
-    matrix = ablation_matrix(
-        model, corpus, neurons, controls=6, seed=4, batch_tokens=batch_tokens, **OPTIONS
-    )
+@pytest.mark.parametrize(
+    ("batch_tokens", "match", "controls"),
+    [(1, ["activity"], 4), (20, ["activity"], 6), (10_000, [*MATCHES], 6)],
+)
+def test_the_matrix_is_known(model, corpus, neurons, batch_tokens, match, controls):
+    options = {"match": match, "controls": controls, "batch_tokens": batch_tokens, **OPTIONS}
+    matrix = ablation_matrix(model, corpus, neurons, seed=4, **options)
     base, items = worth(None), [0, 1, 2, 0, 1, 2, 3]
     assert (matrix.rows, matrix.languages) == (LANGUAGES, ("en", "de"))
     assert matrix.base.tolist() == base.tolist() == [1, 0, 1, 1, 1, 0, 0]
     assert matrix.weight.tolist() == [1.0] * 7
+    each = draws_an_item(controls, 4)  # draws each n, each n + 1, ... belong to item n
     hit = 0
     for setting, rows in ablation_sets(neurons).items():
         for row, removed in rows.items():
             place = matrix.classes.index(setting), LANGUAGES.index(row)
             assert matrix.effect[place].tolist() == (worth(removed) - base).tolist()
             own = neurons.probability[..., LANGUAGES.index(row)]
-            draws = removed.random_control(own, draws=8, seed=4)
-            drawn = np.array([worth(one) for one in draws])  # 4 items: draws 2 n and 2 n + 1 of 8
-            met = [(drawn[2 * n, i] + drawn[2 * n + 1, i]) / 2 for i, n in enumerate(items)]
-            assert matrix.control[0][place].tolist() == (np.array(met) - base).tolist()
+            by = {"own": own, "activity": neurons.probability.mean(-1), "layer": 0 * own}
+            for side, one in enumerate(match):
+                draws = removed.random_control(by[one], draws=4 * each, seed=4)
+                drawn = np.array([worth(draw) for draw in draws]).reshape(4, each, -1)
+                met = drawn[items, :, np.arange(7)].mean(1)
+                assert matrix.control[side][place].tolist() == (met - base).tolist()
             hit += np.abs(matrix.control[:, *place]).sum()
-    assert hit > 1  # random sets do hit answers
+    assert hit >= 1  # random sets do hit answers
     assert matrix.cells("specific").tolist() == [[-1 / 3, 0], [0, 0], [0, -1 / 4]]
     assert matrix.cells("related") == pytest.approx(np.array([[0, 1 / 4], [1 / 3, 0], [0, 0]]))
     assert set(np.unique(matrix.effect)) == {-1.0, 0.0, 1.0}

@@ -59,6 +59,18 @@ def smaller(folder, architecture, rows, site, monkeypatch):
     return model.eval()
 
 
+def scaled(folder, rows, factor):
+    """The plain model with the output of some experts times a factor, by their matrix and bias."""
+    plain = tiny.load_plain(folder, attn_implementation="eager")
+    for layer, own in rows.items():
+        block = plain.model.layers[layer]
+        inner = getattr(block, "experts", None) or block.mlp.experts
+        inner.down_proj.data[list(own)] *= factor
+        if hasattr(inner, "down_proj_bias"):
+            inner.down_proj_bias.data[list(own)] *= factor
+    return plain
+
+
 @pytest.mark.parametrize("architecture", tiny.EXPERTS)
 def test_without_an_expert_is_the_model_whose_rows_were_deleted(architecture, experts, monkeypatch):
     folder, model = experts(architecture)
@@ -79,14 +91,7 @@ def test_without_renormalising_its_weight_is_zero(architecture, experts):
     folder, model = experts(architecture)
     site = expert_site(model)
     rows = removed(architecture, site)
-    plain = tiny.load_plain(folder, attn_implementation="eager")
-    for layer, own in rows.items():
-        block = plain.model.layers[layer]
-        inner = getattr(block, "experts", None) or block.mlp.experts
-        inner.down_proj.data[list(own)] = 0
-        if hasattr(inner, "down_proj_bias"):
-            inner.down_proj_bias.data[list(own)] = 0
-    wanted, before = logits_of(plain), logits_of(model)
+    wanted, before = logits_of(scaled(folder, rows, 0)), logits_of(model)
     with ablate_experts(model, as_set(rows, site), renormalise=False):
         found = logits_of(model)
     assert (found - wanted).abs().max() <= 5e-6 * wanted.abs().max()
@@ -169,14 +174,7 @@ def test_without_renormalising_its_output_is_scaled(architecture, experts):
     folder, model = experts(architecture)
     site = expert_site(model)
     rows = removed(architecture, site)
-    plain = tiny.load_plain(folder, attn_implementation="eager")
-    for layer, own in rows.items():
-        block = plain.model.layers[layer]
-        inner = getattr(block, "experts", None) or block.mlp.experts
-        inner.down_proj.data[list(own)] *= 2.0
-        if hasattr(inner, "down_proj_bias"):
-            inner.down_proj_bias.data[list(own)] *= 2.0
-    wanted = logits_of(plain)
+    wanted = logits_of(scaled(folder, rows, 2))
     with steer_experts(model, as_set(rows, site), float(np.log(2)), renormalise=False):
         found = logits_of(model)
     assert (found - wanted).abs().max() <= 5e-6 * wanted.abs().max()

@@ -8,8 +8,14 @@ import torch
 from torch import nn
 
 from lensneurons.errors import ModelError
+from lensneurons.models.identity import one_call
 from lensneurons.models.loading import load_model
-from lensneurons.models.sites import neuron_site, probe_tokens, verify_neuron_hooks
+from lensneurons.models.sites import (
+    decided_by_sign,
+    neuron_site,
+    probe_tokens,
+    verify_neuron_hooks,
+)
 
 NAMES = {"GPT2": "NewGELUActivation", "GPTJ": "NewGELUActivation", "Phi": "NewGELUActivation"}
 NAMES |= {"Bloom": "BloomGelu", "OPT": "ReLU", "Gemma2": "GELUTanh", "Gemma3": "GELUTanh"}
@@ -123,3 +129,29 @@ def test_each_layer_is_read_by_its_own_activation(own):
 def test_a_hook_that_alters_hook_pre_is_seen_by_everybody_and_so_proves_nothing_wrong(own):
     own.add_hook("blocks.0.mlp.hook_pre", lambda tensor, hook: -tensor)
     assert verify_neuron_hooks(own).activation_difference < 1e-6
+
+
+class Counted(nn.Module):
+    """An activation that knows how often it ran, and can become another one."""
+
+    function, runs = staticmethod(torch.relu), 0
+
+    def forward(self, x):
+        self.runs += 1
+        return self.function(x)
+
+
+def test_an_activation_is_looked_at_once_a_call_and_anew_in_the_next():
+    activation = Counted()
+    with one_call():
+        assert decided_by_sign(activation)
+        assert decided_by_sign(activation)
+    assert activation.runs == 1
+    activation.function = lambda x: x + 1  # above 0 from -1 on
+    assert not decided_by_sign(activation)
+    with one_call():
+        assert not decided_by_sign(activation)
+    activation.function = torch.sigmoid
+    for _ in range(2):
+        with one_call(), pytest.raises(ModelError, match="Counted is not positive exactly where"):
+            decided_by_sign(activation)

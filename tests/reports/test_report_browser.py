@@ -1,31 +1,22 @@
-"""The report page in a browser: it asks the network for nothing, and works by mouse and by key.
-
-Runs in the Chromium of the system; where there is none, or no playwright, the tests are skipped
-with that reason. Playwright talks to the browser through pipes, so the sockets stay blocked.
-"""
+"""The report page in a browser: it asks the network for nothing, and works by mouse and by key."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import browser
 import pages
 import pytest
 
 from lensneurons.reports import report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("the page is not tested in a browser: put a chromium on the path", True)
-playwright = pytest.importorskip(
-    "playwright.sync_api",
-    reason="the page is not tested in a browser: pip install -e '.[dev]' brings playwright",
-)
+playwright = browser.playwright
 
 TABS = ("findings", "layers", "languages", "neurons", "effects", "change", "about")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+TOUCHED = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
 Open = Callable[..., Any]
 
 
@@ -36,30 +27,52 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with browser.launched() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def desktop(chromium: Any) -> Any:
+    """A page that all tests load anew: the first load in a page takes four times as long."""
+    return chromium.new_context(viewport=DESKTOP, reduced_motion="reduce").new_page()
 
 
 @pytest.fixture
-def opened(chromium: Any, file: Path) -> Iterator[Open]:
+def opened(chromium: Any, desktop: Any, file: Path) -> Iterator[Open]:
     """Opens the page; at the end nothing may have gone wrong, and nothing have been asked for."""
-    contexts, wrong = [], []
+    used, wrong = [], []
 
-    def open_page(tab: str = "", *, path: Path = file, told: list[str] = wrong, **how: Any) -> Any:
-        context = chromium.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **how})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: told.append(f"error: {error}"))
-        page.on("request", lambda r: r.url.startswith(("file:", "data:")) or told.append(r.url))
+    def open_page(
+        tab: str = "",
+        *,
+        path: Path = file,
+        told: list[str] = wrong,
+        color_scheme: str = "light",
+        **how: Any,
+    ) -> Any:
+        page = desktop
+        if how or used:  # a page of its own
+            how = {"viewport": DESKTOP, "reduced_motion": "reduce", **how}
+            page = chromium.new_context(**how).new_page()
+        page.goto("about:blank")  # from the same file to another tab nothing would be loaded
+        page.emulate_media(color_scheme=color_scheme, media="null")
+        heard = {
+            "console": lambda message: told.append(f"{message.type}: {message.text}"),
+            "pageerror": lambda error: told.append(f"error: {error}"),
+            "request": lambda r: r.url.startswith(("file:", "data:")) or told.append(r.url),
+        }
+        for event, listener in heard.items():
+            page.on(event, listener)
+        used.append((page, heard))
         page.goto(f"{path.as_uri()}#{tab}")
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page, heard in used:
+        for event, listener in heard.items():
+            page.remove_listener(event, listener)
+        if page is not desktop:
+            page.context.close()
     assert wrong == []
 
 
@@ -97,7 +110,7 @@ def test_every_tab_is_drawn_and_fits(
     opened: Open, size: dict[str, int], scheme: str, tmp_path: Path
 ) -> None:
     phone = size is PHONE
-    page = opened(viewport=size, color_scheme=scheme, is_mobile=phone, has_touch=phone)
+    page = opened(color_scheme=scheme, **(TOUCHED if phone else {}))
     for tab in TABS:
         page.locator(f"#tab-{tab}").click()
         panel = page.locator(f"#{tab}")

@@ -10,6 +10,7 @@ from typing import Any
 import model_worlds as planted
 import numpy as np
 import pytest
+import tiny
 from layer_profiles import MISTRAL, shapes
 from scipy import stats
 
@@ -55,17 +56,11 @@ def profiled(profile: np.ndarray) -> LanguageNeurons:
         numbers = np.repeat([1, 2, 4], counts)
         number[layer, : len(numbers)] = numbers
     probability = 0.8 * (np.arange(4) < number[..., None])
-    return LanguageNeurons(
-        languages=("en", "zh", "ja", "de"),
+    return replace(
+        tiny.drawn_neurons(languages=("en", "zh", "ja", "de")),
         probability=probability,
         score=np.zeros(number.shape),
         selected=(number > 0) & (number < 4),
-        tau=0.5,
-        tau_origin="given",
-        lambda_=0.1,
-        lambda_origin="given",
-        score_name="paper",
-        top_rate=0.5,
     )
 
 

@@ -131,7 +131,7 @@ def test_what_is_too_much_is_drawn_from_each_class_and_said(llama: Any) -> None:
 def test_bad_input_is_refused_before_any_forward_pass(
     llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explorer, "watching", None)  # a pass would now be a TypeError
+    monkeypatch.setattr(explorer, "watch_chosen", None)  # a pass would now be a TypeError
     for texts, options, told in (
         (None, {"model": llama}, "model= is given without texts"),
         (None, {"model": None, "record": "L0N0"}, "record= is given without texts"),

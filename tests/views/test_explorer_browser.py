@@ -1,30 +1,17 @@
-"""The explorer in a browser: its classes are the package's, by mouse and by key, and it stays calm.
-
-Runs in the Chromium of the system; where there is none, or no playwright, the test is skipped
-with that reason. Playwright talks to the browser through pipes, so the sockets stay blocked.
-"""
+"""The explorer in a browser: its classes are the package's, by mouse and by key; it stays calm."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pages
-import pytest
+from browser import launched
 from explored import explored
 
 from lensneurons.neurons.language_neurons import LanguageNeurons
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("the explorer is not tested in a browser: put a chromium on the path", True)
-playwright = pytest.importorskip(
-    "playwright.sync_api",
-    reason="the explorer is not tested in a browser: pip install -e '.[dev]' brings playwright",
-)
 
 ITEMS = [
     {k: "".join(parts) for k, parts in pages.TEXTS.items()},
@@ -58,8 +45,7 @@ def test_the_explorer_by_mouse_and_by_key(tmp_path: Path) -> None:
     view = explored(ITEMS)
     found, wrong = view.neurons, []
     file = view.save(tmp_path / "page.html").as_uri()
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
 
         def opened(address: str = "", **how: Any) -> Any:
             context = browser.new_context(viewport={"width": 1200, "height": 900}, **how)
@@ -130,12 +116,12 @@ def test_the_explorer_by_mouse_and_by_key(tmp_path: Path) -> None:
         assert page.locator(".chip").all_inner_texts() == ["layer 7", "Japanese (ja)"]
 
         # Hostile texts, hostile addresses, and a phone.
-        page = opened("item=2&layer=99&class=<b>&neuron=L9N9&language=__proto__&tau=x")
+        page.goto("about:blank")
+        page.goto(f"{file}#item=2&layer=99&class=<b>&neuron=L9N9&language=__proto__&tau=x")
         shown = page.locator(".tokens").all_inner_texts()
         assert shown == list(ITEMS[1].values())
         assert page.evaluate("window.broken") is None
         assert page.locator(".chip").count() == 0
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") == 390
-        browser.close()
     assert wrong == []

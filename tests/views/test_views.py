@@ -26,7 +26,7 @@ from tiny import D_MLP, LAYERS, byte_tokenizer, first_matrix
 from lensneurons import views
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
-from lensneurons.models.forward import has_hooks
+from lensneurons.models.forward import has_hooks, watching
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.style import TEMPLATES
 from lensneurons.views import attention_view, token_view
@@ -146,7 +146,7 @@ def test_bad_input_is_refused_before_any_forward_pass(
     bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = bridge("Llama")
-    monkeypatch.setattr(token_view, "watching", None)  # a pass would now be a TypeError
+    monkeypatch.setattr(token_view, "watch_chosen", None)  # a pass would now be a TypeError
     other = NeuronSet(np.array([1]), LAYERS, D_MLP + 1, "other")
     empty = NeuronSet(np.array([], np.int64), LAYERS, D_MLP)
     assert "L9N0 is outside a model of 3 layers" in refused(views.tokens, model, "a", "L9N0")
@@ -174,8 +174,10 @@ def test_texts_without_tokens_are_refused(bridge: Callable[..., Any]) -> None:
 def test_a_hook_that_does_not_fire_is_seen(
     bridge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, deaf = token_view.watching, lambda layer, pre: None
-    monkeypatch.setattr(token_view, "watching", lambda model, site, _: real(model, site, deaf))
+    monkeypatch.setattr(
+        "lensneurons.views.watched.watching",
+        lambda model, site, _: watching(model, site, lambda layer, pre: None),
+    )
     with pytest.raises(ModelError, match="hook_pre of 1 layers fired 0 times"):
         views.tokens(bridge("Llama"), "a", "L1N5")
 

@@ -81,6 +81,11 @@ class ExpertNeuronSite:
         """What provenance calls the site."""
         return "gate of shared experts" if self.shared else "gate of routed experts"
 
+    @property
+    def parts(self) -> dict[str, int]:
+        """Of how many experts the neurons of a layer are, where they are routed ones."""
+        return {} if self.shared else {"n_experts": self.n_experts}
+
 
 def expert_neuron_site(model: Any) -> ExpertNeuronSite:
     """Find the neurons inside the routed experts, proved once by a short text.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Matched = NeuronScores | int | None
 MaskFormat = Literal["lensneurons", "lape"]
-_NAME = re.compile(r"L(\d+)(?:E(\d+))?N(\d+)")
+_NAME = re.compile(r"L(\d+)(?:([EH])(\d+))?N(\d+)")
 NEIGHBOURS = 20
 
 
@@ -51,7 +51,10 @@ class NeuronSet(Value):
         n_experts: routed experts of a layer where these are neurons inside them, which are called
             such as ``"L2E5N10"``: number ``5 * (d_mlp / n_experts) + 10`` of layer 2. None for all
             others.
-        unit: ``"expert"`` where these are experts of a mixture; None for neurons.
+        unit: ``"expert"`` where these are experts of a mixture, ``"query unit"`` and the like
+            (`values.provenance.UNITS`) where they are outputs of a linear map; None for neurons.
+        n_heads: heads of a layer where these are outputs of an attention projection, which are
+            called such as ``"L2H1N5"``. None for all others.
 
     Raises:
         LensNeuronsError: an index is outside the model.
@@ -66,6 +69,7 @@ class NeuronSet(Value):
     activity: NeuronScores | None = None
     n_experts: int | None = None
     unit: str | None = None
+    n_heads: int | None = None
 
     def __post_init__(self) -> None:
         flat = np.sort(np.asarray(self.flat, np.int64))
@@ -115,7 +119,8 @@ class NeuronSet(Value):
     @property
     def names(self) -> list[str]:
         """Names such as ``"L12N3456"``, in order of layer and index."""
-        return [neuron_name(flat, self.d_mlp, self.n_experts) for flat in self.flat.tolist()]
+        parts = self.n_experts, self.n_heads
+        return [neuron_name(flat, self.d_mlp, *parts) for flat in self.flat.tolist()]
 
     def by_layer(self) -> dict[int, FlatNeurons]:
         """Indices within the layer, for each layer that has any: what a hook needs."""
@@ -143,7 +148,9 @@ class NeuronSet(Value):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(
-            np.isin(flat_index(name, self.n_layers, self.d_mlp, self.n_experts), self.flat)
+            np.isin(
+                flat_index(name, self.n_layers, self.d_mlp, self.n_experts, self.n_heads), self.flat
+            )
         )
 
     def __eq__(self, other: object) -> bool:
@@ -331,35 +338,51 @@ def chosen_set(given: Any, n_layers: int, d_mlp: int) -> NeuronSet:
     return NeuronSet.from_names(listed, n_layers=n_layers, d_mlp=d_mlp, label=label)
 
 
-def flat_index(name: str, n_layers: int, d_mlp: int, n_experts: int | None = None) -> int:
+def flat_index(
+    name: str,
+    n_layers: int,
+    d_mlp: int,
+    n_experts: int | None = None,
+    n_heads: int | None = None,
+) -> int:
     """Flat index ``layer * d_mlp + neuron`` of a neuron named such as ``"L12N3456"``.
 
-    Neurons inside `n_experts` routed experts a layer are named such as ``"L2E5N10"``.
+    Neurons inside `n_experts` routed experts a layer are named such as ``"L2E5N10"``, outputs of a
+    projection of `n_heads` heads such as ``"L2H1N5"``.
 
     Raises:
         LensNeuronsError: the name is not of that form, or outside the model.
     """
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
-    if match is None or (match[2] is None) != (n_experts is None):
-        form = "'L12N3456'" if n_experts is None else "'L2E5N10' (layer, expert, neuron)"
+    letter = "E" if n_experts else "H" if n_heads else None
+    if match is None or match[2] != letter:
+        form = {
+            None: "'L12N3456'",
+            "E": "'L2E5N10' (layer, expert, neuron)",
+            "H": "'L2H1N5' (layer, head, unit)",
+        }[letter]
         raise LensNeuronsError(f"{shown(name)} is not the name of a neuron: write {form}")
-    layer, expert, neuron = (int(number or 0) for number in match.groups())
-    experts, width = n_experts or 1, d_mlp // (n_experts or 1)
-    if layer >= n_layers or expert >= experts or neuron >= width:
-        inside = "" if n_experts is None else f"{experts} experts x "
+    layer, part, neuron = (int(match[place] or 0) for place in (1, 3, 4))
+    parts = n_experts or n_heads or 1
+    width = d_mlp // parts
+    if layer >= n_layers or part >= parts or neuron >= width:
+        inside = f"{parts} {'experts' if n_experts else 'heads'} x " if letter else ""
         raise LensNeuronsError(
             f"{name} is outside a model of {n_layers} layers x {inside}{width} neurons"
         )
-    return layer * d_mlp + expert * width + neuron
+    return layer * d_mlp + part * width + neuron
 
 
-def neuron_name(flat: int, d_mlp: int, n_experts: int | None = None) -> str:
+def neuron_name(
+    flat: int, d_mlp: int, n_experts: int | None = None, n_heads: int | None = None
+) -> str:
     """The name of the neuron at a flat index: the inverse of `flat_index`."""
     layer, neuron = divmod(flat, d_mlp)
-    if n_experts is None:
+    parts = n_experts or n_heads
+    if parts is None:
         return f"L{layer}N{neuron}"
-    expert, place = divmod(neuron, d_mlp // n_experts)
-    return f"L{layer}E{expert}N{place}"
+    part, place = divmod(neuron, d_mlp // parts)
+    return f"L{layer}{'E' if n_experts else 'H'}{part}N{place}"
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -151,7 +151,8 @@ def do_collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
     require_writable(options.out)
     corpus = open_corpus(options, options.languages)
-    counting = pick(options, "site", "scope", "groups", "batch_tokens", "max_length", "overlong")
+    names = ("site", "branches", "scope", "groups", "batch_tokens", "max_length", "overlong")
+    counting = pick(options, *names)
     require_memory(options.groups, len(corpus.languages))
     model = open_model(options, options.dtype)
     corpus = in_template(options, model, corpus)

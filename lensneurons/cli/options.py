@@ -24,6 +24,7 @@ _MESSAGE = 1000  # characters; a longer one quotes a long argument
 _DIGITS = 18  # of the largest whole number, which fits 64 bits
 SCOPES = ("response", "prompt", "all")
 SITES = ("neurons", "experts", "expert_neurons", "shared_neurons")
+SITES += ("q", "k", "v", "attn_out", "mlp_out")
 POOLS = ("all", "unselected", "below tau")
 METHODS = ("zero", "mean")  # resampling needs a second corpus
 
@@ -188,6 +189,7 @@ def _declare_collect(add: Add) -> None:
     add("--languages", type=_names, help="such as en,zh,sw (default: all)")
     sites = "what is counted; of a mixture of experts their choices, or the neurons inside"
     add("--site", default="neurons", choices=SITES, help=sites)
+    add("--branches", action="store_true", help="count the linear half of gated neurons too")
     add("--scope", default="response", choices=SCOPES, help="tokens that count")
     add("--groups", type=_positive, default=10, help="groups for intervals")
     add("--batch-tokens", type=_positive, default=4096, help="padding included")

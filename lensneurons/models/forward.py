@@ -322,7 +322,7 @@ def _prove_outputs(model: Any, site: LinearSite) -> bool:
         own: list[Activation] = []
 
         def keep(layer: int, module: nn.Module, inputs: Any, output: Any, own: Any = own) -> None:
-            own.append(output.reshape(1, -1, output.shape[-1]))
+            own.append(output.reshape(1, -1, output.shape[-1]).clone())
 
         with _watching_modules(model, (found, keep), path=path) as run:
             run(probe_tokens(model), None)

@@ -81,13 +81,13 @@ def values_by_hand(folder, architecture):
 
     def keep_all(parts):
         for name, part in zip("qkv", parts, strict=True):
-            seen[name].append(part)
+            seen[name].append(part.clone())  # Falcon adds to it in place
 
     for block in plain.get_submodule(layers):
         if isinstance(maps, list):
             for name, path in zip("qkv", maps, strict=True):
                 block.get_submodule(path).register_forward_hook(
-                    lambda module, given, out, name=name: seen[name].append(out)
+                    lambda module, given, out, name=name: seen[name].append(out.clone())
                 )
         else:
             path, split = maps
@@ -96,7 +96,7 @@ def values_by_hand(folder, architecture):
             )
         for name, path in zip(("attn_out", "mlp_out"), ends, strict=False):
             block.get_submodule(path).register_forward_hook(
-                lambda module, given, out, name=name: seen[name].append(out)
+                lambda module, given, out, name=name: seen[name].append(out.clone())
             )
     found = {name: [] for name in PLACES}
     for item in CORPUS:
@@ -182,12 +182,8 @@ def test_heads_are_in_names_files_and_run_folders(llama, tmp_path):
 
 def test_words_are_those_of_the_unit():
     told = "Of 9 neurons a neuron is active; Neurons"
-    assert in_unit(told, "value unit") == (
-        "Of 9 value units a value unit is active; Value units"
-    )
-    assert in_unit(told, "MLP output") == (
-        "Of 9 MLP outputs an MLP output is active; MLP outputs"
-    )
+    assert in_unit(told, "value unit") == ("Of 9 value units a value unit is active; Value units")
+    assert in_unit(told, "MLP output") == ("Of 9 MLP outputs an MLP output is active; MLP outputs")
 
 
 # What is refused
@@ -209,7 +205,6 @@ def test_what_has_no_one_projection_is_refused(architecture, message, bridge):
 
 def test_a_map_that_is_not_run_is_noticed(own, monkeypatch):
     plain = linear_sites.linear_modules
-
 
     def swapped(model, name):
         found = plain(model, name)

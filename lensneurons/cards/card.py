@@ -325,8 +325,8 @@ def card_html(card: NeuronCard) -> str:
     ]
     if facts.branches:
         notes.append(
-            "Gate and linear: shares of the tokens by the signs of the two halves; the neuron writes "
-            "along its row of W_out where both are alike, against it elsewhere."
+            "Gate and linear: shares of the tokens by the signs of the two halves; the neuron "
+            "writes along its row of W_out where both are alike, against it elsewhere."
         )
     if card.importance:
         notes.append(f"Ranks among {card.n_neurons:,} neurons, by size.")

@@ -7,8 +7,9 @@
 
 An effect of removing a set means little without its control: what removing any set of that size, in
 those layers, with neurons that are active as often, does. `random_control` makes such sets. Each
-draw replaces every neuron of the set by a random one of the same layer, outside the set, whose
-activation probability has about the same rank: one of the nearest candidates above and below.
+draw replaces every neuron of the set by a random one of the same layer (and expert), outside the
+set, whose activation probability has about the same rank: one of the nearest candidates above and
+below.
 """
 
 from __future__ import annotations
@@ -97,14 +98,25 @@ class NeuronSet(Value):
         d_mlp: int,
         label: str = "neurons",
         n_experts: int | None = None,
+        unit: str | None = None,
+        n_heads: int | None = None,
     ) -> NeuronSet:
-        """The neurons with names such as ``"L12N3456"``, or ``"L2E5N10"`` with `n_experts`.
+        """The neurons with names such as ``"L12N3456"``, ``"L2E5N10"`` with `n_experts`, or
+        ``"L2H1N5"`` with `n_heads`.
 
         Raises:
             LensNeuronsError: a name is not of that form, or outside the model.
         """
-        flat = [flat_index(name, n_layers, d_mlp, n_experts) for name in names]
-        return cls(np.array(flat, np.int64), n_layers, d_mlp, label, n_experts=n_experts)
+        flat = np.array(
+            [flat_index(name, n_layers, d_mlp, n_experts, n_heads) for name in names], np.int64
+        )
+        parts = {"n_experts": n_experts, "unit": unit, "n_heads": n_heads}
+        return cls(flat, n_layers, d_mlp, label, **parts)
+
+    @property
+    def kind(self) -> str:
+        """What it holds, in words: ``"neurons"``, ``"neurons inside experts"``, ``"experts"``..."""
+        return f"{self.unit or 'neuron'}s{' inside experts' if self.n_experts else ''}"
 
     @property
     def layers(self) -> FlatNeurons:
@@ -294,6 +306,8 @@ def draw_controls(
 ) -> Int64[np.ndarray, "draw neurons"]:
     """The flat indices of `draws` random sets, int64 [draw, neurons], layer by layer.
 
+    Neurons inside experts are drawn from the same expert: others read other tokens.
+
     Arguments and errors are those of `NeuronSet.random_control`. All draws are made together, so
     the time grows with the neurons of the set and hardly with the draws.
     """
@@ -304,21 +318,43 @@ def draw_controls(
         )
     random = np.random.default_rng(seed)
     taken = neurons if exclude is None else neurons | exclude
-    layers = [_Layer(neurons, taken, layer, probability[layer]) for layer in neurons.by_layer()]
-    drawn = [layer.draw(random, draws) for layer in layers]
+    width = neurons.d_mlp // (neurons.n_experts or 1)
+    pools = [
+        _Pool(neurons, taken, pool, width, probability.ravel())
+        for pool in np.unique(neurons.flat // width).tolist()
+    ]
+    drawn = [pool.draw(random, draws) for pool in pools]
     return np.concatenate([np.empty((draws, 0), np.int64), *drawn], axis=1)
 
 
-def chosen_set(given: Any, n_layers: int, d_mlp: int) -> NeuronSet:
+def chosen_set(
+    given: Any,
+    n_layers: int,
+    d_mlp: int,
+    *,
+    unit: str | None = None,
+    n_experts: int | None = None,
+    n_heads: int | None = None,
+) -> NeuronSet:
     """The set that somebody means by a set, by a neuron's name, or by several names.
 
     >>> chosen_set(["L0N3", "L1N5"], 2, 8)
     NeuronSet(L0N3 L1N5: 2 neurons in 2 layers: L0N3, L1N5)
 
+    `unit`, `n_experts` and `n_heads` are those that the set has to have; see `NeuronSet`.
+
     Raises:
-        LensNeuronsError: something else, a set of another model, or a name outside the model.
+        LensNeuronsError: something else, a set of another model or of other units, or a name
+            outside the model.
     """
+    parts = {"unit": unit, "n_experts": n_experts, "n_heads": n_heads}
     if isinstance(given, NeuronSet):
+        wanted = NeuronSet(np.zeros(0, np.int64), n_layers, d_mlp, **parts).kind
+        if given.kind != wanted:
+            raise LensNeuronsError(
+                f"{given.label} holds {given.kind}, and {wanted} are meant here: ablate() and "
+                "ablation_matrix() take either, other functions neurons of dense MLPs alone"
+            )
         if (given.n_layers, given.d_mlp) != (n_layers, d_mlp):
             raise LensNeuronsError(
                 f"{given.label} is of a model of {given.n_layers} layers x {given.d_mlp} neurons, "
@@ -335,7 +371,7 @@ def chosen_set(given: Any, n_layers: int, d_mlp: int) -> NeuronSet:
             "of names"
         )
     label = " ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
-    return NeuronSet.from_names(listed, n_layers=n_layers, d_mlp=d_mlp, label=label)
+    return NeuronSet.from_names(listed, n_layers=n_layers, d_mlp=d_mlp, label=label, **parts)
 
 
 def flat_index(
@@ -389,20 +425,31 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-class _Layer:
-    """The candidates of one layer by probability, and between which the members would stand."""
+class _Pool:
+    """The candidates of one layer, or of one expert in it, by probability, and between which the
+    members would stand.
+
+    Args:
+        neurons: the set.
+        taken: what must not be drawn, the set itself included.
+        number: of the pool: it holds the flat indices from ``number * width`` on.
+        width: neurons of it.
+        probability: float64 [layer * neuron].
+    """
 
     def __init__(
-        self, neurons: NeuronSet, taken: NeuronSet, layer: int, probability: np.ndarray
+        self, neurons: NeuronSet, taken: NeuronSet, number: int, width: int, probability: np.ndarray
     ) -> None:
-        members = neurons.neurons[neurons.layers == layer]
-        free = np.setdiff1d(np.arange(neurons.d_mlp), taken.neurons[taken.layers == layer])
+        members = neurons.flat[neurons.flat // width == number]
+        own = np.arange(number * width, (number + 1) * width)
+        free = np.setdiff1d(own, taken.flat[taken.flat // width == number])
         if len(free) < len(members):
+            layer, expert = divmod(number, neurons.n_experts or 1)
+            where = f"layer {layer}" if neurons.n_experts is None else f"expert L{layer}E{expert}"
             raise LensNeuronsError(
-                f"layer {layer} has {len(free)} neurons outside {taken.label}, too few to match "
+                f"{where} has {len(free)} neurons outside {taken.label}, too few to match "
                 f"its {len(members)}: a same-size control needs as many"
             )
-        self.offset = layer * neurons.d_mlp
         self.candidates = free[np.argsort(probability[free], kind="stable")]
         values = probability[self.candidates]
         self.lowest = np.searchsorted(values, probability[members], side="left")
@@ -422,7 +469,7 @@ class _Layer:
             enough = min(NEIGHBOURS // 2, free.shape[1] - turn)
             picks[:, turn] = _free_near(free, place, enough, random)
             free[np.arange(draws), picks[:, turn]] = False
-        return self.candidates[picks] + self.offset
+        return self.candidates[picks]
 
 
 def _free_near(

@@ -33,6 +33,7 @@ from lensneurons.alignment.responses import (
 from lensneurons.alignment.training import DPOSettings, align, require_extra
 from lensneurons.alignment.translation import translation_scorer
 from lensneurons.cards.card import NeuronCard, card_html, describe_all, neuron_facts
+from lensneurons.cards.records import write_records
 from lensneurons.cli import summaries
 from lensneurons.comparison.before_after import TABLES, Comparison, compare
 from lensneurons.comparison.paper_claims import Claims, claims
@@ -62,6 +63,7 @@ from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.published import holds_published_counts, read_published_counts
+from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.chat import chat_corpus, refuse_system_alone
 from lensneurons.values.files import plain_numbers, read_kind, replacing, write_csv
 from lensneurons.values.provenance import UNKNOWN
@@ -278,12 +280,20 @@ def do_export(options: Namespace) -> None:
     """Write a model whose neurons of some languages are ablated or scaled, and say where."""
     require_writable(options.out)
     statistics = ActivationStatistics.load(options.folder)
-    neurons = find_neurons(options, statistics)
-    *_, rows = ablation_sets(neurons, options.classes, options.languages).values()
-    label = f"{'+'.join(options.classes)} {' '.join(rows)}"
-    chosen = reduce(or_, rows.values()).relabel(label)
+    chosen = neurons_of(find_neurons(options, statistics), options)
     model = open_same_model(options, statistics)
     say(f"{chosen!r}\nmodel: {export(model, chosen, options.out, factor=options.factor)}")
+
+
+def do_records(options: Namespace) -> None:
+    """Write a record file for each neuron of some languages, for automated interpretation."""
+    require_writable(options.out)
+    statistics = ActivationStatistics.load(options.folder)
+    chosen = neurons_of(find_neurons(options, statistics), options)
+    corpus = open_corpus(options, options.texts or options.languages)
+    model = open_same_model(options, statistics)
+    given = pick(options, "top", "random", "seed", "scope", "batch_tokens")
+    say(f"{chosen!r}\nrecords: {write_records(model, corpus, chosen, options.out, **given)}")
 
 
 # Aligning a model, and comparing it with what it was
@@ -449,6 +459,12 @@ def _value(path: Path) -> tuple[str, Any]:
 
 
 # What commands share
+
+
+def neurons_of(neurons: LanguageNeurons, options: Namespace) -> NeuronSet:
+    """The neurons of the classes and languages that the options name, as one set."""
+    *_, rows = ablation_sets(neurons, options.classes, options.languages).values()
+    return reduce(or_, rows.values()).relabel(f"{'+'.join(options.classes)} {' '.join(rows)}")
 
 
 def pick(options: Namespace, *names: str) -> dict[str, Any]:

@@ -25,14 +25,7 @@ CORPUS = tiny.tiny_corpus()
 # The experts of a layer, and the MLP that every token passes beside them.
 INSIDE = dict.fromkeys([*tiny.EXPERTS, *tiny.MORE_EXPERTS], "mlp.experts")
 INSIDE |= {"Gemma4 (experts)": "experts", "GraniteMoe": "block_sparse_moe.experts"}
-SHARED = {
-    "Qwen2Moe": "mlp.shared_expert",
-    "DeepseekV3": "mlp.shared_experts",
-    "Gemma4 (experts)": "mlp",
-}
-SHARED |= dict.fromkeys(
-    ("Afmoe", "DeepseekV2", "Ernie4_5_Moe", "Glm4Moe", "Glm4MoeLite"), "mlp.shared_experts"
-)
+SHARED = tiny.SHARED_MLPS
 
 
 def gates(module, number):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from edited import IDS, continue_greedily, logits_of, state_of
+from edited import IDS, continue_greedily, drawn_units, logits_of, state_of
 
 from lensneurons.activations.collection import collect
 from lensneurons.errors import LensNeuronsError, ModelError
@@ -21,26 +21,11 @@ from lensneurons.models.linear_sites import linear_site
 from lensneurons.models.routers import expert_site
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.sets import NeuronSet
-from lensneurons.values.provenance import UNITS
 
 CORPUS = tiny.tiny_corpus()
 ALL = [*tiny.EXPERTS, *tiny.MORE_EXPERTS]
 INSIDE = dict.fromkeys(ALL, "mlp.experts")
 INSIDE |= {"Gemma4 (experts)": "experts", "GraniteMoe": "block_sparse_moe.experts"}
-SHARED = dict.fromkeys(
-    ("DeepseekV3", "Afmoe", "DeepseekV2", "Ernie4_5_Moe", "Glm4Moe", "Glm4MoeLite"),
-    "mlp.shared_experts",
-)
-SHARED |= {"Qwen2Moe": "mlp.shared_expert", "Gemma4 (experts)": "mlp"}
-
-
-def drawn(site, seed=0, share=0.3, layers=None):
-    """Some units of a site, in the layers that have such units."""
-    mask = np.random.default_rng(seed).random((site.n_layers, site.d_mlp)) < share
-    kept = getattr(site, "layers", range(site.n_layers)) if layers is None else layers
-    mask[[layer for layer in range(site.n_layers) if layer not in kept]] = False
-    unit = UNITS.get(site.hook)
-    return NeuronSet(np.flatnonzero(mask), site.n_layers, site.d_mlp, unit=unit, **site.parts)
 
 
 @torch.no_grad()
@@ -50,7 +35,7 @@ def multiplied(folder, architecture, neurons, factor=0.0):
     for layer, own in neurons.by_layer().items():
         block = plain.model.layers[layer]
         if neurons.n_experts is None:
-            block.get_submodule(SHARED[architecture]).down_proj.weight[:, own] *= factor
+            block.get_submodule(tiny.SHARED_MLPS[architecture]).down_proj.weight[:, own] *= factor
             continue
         inside = block.get_submodule(INSIDE[architecture])
         width = neurons.d_mlp // neurons.n_experts
@@ -73,9 +58,9 @@ def test_a_neuron_inside_an_expert_is_a_column_of_its_last_matrix(architecture, 
     folder, model = experts(architecture)
     before = logits_of(model)
     sites = [expert_neuron_site(model)]
-    sites += [shared_neuron_site(model)] if architecture in SHARED else []
+    sites += [shared_neuron_site(model)] if architecture in tiny.SHARED_MLPS else []
     for site in sites:
-        neurons = drawn(site)
+        neurons = drawn_units(site)
         wanted = logits_of(multiplied(folder, architecture, neurons))
         with ablate(model, neurons):
             require_equal(logits_of(model), wanted, before)
@@ -83,7 +68,7 @@ def test_a_neuron_inside_an_expert_is_a_column_of_its_last_matrix(architecture, 
             found = logits_of(model)
         require_equal(found, logits_of(multiplied(folder, architecture, neurons, -1.5)), before)
         assert torch.equal(logits_of(model), before)
-    if architecture not in SHARED:
+    if architecture not in tiny.SHARED_MLPS:
         with pytest.raises(ModelError, match="no shared expert"), ablate(model, "L0N1"):
             pass
 
@@ -91,7 +76,7 @@ def test_a_neuron_inside_an_expert_is_a_column_of_its_last_matrix(architecture, 
 def test_names_rows_positions_and_nested_blocks(experts):
     _, model = experts("Qwen3Moe")
     site, state = expert_neuron_site(model), state_of(model)
-    first, second = drawn(site, 1), drawn(site, 2)
+    first, second = drawn_units(site, 1), drawn_units(site, 2)
     with ablate(model, first.names):
         by_name = logits_of(model)
     with ablate(model, first):
@@ -117,7 +102,7 @@ def test_names_rows_positions_and_nested_blocks(experts):
     with ablate(model, first, positions=[-1]):
         last = logits_of(model)
     assert torch.allclose(last[:, :-1], logits_of(model)[:, :-1], atol=1e-6)
-    alone = drawn(site, 1, layers=[site.n_layers - 1])
+    alone = drawn_units(site, 1, layers=(site.n_layers - 1,))
     with ablate(model, alone), torch.no_grad():
         whole = logits_of(model)
     with ablate(model, alone, positions=slice(-1, None)):
@@ -134,7 +119,7 @@ def test_means_are_those_of_the_tokens_that_were_sent_there(experts):
     site = expert_neuron_site(model)
     found = collect(model, CORPUS, site="expert_neurons", progress=False)
     among = found.among_routed(collect(model, CORPUS, site="experts", progress=False))
-    neurons, before = drawn(site, 3, share=0.1), logits_of(model)
+    neurons, before = drawn_units(site, 3, share=0.1), logits_of(model)
     plain = tiny.load_plain(folder, attn_implementation="eager")
     for layer, own in neurons.by_layer().items():
         inside = plain.model.layers[layer].mlp.experts
@@ -172,7 +157,7 @@ def test_means_are_those_of_the_tokens_that_were_sent_there(experts):
 def test_whole_experts_row_by_row(experts):
     folder, model = experts("Mixtral")
     site, before = expert_site(model), logits_of(model)
-    first, second = drawn(site, 4), drawn(site, 5)
+    first, second = drawn_units(site, 4), drawn_units(site, 5)
     wanted = []
     for one in (first, second):
         plain = tiny.load_plain(folder, attn_implementation="eager")
@@ -233,7 +218,7 @@ def rows_of(architecture, name, own, config):
 def test_a_unit_is_a_row_of_its_projection(architecture, name, model_folder, bridge):
     model = bridge(architecture)
     before, site = logits_of(model), linear_site(model, name)
-    units = drawn(site)
+    units = drawn_units(site)
     plain = tiny.load_plain(model_folder(architecture), attn_implementation="eager")
     layers, first, last, out = MAPS[architecture]
     path = {"attn_out": last, "mlp_out": out}.get(name, first.format(name))
@@ -253,7 +238,7 @@ def test_a_unit_is_a_row_of_its_projection(architecture, name, model_folder, bri
 
 def test_units_row_by_row_while_writing_and_by_means(llama):
     site = linear_site(llama, "v")
-    first, second = drawn(site, 1), drawn(site, 2)
+    first, second = drawn_units(site, 1), drawn_units(site, 2)
     with ablate(llama, first):
         one = logits_of(llama)
         written = continue_greedily(llama.original_model, llama.original_model, IDS, 4)
@@ -278,7 +263,7 @@ def test_units_row_by_row_while_writing_and_by_means(llama):
 def test_sets_of_other_units_are_refused_elsewhere(llama):
     from lensneurons.cards.contexts import top_contexts
 
-    units = drawn(linear_site(llama, "v"))
+    units = drawn_units(linear_site(llama, "v"))
     with pytest.raises(LensNeuronsError, match="holds value units, and neurons are meant here"):
         top_contexts(llama, CORPUS, replace(units, d_mlp=tiny.D_MLP))
     with (
@@ -328,7 +313,7 @@ def test_an_ablation_matrix_of_any_site(architecture, site, bridge):
 
 def test_a_model_writes_without_some_neurons_inside_experts(experts):
     _, model = experts("Qwen3Moe")
-    neurons = drawn(expert_neuron_site(model), 6, share=0.6)
+    neurons = drawn_units(expert_neuron_site(model), 6, share=0.6)
     plain = generate(model, ["the cat"], max_new_tokens=5)
     with ablate(model, neurons):
         other = generate(model, ["the cat"], max_new_tokens=5)

@@ -126,7 +126,9 @@ def test_sets_by_row_are_no_weights(own, tmp_path):
 def test_a_weight_that_two_layers_share_is_refused(own, tmp_path):
     inner = [block.mlp.out.original_component for block in own.blocks]
     inner[1].weight = inner[0].weight
-    with pytest.raises(ModelError, match=r"W_out of layer 0 is also the weight of model.layers.1"):
+    with pytest.raises(
+        ModelError, match=r"0.mlp.down_proj.weight is also the weight of model.layers.1"
+    ):
         export(own, draw_set(layers=(0,)), tmp_path / "out")
 
 

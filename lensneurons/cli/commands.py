@@ -63,17 +63,15 @@ from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.published import holds_published_counts, read_published_counts
-from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.chat import chat_corpus, refuse_system_alone
 from lensneurons.values.files import plain_numbers, read_kind, replacing, write_csv
 from lensneurons.values.provenance import UNKNOWN
 
 MATRIX = "ablation.safetensors"
 CARDS = "L*N*.jsonl"
-DPO_SETTINGS = (
-    "steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha",
-    "checkpoint_every", "seed",
-)  # fmt: skip
+COUNTING = ("site", "branches", "scope", "groups", "batch_tokens", "max_length", "overlong")
+DPO_SETTINGS = ("steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha")
+DPO_SETTINGS += ("checkpoint_every", "seed")
 # Argument of `report` -> class of the values that it takes, as files.
 SHOWN: dict[str, Any] = {
     "runs": ActivationStatistics,
@@ -153,12 +151,10 @@ def do_collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
     require_writable(options.out)
     corpus = open_corpus(options, options.languages)
-    names = ("site", "branches", "scope", "groups", "batch_tokens", "max_length", "overlong")
-    counting = pick(options, *names)
     require_memory(options.groups, len(corpus.languages))
     model = open_model(options, options.dtype)
     corpus = in_template(options, model, corpus)
-    say(collect(model, corpus, run_dir=options.out, **counting).to_text())
+    say(collect(model, corpus, run_dir=options.out, **pick(options, *COUNTING)).to_text())
     say(f"next: lensneurons identify {options.out}")
 
 
@@ -281,8 +277,8 @@ def do_export(options: Namespace) -> None:
     require_writable(options.out)
     statistics = ActivationStatistics.load(options.folder)
     chosen = neurons_of(find_neurons(options, statistics), options)
-    model = open_same_model(options, statistics)
-    say(f"{chosen!r}\nmodel: {export(model, chosen, options.out, factor=options.factor)}")
+    export(open_same_model(options, statistics), chosen, options.out, factor=options.factor)
+    say(f"{chosen!r}\nmodel: {options.out}")
 
 
 def do_records(options: Namespace) -> None:
@@ -290,10 +286,11 @@ def do_records(options: Namespace) -> None:
     require_writable(options.out)
     statistics = ActivationStatistics.load(options.folder)
     chosen = neurons_of(find_neurons(options, statistics), options)
+    given = pick(options, "top", "random", "seed", "scope", "batch_tokens")
     corpus = open_corpus(options, options.texts or options.languages)
     model = open_same_model(options, statistics)
-    given = pick(options, "top", "random", "seed", "scope", "batch_tokens")
-    say(f"{chosen!r}\nrecords: {write_records(model, corpus, chosen, options.out, **given)}")
+    write_records(model, in_template(options, model, corpus), chosen, options.out, **given)
+    say(f"records: {options.out}")
 
 
 # Aligning a model, and comparing it with what it was
@@ -461,9 +458,9 @@ def _value(path: Path) -> tuple[str, Any]:
 # What commands share
 
 
-def neurons_of(neurons: LanguageNeurons, options: Namespace) -> NeuronSet:
+def neurons_of(neurons: LanguageNeurons, options: Namespace) -> Any:
     """The neurons of the classes and languages that the options name, as one set."""
-    *_, rows = ablation_sets(neurons, options.classes, options.languages).values()
+    rows = [*ablation_sets(neurons, options.classes, options.languages).values()][-1]
     return reduce(or_, rows.values()).relabel(f"{'+'.join(options.classes)} {' '.join(rows)}")
 
 

@@ -250,6 +250,7 @@ def _declare_records(add: Add) -> None:
     _add_corpus(add)
     add("--out", required=True, type=Path, help="new folder")
     add("--languages", required=True, type=_names, help="whose neurons, such as zh,de")
+    _add_chat(add)
     add("--texts", type=_names, help="languages of the texts (default: those of --languages)")
     add("--classes", type=_names, default="specific,related", help="specific, related, agnostic")
     add("--top", type=_positive, default=20, help="strongest texts of a neuron")

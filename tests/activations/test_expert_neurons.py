@@ -20,6 +20,8 @@ from lensneurons.models import expert_neurons
 from lensneurons.models.forward import forward_path
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
+from lensneurons.tokens.batches import make_batch
+from lensneurons.tokens.prepared import prepare
 
 CORPUS = tiny.tiny_corpus()
 # The experts of a layer, and the MLP that every token passes beside them.
@@ -123,6 +125,44 @@ def test_counts_are_those_of_gates_multiplied_by_hand(architecture, experts):
     else:
         with pytest.raises(ModelError, match="has no shared expert beside its router in layer 0"):
             collect(model, CORPUS, site="shared_neurons", progress=False)
+
+
+@pytest.mark.parametrize("architecture", ["Mixtral", "Qwen2Moe"])
+def test_half_precision_counts_are_those_of_a_plain_model_in_it(
+    architecture, tmp_path, monkeypatch
+):
+    """In bf16, on the same batches: other ones round otherwise, and random routers tip over."""
+    kind, values = tiny.EXPERTS[architecture]
+    # PyTorch's kernel for experts wants widths of 8 values in bf16.
+    widths = {"intermediate_size": 56, "moe_intermediate_size": 24}
+    monkeypatch.setitem(tiny.EXPERTS, architecture, (kind, values | widths))
+    folder = tiny.save_model(architecture, tmp_path)
+    model = load_model(folder, device="cpu", dtype="bfloat16")
+    found = collect(model, CORPUS, site="expert_neurons", progress=False)
+    assert found.provenance.dtype == "bfloat16"
+    plain = tiny.load_plain(folder, dtype=torch.bfloat16, attn_implementation="sdpa")
+    read = {}
+    for layer, block in enumerate(plain.model.layers):
+        modules = dict(block.named_modules())
+        if INSIDE[architecture] in modules:
+            modules[INSIDE[architecture]].register_forward_pre_hook(
+                lambda module, given, layer=layer: read.update({layer: (module, *given[:2])})
+            )
+    n_experts, width = found.n_experts, found.d_mlp // found.n_experts
+    counts = np.zeros((tiny.LAYERS, n_experts, width, len(CORPUS.languages)), int)
+    prepared = prepare(model, CORPUS)
+    for rows in prepared.batches(4096):
+        batch = make_batch(prepared.encoded, rows)
+        with torch.no_grad():
+            plain.model(batch.tokens, use_cache=False)
+        k = prepared.encoded.language[rows[0]]
+        for layer, (module, x, chosen) in read.items():
+            x = x.reshape(-1, x.shape[-1])
+            for expert in range(n_experts):
+                tokens = (chosen == expert).any(1) & batch.counted.reshape(-1)
+                gate = functional.linear(x[tokens], module.gate_up_proj[expert]).chunk(2, -1)[0]
+                counts[layer, expert, :, k] += (gate > 0).sum(0).numpy()
+    assert np.array_equal(found.counts, flat(counts))
 
 
 @pytest.mark.parametrize("site", ["expert_neurons", "shared_neurons"])

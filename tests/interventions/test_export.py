@@ -155,12 +155,12 @@ def test_processed_weights_are_refused(own, tmp_path):
 def test_rows_of_the_wrong_layer_are_noticed(own, tmp_path):
     """The proof, when what it guards is broken."""
 
-    def wrong(view, out, layer, indices, factor):
-        right(view, out, layer, (indices + 1) % tiny.D_MLP, factor)
+    def wrong(view, owner, own, at, factor):
+        right(view, owner, own, (at[0], (at[1] + 1) % tiny.D_MLP), factor)
 
-    right = module._scale_rows
+    right = module._scale
     with (
-        patch.object(module, "_scale_rows", wrong),
+        patch.object(module, "_scale", wrong),
         pytest.raises(ModelError, match="cannot express this edit"),
     ):
         export(own, draw_set(), tmp_path / "out")

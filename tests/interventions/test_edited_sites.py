@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from edited import IDS, continue_greedily, drawn_units, logits_of, state_of
+from mixtures import multiplied
 
 from lensneurons.activations.collection import collect
 from lensneurons.errors import LensNeuronsError, ModelError
@@ -24,27 +25,6 @@ from lensneurons.neurons.sets import NeuronSet
 
 CORPUS = tiny.tiny_corpus()
 ALL = [*tiny.EXPERTS, *tiny.MORE_EXPERTS]
-INSIDE = dict.fromkeys(ALL, "mlp.experts")
-INSIDE |= {"Gemma4 (experts)": "experts", "GraniteMoe": "block_sparse_moe.experts"}
-
-
-@torch.no_grad()
-def multiplied(folder, architecture, neurons, factor=0.0):
-    """A plain model whose experts read the chosen neurons times a factor: columns of down_proj."""
-    plain = tiny.load_plain(folder, attn_implementation="eager")
-    for layer, own in neurons.by_layer().items():
-        block = plain.model.layers[layer]
-        if neurons.n_experts is None:
-            block.get_submodule(tiny.SHARED_MLPS[architecture]).down_proj.weight[:, own] *= factor
-            continue
-        inside = block.get_submodule(INSIDE[architecture])
-        width = neurons.d_mlp // neurons.n_experts
-        for expert, place in zip(own // width, own % width, strict=True):
-            if architecture == "GptOss":  # [expert, width, d_model]
-                inside.down_proj[expert, place] *= factor
-            else:
-                inside.down_proj[expert, :, place] *= factor
-    return plain
 
 
 def require_equal(found, wanted, before, allowed=2e-6):

@@ -217,6 +217,8 @@ MORE_EXPERTS = {
 ROUTERS = dict.fromkeys([*EXPERTS, *MORE_EXPERTS], "mlp.gate")
 ROUTERS |= {"Afmoe": "mlp.router", "GraniteMoe": "block_sparse_moe.router"}
 ROUTERS |= {"GptOss": "mlp.router", "Gemma4 (experts)": "router"}
+EXPERT_MODULES = dict.fromkeys([*EXPERTS, *MORE_EXPERTS], "mlp.experts")
+EXPERT_MODULES |= {"Gemma4 (experts)": "experts", "GraniteMoe": "block_sparse_moe.experts"}
 # The MLP that every token passes beside the routed experts.
 SHARED_MLPS = {
     "Qwen2Moe": "mlp.shared_expert",

@@ -10,7 +10,7 @@ are computed again from its weights (what the counts do as well), and the output
 
     weight of the expert * (edited - what it was) @ W_down
 
-which is what the layer would have given, but for rounding (measured in fp32: at most 1e-6 of the
+which is what the layer would have given, but for rounding (measured in fp32: at most 2e-6 of the
 largest logit in fifteen families). It costs up to the time of those experts again.
 
 Blocks within each other act one after the other, as hooks do.

@@ -41,7 +41,7 @@ SUPPORTED = (
     "Supported are models whose every block has one MLP with an elementwise activation, of one "
     "width: Llama, Mistral, Ministral 3, Qwen 2/3/3.5, Gemma 1 to 4, Cohere 1/2, OLMo 1 to 3, Phi, "
     "GLM-4, Granite, Exaone 4, SmolLM3, Nemotron, Apertus, Starcoder 2, GPT-2/J/Neo/NeoX, BLOOM, "
-    "MPT, OPT, Falcon, XGLM. Mixtures of experts (by collect(..., site=...) alone: Mixtral, "
+    "MPT, OPT, Falcon, XGLM. Mixtures of experts (by collect(..., site=...) and ablate: Mixtral, "
     "Qwen2-MoE, Qwen3-MoE, OLMoE, GPT-OSS, DeepSeek-V3, Gemma 4) and state-space models are not"
 )
 

@@ -81,7 +81,7 @@ def test_a_site_goes_through_every_command(
     with ablate(whole, neurons[language]):
         wanted = logits_of(whole)
     difference = (logits_of(plain_model(tmp_path / "without")) - wanted).abs().max()
-    assert difference <= 2e-6 * wanted.abs().max()
+    assert difference <= 5e-6 * wanted.abs().max()
     records = ["records", model, counted, "--corpus", texts, *CHOSEN, *given]
     records += ["--top", "2", "--random", "2", "--out", tmp_path / "records"]
     if site == "experts":

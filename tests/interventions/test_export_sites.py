@@ -23,7 +23,7 @@ def require_exported(model, units, folder):
     with ablate(model, units):
         wanted = logits_of(model)
     found = logits_of(plain_model(export(model, units, folder)))
-    assert (found - wanted).abs().max() <= 2e-6 * wanted.abs().max()
+    assert (found - wanted).abs().max() <= 5e-6 * wanted.abs().max()
     assert (logits_of(model) - wanted).abs().max() > 1e-3 * wanted.abs().max()
     assert state_of(model) == before
 
@@ -38,7 +38,7 @@ def test_mixtures(architecture, experts, tmp_path):
     again = load_model(tmp_path / "inside", device="cpu")
     with ablate(model, drawn_units(expert_neuron_site(model))):
         wanted = logits_of(model)
-    assert (logits_of(again) - wanted).abs().max() <= 2e-6 * wanted.abs().max()
+    assert (logits_of(again) - wanted).abs().max() <= 5e-6 * wanted.abs().max()
     about = json.loads((tmp_path / "inside" / "lensneurons.json").read_text())
     assert about["kind"] == "neurons inside experts"
     assert about["neurons"][0].startswith("L")
@@ -50,7 +50,7 @@ def test_a_factor_of_neurons_inside_experts(experts, tmp_path):
     with scale(model, units, -1.5):
         wanted = logits_of(model)
     found = logits_of(plain_model(export(model, units, tmp_path / "out", factor=-1.5)))
-    assert (found - wanted).abs().max() <= 2e-6 * wanted.abs().max()
+    assert (found - wanted).abs().max() <= 5e-6 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("architecture", ["Qwen2", "OPT", "Gemma3"])

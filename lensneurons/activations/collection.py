@@ -88,13 +88,9 @@ class LanguageTotals:
     ) -> LanguageTotals:
         """Totals before the first batch."""
         shape = (n_layers, d_mlp)
-        counts, linear, both = (
-            np.zeros((groups, *shape), np.int64) if wanted else None
-            for wanted in (True, branches, branches)
-        )
-        sums, squares = np.zeros(shape), np.zeros(shape)
-        tokens = np.zeros(groups, np.int64)
-        return cls(language, counts, tokens, sums, squares, linear=linear, both=both)
+        counts, tokens = np.zeros((groups, *shape), np.int64), np.zeros(groups, np.int64)
+        halves = {name: np.zeros_like(counts) for name in BRANCHES if branches}
+        return cls(language, counts, tokens, np.zeros(shape), np.zeros(shape), **halves)
 
     def add(self, layers: Sequence[Reduced], groups: np.ndarray, counted: np.ndarray) -> None:
         """Add one batch.
@@ -108,9 +104,9 @@ class LanguageTotals:
         for layer, reduced in enumerate(layers):
             for row, group in enumerate(groups):
                 self.counts[group, layer] += reduced.counts[row]
-                if self.linear is not None and self.both is not None:
-                    self.linear[group, layer] += reduced.linear[row]
-                    self.both[group, layer] += reduced.both[row]
+                for total, own in ((self.linear, reduced.linear), (self.both, reduced.both)):
+                    if total is not None and own is not None:
+                        total[group, layer] += own[row]
             self.sums[layer] += reduced.sums
             self.squares[layer] += reduced.squares
         self.batches_done += 1
@@ -193,22 +189,15 @@ class RunFolder:
         """
         totals = list(languages)
         names = tuple(one.language for one in totals)
-        counts, tokens, sums, squares, linear, both = (
-            None
-            if getattr(totals[0], name) is None
-            else read_only(np.stack([getattr(one, name) for one in totals], axis=-1))
+        stacked = {
+            name: read_only(np.stack([getattr(one, name) for one in totals], axis=-1))
             for name in (*ARRAYS, *BRANCHES)
-        )
+            if getattr(totals[0], name) is not None
+        }
+        counts, tokens, sums, squares = (stacked.pop(name) for name in ARRAYS)
+        halves: dict[str, Any] = {f"grouped_{name}": one for name, one in stacked.items()}
         statistics = ActivationStatistics(
-            names,
-            counts,
-            tokens,
-            sums,
-            squares,
-            provenance,
-            **parts,
-            grouped_linear=linear,
-            grouped_both=both,
+            names, counts, tokens, sums, squares, provenance, **{**parts, **halves}
         )
         if self.folder is not None:
             self.folder.finish(statistics)

@@ -66,7 +66,8 @@ def record_activations(
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     prepared = prepare(model, corpus, tokenizer=tokenizer)
-    found, encoded = site or prepared.site, prepared.encoded
+    encoded = prepared.encoded
+    found: Any = site or prepared.site
     kept: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     counted = torch.zeros((0, 0), dtype=torch.bool)
 

@@ -252,7 +252,7 @@ SITES: dict[str, Kind] = {
 }
 
 
-def reader_of(site: Site, model: Any, *, branches: bool) -> Reader:
+def reader_of(site: str, model: Any, *, branches: bool) -> Reader:
     """What reads a site of a model.
 
     Args:

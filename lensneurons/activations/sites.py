@@ -232,22 +232,22 @@ class Experts(Reader):
         )
 
 
-class Kind(NamedTuple):
-    """A kind of site: how it is found in a model, and what reads it."""
+class Entry(NamedTuple):
+    """How a site is found in a model, and what reads it."""
 
     find: Callable[[Any], Any]
     reader: type[Reader]
 
 
-def _linear(name: Any) -> Kind:
-    return Kind(lambda model: linear_site(model, name), Outputs)
+def _linear(name: Any) -> Entry:
+    return Entry(lambda model: linear_site(model, name), Outputs)
 
 
-SITES: dict[str, Kind] = {
-    "neurons": Kind(neuron_site, Neurons),
-    "experts": Kind(expert_site, Routers),
-    "expert_neurons": Kind(expert_neuron_site, Experts),
-    "shared_neurons": Kind(shared_neuron_site, Experts),
+SITES: dict[str, Entry] = {
+    "neurons": Entry(neuron_site, Neurons),
+    "experts": Entry(expert_site, Routers),
+    "expert_neurons": Entry(expert_neuron_site, Experts),
+    "shared_neurons": Entry(shared_neuron_site, Experts),
     **{name: _linear(name) for name in ("q", "k", "v", "attn_out", "mlp_out")},
 }
 
@@ -269,11 +269,11 @@ def reader_of(site: str, model: Any, *, branches: bool) -> Reader:
             f"branches=True counts the two halves of gated neurons, and site={site!r} counts "
             "something else: leave branches away, or take site='neurons'"
         )
-    kind = SITES[site]
-    found = kind.find(model)
+    entry = SITES[site]
+    found = entry.find(model)
     if branches and not found.gated:
         raise LensNeuronsError(
             "branches=True needs neurons with a gate and a linear branch, and those of "
             f"{type(getattr(model, 'original_model', model)).__name__} have one half alone"
         )
-    return (Branches if branches else kind.reader)(found, model)
+    return (Branches if branches else entry.reader)(found, model)

@@ -121,7 +121,7 @@ def write_records(
         "made_by": "lensneurons.cards.records",
         "form": "NeuronRecord (openai/automated-interpretability)",
         "neurons": chosen.names,
-        "kind": chosen.kind,
+        "units": chosen.units,
         "items": [prepared.encoded.item_ids[number] for number in numbers],
         "provenance": prepared.provenance().to_dict(),
     }

@@ -68,7 +68,7 @@ from lensneurons.experiments.controls import (
 )
 from lensneurons.experiments.metrics import METRICS, Metric
 from lensneurons.interventions.edited_sites import EditedSite, edited_site
-from lensneurons.interventions.editing import READS, AblationMethod, ablate
+from lensneurons.interventions.editing import READS, AblationMethod, ablate, require_method
 from lensneurons.models.running import runs_model
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
@@ -169,6 +169,7 @@ def ablation_matrix(
     refuse_hooks(model, run_dir)
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
     site = edited_site(model, sets[classes[0]].values())
+    require_method(site, method)
     if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp):
         raise LensNeuronsError(
             f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "

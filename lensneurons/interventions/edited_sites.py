@@ -63,8 +63,8 @@ def edited_site(model: Any, neurons: Any) -> EditedSite:
     """
     given = [neurons] if isinstance(neurons, NeuronSet | str) else _listed(neurons)
     sets = [one for one in given if isinstance(one, NeuronSet)]
-    if len(kinds := sorted({one.kind for one in sets})) > 1:
-        raise LensNeuronsError(f"sets of {' and '.join(kinds)}: give sets of the same units")
+    if len(units := sorted({one.units for one in sets})) > 1:
+        raise LensNeuronsError(f"sets of {' and '.join(units)}: give sets of the same units")
     unit = next((one.unit for one in sets), None)
     if unit == UNITS[ROUTER]:
         return expert_site(model)

@@ -133,16 +133,13 @@ def ablate(
             raise LensNeuronsError(f"{name}= needs method={other!r}, not {method!r}")
     site = edited_site(model, neurons)
     sets = fitting_sets(neurons, site)
+    require_method(site, method)
     if isinstance(site, ExpertSite):
-        if method != "zero" or positions is not None:
-            raise LensNeuronsError("experts are removed by method='zero', at all positions")
+        if positions is not None:
+            raise LensNeuronsError("positions= is for neurons: experts are removed everywhere")
         with weighing_experts(model, sets, 0.0):
             yield model
         return
-    if method == "resample" and not isinstance(site, NeuronSite):
-        raise LensNeuronsError(
-            "method='resample' is for neurons of dense MLPs: 'zero' and 'mean' are for all"
-        )
     if method == "zero":
         new, linear = (lambda here, *_: torch.zeros_like(here)), False
     elif method == "mean":
@@ -156,6 +153,20 @@ def ablate(
         new, linear = (lambda here, layer, _: draws.like(here, layer)), site.gated
     with changing(model, site, sets, new, positions=positions, linear=linear):
         yield model
+
+
+def require_method(site: EditedSite, method: AblationMethod) -> None:
+    """Raise unless the units of a site can be ablated by a method.
+
+    Raises:
+        LensNeuronsError: says which methods there are for them.
+    """
+    if isinstance(site, ExpertSite) and method != "zero":
+        raise LensNeuronsError(f"experts are removed by method='zero', not {method!r}")
+    if method == "resample" and not isinstance(site, NeuronSite):
+        raise LensNeuronsError(
+            "method='resample' is for neurons of dense MLPs: 'zero' and 'mean' are for all"
+        )
 
 
 @plain_options

@@ -105,7 +105,7 @@ def export(
         "factor": factor,
         "label": chosen.label,
         "neurons": chosen.names,
-        "kind": chosen.kind,
+        "units": chosen.units,
         "model": model_provenance(model, tokenizer_hash(tokenizer), "none").to_dict(),
     }
     with whole_folder(target) as temporary:

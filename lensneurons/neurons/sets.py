@@ -114,7 +114,7 @@ class NeuronSet(Value):
         return cls(flat, n_layers, d_mlp, label, **parts)
 
     @property
-    def kind(self) -> str:
+    def units(self) -> str:
         """What it holds, in words: ``"neurons"``, ``"neurons inside experts"``, ``"experts"``..."""
         return f"{self.unit or 'neuron'}s{' inside experts' if self.n_experts else ''}"
 
@@ -349,10 +349,10 @@ def chosen_set(
     """
     parts = {"unit": unit, "n_experts": n_experts, "n_heads": n_heads}
     if isinstance(given, NeuronSet):
-        wanted = NeuronSet(np.zeros(0, np.int64), n_layers, d_mlp, **parts).kind
-        if given.kind != wanted:
+        wanted = NeuronSet(np.zeros(0, np.int64), n_layers, d_mlp, **parts).units
+        if given.units != wanted:
             raise LensNeuronsError(
-                f"{given.label} holds {given.kind}, and {wanted} are meant here: ablate() and "
+                f"{given.label} holds {given.units}, and {wanted} are meant here: ablate() and "
                 "ablation_matrix() take either, other functions neurons of dense MLPs alone"
             )
         if (given.n_layers, given.d_mlp) != (n_layers, d_mlp):

@@ -159,13 +159,12 @@ def test_whole_experts_row_by_row(experts):
         steer_experts(model, first, np.log(0.25), renormalise=False),
     ):
         assert torch.allclose(logits_of(model), twice, atol=1e-5)
-    for call in (
-        lambda: ablate(model, first, positions=[0]),
-        lambda: ablate(
-            model, first, method="mean", statistics=collect(model, CORPUS, site="experts")
-        ),
-    ):
-        with pytest.raises(LensNeuronsError, match="experts are removed by method='zero'"), call():
+    with pytest.raises(LensNeuronsError, match="positions= is for neurons"):
+        with ablate(model, first, positions=[0]):
+            pass
+    found = collect(model, CORPUS, site="experts", progress=False)
+    with pytest.raises(LensNeuronsError, match="experts are removed by method='zero', not 'mean'"):
+        with ablate(model, first, method="mean", statistics=found):
             pass
 
 
@@ -285,7 +284,7 @@ def test_an_ablation_matrix_of_any_site(architecture, site, bridge):
     row = max(neurons.specific, key=lambda k: len(neurons.specific[k]))
     own = neurons.specific[row]
     control = draw_control(neurons, row, own, "own", "all", draws=5, seed=0)
-    assert control[0].kind == own.kind
+    assert control[0].units == own.units
     assert control[0].names
     if site == "expert_neurons":
         width = own.d_mlp // own.n_experts

@@ -40,7 +40,7 @@ def test_mixtures(architecture, experts, tmp_path):
         wanted = logits_of(model)
     assert (logits_of(again) - wanted).abs().max() <= 5e-6 * wanted.abs().max()
     about = json.loads((tmp_path / "inside" / "lensneurons.json").read_text())
-    assert about["kind"] == "neurons inside experts"
+    assert about["units"] == "neurons inside experts"
     assert about["neurons"][0].startswith("L")
 
 

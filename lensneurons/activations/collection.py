@@ -89,7 +89,7 @@ class LanguageTotals:
         """Totals before the first batch."""
         shape = (n_layers, d_mlp)
         counts, tokens = np.zeros((groups, *shape), np.int64), np.zeros(groups, np.int64)
-        halves = {name: np.zeros_like(counts) for name in BRANCHES if branches}
+        halves: dict[str, Any] = {n: np.zeros_like(counts) for n in BRANCHES if branches}
         return cls(language, counts, tokens, np.zeros(shape), np.zeros(shape), **halves)
 
     def add(self, layers: Sequence[Reduced], groups: np.ndarray, counted: np.ndarray) -> None:

@@ -27,38 +27,22 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
-from lensneurons.activations.reduction import Reduced, reduce_batch, reduce_experts, reduce_routing
+from lensneurons.activations.reduction import Reduced
+from lensneurons.activations.sites import Reader, Site, reader_of
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, StorageError, choose
-from lensneurons.models.expert_neurons import (
-    ExpertNeuronSite,
-    activation_of,
-    expert_neuron_site,
-    gate_of,
-    shared_neuron_site,
-)
-from lensneurons.models.forward import (
-    Forward,
-    to_device,
-    watching,
-    watching_experts,
-    watching_routers,
-)
-from lensneurons.models.routers import ExpertSite, expert_site
-from lensneurons.models.running import require_finite, runs_model
-from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.models.running import runs_model
 from lensneurons.options import plain_options
 from lensneurons.shapes import GroupWeights, LayerSums
-from lensneurons.tokens.batches import Batch, PaddingSide, item_groups, make_batch
+from lensneurons.tokens.batches import PaddingSide, item_groups, make_batch
 from lensneurons.tokens.encoding import Overlong, Scope
 from lensneurons.tokens.prepared import PreparedCorpus, Texts, prepare, refuse_hooks
 from lensneurons.values.base import read_only
@@ -69,10 +53,9 @@ from lensneurons.values.run_folders import Run, open_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Site = Literal["neurons", "experts", "expert_neurons", "shared_neurons"]
-Found = NeuronSite | ExpertSite | ExpertNeuronSite
 KIND = "totals of one language"
 ARRAYS = ("counts", "tokens", "sums", "squares")
+BRANCHES = ("linear", "both")  # further arrays, where the halves of gated neurons are counted
 
 
 @dataclass
@@ -86,6 +69,8 @@ class LanguageTotals:
         sums: float64 [layer, neuron], of the activation.
         squares: float64 [layer, neuron].
         batches_done: how many batches of the plan are in.
+        linear: int64 [group, layer, neuron], where the linear branch is above 0; None if not asked.
+        both: the same, and the neuron is active.
     """
 
     language: str
@@ -94,13 +79,18 @@ class LanguageTotals:
     sums: LayerSums
     squares: LayerSums
     batches_done: int = 0
+    linear: Int64[np.ndarray, "group layer neuron"] | None = None
+    both: Int64[np.ndarray, "group layer neuron"] | None = None
 
     @classmethod
-    def zeros(cls, language: str, groups: int, n_layers: int, d_mlp: int) -> LanguageTotals:
+    def zeros(
+        cls, language: str, groups: int, n_layers: int, d_mlp: int, *, branches: bool = False
+    ) -> LanguageTotals:
         """Totals before the first batch."""
         shape = (n_layers, d_mlp)
-        counts = np.zeros((groups, *shape), np.int64)
-        return cls(language, counts, np.zeros(groups, np.int64), np.zeros(shape), np.zeros(shape))
+        counts, tokens = np.zeros((groups, *shape), np.int64), np.zeros(groups, np.int64)
+        halves: dict[str, Any] = {n: np.zeros_like(counts) for n in BRANCHES if branches}
+        return cls(language, counts, tokens, np.zeros(shape), np.zeros(shape), **halves)
 
     def add(self, layers: Sequence[Reduced], groups: np.ndarray, counted: np.ndarray) -> None:
         """Add one batch.
@@ -114,6 +104,9 @@ class LanguageTotals:
         for layer, reduced in enumerate(layers):
             for row, group in enumerate(groups):
                 self.counts[group, layer] += reduced.counts[row]
+                for total, own in ((self.linear, reduced.linear), (self.both, reduced.both)):
+                    if total is not None and own is not None:
+                        total[group, layer] += own[row]
             self.sums[layer] += reduced.sums
             self.squares[layer] += reduced.squares
         self.batches_done += 1
@@ -122,7 +115,9 @@ class LanguageTotals:
 _KNOWS_MEMORY = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})  # not on Windows
 
 
-def require_memory(groups: int, languages: int, n_layers: int = 1, d_mlp: int = 64) -> None:
+def require_memory(
+    groups: int, languages: int, n_layers: int = 1, d_mlp: int = 64, *, arrays: int = 1
+) -> None:
     """Raise where the counts of all groups would not fit into the memory of this machine.
 
     Args:
@@ -130,11 +125,12 @@ def require_memory(groups: int, languages: int, n_layers: int = 1, d_mlp: int = 
         languages: how many languages.
         n_layers: of the model; by default those of a model smaller than any.
         d_mlp: neurons a layer.
+        arrays: how many counts are kept of each.
 
     Raises:
         LensNeuronsError: the counts, 8 bytes each, take more than the physical memory.
     """
-    size = 8 * groups * languages * n_layers * d_mlp
+    size = 8 * arrays * groups * languages * n_layers * d_mlp
     held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if _KNOWS_MEMORY else 2**44
     if size > held:
         raise LensNeuronsError(
@@ -174,23 +170,34 @@ class RunFolder:
         waiting = time.monotonic() - self.last_checkpoint < self.checkpoint_seconds
         if self.folder is None or (waiting and not now):
             return
-        arrays = {name: getattr(totals, name) for name in ARRAYS}
+        arrays = {name: getattr(totals, name) for name in (*ARRAYS, *BRANCHES)}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
         details = self.folder.part(language=totals.language)
         details |= {"language": totals.language, "batches_done": totals.batches_done}
         save_arrays(self._file(totals.language), KIND, arrays, details)
         self.last_checkpoint = time.monotonic()
 
     def finish(
-        self, languages: Iterable[LanguageTotals], provenance: Provenance, n_experts: int | None
+        self,
+        languages: Iterable[LanguageTotals],
+        provenance: Provenance,
+        parts: Mapping[str, int],
     ) -> ActivationStatistics:
-        """Stack the totals of all languages into the result; write it where there is a folder."""
+        """Stack the totals of all languages into the result; write it where there is a folder.
+
+        `parts` says of how many experts or heads the neurons of a layer are.
+        """
         totals = list(languages)
         names = tuple(one.language for one in totals)
-        counts, tokens, sums, squares = (
-            read_only(np.stack([getattr(one, name) for one in totals], axis=-1)) for name in ARRAYS
-        )
+        stacked = {
+            name: read_only(np.stack([getattr(one, name) for one in totals], axis=-1))
+            for name in (*ARRAYS, *BRANCHES)
+            if getattr(totals[0], name) is not None
+        }
+        counts, tokens, sums, squares = (stacked.pop(name) for name in ARRAYS)
+        halves: dict[str, Any] = {f"grouped_{name}": one for name, one in stacked.items()}
         statistics = ActivationStatistics(
-            names, counts, tokens, sums, squares, provenance, n_experts=n_experts
+            names, counts, tokens, sums, squares, provenance, **{**parts, **halves}
         )
         if self.folder is not None:
             self.folder.finish(statistics)
@@ -211,18 +218,23 @@ def _whole_totals(
         StorageError: they lack something, or are what no corpus can give.
     """
     batches = details.get("batches_done")
-    if set(arrays) != set(ARRAYS) or not isinstance(batches, int) or batches < 0:
+    known = (set(ARRAYS), {*ARRAYS, *BRANCHES})
+    if set(arrays) not in known or not isinstance(batches, int) or batches < 0:
         raise StorageError(f"{file} does not hold one whole {KIND}")
     counts, tokens, sums, squares = (arrays[name] for name in ARRAYS)
+    halves = {name: arrays[name] for name in BRANCHES if name in arrays}
     shaped = counts.ndim == 3 and sums.shape == squares.shape == counts.shape[1:]
-    typed = counts.dtype == tokens.dtype == np.int64 and sums.dtype == squares.dtype == np.float64
+    shaped = shaped and all(one.shape == counts.shape for one in halves.values())
+    whole = (counts, tokens, *halves.values())
+    typed = all(one.dtype == np.int64 for one in whole)
+    typed = typed and sums.dtype == squares.dtype == np.float64
     if not (shaped and typed and tokens.shape == counts.shape[:1]):
         raise StorageError(f"{file} does not hold one whole {KIND}")
     if (counts < 0).any() or (counts > tokens[:, None, None]).any():
         raise StorageError(f"{file} is damaged: a neuron is active on more tokens than there are")
     if not (np.isfinite(sums).all() and np.isfinite(squares).all()):
         raise StorageError(f"{file} is damaged: a sum of activations is not finite")
-    return LanguageTotals(language, counts, tokens, sums, squares, batches)
+    return LanguageTotals(language, counts, tokens, sums, squares, batches, **halves)
 
 
 @plain_options
@@ -232,6 +244,7 @@ def collect(
     corpus: Texts,
     *,
     site: Site = "neurons",
+    branches: bool = False,
     scope: Scope | None = None,
     run_dir: str | Path | None = None,
     groups: int = 10,
@@ -252,7 +265,12 @@ def collect(
         site: what is counted: ``"neurons"`` of dense MLPs; of a mixture of experts the choices of
             ``"experts"`` by its routers, ``"expert_neurons"`` inside the routed experts, or
             ``"shared_neurons"`` of the MLP that every token passes beside them
-            (`lensneurons.models.expert_neurons`).
+            (`lensneurons.models.expert_neurons`); of any model the outputs of its linear maps that
+            are above 0, ``"q"``, ``"k"``, ``"v"``, ``"attn_out"`` and ``"mlp_out"``
+            (`lensneurons.models.linear_sites` says what that can be compared with).
+        branches: count the linear branch of gated neurons as well, for the four combinations of
+            signs in `ActivationStatistics.branches`; ``site="neurons"`` alone. Costs 16 bytes a
+            group, neuron and language.
         scope: which tokens count: those of the response (None, the paper's choice), of the prompt,
             or all. BOS, other special tokens and padding never count.
         run_dir: a folder for the result. What was done is saved there every `checkpoint_seconds`,
@@ -291,17 +309,13 @@ def collect(
     if groups < 1:
         raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
     choose(padding_side, get_args(PaddingSide), "padding_side")
-    find: dict[str, Callable[[Any], Found]] = {
-        "neurons": neuron_site,
-        "experts": expert_site,
-        "expert_neurons": expert_neuron_site,
-        "shared_neurons": shared_neuron_site,
-    }
-    found = find[choose(site, get_args(Site), "site")](model)
+    reader = reader_of(choose(site, get_args(Site), "site"), model, branches=branches)
+    found = reader.site
     prepared = prepare(
         model, corpus, scope=scope, max_length=max_length, overlong=overlong, tokenizer=tokenizer
     )
-    require_memory(groups, len(prepared.encoded.languages), found.n_layers, found.d_mlp)
+    languages = len(prepared.encoded.languages)
+    require_memory(groups, languages, found.n_layers, found.d_mlp, arrays=3 if branches else 1)
     batches = prepared.batches(batch_tokens)
     refuse_hooks(model, run_dir)
     plan = {
@@ -313,29 +327,33 @@ def collect(
         "languages": list(prepared.encoded.languages),
         "counted_tokens": prepared.encoded.report.total.counted,
     }
-    provenance, n_experts = prepared.provenance(), None
-    if isinstance(found, ExpertNeuronSite):
-        provenance = replace(provenance, hook=found.hook, activation=found.activation_name)
-        n_experts = None if found.shared else found.n_experts
+    if branches:
+        plan["branches"] = True
+    provenance = replace(
+        prepared.provenance(),
+        hook=found.hook,
+        activation=found.activation_name,
+        attention=reader.attention,
+    )
     with open_folder(run_dir, provenance, plan) as folder:
         run = RunFolder(folder, checkpoint_seconds)
         if run.finished is not None:
             return run.finished
         totals = _collect_languages(
             prepared,
-            found,
+            reader,
             batches,
             run,
             groups=groups,
             padding_side=padding_side,
             progress=progress,
         )
-        return run.finish(totals, provenance, n_experts)
+        return run.finish(totals, provenance, found.parts)
 
 
 def _collect_languages(
     prepared: PreparedCorpus,
-    site: Found,
+    reader: Reader,
     batches: Sequence[np.ndarray],
     run: RunFolder,
     *,
@@ -346,25 +364,15 @@ def _collect_languages(
     """Yield the totals of every language in order; each goes on from what the run folder holds."""
     from tqdm.auto import tqdm
 
-    encoded = prepared.encoded
+    encoded, site = prepared.encoded, reader.site
     group_of = item_groups(encoded.item_ids, groups)
-    layers: _Layers | _Routers | _Experts
-    if isinstance(site, NeuronSite):
-        layers = _Layers(site)
-        watch = watching(prepared.model, site, layers.watch)
-    elif isinstance(site, ExpertSite):
-        layers = _Routers(site)
-        watch = watching_routers(prepared.model, site, layers.watch)
-    else:
-        layers = _Experts(site)
-        watch = watching_experts(prepared.model, site, layers.watch)
     total = encoded.report.total.counted
     bar = tqdm(total=total, unit="token", unit_scale=True, desc="collect", disable=not progress)
-    with bar, watch as forward:
+    with bar, reader.watching() as forward:
         for k, language in enumerate(encoded.languages):
             bar.set_postfix_str(language)
             totals = run.load(language) or LanguageTotals.zeros(
-                language, groups, site.n_layers, site.d_mlp
+                language, groups, site.n_layers, site.d_mlp, branches=reader.branches
             )
             done = totals.batches_done
             own = [rows for rows in batches if encoded.language[rows[0]] == k]
@@ -372,129 +380,13 @@ def _collect_languages(
                 batch = make_batch(encoded, rows, padding_side=padding_side)
                 if number >= done:
                     held, counted = group_of[rows], batch.counted.sum(1).numpy()
-                    if isinstance(layers, _Experts):
-                        held, layers.groups = np.unique(held, return_inverse=True)
-                        counted = np.bincount(layers.groups, counted).astype(np.int64)
-                    layers.run(forward, prepared.model, batch)
-                    totals.add(layers.reduced, held, counted)
+                    if reader.by_group:
+                        held, reader.groups = np.unique(held, return_inverse=True)
+                        counted = np.bincount(reader.groups, counted).astype(np.int64)
+                    reader.run(forward, batch)
+                    totals.add(reader.reduced, held, counted)
                     run.save(totals, now=False)
                 bar.update(batch.n_counted)
             if totals.batches_done > done:
                 run.save(totals)
             yield totals
-
-
-def _forward(forward: Forward, model: Any, batch: Batch) -> None:
-    """Run one batch. Only padding on the left needs a mask: a causal model looks to the left."""
-    padded_left = bool((batch.attention_mask[:, 0] == 0).any())
-    mask = to_device(model, batch.attention_mask) if padded_left else None
-    forward(to_device(model, batch.tokens), mask)
-
-
-class _Layers:
-    """Reduces each layer as it passes, and makes sure that every layer passes exactly once."""
-
-    def __init__(self, site: NeuronSite) -> None:
-        self.site = site
-        self.counted = torch.zeros((0, 0), dtype=torch.bool)
-        self.reduced: list[Reduced] = []
-
-    def run(self, forward: Forward, model: Any, batch: Batch) -> None:
-        """Run one batch; `reduced` then holds one entry a layer, in order."""
-        self.counted, self.reduced = batch.counted, []
-        _forward(forward, model, batch)
-        if len(self.reduced) != self.site.n_layers:
-            raise LensNeuronsError(
-                f"hook_pre fired {len(self.reduced)} times in a forward pass of "
-                f"{self.site.n_layers} layers: the counts would be wrong"
-            )
-
-    def watch(self, layer: int, pre: torch.Tensor) -> None:
-        """Reduce one layer of the batch that is running."""
-        if layer != len(self.reduced) or pre.shape[-1] != self.site.d_mlp:
-            raise LensNeuronsError(
-                f"hook_pre of layer {layer} came as number {len(self.reduced)} and "
-                f"{pre.shape[-1]} wide (d_mlp is {self.site.d_mlp}): the counts would be wrong"
-            )
-        self.reduced.append(reduce_batch(pre, self.counted, *self.site.reading(layer)))
-
-
-class _Routers:
-    """`_Layers` for the choices of routers; layers without one get zeros."""
-
-    def __init__(self, site: ExpertSite) -> None:
-        self.site = site
-        self.counted = torch.zeros((0, 0), dtype=torch.bool)
-        self.reduced: list[Reduced] = []
-        self.seen: list[int] = []
-
-    def run(self, forward: Forward, model: Any, batch: Batch) -> None:
-        """Run one batch; `reduced` then holds one entry a layer, in order."""
-        rows, width = len(batch.counted), self.site.n_experts
-        self.counted, self.seen = batch.counted, []
-        nothing = Reduced(np.zeros((rows, width), np.int64), np.zeros(width), np.zeros(width))
-        self.reduced = [nothing] * self.site.n_layers
-        _forward(forward, model, batch)
-        if self.seen != list(self.site.layers):
-            raise LensNeuronsError(
-                f"the routers of layers {list(self.site.layers)} ran as {self.seen}: the counts "
-                "would be wrong"
-            )
-
-    def watch(self, layer: int, weights: torch.Tensor, indices: torch.Tensor) -> None:
-        """Reduce the choices of one layer of the batch that is running."""
-        self.seen.append(layer)
-        if indices.shape != (self.counted.numel(), self.site.top_k):
-            raise LensNeuronsError(
-                f"the router of layer {layer} chose {list(indices.shape)} for a batch of "
-                f"{list(self.counted.shape)} tokens: the counts would be wrong"
-            )
-        self.reduced[layer] = reduce_routing(weights, indices, self.counted, self.site.n_experts)
-
-
-class _Experts:
-    """`_Layers` for the neurons inside experts; layers without experts get zeros."""
-
-    def __init__(self, site: ExpertNeuronSite) -> None:
-        self.site = site
-        self.counted = torch.zeros((0, 0), dtype=torch.bool)
-        self.groups = np.zeros(0, np.int64)  # of the rows of the batch that runs next
-        self.reduced: list[Reduced] = []
-        self.seen: list[int] = []
-
-    def run(self, forward: Forward, model: Any, batch: Batch) -> None:
-        """Run one batch; `reduced` then holds one entry a layer, in order, a row a group."""
-        number, width = int(self.groups.max()) + 1, self.site.d_mlp
-        self.counted, self.seen = batch.counted, []
-        nothing = Reduced(np.zeros((number, width), np.int64), np.zeros(width), np.zeros(width))
-        self.reduced = [nothing] * self.site.n_layers
-        _forward(forward, model, batch)
-        if self.seen != list(self.site.layers):
-            raise LensNeuronsError(
-                f"the experts of layers {list(self.site.layers)} ran as {self.seen}: the counts "
-                "would be wrong"
-            )
-
-    def watch(self, layer: int, module: Any, x: torch.Tensor, indices: torch.Tensor) -> None:
-        """Reduce the experts of one layer of the batch that is running."""
-        self.seen.append(layer)
-        if len(x) != self.counted.numel() or len(indices) != len(x):
-            raise LensNeuronsError(
-                f"the experts of layer {layer} read {len(x)} tokens of a batch of "
-                f"{list(self.counted.shape)}: the counts would be wrong"
-            )
-
-        def read(tokens: torch.Tensor, expert: int) -> torch.Tensor:
-            pre = gate_of(module, x[tokens], expert)
-            require_finite(pre, f"the pre-activations of expert {expert} of layer {layer}")
-            return pre
-
-        self.reduced[layer] = reduce_experts(
-            read,
-            indices,
-            self.counted,
-            activation_of(module),
-            groups=self.groups,
-            size=(self.site.n_experts, self.site.width),
-            sign_decides=self.site.sign_decides,
-        )

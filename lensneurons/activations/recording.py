@@ -14,8 +14,11 @@ import torch
 from jaxtyping import Float
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.models.forward import to_device, watching
+from lensneurons.models.expert_neurons import ExpertNeuronSite, halves_of
+from lensneurons.models.forward import to_device, watching, watching_experts, watching_outputs
+from lensneurons.models.linear_sites import LinearSite
 from lensneurons.models.running import runs_model
+from lensneurons.models.sites import NeuronSite
 from lensneurons.options import plain_options
 from lensneurons.shapes import NeuronIndices
 from lensneurons.tokens.batches import make_batch
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from lensneurons.corpora.corpus import ParallelCorpus
 
 Recorded = Float[torch.Tensor, "token neurons"]
+RecordedSite = NeuronSite | LinearSite | ExpertNeuronSite
 
 
 @plain_options
@@ -36,15 +40,20 @@ def record_activations(
     corpus: ParallelCorpus | PreparedCorpus,
     layers: Mapping[int, NeuronIndices],
     *,
+    site: RecordedSite | None = None,
     batch_tokens: int = 4096,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> dict[int, Recorded]:
     """Run a corpus and keep ``act_fn(hook_pre)`` of some neurons on its response tokens.
 
+    Of neurons inside experts it is 0 on tokens that were sent elsewhere; of outputs of linear maps
+    it is the value itself.
+
     Args:
         model: a TransformerLens model; hooks that are on it act.
         corpus: the texts, prepared or not.
         layers: layer to int64 indices of the neurons in it.
+        site: where they are; None for the neurons of dense MLPs.
         batch_tokens: most tokens in a batch.
         tokenizer: encodes the corpus; by default the model's own, as it was saved.
 
@@ -57,16 +66,38 @@ def record_activations(
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
     """
     prepared = prepare(model, corpus, tokenizer=tokenizer)
-    site, encoded = prepared.site, prepared.encoded
+    encoded = prepared.encoded
+    found: Any = site or prepared.site
     kept: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     counted = torch.zeros((0, 0), dtype=torch.bool)
 
+    def keep(layer: int, values: torch.Tensor) -> None:
+        values = values.reshape(counted.numel(), -1)[counted.reshape(-1).to(values.device)]
+        kept[layer].append(values[:, layers[layer].to(values.device)])
+
     def watch(layer: int, pre: torch.Tensor) -> None:
         if layer in layers:
-            chosen = pre[counted.to(pre.device)][:, layers[layer].to(pre.device)]
-            kept[layer].append(site.activations[layer](chosen))
+            keep(layer, pre)
+            if isinstance(found, NeuronSite):
+                kept[layer][-1] = found.activations[layer](kept[layer][-1])
 
-    with watching(model, site, watch) as run:
+    def watch_experts(layer: int, module: Any, x: torch.Tensor, indices: torch.Tensor) -> None:
+        if layer not in layers:
+            return
+        values = torch.zeros(len(x), found.d_mlp, dtype=x.dtype, device=x.device)
+        for expert in (layers[layer] // found.width).unique().tolist():
+            tokens = (indices == expert).any(1).nonzero()[:, 0]
+            own = slice(expert * found.width, (expert + 1) * found.width)
+            values[tokens, own] = halves_of(module, x[tokens], expert)[0]
+        keep(layer, values)
+
+    if isinstance(found, ExpertNeuronSite):
+        watched = watching_experts(model, found, watch_experts)
+    elif isinstance(found, LinearSite):
+        watched = watching_outputs(model, found, watch)
+    else:
+        watched = watching(model, found, watch)
+    with watched as run:
         for rows in prepared.batches(batch_tokens):
             batch = make_batch(encoded, rows)
             counted = batch.counted

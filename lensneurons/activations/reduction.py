@@ -10,7 +10,7 @@ works through blocks of 64 tokens that stay in the cache (one layer of 1024 toke
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,11 +32,21 @@ class Reduced:
         counts: int64 [row, d_mlp], counted tokens of each row on which the neuron is active.
         sums: float64 [d_mlp], sum of the activation over the counted tokens of all rows.
         squares: float64 [d_mlp], sum of its square.
+        linear: int64 [row, d_mlp], tokens whose linear branch is above 0; None if not asked.
+        both: int64 [row, d_mlp], those of them on which the neuron is active.
     """
 
     counts: Int64[np.ndarray, "row d_mlp"]
     sums: Float64[np.ndarray, " d_mlp"]
     squares: Float64[np.ndarray, " d_mlp"]
+    linear: Int64[np.ndarray, "row d_mlp"] | None = None
+    both: Int64[np.ndarray, "row d_mlp"] | None = None
+
+    def with_branches(
+        self, linear: Int64[np.ndarray, "row d_mlp"], both: Int64[np.ndarray, "row d_mlp"]
+    ) -> Reduced:
+        """The same with what `count_branches` gives."""
+        return replace(self, linear=linear, both=both)
 
 
 def reduce_batch(
@@ -110,6 +120,31 @@ def reduce_on_device(
         values.sum(dim=(0, 1), dtype=torch.float64).cpu().numpy(),
         values.square().sum(dim=(0, 1), dtype=torch.float64).cpu().numpy(),
     )
+
+
+def count_branches(
+    pre: Activation,
+    linear: Activation,
+    counted: CountedMask,
+    activation: ActivationFunction,
+    sign_decides: bool = True,
+) -> tuple[Int64[np.ndarray, "row d_mlp"], Int64[np.ndarray, "row d_mlp"]]:
+    """Count where the linear branch of gated neurons is above 0, and where it is and they are
+    active.
+
+    Args:
+        pre: [batch, pos, d_mlp], the gate's output.
+        linear: [batch, pos, d_mlp], that of the linear branch.
+        counted: bool [batch, pos] on the CPU.
+        activation: the layer's activation function.
+        sign_decides: whether it is positive exactly where its argument is.
+    """
+    above = (linear.detach() > 0) & counted.to(linear.device)[..., None]
+    pre = pre.detach()
+    if not sign_decides:
+        pre = activation(pre.float() if pre.dtype in (torch.float16, torch.bfloat16) else pre)
+    both = above & (pre > 0)
+    return above.sum(1).cpu().numpy(), both.sum(1).cpu().numpy()
 
 
 def reduce_routing(

@@ -26,6 +26,12 @@ apart:
 
 which is 0 where none was. A neuron of a rarely chosen expert then has few tokens behind its p.
 
+A gated neuron hands ``act_fn(gate) * linear`` to W_out, so it writes with the sign of the product.
+Active means the gate alone, as in both papers; tools that count ``hook_post > 0`` count where both
+halves have one sign. ``collect(..., branches=True)`` keeps the four combinations apart:
+
+    branches[l, j, k] = tokens (active, linear > 0), (active, not), (not, linear > 0), (neither)
+
 What this does not show: a probability says how often a neuron is active, not what its activity
 does (that needs an intervention), and it depends on the tokens that were counted.
 """
@@ -52,7 +58,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEAM = 0.005  # share of the tokens by which published counts of a response may be above them
-ARRAYS = ("grouped_counts", "grouped_tokens", "sums", "squares")
+GROUPED = ("grouped_counts", "grouped_tokens", "grouped_routed", "grouped_linear", "grouped_both")
+ARRAYS = (*GROUPED, "sums", "squares")
+# Signs of gate and linear branch, in the order of the last axis of `ActivationStatistics.branches`.
+SIGNS = ("++", "+-", "-+", "--")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,6 +80,11 @@ class ActivationStatistics(Value):
             expert e is number ``e * width + j`` of its layer. None for all others.
         grouped_routed: int64 [group, layer, expert, language], counted tokens that were sent to
             each expert, where these are the denominator of its neurons; None where all tokens are.
+        n_heads: heads of a layer where these are outputs of an attention projection: unit j of head
+            h is number ``h * size + j`` of its layer. None for all others.
+        grouped_linear: int64 [group, layer, neuron, language], counted tokens on which the linear
+            branch of a gated neuron is above 0; None where `collect` was not asked for `branches`.
+        grouped_both: the same, on which the neuron is active as well.
 
     Raises:
         LensNeuronsError: shapes that do not fit each other, a language named twice, a negative
@@ -83,6 +97,8 @@ class ActivationStatistics(Value):
         "grouped_counts": "counts",
         "grouped_tokens": "tokens",
         "grouped_routed": "routed",
+        "grouped_linear": "linear",
+        "grouped_both": "both",
     }
     RUN_FILE: ClassVar = "statistics.safetensors"
     AXES: ClassVar = {
@@ -101,6 +117,9 @@ class ActivationStatistics(Value):
     provenance: Provenance = field(default_factory=Provenance)
     n_experts: int | None = None
     grouped_routed: Int64[np.ndarray, "group layer expert language"] | None = None
+    n_heads: int | None = None
+    grouped_linear: Int64[np.ndarray, "group layer neuron language"] | None = None
+    grouped_both: Int64[np.ndarray, "group layer neuron language"] | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -138,6 +157,26 @@ class ActivationStatistics(Value):
             return self.tokens
         width = self.d_mlp // self.n_experts
         return read_only(self.grouped_routed.sum(axis=0).repeat(width, axis=1))
+
+    @cached_property
+    def branches(self) -> Int64[np.ndarray, "layer neuron language sign"]:
+        """int64 [layer, neuron, language, 4]: tokens by the signs of the halves, as `SIGNS` says.
+
+        Raises:
+            LensNeuronsError: the linear branch was not counted.
+        """
+        if self.grouped_linear is None or self.grouped_both is None:
+            raise LensNeuronsError(
+                "the linear branch of these neurons was not counted: "
+                "collect(model, corpus, branches=True) does"
+            )
+        linear, both = self.grouped_linear.sum(axis=0), self.grouped_both.sum(axis=0)
+        active = self.counts
+        return read_only(
+            np.stack(
+                [both, active - both, linear - both, self.tokens - active - linear + both], axis=-1
+            )
+        )
 
     @cached_property
     def probability(self) -> Probabilities:
@@ -272,7 +311,7 @@ class ActivationStatistics(Value):
             LensNeuronsError: a language is not there; the message lists those that are.
         """
         places = [self.languages.index(choose(k, self.languages, "language")) for k in languages]
-        arrays = {name: getattr(self, name) for name in (*ARRAYS, "grouped_routed")}
+        arrays = {name: getattr(self, name) for name in ARRAYS}
         chosen = {name: a[..., places] for name, a in arrays.items() if a is not None}
         return replace(self, languages=tuple(languages), **chosen)
 
@@ -283,9 +322,13 @@ class ActivationStatistics(Value):
         if self.grouped_routed is not None:
             expert = neuron * (self.n_experts or 1) // self.d_mlp
             routed = self.grouped_routed[:, layer : layer + 1, expert : expert + 1]
+        linear, both = self.grouped_linear, self.grouped_both
         return replace(
             self,
             grouped_counts=self.grouped_counts[at],
+            grouped_linear=None if linear is None else linear[at],
+            grouped_both=None if both is None else both[at],
+            n_heads=None,
             sums=None if self.sums is None else self.sums[at],
             squares=None if self.squares is None else self.squares[at],
             n_experts=None if routed is None else 1,
@@ -298,16 +341,17 @@ class ActivationStatistics(Value):
         Args:
             weights: int64 [group], how often each group of parallel items is drawn.
         """
-        routed = self.grouped_routed
+        drawn = {
+            name: read_only(np.tensordot(weights, array, axes=1))[None]
+            for name in GROUPED
+            if (array := getattr(self, name)) is not None
+        }
         return ActivationStatistics(
             languages=self.languages,
-            grouped_counts=read_only(np.tensordot(weights, self.grouped_counts, axes=1))[None],
-            grouped_tokens=read_only(weights @ self.grouped_tokens)[None],
             provenance=self.provenance,
             n_experts=self.n_experts,
-            grouped_routed=None
-            if routed is None
-            else read_only(np.tensordot(weights, routed, axes=1))[None],
+            n_heads=self.n_heads,
+            **drawn,
         )
 
     def to_pandas(self) -> pd.DataFrame:
@@ -328,10 +372,9 @@ class ActivationStatistics(Value):
 
     def _units(self) -> str:
         """What was counted, such as ``"24 layers x 60 experts x 1408 neurons"``."""
-        unit, experts = self.provenance.unit, self.n_experts
-        if experts is None:
-            return f"{self.n_layers} layers x {self.d_mlp} {unit}s"
-        return f"{self.n_layers} layers x {experts} experts x {self.d_mlp // experts} {unit}s"
+        part, word = self.n_experts or self.n_heads, "experts" if self.n_experts else "heads"
+        within = f"{part} {word} x {self.d_mlp // part}" if part else str(self.d_mlp)
+        return f"{self.n_layers} layers x {within} {self.provenance.unit}s"
 
     def _brief(self) -> str:
         tokens = ", ".join(f"{k} {n:,}" for k, n in zip(self.languages, self.tokens, strict=True))
@@ -389,6 +432,7 @@ def _check(statistics: ActivationStatistics) -> None:
                 f"{name} are not all finite: a NaN or infinite activation got in"
             )
     _check_experts(statistics)
+    _check_branches(statistics)
     if statistics.squares is not None and (statistics.squares < 0).any():
         raise LensNeuronsError("a sum of squares is negative: the file is damaged")
 
@@ -420,6 +464,28 @@ def _check_experts(statistics: ActivationStatistics) -> None:
         )
 
 
+def _check_branches(statistics: ActivationStatistics) -> None:
+    """Raise unless the counts of the two halves of gated neurons fit each other and the tokens."""
+    linear, both, counts = (
+        statistics.grouped_linear,
+        statistics.grouped_both,
+        statistics.grouped_counts,
+    )
+    if linear is None and both is None:
+        return
+    if linear is None or both is None or not linear.shape == both.shape == counts.shape:
+        raise LensNeuronsError(
+            "the counts of the linear branch need those of both halves beside them, of the shape "
+            f"of the counts {counts.shape}"
+        )
+    alone = statistics.grouped_tokens[:, None, None] - counts - linear + both
+    if min(both.min(), (counts - both).min(), (linear - both).min(), alone.min()) < 0:
+        raise LensNeuronsError(
+            "a combination of gate and linear branch has fewer than no tokens: the counts are "
+            "damaged, or not of these tokens"
+        )
+
+
 def _add(
     ours: ActivationStatistics, theirs: ActivationStatistics, provenance: Provenance
 ) -> ActivationStatistics:
@@ -440,7 +506,7 @@ def _add(
             total[..., [languages.index(k) for k in names]] += array
         return read_only(total)
 
-    arrays = {name: add(name) for name in (*ARRAYS, "grouped_routed")}
+    arrays = {name: add(name) for name in ARRAYS}
     return replace(ours, languages=languages, provenance=provenance, **arrays)
 
 
@@ -459,7 +525,7 @@ def require_comparable(before: ActivationStatistics, after: ActivationStatistics
         )
     changed = ("model", "revision", "weights", "config", "interventions")
     require_same(before.provenance, after.provenance, ignoring=changed)
-    for name in ("languages", "n_layers", "d_mlp", "n_experts", "n_groups"):
+    for name in ("languages", "n_layers", "d_mlp", "n_experts", "n_heads", "n_groups"):
         ours, theirs = getattr(before, name), getattr(after, name)
         if ours != theirs:
             raise ProvenanceError(f"the two differ in {name}: {ours} and {theirs}")

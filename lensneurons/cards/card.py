@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
 
 import numpy as np
 
-from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.activations.statistics import SIGNS, ActivationStatistics
 from lensneurons.cards.agreement import (
     FIRST_ORDER,
     ImportanceAgreement,
@@ -84,6 +84,8 @@ class NeuronFacts(Shown):
         interval: language to the ends of the interval of the probability, by jackknife over groups
             of items; None without groups to leave out.
         mean: language to mean activation ``act_fn(hook_pre)``; None where it is not known.
+        branches: language to the shares of its tokens by the signs of gate and linear branch, in
+            the order of `statistics.SIGNS`; None where they were not counted.
     """
 
     name: str
@@ -96,6 +98,7 @@ class NeuronFacts(Shown):
     probability: dict[str, float]
     interval: Ends | None = None
     mean: dict[str, float] | None = None
+    branches: dict[str, tuple[float, float, float, float]] | None = None
 
     @property
     def title(self) -> str:
@@ -116,10 +119,17 @@ class NeuronFacts(Shown):
     def _overview(self) -> Overview:
         mean = self.mean or {}
         rows = [
-            (k, f"{p:.4f}", f"{mean[k]:.4f}" if mean else "") for k, p in self.probability.items()
+            (
+                k,
+                f"{p:.4f}",
+                f"{mean[k]:.4f}" if mean else "",
+                *(f"{share:.4f}" for share in (self.branches or {}).get(k, ())),
+            )
+            for k, p in self.probability.items()
         ]
         title = f"{self.name} {self.title} ({self.details})"
-        return Overview(title, ("language", "p", "mean activation"), rows)
+        signs = SIGN_HEADS if self.branches else ()
+        return Overview(title, ("language", "p", "mean activation", *signs), rows)
 
 
 @plain_options
@@ -160,6 +170,10 @@ def neuron_facts(
     require_own_statistics(neurons, statistics)
     alone = statistics.of_neuron(layer, neuron)
     mean = None if alone.sums is None else _by_language(alone.languages, alone.mean[0, 0])
+    if alone.grouped_linear is not None:
+        shares = (alone.branches[0, 0] / alone.tokens[:, None]).tolist()
+        branches = dict(zip(alone.languages, map(_four, shares), strict=True))
+        facts = replace(facts, branches=branches)
     try:
         found = jackknife(alone, lambda drawn: drawn.probability[0, 0])
     except LensNeuronsError:  # too few groups
@@ -167,6 +181,11 @@ def neuron_facts(
     ends = np.clip([found.low, found.high], 0, 1).T.tolist()
     interval = {k: (low, high) for k, (low, high) in zip(alone.languages, ends, strict=True)}
     return replace(facts, mean=mean, interval=interval)
+
+
+def _four(shares: Sequence[float]) -> tuple[float, float, float, float]:
+    first, second, third, fourth = shares
+    return first, second, third, fourth
 
 
 def _by_language(languages: Sequence[str], values: np.ndarray) -> dict[str, float]:
@@ -280,6 +299,7 @@ class NeuronCard(Value):
         return card_html(self)
 
 
+SIGN_HEADS = tuple(f"gate {gate}, linear {linear}" for gate, linear in SIGNS)
 METHODS = {"plnd": "length written", "activation_gradient": "activation x gradient"}
 _MINUS = "\N{MINUS SIGN}"
 _VISIBLE = str.maketrans({"\n": "\N{RETURN SYMBOL}", "\t": "\N{RIGHTWARDS ARROW TO BAR}"})
@@ -303,6 +323,11 @@ def card_html(card: NeuronCard) -> str:
         f"Tokens: strongest first, its distance from the mean in standard deviations; chance "
         f"reaches {effect.chance:.1f}.",
     ]
+    if facts.branches:
+        notes.append(
+            "Gate and linear: shares of the tokens by the signs of the two halves; the neuron "
+            "writes along its row of W_out where both are alike, against it elsewhere."
+        )
     if card.importance:
         notes.append(f"Ranks among {card.n_neurons:,} neurons, by size.")
     if card.effect is not None:
@@ -338,6 +363,9 @@ def _columns(card: NeuronCard) -> dict[str, dict[str, tuple[str, str]]]:
             for k, p in facts.probability.items()
         }
     }
+    if facts.branches:
+        for place, head in enumerate(SIGN_HEADS):
+            columns[head] = {k: (f"{found[place]:.3f}", "") for k, found in facts.branches.items()}
     if facts.mean:
         columns["mean activation"] = {k: (f"{mean:.3f}", "") for k, mean in facts.mean.items()}
     for method, weights in card.importance.items():

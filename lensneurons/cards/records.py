@@ -39,9 +39,11 @@ import torch
 
 from lensneurons.activations.recording import record_activations
 from lensneurons.errors import LensNeuronsError
+from lensneurons.interventions.edited_sites import edited_site
+from lensneurons.interventions.editing import single_set
+from lensneurons.models.routers import ExpertSite
 from lensneurons.models.running import runs_model
-from lensneurons.models.sites import neuron_site
-from lensneurons.neurons.sets import OneSet, chosen_set
+from lensneurons.neurons.sets import OneSet
 from lensneurons.options import plain_options
 from lensneurons.tokens.characters import token_texts
 from lensneurons.tokens.encoding import Scope, exact_backend
@@ -71,7 +73,8 @@ def write_records(
 ) -> Path:
     """Write a ``NeuronRecord`` for each neuron of a set, for tools of automated interpretation.
 
-    The activations of all counted tokens are held at once: 4 bytes a token and neuron.
+    The activations of all counted tokens are held at once: 4 bytes a token and neuron; while an
+    expert layer passes, of all its neurons for one batch.
 
     Args:
         model: a TransformerLens model; it is not changed, and hooks that are on it act.
@@ -87,30 +90,38 @@ def write_records(
         tokenizer: encodes the corpus; None for the model's own, as it was saved.
 
     Returns:
-        `folder`. Activations are ``act_fn(hook_pre)``. A token that holds a part of a character is
+        `folder`. Activations are ``act_fn(hook_pre)``; of neuron j of expert e, whose index is
+        ``e * width + j``, 0 on tokens that were sent elsewhere; of outputs of linear maps, the
+        value itself. A token that holds a part of a character is
         written as its bytes in hexadecimal, such as ``<E6 98>``.
 
     Raises:
-        ModelError: the model has no dense MLP neurons, or no tokenizer.
+        ModelError: the model has no such neurons, or no tokenizer.
         CorpusError: a text has no counted token, or is longer than the model's context.
         LensNeuronsError: no neurons, neurons of another model, or a number of texts below 1.
         StorageError: `folder` holds something, or cannot be written.
     """
-    target, site = new_folder(folder), neuron_site(model)
-    chosen = chosen_set(neurons, site.n_layers, site.d_mlp)
+    target, site = new_folder(folder), edited_site(model, neurons)
+    if isinstance(site, ExpertSite):
+        raise LensNeuronsError(
+            "experts have no activation that a record could hold: give neurons inside them, of "
+            "collect(model, corpus, site='expert_neurons')"
+        )
+    chosen = single_set(neurons, site)
     if not len(chosen):
         raise LensNeuronsError(f"{chosen!r} holds no neurons: give one or more")
     if top < 1 or random < 1:
         raise LensNeuronsError(f"top={top}, random={random}: give 1 text or more of each")
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
     layers = {layer: torch.from_numpy(own) for layer, own in chosen.by_layer().items()}
-    found = record_activations(model, prepared, layers, batch_tokens=batch_tokens)
+    found = record_activations(model, prepared, layers, site=site, batch_tokens=batch_tokens)
     numbers, tokens = _texts(prepared, batch_tokens)
     ends = np.cumsum([len(text) for text in tokens])[:-1]
     about = {
         "made_by": "lensneurons.cards.records",
         "form": "NeuronRecord (openai/automated-interpretability)",
         "neurons": chosen.names,
+        "units": chosen.units,
         "items": [prepared.encoded.item_ids[number] for number in numbers],
         "provenance": prepared.provenance().to_dict(),
     }

@@ -33,6 +33,7 @@ from lensneurons.alignment.responses import (
 from lensneurons.alignment.training import DPOSettings, align, require_extra
 from lensneurons.alignment.translation import translation_scorer
 from lensneurons.cards.card import NeuronCard, card_html, describe_all, neuron_facts
+from lensneurons.cards.records import write_records
 from lensneurons.cli import summaries
 from lensneurons.comparison.before_after import TABLES, Comparison, compare
 from lensneurons.comparison.paper_claims import Claims, claims
@@ -69,10 +70,9 @@ from lensneurons.values.provenance import UNKNOWN
 MATRIX = "ablation.safetensors"
 PLACES = ("device", "device_map", "max_memory", "offload_folder")  # where a model's weights lie
 CARDS = "L*N*.jsonl"
-DPO_SETTINGS = (
-    "steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha",
-    "checkpoint_every", "seed",
-)  # fmt: skip
+COUNTING = ("site", "branches", "scope", "groups", "batch_tokens", "max_length", "overlong")
+DPO_SETTINGS = ("steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha")
+DPO_SETTINGS += ("checkpoint_every", "seed")
 # Argument of `report` -> class of the values that it takes, as files.
 SHOWN: dict[str, Any] = {
     "runs": ActivationStatistics,
@@ -152,11 +152,10 @@ def do_collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
     require_writable(options.out)
     corpus = open_corpus(options, options.languages)
-    counting = pick(options, "site", "scope", "groups", "batch_tokens", "max_length", "overlong")
     require_memory(options.groups, len(corpus.languages))
     model = open_model(options, options.dtype)
     corpus = in_template(options, model, corpus)
-    say(collect(model, corpus, run_dir=options.out, **counting).to_text())
+    say(collect(model, corpus, run_dir=options.out, **pick(options, *COUNTING)).to_text())
     say(f"next: lensneurons identify {options.out}")
 
 
@@ -278,12 +277,21 @@ def do_export(options: Namespace) -> None:
     """Write a model whose neurons of some languages are ablated or scaled, and say where."""
     require_writable(options.out)
     statistics = ActivationStatistics.load(options.folder)
-    neurons = find_neurons(options, statistics)
-    *_, rows = ablation_sets(neurons, options.classes, options.languages).values()
-    label = f"{'+'.join(options.classes)} {' '.join(rows)}"
-    chosen = reduce(or_, rows.values()).relabel(label)
+    chosen = neurons_of(find_neurons(options, statistics), options)
+    export(open_same_model(options, statistics), chosen, options.out, factor=options.factor)
+    say(f"{chosen!r}\nmodel: {options.out}")
+
+
+def do_records(options: Namespace) -> None:
+    """Write a record file for each neuron of some languages, for automated interpretation."""
+    require_writable(options.out)
+    statistics = ActivationStatistics.load(options.folder)
+    chosen = neurons_of(find_neurons(options, statistics), options)
+    given = pick(options, "top", "random", "seed", "scope", "batch_tokens")
+    corpus = open_corpus(options, options.texts or options.languages)
     model = open_same_model(options, statistics)
-    say(f"{chosen!r}\nmodel: {export(model, chosen, options.out, factor=options.factor)}")
+    write_records(model, in_template(options, model, corpus), chosen, options.out, **given)
+    say(f"records: {options.out}")
 
 
 # Aligning a model, and comparing it with what it was
@@ -449,6 +457,12 @@ def _value(path: Path) -> tuple[str, Any]:
 
 
 # What commands share
+
+
+def neurons_of(neurons: LanguageNeurons, options: Namespace) -> Any:
+    """The neurons of the classes and languages that the options name, as one set."""
+    rows = [*ablation_sets(neurons, options.classes, options.languages).values()][-1]
+    return reduce(or_, rows.values()).relabel(f"{'+'.join(options.classes)} {' '.join(rows)}")
 
 
 def pick(options: Namespace, *names: str) -> dict[str, Any]:

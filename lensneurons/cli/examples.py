@@ -40,6 +40,12 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "--out without-zh",
         "lensneurons export Qwen/Qwen3-0.6B-Base runs/base --languages de --factor 2 --out louder",
     ),
+    "records": (
+        "lensneurons records demo runs/demo --corpus demo --limit 20 --languages zh --score lape "
+        "--top-rate 0.09 --out records/zh",
+        "lensneurons records allenai/OLMoE-1B-7B-0924 runs/inside --corpus texts.jsonl "
+        "--languages de --out records/de",
+    ),
     "align": (
         "lensneurons align Qwen/Qwen3-0.6B-Base --corpus problems.jsonl --languages zh,de "
         "--out runs/zh-de",

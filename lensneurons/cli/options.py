@@ -26,6 +26,7 @@ _SIZE = re.compile(r"\d{1,6}([.]\d{1,6})?[KMGT]i?B", re.ASCII)
 _DIGITS = 18  # of the largest whole number, which fits 64 bits
 SCOPES = ("response", "prompt", "all")
 SITES = ("neurons", "experts", "expert_neurons", "shared_neurons")
+SITES += ("q", "k", "v", "attn_out", "mlp_out")
 SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
 POOLS = ("all", "unselected", "below tau")
 METHODS = ("zero", "mean")  # resampling needs a second corpus
@@ -126,6 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     _declare_ablate(command("ablate", "remove the neurons of each language, measure them all"))
     _declare_describe(command("describe", "show all that is known about some neurons"))
     _declare_export(command("export", "write a model without some neurons as an ordinary folder"))
+    _declare_records(command("records", "write activations for tools of automated interpretation"))
     _declare_align(command("align", "teach a model to answer in some languages as in another"))
 
     add = command("random-adapter", "write a control: an adapter as large, in a random direction")
@@ -191,6 +193,7 @@ def _declare_collect(add: Add) -> None:
     add("--languages", type=_names, help="such as en,zh,sw (default: all)")
     sites = "what is counted; of a mixture of experts their choices, or the neurons inside"
     add("--site", default="neurons", choices=SITES, help=sites)
+    add("--branches", action="store_true", help="count the linear half of gated neurons too")
     add("--scope", default="response", choices=SCOPES, help="tokens that count")
     add("--groups", type=_positive, default=10, help="groups for intervals")
     add("--batch-tokens", type=_positive, default=4096, help="padding included")
@@ -242,6 +245,22 @@ def _declare_export(add: Add) -> None:
     add("--languages", required=True, type=_names, help="whose neurons, such as zh,de")
     add("--classes", type=_names, default="specific,related", help="specific, related, agnostic")
     add("--factor", type=float, default=0.0, help="of their activations: 0 ablates")
+
+
+def _declare_records(add: Add) -> None:
+    _add_model(add)
+    _add_run(add)
+    _add_corpus(add)
+    add("--out", required=True, type=Path, help="new folder")
+    add("--languages", required=True, type=_names, help="whose neurons, such as zh,de")
+    _add_chat(add)
+    add("--texts", type=_names, help="languages of the texts (default: those of --languages)")
+    add("--classes", type=_names, default="specific,related", help="specific, related, agnostic")
+    add("--top", type=_positive, default=20, help="strongest texts of a neuron")
+    add("--random", type=_positive, default=20, help="texts drawn at random")
+    add("--seed", type=_number, default=0, help="of the draws")
+    add("--scope", default="response", choices=SCOPES, help="tokens of a record")
+    add("--batch-tokens", type=_positive, default=4096, help="padding included")
 
 
 def _declare_align(add: Add) -> None:

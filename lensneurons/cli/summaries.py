@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lensneurons.cards.card import NeuronCard
+from lensneurons.cards.card import SIGN_HEADS, NeuronCard
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.setting_means import setting_means
@@ -108,8 +108,10 @@ def describe_card(card: NeuronCard) -> str:
         numbers = (p, mean.get(language), (card.effect or {}).get(language))
         forms = ("{:.4f}", "{:.4f}", "{:+.4f}")
         cells = ("" if x is None else f.format(x) for x, f in zip(numbers, forms, strict=True))
-        rows.append((language, *cells))
+        signs = (f"{share:.4f}" for share in (facts.branches or {}).get(language, ()))
+        rows.append((language, *cells, *signs))
     head = ("language", "p", "mean activation", "NLL without it, nats a token")
+    head += SIGN_HEADS if facts.branches else ()
     title = f"{facts.name} {facts.title} ({facts.details})"
     lists = [
         (name, " ".join(repr(one.text) for one in some)) for name, some in card.vocabulary.lists

@@ -67,7 +67,8 @@ from lensneurons.experiments.controls import (
     warn_of_mismatch,
 )
 from lensneurons.experiments.metrics import METRICS, Metric
-from lensneurons.interventions.editing import READS, AblationMethod, ablate
+from lensneurons.interventions.edited_sites import EditedSite, edited_site
+from lensneurons.interventions.editing import READS, AblationMethod, ablate, require_method
 from lensneurons.models.running import runs_model
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, chosen_set
@@ -81,8 +82,6 @@ from lensneurons.values.run_folders import Run, open_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from lensneurons.models.sites import NeuronSite
 
 Cell = tuple[str, str, str]  # setting, row and column
 MATCHES: tuple[Match, ...] = get_args(Match)
@@ -174,7 +173,8 @@ def ablation_matrix(
         raise LensNeuronsError(f"controls={controls}: an effect needs a control to mean anything")
     refuse_hooks(model, run_dir)
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
-    site = prepared.site
+    site = edited_site(model, sets[classes[0]].values())
+    require_method(site, method)
     if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp):
         raise LensNeuronsError(
             f"neurons of {neurons.n_layers} layers x {neurons.d_mlp} are not of this model of "
@@ -195,7 +195,12 @@ def ablation_matrix(
     warn_of_mismatch(rates, neurons.languages, matches)
     warn_of_empty_rows(removed)
     job = CellJob(prepared, score, fitting(model, batch_tokens), conditions, an_item, edit, seed)
-    provenance = replace(prepared.provenance(), attention="eager")  # logits need the bridge
+    provenance = replace(
+        prepared.provenance(),
+        attention="eager",  # logits need the bridge
+        hook=site.hook,
+        activation=site.activation_name,
+    )
     plan = {
         "kind": CELL_KIND,
         "classes": list(removed),
@@ -270,7 +275,7 @@ def _matches(match: str | Sequence[str]) -> tuple[Match, ...]:
 
 def _edit(
     model: Any,
-    site: NeuronSite,
+    site: EditedSite,
     method: AblationMethod,
     statistics: ActivationStatistics | None,
     reference: ParallelCorpus | PreparedCorpus | None,
@@ -327,7 +332,8 @@ def ablation_sets(
         if not given or len(set(given)) < len(given):
             raise LensNeuronsError(f"{name}: {list(given)} is empty or names one twice")
     found: dict[str, dict[str, NeuronSet]] = {}
-    removed = dict.fromkeys(rows, NeuronSet(np.zeros(0, np.int64), neurons.n_layers, neurons.d_mlp))
+    nothing = replace(neurons.agnostic, flat=np.zeros(0, np.int64), activity=None)
+    removed = dict.fromkeys(rows, nothing)
     for added in classes:
         for k in rows:
             own = neurons.agnostic if added == "agnostic" else getattr(neurons, added)[k]

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ class Control:
 
     def __getitem__(self, draw: int) -> NeuronSet:
         flat = self.flat[draw].astype(np.int64)
-        return NeuronSet(flat, self.of.n_layers, self.of.d_mlp, f"control of {self.of.label}")
+        return replace(self.of, flat=flat, label=f"control of {self.of.label}", activity=None)
 
     def __len__(self) -> int:
         return len(self.flat)

@@ -23,6 +23,10 @@ A sequence of sets in place of one gives each row of a batch a condition of its 
 fit into one batch. The edit is computed for the neurons of all conditions together and taken over
 only where row, position and neuron are meant; every other entry keeps its bits.
 
+Sets of other sites are edited as well: outputs of linear maps (`a` is the value itself), neurons
+inside experts (`a` on the tokens that are sent there), and whole experts, which `ablate` and
+`scale` take as what they add to the stream. `lensneurons.interventions.edited_sites` says how.
+
 What this does not show: if a behaviour breaks without some neurons, this model needed them for it;
 that does not make them neurons *for* it. Compare `NeuronSet.random_control`.
 """
@@ -41,12 +45,24 @@ from jaxtyping import Bool
 from lensneurons.activations.recording import ActivationDraws, record_activations
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, ModelError, choose
+from lensneurons.interventions.edited_sites import (
+    EditedSite,
+    edited_site,
+    editing_experts,
+    editing_outputs,
+    wanted_parts,
+)
+from lensneurons.interventions.experts import weighing_experts
+from lensneurons.models.expert_neurons import ExpertNeuronSite
+from lensneurons.models.linear_sites import LinearSite
+from lensneurons.models.routers import ExpertSite
 from lensneurons.models.running import reserved
-from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.models.sites import NeuronSite
 from lensneurons.neurons.empty_sets import warn_of_no_neurons
 from lensneurons.neurons.sets import NeuronSet, chosen_set
 from lensneurons.options import plain_options
 from lensneurons.shapes import Activation, CountedMask, NeuronIndices, NeuronScores
+from lensneurons.values.provenance import UNKNOWN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -115,8 +131,15 @@ def ablate(
         if value is not None and name not in READS[method]:  # a forgotten method= would give zeros
             other = next(other for other, names in READS.items() if name in names)
             raise LensNeuronsError(f"{name}= needs method={other!r}, not {method!r}")
-    site = neuron_site(model)
+    site = edited_site(model, neurons)
     sets = fitting_sets(neurons, site)
+    require_method(site, method)
+    if isinstance(site, ExpertSite):
+        if positions is not None:
+            raise LensNeuronsError("positions= is for neurons: experts are removed everywhere")
+        with weighing_experts(model, sets, 0.0):
+            yield model
+        return
     if method == "zero":
         new, linear = (lambda here, *_: torch.zeros_like(here)), False
     elif method == "mean":
@@ -130,6 +153,20 @@ def ablate(
         new, linear = (lambda here, layer, _: draws.like(here, layer)), site.gated
     with changing(model, site, sets, new, positions=positions, linear=linear):
         yield model
+
+
+def require_method(site: EditedSite, method: AblationMethod) -> None:
+    """Raise unless the units of a site can be ablated by a method.
+
+    Raises:
+        LensNeuronsError: says which methods there are for them.
+    """
+    if isinstance(site, ExpertSite) and method != "zero":
+        raise LensNeuronsError(f"experts are removed by method='zero', not {method!r}")
+    if method == "resample" and not isinstance(site, NeuronSite):
+        raise LensNeuronsError(
+            "method='resample' is for neurons of dense MLPs: 'zero' and 'mean' are for all"
+        )
 
 
 @plain_options
@@ -154,9 +191,15 @@ def scale(
     Warns:
         EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
-    site = neuron_site(model)
+    site = edited_site(model, neurons)
     sets = fitting_sets(neurons, site)
     _require_finite(factor, "factor")
+    if isinstance(site, ExpertSite):
+        if positions is not None:
+            raise LensNeuronsError("positions= is for neurons: experts are scaled everywhere")
+        with weighing_experts(model, sets, factor):
+            yield model
+        return
     with changing(model, site, sets, lambda here, *_: here * factor, positions=positions):
         yield model
 
@@ -199,7 +242,9 @@ def steer(
         EmptySetWarning: there are no neurons in `neurons`, so nothing changes.
     """
     choose(method, get_args(SteeringMethod), "method")
-    site = neuron_site(model)
+    site = edited_site(model, neurons)
+    if isinstance(site, ExpertSite):
+        raise LensNeuronsError("experts have no activation to steer: steer_experts() moves routers")
     sets = fitting_sets(neurons, site)
     _require_finite(alpha, "alpha")
     values = alpha * _means(statistics, site, toward)
@@ -218,7 +263,7 @@ def steer(
         yield model
 
 
-def single_set(neurons: Neurons, site: NeuronSite) -> NeuronSet:
+def single_set(neurons: Neurons, site: EditedSite) -> NeuronSet:
     """The one set of neurons of the model with this site.
 
     Raises:
@@ -236,7 +281,7 @@ def single_set(neurons: Neurons, site: NeuronSite) -> NeuronSet:
     return sets[0]
 
 
-def fitting_sets(neurons: Neurons, site: NeuronSite) -> list[NeuronSet]:
+def fitting_sets(neurons: Neurons, site: EditedSite) -> list[NeuronSet]:
     """The sets of neurons of the model with this site: one for all rows, or one for each.
 
     Args:
@@ -254,7 +299,8 @@ def fitting_sets(neurons: Neurons, site: NeuronSite) -> list[NeuronSet]:
     given: Sequence[Any] = list(neurons) if several else [neurons]
     if not several and not alone and not len(neurons):
         raise LensNeuronsError("no set of neurons: give a NeuronSet, or one for each row")
-    sets = [chosen_set(one, site.n_layers, site.d_mlp) for one in given]
+    parts = wanted_parts(site)
+    sets = [chosen_set(one, site.n_layers, site.d_mlp, **parts) for one in given]
     warn_of_no_neurons(sets)
     return sets
 
@@ -265,7 +311,7 @@ def _require_finite(value: float, name: str) -> None:
 
 
 def _means(
-    statistics: ActivationStatistics | None, site: NeuronSite, language: str | None
+    statistics: ActivationStatistics | None, site: EditedSite, language: str | None
 ) -> NeuronScores:
     """Mean activation float64 [layer, neuron], in a language or over all."""
     if statistics is None:
@@ -274,6 +320,16 @@ def _means(
         raise LensNeuronsError(
             f"statistics of {statistics.n_layers} layers x {statistics.d_mlp} neurons do not "
             f"belong to a model of {site.n_layers} x {site.d_mlp}"
+        )
+    if statistics.provenance.hook not in (UNKNOWN, site.hook):
+        raise LensNeuronsError(
+            f"statistics of {statistics.provenance.hook} do not belong to {site.hook}: collect "
+            "them of the units that are edited"
+        )
+    if "n_experts" in site.parts and statistics.grouped_routed is None:
+        raise LensNeuronsError(
+            "a mean of neurons inside experts is one over the tokens sent there: give "
+            "statistics.among_routed(collect(model, corpus, site='experts'))"
         )
     if language is None:
         return statistics.mean.mean(axis=-1)
@@ -289,7 +345,7 @@ def _constant(values: NeuronScores) -> NewValues:
 @contextmanager
 def changing(
     model: Any,
-    site: NeuronSite,
+    site: NeuronSite | LinearSite | ExpertNeuronSite,
     neurons: Sequence[NeuronSet],
     new: NewValues,
     *,
@@ -300,14 +356,27 @@ def changing(
     """Edit ``hook_post`` of some neurons for as long as the block runs: what all edits build on.
 
     `new` gives what stands in for ``hook_post``, or is added to it. With `linear` it gives the
-    activation, and the hook multiplies it by the linear branch.
+    activation, and the hook multiplies it by the linear branch. What stands for ``hook_post`` at
+    other sites, `interventions.edited_sites` says.
 
     Raises:
         ModelError: the model lacks a hook that is needed, so nothing would be edited.
     """
+    edits = [
+        LayerHook(layer, members, new, positions, linear, add)
+        for layer, members in members_by_layer(neurons).items()
+    ]
+    if isinstance(site, LinearSite):
+        with editing_outputs(model, site, {hook.layer: hook for hook in edits}):
+            yield
+        return
+    if isinstance(site, ExpertNeuronSite):
+        with editing_experts(model, site, edits):
+            yield
+        return
     hooks: list[tuple[str, Callable[..., torch.Tensor | None]]] = []
-    for layer, members in members_by_layer(neurons).items():
-        hook = LayerHook(layer, members, new, positions, linear, add)
+    for hook in edits:
+        layer = hook.layer
         if linear:
             hooks.append((site.pre[layer].replace("hook_pre", "hook_pre_linear"), hook.keep_linear))
         hooks.append((site.post[layer], hook))
@@ -370,28 +439,68 @@ class LayerHook:
 
     def __call__(self, post: Activation, hook: Any) -> Activation | None:
         """The edited ``hook_post`` of a pass."""
-        rows = self.members.rows
         if self.positions is not None and post.shape[1] == 1:
             return None  # a step of a generation
-        if len(rows) not in (1, len(post)):
-            raise LensNeuronsError(
-                f"{len(rows)} sets of neurons, one a row, but a batch of {len(post)} rows: "
-                "give one set for all rows, or batches of as many rows"
-            )
+        rows = self._rows_of(len(post))
         if self.needs_linear and self.linear is None:
             raise LensNeuronsError("hook_pre_linear did not fire before hook_post")
         indices = self.members.indices.to(post.device)
         linear, self.linear = self.linear, None
         here = post[..., indices]
-        edited = self.new(here, self.layer, self.members.indices)
-        edited = edited if linear is None else edited * linear[..., indices]
-        edited = here + edited if self.add else edited
+        edited = self._edited(
+            here, None if linear is None else linear[..., indices], self.members.indices
+        )
         chosen = rows[:, None, :].to(post.device)
         if self.positions is not None:
             chosen = chosen & chosen_places(self.positions, post).to(post.device)[..., None]
         result = post.clone()
         result[..., indices] = torch.where(chosen, edited.to(post.dtype), here)
         return result
+
+    def _rows_of(self, batch: int) -> torch.Tensor:
+        """Bool [row, neurons] for a batch of so many rows; raise where there are others."""
+        rows = self.members.rows
+        if len(rows) not in (1, batch):
+            raise LensNeuronsError(
+                f"{len(rows)} sets of neurons, one a row, but a batch of {batch} rows: "
+                "give one set for all rows, or batches of as many rows"
+            )
+        return rows
+
+    def _edited(
+        self, here: torch.Tensor, linear: torch.Tensor | None, indices: NeuronIndices
+    ) -> torch.Tensor:
+        """What stands in for the post of some neurons, wherever it is meant."""
+        edited = self.new(here, self.layer, indices)
+        edited = edited if linear is None else edited * linear
+        return here + edited if self.add else edited
+
+    def meant(
+        self, batch: tuple[int, int], tokens: torch.Tensor, places: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Bool [token, neurons]: where the edit is meant, inside an expert; None: nowhere.
+
+        Args:
+            batch: rows and positions of the pass.
+            tokens: int64 [token], their numbers in the batch, row by row.
+            places: int64 [neurons], which of the members.
+        """
+        if self.positions is not None and batch[1] == 1:
+            return None  # a step of a generation
+        rows, row, position = self._rows_of(batch[0]), tokens // batch[1], tokens % batch[1]
+        chosen = rows[:, places].expand(batch[0], -1).to(tokens.device)[row]
+        if self.positions is not None:
+            where = chosen_places(self.positions, torch.empty(*batch, 1, device="meta"))
+            chosen = chosen & where.to(tokens.device).expand(batch)[row, position, None]
+        return chosen
+
+    def inside(
+        self, here: torch.Tensor, linear: torch.Tensor, places: torch.Tensor, chosen: torch.Tensor
+    ) -> torch.Tensor:
+        """The new post [token, neurons] of some of the neurons, inside an expert."""
+        indices = self.members.indices[places]
+        edited = self._edited(here, linear if self.needs_linear else None, indices)
+        return torch.where(chosen, edited.to(here.dtype), here)
 
 
 def chosen_places(positions: Positions, post: Activation) -> Bool[torch.Tensor, "_ pos"]:

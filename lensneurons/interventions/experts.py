@@ -31,23 +31,31 @@ layer of few experts there are few of the same load: say both loads beside the e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from lensneurons.errors import LensNeuronsError
-from lensneurons.models.routers import expert_site, hooking_routers, routers, routing
+from lensneurons.models.routers import (
+    ExpertSite,
+    expert_site,
+    hooking_routers,
+    routers,
+    routing,
+)
 from lensneurons.models.running import reserved
 from lensneurons.neurons.empty_sets import warn_of_no_neurons
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 
-# What a block adds to the logits of a router: float32 [expert], and whether it renormalises.
+# What a block adds to the logits of a router, float32 [expert], and whether it renormalises. Or
+# factors of the weights, float32 [row, expert], one row for all, without renormalising.
 Entry = tuple[torch.Tensor, bool]
 _OPEN: WeakKeyDictionary[nn.Module, list[Entry]] = WeakKeyDictionary()
 
@@ -110,6 +118,43 @@ def steer_experts(
 def _rerouting(model: Any, experts: NeuronSet, bias: float, renormalise: bool) -> Iterator[None]:
     """Add a number to the logits of some experts while the block runs."""
     site, found = expert_site(model), routers(model)
+    mask = torch.from_numpy(_own(experts, site).mask())
+    layers = _routed_layers([experts], found)
+    warn_of_no_neurons([experts])
+    opened: dict[nn.Module, Entry] = {}
+    for layer in layers:
+        added = torch.zeros(site.n_experts).masked_fill(mask[layer], bias)
+        if renormalise:
+            total = _total([*_OPEN.get(found[layer], []), (added, True)], site.n_experts)
+            _require_enough(int((total > -math.inf).sum()), layer, site)
+        opened[found[layer]] = (added, True) if renormalise else (added.exp()[None], False)
+    with _opening(model, {layer: found[layer] for layer in layers}, opened):
+        yield
+
+
+@contextmanager
+def weighing_experts(model: Any, sets: Sequence[NeuronSet], factor: float) -> Iterator[None]:
+    """Multiply what experts add to the stream while the block runs: `ablate` and `scale` of them.
+
+    The routers choose as before. With several sets each is for one row of every batch.
+
+    Raises:
+        ModelError: the model has no routers.
+        LensNeuronsError: experts of another model, or of a layer without a router.
+    """
+    site, found = expert_site(model), routers(model)
+    masks = torch.from_numpy(np.stack([_own(one, site).mask() for one in sets], axis=1))
+    layers = _routed_layers(sets, found)
+    opened: dict[nn.Module, Entry] = {
+        found[layer]: (torch.ones(masks[layer].shape).masked_fill(masks[layer], factor), False)
+        for layer in layers
+    }
+    with _opening(model, {layer: found[layer] for layer in layers}, opened):
+        yield
+
+
+def _own(experts: NeuronSet, site: ExpertSite) -> NeuronSet:
+    """The set, once it is one of whole experts of a model."""
     if experts.n_experts is not None:
         raise LensNeuronsError(
             f"{experts.label} holds neurons inside experts, such as L2E5N10, and whole experts are "
@@ -120,27 +165,40 @@ def _rerouting(model: Any, experts: NeuronSet, bias: float, renormalise: bool) -
             f"{experts.label} is of a model of {experts.n_layers} layers x {experts.d_mlp} units, "
             f"this one has {site.n_layers} x {site.n_experts} experts"
         )
-    warn_of_no_neurons([experts])
-    mask = torch.from_numpy(experts.mask())
-    layers = list(experts.by_layer())
+    return experts
+
+
+def _routed_layers(sets: Sequence[NeuronSet], found: Mapping[int, nn.Module]) -> list[int]:
+    """The layers in which some sets have experts.
+
+    Raises:
+        LensNeuronsError: one of them has no router.
+    """
+    layers = sorted({layer for one in sets for layer in one.by_layer()})
     if dense := sorted(set(layers) - found.keys()):
         raise LensNeuronsError(f"layers {dense} have no router, so there is no expert to choose")
-    opened: dict[nn.Module, Entry] = {}
-    for layer in layers:
-        entry = torch.zeros(site.n_experts).masked_fill(mask[layer], bias), renormalise
-        opened[found[layer]] = entry
-        total = _total([*_OPEN.get(found[layer], []), entry], site.n_experts)
-        left = int((total > -math.inf).sum())
-        if left < site.top_k:
-            raise LensNeuronsError(
-                f"{left} of {site.n_experts} experts of layer {layer} would be left, but a token "
-                f"goes to {site.top_k}: remove fewer, or give renormalise=False"
-            )
+    return layers
+
+
+def _require_enough(left: int, layer: int, site: ExpertSite) -> None:
+    """Raise if a router would have fewer experts than a token goes to."""
+    if left < site.top_k:
+        raise LensNeuronsError(
+            f"{left} of {site.n_experts} experts of layer {layer} would be left, but a token "
+            f"goes to {site.top_k}: remove fewer, or give renormalise=False"
+        )
+
+
+@contextmanager
+def _opening(
+    model: Any, found: dict[int, nn.Module], opened: Mapping[nn.Module, Entry]
+) -> Iterator[None]:
+    """Reroute by some entries, and by those that are open already, while the block runs."""
     with reserved(model):
         for router, entry in opened.items():
             _OPEN.setdefault(router, []).append(entry)
         try:
-            with hooking_routers({layer: found[layer] for layer in layers}, _reroute):
+            with hooking_routers(found, _reroute):
                 yield
         finally:
             for router, entry in opened.items():
@@ -156,14 +214,30 @@ def _reroute(layer: int, router: nn.Module, inputs: Any, output: Any) -> Any:
     """What a router gives under the open blocks."""
     entries, place = _OPEN[router], output[0].device
     total = _total(entries, output[0].shape[-1]).to(place)
-    if total.any():
+    if total.any() or len(entries) > 1:  # the hook of another block may have acted already
         with _Biased(total):
             output = type(router).forward(router, *inputs)
     weights, indices = routing(router, output)
-    for added, renormalised in entries:
+    for factors, renormalised in entries:
         if not renormalised:
-            weights = weights * added.exp().to(weights)[indices]
+            weights = weights * _by_token(factors, len(indices)).to(weights).gather(1, indices)
     return output[0], weights, indices
+
+
+def _by_token(factors: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Factors [row, expert] as [token, expert]; the tokens of a batch are in a row, text by text.
+
+    Raises:
+        LensNeuronsError: the rows are not those of the batch.
+    """
+    if len(factors) > 1 and tokens % len(factors):
+        raise LensNeuronsError(
+            f"{len(factors)} sets of experts, one a row, but a batch of {tokens} tokens: give one "
+            "set for all rows, or batches of as many rows"
+        )
+    if len(factors) == 1:
+        return factors.expand(tokens, -1)
+    return factors.repeat_interleave(tokens // len(factors), 0)
 
 
 class _Biased(TorchFunctionMode):

@@ -5,9 +5,11 @@ multiplies activations, the same at every position, is an edit of weights:
 
     factor * hook_post[j] * W_out[j]  =  hook_post[j] * (factor * W_out[j])
 
-``factor=0`` is `ablate`, another one is `scale`. Norms behind the MLP and multipliers of the block
-read the sum, so they do not matter. lm-evaluation-harness, vLLM or a GGUF converter read the folder
-as any other model, and so does `load_model`.
+The same holds for neurons inside experts, for whole experts (their last matrix), and for outputs of
+linear maps (rows of the map, and its bias). ``factor=0`` is `ablate`, another one is `scale`. Norms
+behind the MLP and multipliers of the block read the sum, so they do not matter.
+lm-evaluation-harness, vLLM or a GGUF converter read the folder as any other model, and so does
+`load_model`.
 
 >>> export(model, neurons["zh"], "runs/without-zh")                            # doctest: +SKIP
 >>> load_model("runs/without-zh")                                              # doctest: +SKIP
@@ -27,16 +29,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from lensneurons.errors import ModelError
+from lensneurons.interventions.edited_sites import EditedSite, edited_site
 from lensneurons.interventions.editing import Neurons, scale, single_set
-from lensneurons.models.family import model_family
+from lensneurons.models.expert_neurons import ExpertNeuronSite, expert_modules
+from lensneurons.models.family import model_family, unwrap
 from lensneurons.models.forward import attention_implementation, has_hooks, plain_view
 from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.linear_sites import LinearSite, linear_modules
+from lensneurons.models.routers import ExpertSite
 from lensneurons.models.running import runs_model
-from lensneurons.models.sites import neuron_site, probe_tokens
+from lensneurons.models.sites import probe_tokens
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, Logits
@@ -85,19 +92,20 @@ def export(
     """
     target = new_folder(folder)
     _require_own_weights(model)
-    chosen = single_set(neurons, neuron_site(model))
+    site = edited_site(model, neurons)
+    chosen = single_set(neurons, site)
     tokenizer = tokenizer or original_tokenizer(model)
     view, copies = plain_view(model, attention_implementation(model, "bridge"))
     _drop_additions(view)
     for layer, indices in chosen.by_layer().items():
-        inner = model.blocks[layer].mlp.out.original_component
-        _scale_rows(view, copies[id(inner)], layer, indices, factor)
+        _scale_units(model, site, view, copies, layer=layer, indices=indices, factor=factor)
     _require_same_edit(model, view, chosen, factor)
     about = {
         "made_by": "lensneurons.interventions.export",
         "factor": factor,
         "label": chosen.label,
         "neurons": chosen.names,
+        "units": chosen.units,
         "model": model_provenance(model, tokenizer_hash(tokenizer), "none").to_dict(),
     }
     with whole_folder(target) as temporary:
@@ -157,30 +165,75 @@ def _drop_additions(view: Any) -> None:
         raise ModelError(f"the model has no {min(lacking)}, which {type(view).__name__} reads")
 
 
-def _scale_rows(
-    view: nn.Module, out: nn.Module, layer: int, indices: FlatNeurons, factor: float
+def _scale_units(
+    model: Any,
+    site: EditedSite,
+    view: nn.Module,
+    copies: dict[int, nn.Module],
+    *,
+    layer: int,
+    indices: FlatNeurons,
+    factor: float,
 ) -> None:
-    """Give the view's own output projection of a layer scaled rows of W_out.
+    """Give the view's own modules of a layer the scaled weights of some units.
+
+    Raises:
+        ModelError: as `_scale`; or the projection is a part of a fused one.
+    """
+    units = torch.from_numpy(np.array(indices))
+    if isinstance(site, ExpertSite):
+        own = copies[id(expert_modules(model, False)[layer])]
+        for name in ("down_proj", "down_proj_bias"):
+            if name in own._parameters:
+                _scale(view, own, name, (units,), factor)
+        return
+    if isinstance(site, LinearSite):
+        inner = linear_modules(model, site.name)[layer]
+        if id(inner) not in copies:
+            raise ModelError(
+                f"{site.name} of {type(view).__name__} is a part of one fused projection, and its "
+                "rows are written for split ones alone: use ablate() or scale()"
+            )
+        own = copies[id(inner)]
+        flipped = type(own).__name__ == "Conv1D"  # GPT-2 keeps its matrices as [in, out]
+        _scale(view, own, "weight", (slice(None), units) if flipped else (units,), factor)
+        if own._parameters.get("bias") is not None:
+            _scale(view, own, "bias", (units,), factor)
+        return
+    if isinstance(site, ExpertNeuronSite):
+        inner: Any = expert_modules(model, site.shared)[layer]
+        if not site.shared:
+            expert, place = units // site.width, units % site.width
+            at = (expert, place) if inner.is_transposed else (expert, slice(None), place)
+            _scale(view, copies[id(inner)], "down_proj", at, factor)
+            return
+        inner = unwrap(inner.down_proj)
+    else:
+        inner = model.blocks[layer].mlp.out.original_component
+    own = copies[id(inner)]
+    flipped = type(own).__name__ == "Conv1D"
+    _scale(view, own, "weight", (units,) if flipped else (slice(None), units), factor)
+
+
+def _scale(view: nn.Module, owner: nn.Module, own: str, at: tuple[Any, ...], factor: float) -> None:
+    """Give a module of the view a weight of its own, multiplied at some places.
 
     Raises:
         ModelError: another part of the model uses the same weights, or they are no floats.
     """
-    weight = out._parameters.get("weight")
+    told = next(name for name, module in view.named_modules() if module is owner)
+    weight = owner._parameters.get(own)
     if weight is None or not weight.is_floating_point():
-        raise ModelError(f"W_out of layer {layer} is quantised: load the model in floats")
+        raise ModelError(f"{told}.{own} is quantised: load the model in floats")
     for name, module in view.named_modules():
-        others = [own for own in module._parameters.values() if own is not None]
-        if module is not out and any(own.data_ptr() == weight.data_ptr() for own in others):
+        others = [one for one in module._parameters.values() if one is not None]
+        if module is not owner and any(one.data_ptr() == weight.data_ptr() for one in others):
             raise ModelError(
-                f"W_out of layer {layer} is also the weight of {name}, which would change with it"
+                f"{told}.{own} is also the weight of {name}, which would change with it"
             )
     scaled = weight.detach().clone()
-    rows = torch.tensor(indices, device=scaled.device)
-    if type(out).__name__ == "Conv1D":  # GPT-2 keeps its matrices as [in, out]
-        scaled[rows] *= factor
-    else:
-        scaled[:, rows] *= factor
-    out.__dict__["_parameters"] = {**out._parameters, "weight": nn.Parameter(scaled, False)}
+    scaled[at] *= factor
+    owner.__dict__["_parameters"] = {**owner._parameters, own: nn.Parameter(scaled, False)}
 
 
 @torch.inference_mode()

@@ -51,7 +51,7 @@ ONE = 1  # a shared MLP is read as the one expert of its layer
 
 @dataclass(frozen=True)
 class ExpertNeuronSite:
-    """The neurons inside the experts of one model.
+    """The neurons inside the experts of one model; all of them have a gate.
 
     Attributes:
         n_layers: transformer blocks, with experts or without.
@@ -71,6 +71,8 @@ class ExpertNeuronSite:
     sign_decides: bool
     shared: bool
 
+    gated = True
+
     @property
     def d_mlp(self) -> int:
         """Neurons a layer, over all its experts."""
@@ -80,6 +82,11 @@ class ExpertNeuronSite:
     def hook(self) -> str:
         """What provenance calls the site."""
         return "gate of shared experts" if self.shared else "gate of routed experts"
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Of how many experts the neurons of a layer are, where they are routed ones."""
+        return {} if self.shared else {"n_experts": self.n_experts}
 
 
 def expert_neuron_site(model: Any) -> ExpertNeuronSite:
@@ -156,6 +163,26 @@ def gate_of(module: nn.Module, x: torch.Tensor, expert: int) -> torch.Tensor:
         expert: its number; a shared MLP has one.
     """
     return _projected(module, x, expert, linear=False)
+
+
+def halves_of(module: Any, x: torch.Tensor, expert: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """[token, width] each: the activation of the neurons of an expert, and its linear branch.
+
+    Their product is what the expert's last matrix reads; GPT-OSS adds 1 to the branch.
+    """
+    linear = _projected(module, x, expert, linear=True)
+    if _is_clamped(module):
+        linear = linear.clamp(-module.limit, module.limit) + 1
+    return activation_of(module)(gate_of(module, x, expert)), linear
+
+
+def written(module: Any, inside: torch.Tensor, expert: int) -> torch.Tensor:
+    """[token, d_model]: what the last matrix of an expert makes of [token, width], without bias."""
+    if _is_mlp(module):
+        matrix: Any = unwrap(module.down_proj)
+        return functional.linear(inside, matrix.weight)
+    weight = module.down_proj[expert]
+    return functional.linear(inside, weight.T if module.is_transposed else weight)
 
 
 def _projected(module: Any, x: torch.Tensor, expert: int, *, linear: bool) -> torch.Tensor:
@@ -290,18 +317,14 @@ def chosen_experts(inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def _computed_again(module: Any, *inputs: torch.Tensor) -> torch.Tensor:
     """The output of a module [token, d_model] from its weights, expert by expert."""
     x, indices = chosen_experts(inputs)
-    activation, total = activation_of(module), torch.zeros_like(x)
+    total = torch.zeros_like(x)
     for expert in indices.unique().tolist():
         token, place = torch.where(indices == expert)
-        own, linear = x[token], _projected(module, x[token], expert, linear=True)
-        if _is_clamped(module):
-            linear = linear.clamp(-module.limit, module.limit) + 1
-        inside = activation(gate_of(module, own, expert)) * linear
+        activation, linear = halves_of(module, x[token], expert)
+        given = written(module, activation * linear, expert)
         if _is_mlp(module):
-            matrix: Any = unwrap(module.down_proj)
-            return functional.linear(inside, matrix.weight, matrix.bias)
-        weight = module.down_proj[expert]
-        given = functional.linear(inside, weight.T if module.is_transposed else weight)
+            bias: Any = unwrap(module.down_proj).bias
+            return given if bias is None else given + bias
         if module.has_bias:
             given = given + module.down_proj_bias[expert]
         total.index_add_(0, token, (given * inputs[2][token, place, None]).to(total.dtype))

@@ -17,7 +17,8 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -39,6 +40,7 @@ from lensneurons.models.family import (
     unwrap,
 )
 from lensneurons.models.identity import once
+from lensneurons.models.linear_sites import LinearSite, linear_modules
 from lensneurons.models.routers import (
     ExpertSite,
     Routed,
@@ -51,6 +53,7 @@ from lensneurons.models.running import require_finite
 from lensneurons.models.sites import (
     NeuronSite,
     first_projection,
+    linear_branch,
     neuron_site,
     probe_tokens,
     verify_neuron_hooks,
@@ -59,6 +62,8 @@ from lensneurons.shapes import Activation, AttentionMask, TokenIds
 
 Path = Literal["native", "bridge", "hooked"]
 Watch = Callable[[int, Activation], None]
+WatchBoth = Callable[..., None]  # layer, pre, linear
+ModuleWatch = Callable[[int, nn.Module, Any, Any], None]
 Forward = Callable[[TokenIds, AttentionMask | None], None]
 
 # Whose hooks change nothing (TransformerLens's own interventions live in other modules of it).
@@ -130,6 +135,86 @@ def watching(
 
 
 @contextmanager
+def watching_branches(
+    model: Any, site: NeuronSite, watch: WatchBoth, *, path: Path | None = None
+) -> Iterator[Forward]:
+    """`watching` for both halves of gated neurons.
+
+    `watch` is called as ``watch(layer, pre, linear)``, both [batch, pos, d_mlp].
+
+    Raises:
+        ModelError: as `prove_neurons`; or the linear branch of the native path is another one.
+    """
+    if path is None:
+        if not has_hooks(model):
+            prove_neurons(model)
+        _prove_branches(model, site)
+    held: dict[int, dict[str, Activation]] = {}
+
+    def see(half: str, layer: int, value: Activation) -> None:
+        require_finite(value, f"the {half} of the neurons of layer {layer}")
+        held.setdefault(layer, {})[half] = value
+        if len(held[layer]) == 2:
+            watch(layer, **held.pop(layer))
+
+    if (path or forward_path(model)) == "native":
+
+        def seen(half: str) -> ModuleWatch:
+            return lambda layer, module, inputs, output: see(half, layer, output)
+
+        mlps = [block.mlp for block in model.blocks]
+        gates = {layer: unwrap(mlp.gate) for layer, mlp in enumerate(mlps)}
+        linears = {layer: unwrap(getattr(mlp, "in")) for layer, mlp in enumerate(mlps)}
+        watched = (gates, seen("pre")), (linears, seen("linear"))
+        with _watching_modules(model, *watched, path="native") as run:
+            yield run
+        return
+
+    def hook(half: str, layer: int) -> Callable[..., None]:
+        return lambda tensor, hook: see(half, layer, tensor)
+
+    def run_hooked(tokens: TokenIds, mask: AttentionMask | None) -> None:
+        with torch.inference_mode():
+            model(tokens, attention_mask=mask, **least_logits(model))
+
+    hooks = [(name, hook("pre", layer)) for layer, name in enumerate(site.pre)]
+    hooks += [(linear_branch(name), hook("linear", layer)) for layer, name in enumerate(site.pre)]
+    with model.hooks(fwd_hooks=hooks):
+        yield run_hooked
+
+
+def _prove_branches(model: Any, site: NeuronSite) -> None:
+    """Prove once that the native view sees the linear branch that the bridge's hooks see.
+
+    Raises:
+        ModelError: it differs by more than rounding.
+    """
+    if forward_path(model) != "native":
+        return
+
+    def prove() -> bool:
+        tokens, seen = probe_tokens(model), []
+        for path in ("native", "bridge"):
+            own: list[Activation] = []
+            keep = partial(_keep_linear, own)
+            with watching_branches(model, site, keep, path=path) as run:
+                run(tokens, None)
+            seen.append(own)
+        if (worst := _worst(*seen)) > _allowed(seen[1][0].dtype):
+            raise ModelError(
+                f"the fast path and the bridge disagree by {worst:.1e} on the linear branch of "
+                f"{type(model.original_model).__name__}: please report this architecture"
+            )
+        return True
+
+    once(model, "proof of the linear branch", None, prove)
+
+
+def _keep_linear(kept: list[Activation], layer: int, pre: Activation, linear: Activation) -> None:
+    kept.append(linear)
+
+
+@contextmanager
 def _watch_native(model: Any, site: NeuronSite, watch: Watch) -> Iterator[Forward]:
     """`watching` over the plain Hugging Face view of a bridge."""
     view, copies = plain_view(model, attention_implementation(model, "native"))
@@ -177,7 +262,7 @@ def watching_routers(model: Any, site: ExpertSite, watch: Routed) -> Iterator[Fo
         require_finite(weights, f"the weights of the router of layer {layer}")
         watch(layer, weights, indices)
 
-    with _watching_modules(model, routers(model), routed) as run:
+    with _watching_modules(model, (routers(model), routed)) as run:
         yield run
 
 
@@ -192,28 +277,86 @@ def watching_experts(model: Any, site: ExpertNeuronSite, watch: ExpertWatch) -> 
     def read(layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
         watch(layer, module, *chosen_experts(inputs))
 
-    with _watching_modules(model, expert_modules(model, site.shared), read) as run:
+    with _watching_modules(model, (expert_modules(model, site.shared), read)) as run:
         yield run
 
 
 @contextmanager
-def _watching_modules(
-    model: Any, found: dict[int, nn.Module], watch: Callable[[int, nn.Module, Any, Any], None]
-) -> Iterator[Forward]:
-    """Yield a function that runs one batch and calls `watch` after each of some modules.
+def watching_outputs(model: Any, site: LinearSite, watch: Watch) -> Iterator[Forward]:
+    """`watching_routers` for the outputs of linear maps: ``watch(layer, output)``.
 
-    The native path ends after the last of them.
+    The output is [batch, pos, units], or [batch * pos, units] where a model flattens both.
+
+    Raises:
+        ModelError: the native view sees other outputs than the bridge.
     """
-    run_model, last = model, max(found)
-    native = forward_path(model) == "native"
+    path = output_path(model, site)
+
+    def seen(layer: int, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        require_finite(output, f"the outputs {site.name} of layer {layer}")
+        watch(layer, output)
+
+    if path == "native":
+        once(model, f"proof of {site.name}", None, lambda: _prove_outputs(model, site))
+    with _watching_modules(model, (linear_modules(model, site.name), seen), path=path) as run:
+        yield run
+
+
+def output_path(model: Any, site: LinearSite) -> Path:
+    """The way on which outputs of linear maps are read: the bridge alone splits fused ones."""
+    if forward_path(model) != "native":
+        return "bridge"
+    native = {id(module) for module in _plain_modules(model.original_model)}
+    maps = linear_modules(model, site.name).values()
+    return "native" if all(id(one) in native for one in maps) else "bridge"
+
+
+def _prove_outputs(model: Any, site: LinearSite) -> bool:
+    """Prove on a short text that both paths see the same outputs.
+
+    Raises:
+        ModelError: they differ by more than rounding.
+    """
+    found, seen = linear_modules(model, site.name), []
+    for path in ("native", "bridge"):
+        own: list[Activation] = []
+
+        def keep(layer: int, module: nn.Module, inputs: Any, output: Any, own: Any = own) -> None:
+            own.append(output.reshape(1, -1, output.shape[-1]).clone())
+
+        with _watching_modules(model, (found, keep), path=path) as run:
+            run(probe_tokens(model), None)
+        seen.append(own)
+    if (worst := _worst(*seen)) > _allowed(seen[1][0].dtype):
+        raise ModelError(
+            f"the fast path and the bridge disagree by {worst:.1e} on the outputs {site.name} of "
+            f"{type(model.original_model).__name__}: please report this architecture"
+        )
+    return True
+
+
+@contextmanager
+def _watching_modules(
+    model: Any, *watched: tuple[dict[int, nn.Module], ModuleWatch], path: Path | None = None
+) -> Iterator[Forward]:
+    """Yield a function that runs one batch and calls a watcher after each of some modules.
+
+    The native path ends after the last layer of the last of `watched`.
+    """
+    run_model = model
+    native = (path or forward_path(model)) == "native"
     if native:
         view, copies = plain_view(model, attention_implementation(model, "native"))
-        found = {layer: copies[id(module)] for layer, module in found.items()}
+        watched = tuple(
+            ({layer: copies[id(module)] for layer, module in found.items()}, watch)
+            for found, watch in watched
+        )
         run_model = view.base_model
+    (final, told), others = watched[-1], watched[:-1]
 
     def seen(layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
-        watch(layer, module, inputs, output)
-        if native and layer == last:
+        told(layer, module, inputs, output)
+        if native and layer == max(final):
             raise _AllSeen
 
     def run(tokens: TokenIds, mask: AttentionMask | None) -> None:
@@ -224,7 +367,10 @@ def _watching_modules(
             else:
                 run_model(tokens, attention_mask=mask, **least_logits(model))
 
-    with hooking_routers(found, seen):
+    with ExitStack() as stack:
+        for found, watch in others:
+            stack.enter_context(hooking_routers(found, watch))
+        stack.enter_context(hooking_routers(final, seen))
         yield run
 
 

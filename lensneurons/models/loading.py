@@ -66,8 +66,9 @@ def load_model(
 ) -> Any:
     """Load a causal language model as a TransformerLens ``TransformerBridge`` with raw weights.
 
-    A mixture of experts loads for what is said of its experts and of the whole model:
-    ``collect(..., site="experts")``, `ablate` of experts, `nll`. What acts on neurons refuses it.
+    A mixture of experts loads for what is said of its experts, of the neurons inside them, and of
+    the whole model: ``collect(..., site=...)``, `ablate`, `ablation_matrix`, `export`, `nll`. What
+    reads neurons of dense MLPs refuses it.
 
     Args:
         name_or_path: ``"demo"``, the small model in ten languages that comes with this package; a

@@ -27,6 +27,7 @@ from torch import nn
 from lensneurons.errors import ModelError
 from lensneurons.models.family import all_modules, context_length, input_device, model_family
 from lensneurons.models.identity import once
+from lensneurons.values.provenance import ROUTER
 
 # What a router gave for one batch: layer, weights [tokens, k], indices [tokens, k].
 Routed = Callable[[int, torch.Tensor, torch.Tensor], None]
@@ -53,6 +54,21 @@ class ExpertSite:
     def d_mlp(self) -> int:
         """Units a layer: experts stand where statistics have neurons."""
         return self.n_experts
+
+    @property
+    def hook(self) -> str:
+        """What provenance calls the site."""
+        return ROUTER
+
+    @property
+    def activation_name(self) -> str:
+        """What provenance says of the choice."""
+        return f"top {self.top_k} of {self.n_experts} experts"
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Of how many parts the experts of a layer are: of none."""
+        return {}
 
 
 def has_routers(model: Any) -> bool:

@@ -42,7 +42,7 @@ SUPPORTED = (
     "Supported are models whose every block has one MLP with an elementwise activation, of one "
     "width: Llama, Mistral, Ministral 3, Qwen 2/3/3.5, Gemma 1 to 4, Cohere 1/2, OLMo 1 to 3, Phi, "
     "GLM-4, Granite, Exaone 4, SmolLM3, Nemotron, Apertus, Starcoder 2, GPT-2/J/Neo/NeoX, BLOOM, "
-    "MPT, OPT, Falcon, XGLM. Mixtures of experts (by collect(..., site=...) alone: Mixtral, "
+    "MPT, OPT, Falcon, XGLM. Mixtures of experts (by collect(..., site=...) and ablate: Mixtral, "
     "Qwen2-MoE, Qwen3-MoE, OLMoE, GPT-OSS, DeepSeek-V3, Gemma 4) and state-space models are not"
 )
 
@@ -70,6 +70,16 @@ class NeuronSite:
     sign_decides: bool
     pre: tuple[str, ...]
     post: tuple[str, ...]
+
+    @property
+    def hook(self) -> str:
+        """What provenance calls the site."""
+        return "hook_pre"
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Of how many parts the neurons of a layer are: of none."""
+        return {}
 
     def reading(self, layer: int) -> tuple[ActivationFunction, bool]:
         """How counts read a layer: its activation function, and whether the sign decides."""
@@ -256,7 +266,7 @@ def proving_neurons(model: Any) -> Iterator[list[HookProof]]:
         ModelError: as `verify_neuron_hooks`, at the end of the block.
     """
     site, hooked = neuron_site(model), model_family(model) == "hooked"
-    linear = [_linear_branch(name) for name in site.pre] if site.gated else []
+    linear = [linear_branch(name) for name in site.pre] if site.gated else []
     outputs = [_output(layer, hooked) for layer in range(site.n_layers)]
     seen: dict[str, list[torch.Tensor]] = {
         name: [] for name in (*site.pre, *site.post, *linear, *outputs)
@@ -290,7 +300,7 @@ def _proof(model: Any, site: NeuronSite, seen: dict[str, list[torch.Tensor]]) ->
         mlp, post = block.mlp, seen[site.post[layer]][0]
         expected = site.activations[layer](seen[site.pre[layer]][0])
         if site.gated:
-            expected = expected * seen[_linear_branch(site.pre[layer])][0]
+            expected = expected * seen[linear_branch(site.pre[layer])][0]
             if hooked:  # adds the bias of the linear branch to the product
                 expected = expected + mlp.b_in
         activations.append(_relative(expected, post))
@@ -326,7 +336,7 @@ def _multipliers(model: Any) -> str:
     return f"; its MLP multiplies within ({', '.join(held)})" if held else ""
 
 
-def _linear_branch(pre: str) -> str:
+def linear_branch(pre: str) -> str:
     """The hook of the linear branch beside that of the activation's argument."""
     return pre.replace("hook_pre", "hook_pre_linear")
 

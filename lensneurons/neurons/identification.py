@@ -122,6 +122,7 @@ def identify(
         provenance=statistics.provenance,
         lambda_floor=floor,
         n_experts=statistics.n_experts,
+        n_heads=statistics.n_heads,
     )
     warn_of_few_neurons(found)
     return found

@@ -77,6 +77,8 @@ class LanguageNeurons(Value):
             files of an earlier lensneurons.
         n_experts: routed experts of a layer where these are neurons inside them, named such as
             ``"L2E5N10"``; None for all others.
+        n_heads: heads of a layer where these are outputs of an attention projection, named such as
+            ``"L2H1N5"``; None for all others.
     """
 
     FILE_KIND: ClassVar = "language neurons"
@@ -102,6 +104,7 @@ class LanguageNeurons(Value):
     provenance: Provenance = field(default_factory=Provenance)
     lambda_floor: float | None = None
     n_experts: int | None = None
+    n_heads: int | None = None
 
     def __post_init__(self) -> None:
         choose(self.population, ("selected", "all"), "population")
@@ -216,7 +219,8 @@ class LanguageNeurons(Value):
     def _set(self, flat: FlatNeurons, label: str, activity: NeuronScores) -> NeuronSet:
         """Some of these neurons, or experts, which say so."""
         unit = None if self.provenance.unit == "neuron" else self.provenance.unit
-        return NeuronSet(flat, self.n_layers, self.d_mlp, label, activity, self.n_experts, unit)
+        parts = {"n_experts": self.n_experts, "n_heads": self.n_heads}
+        return NeuronSet(flat, self.n_layers, self.d_mlp, label, activity, unit=unit, **parts)
 
     @cached_property
     def _activity(self) -> tuple[NeuronScores, ...]:
@@ -233,11 +237,12 @@ class LanguageNeurons(Value):
         Raises:
             LensNeuronsError: it is no name of a neuron of this model.
         """
-        return flat_index(name, self.n_layers, self.d_mlp, self.n_experts)
+        return flat_index(name, self.n_layers, self.d_mlp, self.n_experts, self.n_heads)
 
     def name_of(self, layer: int, neuron: int) -> str:
         """Name of one neuron, such as ``"L12N3456"``."""
-        return neuron_name(layer * self.d_mlp + neuron, self.d_mlp, self.n_experts)
+        flat = layer * self.d_mlp + neuron
+        return neuron_name(flat, self.d_mlp, self.n_experts, self.n_heads)
 
     def languages_of(self, name: str) -> tuple[str, ...]:
         """The languages in which one neuron exceeds tau; the owner where there is one only."""
@@ -328,7 +333,10 @@ class LanguageNeurons(Value):
         codes = self.class_codes.flat[chosen]
         return pd.DataFrame(
             {
-                "name": [neuron_name(flat, self.d_mlp, self.n_experts) for flat in chosen.tolist()],
+                "name": [
+                    neuron_name(flat, self.d_mlp, self.n_experts, self.n_heads)
+                    for flat in chosen.tolist()
+                ],
                 "layer": layers,
                 "neuron": neurons,
                 "class": np.array(CLASSES)[codes],

@@ -7,8 +7,9 @@
 
 An effect of removing a set means little without its control: what removing any set of that size, in
 those layers, with neurons that are active as often, does. `random_control` makes such sets. Each
-draw replaces every neuron of the set by a random one of the same layer, outside the set, whose
-activation probability has about the same rank: one of the nearest candidates above and below.
+draw replaces every neuron of the set by a random one of the same layer (and expert), outside the
+set, whose activation probability has about the same rank: one of the nearest candidates above and
+below.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 Matched = NeuronScores | int | None
 MaskFormat = Literal["lensneurons", "lape"]
-_NAME = re.compile(r"L(\d+)(?:E(\d+))?N(\d+)")
+_NAME = re.compile(r"L(\d+)(?:([EH])(\d+))?N(\d+)")
 NEIGHBOURS = 20
 
 
@@ -51,7 +52,10 @@ class NeuronSet(Value):
         n_experts: routed experts of a layer where these are neurons inside them, which are called
             such as ``"L2E5N10"``: number ``5 * (d_mlp / n_experts) + 10`` of layer 2. None for all
             others.
-        unit: ``"expert"`` where these are experts of a mixture; None for neurons.
+        unit: ``"expert"`` where these are experts of a mixture, ``"query unit"`` and the like
+            (`values.provenance.UNITS`) where they are outputs of a linear map; None for neurons.
+        n_heads: heads of a layer where these are outputs of an attention projection, which are
+            called such as ``"L2H1N5"``. None for all others.
 
     Raises:
         LensNeuronsError: an index is outside the model.
@@ -66,6 +70,7 @@ class NeuronSet(Value):
     activity: NeuronScores | None = None
     n_experts: int | None = None
     unit: str | None = None
+    n_heads: int | None = None
 
     def __post_init__(self) -> None:
         flat = np.sort(np.asarray(self.flat, np.int64))
@@ -93,14 +98,25 @@ class NeuronSet(Value):
         d_mlp: int,
         label: str = "neurons",
         n_experts: int | None = None,
+        unit: str | None = None,
+        n_heads: int | None = None,
     ) -> NeuronSet:
-        """The neurons with names such as ``"L12N3456"``, or ``"L2E5N10"`` with `n_experts`.
+        """The neurons with names such as ``"L12N3456"``, ``"L2E5N10"`` with `n_experts`, or
+        ``"L2H1N5"`` with `n_heads`.
 
         Raises:
             LensNeuronsError: a name is not of that form, or outside the model.
         """
-        flat = [flat_index(name, n_layers, d_mlp, n_experts) for name in names]
-        return cls(np.array(flat, np.int64), n_layers, d_mlp, label, n_experts=n_experts)
+        flat = np.array(
+            [flat_index(name, n_layers, d_mlp, n_experts, n_heads) for name in names], np.int64
+        )
+        parts = {"n_experts": n_experts, "unit": unit, "n_heads": n_heads}
+        return cls(flat, n_layers, d_mlp, label, **parts)
+
+    @property
+    def units(self) -> str:
+        """What it holds, in words: ``"neurons"``, ``"neurons inside experts"``, ``"experts"``..."""
+        return f"{self.unit or 'neuron'}s{' inside experts' if self.n_experts else ''}"
 
     @property
     def layers(self) -> FlatNeurons:
@@ -115,7 +131,8 @@ class NeuronSet(Value):
     @property
     def names(self) -> list[str]:
         """Names such as ``"L12N3456"``, in order of layer and index."""
-        return [neuron_name(flat, self.d_mlp, self.n_experts) for flat in self.flat.tolist()]
+        parts = self.n_experts, self.n_heads
+        return [neuron_name(flat, self.d_mlp, *parts) for flat in self.flat.tolist()]
 
     def by_layer(self) -> dict[int, FlatNeurons]:
         """Indices within the layer, for each layer that has any: what a hook needs."""
@@ -143,7 +160,9 @@ class NeuronSet(Value):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(
-            np.isin(flat_index(name, self.n_layers, self.d_mlp, self.n_experts), self.flat)
+            np.isin(
+                flat_index(name, self.n_layers, self.d_mlp, self.n_experts, self.n_heads), self.flat
+            )
         )
 
     def __eq__(self, other: object) -> bool:
@@ -287,6 +306,8 @@ def draw_controls(
 ) -> Int64[np.ndarray, "draw neurons"]:
     """The flat indices of `draws` random sets, int64 [draw, neurons], layer by layer.
 
+    Neurons inside experts are drawn from the same expert: others read other tokens.
+
     Arguments and errors are those of `NeuronSet.random_control`. All draws are made together, so
     the time grows with the neurons of the set and hardly with the draws.
     """
@@ -297,21 +318,43 @@ def draw_controls(
         )
     random = np.random.default_rng(seed)
     taken = neurons if exclude is None else neurons | exclude
-    layers = [_Layer(neurons, taken, layer, probability[layer]) for layer in neurons.by_layer()]
-    drawn = [layer.draw(random, draws) for layer in layers]
+    width = neurons.d_mlp // (neurons.n_experts or 1)
+    pools = [
+        _Pool(neurons, taken, pool, width, probability.ravel())
+        for pool in np.unique(neurons.flat // width).tolist()
+    ]
+    drawn = [pool.draw(random, draws) for pool in pools]
     return np.concatenate([np.empty((draws, 0), np.int64), *drawn], axis=1)
 
 
-def chosen_set(given: Any, n_layers: int, d_mlp: int) -> NeuronSet:
+def chosen_set(
+    given: Any,
+    n_layers: int,
+    d_mlp: int,
+    *,
+    unit: str | None = None,
+    n_experts: int | None = None,
+    n_heads: int | None = None,
+) -> NeuronSet:
     """The set that somebody means by a set, by a neuron's name, or by several names.
 
     >>> chosen_set(["L0N3", "L1N5"], 2, 8)
     NeuronSet(L0N3 L1N5: 2 neurons in 2 layers: L0N3, L1N5)
 
+    `unit`, `n_experts` and `n_heads` are those that the set has to have; see `NeuronSet`.
+
     Raises:
-        LensNeuronsError: something else, a set of another model, or a name outside the model.
+        LensNeuronsError: something else, a set of another model or of other units, or a name
+            outside the model.
     """
+    parts = {"unit": unit, "n_experts": n_experts, "n_heads": n_heads}
     if isinstance(given, NeuronSet):
+        wanted = NeuronSet(np.zeros(0, np.int64), n_layers, d_mlp, **parts).units
+        if given.units != wanted:
+            raise LensNeuronsError(
+                f"{given.label} holds {given.units}, and {wanted} are meant here: ablate() and "
+                "ablation_matrix() take either, other functions neurons of dense MLPs alone"
+            )
         if (given.n_layers, given.d_mlp) != (n_layers, d_mlp):
             raise LensNeuronsError(
                 f"{given.label} is of a model of {given.n_layers} layers x {given.d_mlp} neurons, "
@@ -328,58 +371,85 @@ def chosen_set(given: Any, n_layers: int, d_mlp: int) -> NeuronSet:
             "of names"
         )
     label = " ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
-    return NeuronSet.from_names(listed, n_layers=n_layers, d_mlp=d_mlp, label=label)
+    return NeuronSet.from_names(listed, n_layers=n_layers, d_mlp=d_mlp, label=label, **parts)
 
 
-def flat_index(name: str, n_layers: int, d_mlp: int, n_experts: int | None = None) -> int:
+def flat_index(
+    name: str,
+    n_layers: int,
+    d_mlp: int,
+    n_experts: int | None = None,
+    n_heads: int | None = None,
+) -> int:
     """Flat index ``layer * d_mlp + neuron`` of a neuron named such as ``"L12N3456"``.
 
-    Neurons inside `n_experts` routed experts a layer are named such as ``"L2E5N10"``.
+    Neurons inside `n_experts` routed experts a layer are named such as ``"L2E5N10"``, outputs of a
+    projection of `n_heads` heads such as ``"L2H1N5"``.
 
     Raises:
         LensNeuronsError: the name is not of that form, or outside the model.
     """
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
-    if match is None or (match[2] is None) != (n_experts is None):
-        form = "'L12N3456'" if n_experts is None else "'L2E5N10' (layer, expert, neuron)"
+    letter = "E" if n_experts else "H" if n_heads else None
+    if match is None or match[2] != letter:
+        form = {
+            None: "'L12N3456'",
+            "E": "'L2E5N10' (layer, expert, neuron)",
+            "H": "'L2H1N5' (layer, head, unit)",
+        }[letter]
         raise LensNeuronsError(f"{shown(name)} is not the name of a neuron: write {form}")
-    layer, expert, neuron = (int(number or 0) for number in match.groups())
-    experts, width = n_experts or 1, d_mlp // (n_experts or 1)
-    if layer >= n_layers or expert >= experts or neuron >= width:
-        inside = "" if n_experts is None else f"{experts} experts x "
+    layer, part, neuron = (int(match[place] or 0) for place in (1, 3, 4))
+    parts = n_experts or n_heads or 1
+    width = d_mlp // parts
+    if layer >= n_layers or part >= parts or neuron >= width:
+        inside = f"{parts} {'experts' if n_experts else 'heads'} x " if letter else ""
         raise LensNeuronsError(
             f"{name} is outside a model of {n_layers} layers x {inside}{width} neurons"
         )
-    return layer * d_mlp + expert * width + neuron
+    return layer * d_mlp + part * width + neuron
 
 
-def neuron_name(flat: int, d_mlp: int, n_experts: int | None = None) -> str:
+def neuron_name(
+    flat: int, d_mlp: int, n_experts: int | None = None, n_heads: int | None = None
+) -> str:
     """The name of the neuron at a flat index: the inverse of `flat_index`."""
     layer, neuron = divmod(flat, d_mlp)
-    if n_experts is None:
+    parts = n_experts or n_heads
+    if parts is None:
         return f"L{layer}N{neuron}"
-    expert, place = divmod(neuron, d_mlp // n_experts)
-    return f"L{layer}E{expert}N{place}"
+    part, place = divmod(neuron, d_mlp // parts)
+    return f"L{layer}{'E' if n_experts else 'H'}{part}N{place}"
 
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-class _Layer:
-    """The candidates of one layer by probability, and between which the members would stand."""
+class _Pool:
+    """The candidates of one layer, or of one expert in it, by probability, and between which the
+    members would stand.
+
+    Args:
+        neurons: the set.
+        taken: what must not be drawn, the set itself included.
+        number: of the pool: it holds the flat indices from ``number * width`` on.
+        width: neurons of it.
+        probability: float64 [layer * neuron].
+    """
 
     def __init__(
-        self, neurons: NeuronSet, taken: NeuronSet, layer: int, probability: np.ndarray
+        self, neurons: NeuronSet, taken: NeuronSet, number: int, width: int, probability: np.ndarray
     ) -> None:
-        members = neurons.neurons[neurons.layers == layer]
-        free = np.setdiff1d(np.arange(neurons.d_mlp), taken.neurons[taken.layers == layer])
+        members = neurons.flat[neurons.flat // width == number]
+        own = np.arange(number * width, (number + 1) * width)
+        free = np.setdiff1d(own, taken.flat[taken.flat // width == number])
         if len(free) < len(members):
+            layer, expert = divmod(number, neurons.n_experts or 1)
+            where = f"layer {layer}" if neurons.n_experts is None else f"expert L{layer}E{expert}"
             raise LensNeuronsError(
-                f"layer {layer} has {len(free)} neurons outside {taken.label}, too few to match "
+                f"{where} has {len(free)} neurons outside {taken.label}, too few to match "
                 f"its {len(members)}: a same-size control needs as many"
             )
-        self.offset = layer * neurons.d_mlp
         self.candidates = free[np.argsort(probability[free], kind="stable")]
         values = probability[self.candidates]
         self.lowest = np.searchsorted(values, probability[members], side="left")
@@ -399,7 +469,7 @@ class _Layer:
             enough = min(NEIGHBOURS // 2, free.shape[1] - turn)
             picks[:, turn] = _free_near(free, place, enough, random)
             free[np.arange(draws), picks[:, turn]] = False
-        return self.candidates[picks] + self.offset
+        return self.candidates[picks]
 
 
 def _free_near(

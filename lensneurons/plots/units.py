@@ -1,8 +1,8 @@
 """Figures and texts about experts say "expert" where those about neurons say "neuron".
 
-What was counted is the same kind of number for both, so all figures serve both, and only their
+What was counted is the same kind of number for all sites, so all figures serve all, and only their
 words differ. The functions of this package write "neuron"; the last step of each exchanges the word
-where the statistics count choices of experts (`Provenance.unit`):
+where the statistics count something else, such as choices of experts (`Provenance.unit`):
 
 >>> in_unit("Of 1,024 neurons, no neuron is agnostic", "expert")
 'Of 1,024 experts, no expert is agnostic'
@@ -32,7 +32,7 @@ def in_unit(value: Any, unit: str) -> Any:
 
     Args:
         value: what holds them; figures and numbers in it stay as they are.
-        unit: ``"neuron"``, which changes nothing, or ``"expert"``.
+        unit: ``"neuron"``, which changes nothing, ``"expert"``, or another of `UNITS`.
     """
     if unit == "neuron":
         return value
@@ -54,8 +54,9 @@ def in_unit(value: Any, unit: str) -> Any:
 def _exchanged(found: re.Match[str], unit: str) -> str:
     """``"a neuron"`` becomes ``"an expert"``, ``"Neurons"`` becomes ``"Experts"``."""
     article, letter, plural = found.groups()
-    word = unit.capitalize() if letter == "N" else unit
-    return f"{article}n {word}{plural}" if article else word + plural
+    word = unit[0].upper() + unit[1:] if letter == "N" else unit
+    an = article and f"{article}n " if unit[0] in "aeM" else article and f"{article} "
+    return f"{an or ''}{word}{plural}"
 
 
 def says_unit(draw: Callable[P, go.Figure]) -> Callable[P, go.Figure]:
@@ -65,9 +66,9 @@ def says_unit(draw: Callable[P, go.Figure]) -> Callable[P, go.Figure]:
     def drawn(*args: P.args, **kwargs: P.kwargs) -> go.Figure:
         figure = draw(*args, **kwargs)
         units = set(_units([*args, *kwargs.values()]))
-        if units != {"expert"}:
+        if len(units) != 1 or units == {"neuron"}:
             return figure
-        return go.Figure(in_unit(figure.to_plotly_json(), "expert"))
+        return go.Figure(in_unit(figure.to_plotly_json(), units.pop()))
 
     return drawn
 

@@ -39,7 +39,7 @@ from lensneurons.options import plain_options
 from lensneurons.tokens.batches import Batch, make_batch, plan_batches
 from lensneurons.tokens.chat import Template, chat_corpus, refuse_system_alone, template_hash
 from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope, encode, tokenizer_hash
-from lensneurons.values.provenance import ROUTER, Provenance, library_versions
+from lensneurons.values.provenance import Provenance, library_versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -98,11 +98,7 @@ class PreparedCorpus:
         Names the model, tokenizer, corpus, hook, activation function and scope, and says whether
         hooks are on the model.
         """
-        if has_routers(self.model):
-            experts = expert_site(self.model)
-            hook, activation = ROUTER, f"top {experts.top_k} of {experts.n_experts} experts"
-        else:
-            hook, activation = "hook_pre", self.site.activation_name
+        site = expert_site(self.model) if has_routers(self.model) else self.site
         scope: str = self.scope
         if self.encoded.report.total.cut:  # other cuts give other counts
             scope = f"{scope}, cut at {int(self.encoded.lengths.max())} tokens"
@@ -111,8 +107,8 @@ class PreparedCorpus:
                 self.model, self.tokenizer_hash, self.corpus.fingerprint, self.corpus.template
             ),
             attention=attention_implementation(self.model),
-            hook=hook,
-            activation=activation,
+            hook=site.hook,
+            activation=site.activation_name,
             scope=scope,
         )
 

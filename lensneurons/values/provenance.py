@@ -17,6 +17,15 @@ from lensneurons.errors import ProvenanceError
 
 UNKNOWN = "unknown"
 ROUTER = "router"  # the hook of statistics of experts
+# Hook to what is counted there, where that is no neuron.
+UNITS = {
+    ROUTER: "expert",
+    "attn.q.hook_out": "query unit",
+    "attn.k.hook_out": "key unit",
+    "attn.v.hook_out": "value unit",
+    "attn.o.hook_out": "attention output",
+    "mlp.out.hook_out": "MLP output",
+}
 ROUTED = ", sent to the expert"  # ends the scope of statistics among routed tokens
 
 
@@ -35,7 +44,7 @@ class Provenance:
         attention: attention implementation (``"sdpa"``, ``"eager"``).
         tokenizer: hash of the tokenizer.
         hook: the hook whose sign is counted, such as ``"hook_pre"``; ``"router"`` where the choices
-            of experts are.
+            of experts are, ``"attn.q.hook_out"`` for the outputs of a projection.
         activation: the non-linearity after it.
         scope: which tokens were counted: ``"response"``, ``"prompt"`` or ``"all"``.
         template: hash of the chat template and system prompt that wrote the prompts, or ``"none"``.
@@ -63,8 +72,8 @@ class Provenance:
 
     @property
     def unit(self) -> str:
-        """What was counted in each layer: ``"neuron"`` or ``"expert"``."""
-        return "expert" if self.hook == ROUTER else "neuron"
+        """What was counted in each layer: ``"neuron"``, ``"expert"`` or another of `UNITS`."""
+        return UNITS.get(self.hook, "neuron")
 
     def to_dict(self) -> dict[str, Any]:
         """The entries as JSON values."""

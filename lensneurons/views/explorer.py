@@ -114,7 +114,8 @@ class Explorer(View):
         """What is explored."""
         model = self.neurons.provenance.model
         name = "a model" if model == UNKNOWN else plain(model.rstrip("/").split("/")[-1], 48)
-        return f"{self.neurons.provenance.unit.capitalize()}s of {name}"
+        unit = self.neurons.provenance.unit
+        return f"{unit[0].upper()}{unit[1:]}s of {name}"
 
     @property
     def bars(self) -> Float64[np.ndarray, " bar"]:

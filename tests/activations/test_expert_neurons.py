@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from oracle import encode_by_hand
+from mixtures import count_inside
 from torch.nn import functional
-from transformers import AutoTokenizer
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics, require_comparable
@@ -20,86 +19,10 @@ from lensneurons.models import expert_neurons
 from lensneurons.models.forward import forward_path
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
+from lensneurons.tokens.batches import make_batch
+from lensneurons.tokens.prepared import prepare
 
 CORPUS = tiny.tiny_corpus()
-# The experts of a layer, and the MLP that every token passes beside them.
-INSIDE = dict.fromkeys([*tiny.EXPERTS, *tiny.MORE_EXPERTS], "mlp.experts")
-INSIDE |= {"Gemma4 (experts)": "experts", "GraniteMoe": "block_sparse_moe.experts"}
-SHARED = {
-    "Qwen2Moe": "mlp.shared_expert",
-    "DeepseekV3": "mlp.shared_experts",
-    "Gemma4 (experts)": "mlp",
-}
-SHARED |= dict.fromkeys(
-    ("Afmoe", "DeepseekV2", "Ernie4_5_Moe", "Glm4Moe", "Glm4MoeLite"), "mlp.shared_experts"
-)
-
-
-def gates(module, number):
-    """[expert, width, d_model] and [expert, width]: the rows of the gate and their biases."""
-    both, bias = module.gate_up_proj.detach(), torch.zeros(number, 1)
-    if hasattr(module, "gate_up_proj_bias"):  # GPT-OSS: the other way round, gate and up in turns
-        return both.transpose(1, 2)[:, ::2], module.gate_up_proj_bias.detach()[:, ::2]
-    return both[:, : both.shape[1] // 2], bias
-
-
-def act(architecture, pre):
-    if architecture == "GptOss":
-        return pre.clamp(max=7.0) * torch.sigmoid(1.702 * pre.clamp(max=7.0))
-    if "Gemma" in architecture:
-        return functional.gelu(pre, approximate="tanh")
-    return functional.silu(pre)
-
-
-def count_by_hand(folder, architecture):
-    """Counts and sums [layer, expert, neuron, language] inside routed experts, eager, one text at a
-    time, tokens routed [layer, expert, language], and the same of the shared MLP."""
-    plain = tiny.load_plain(folder, attn_implementation="eager")
-    tokenizer, languages = AutoTokenizer.from_pretrained(folder), list(CORPUS.languages)
-    read, chosen, found, margin = {}, {}, {}, []
-    for layer, block in enumerate(plain.model.layers):
-        modules = dict(block.named_modules())
-        if tiny.ROUTERS[architecture] not in modules:
-            continue
-        inside = modules[INSIDE[architecture]]
-        modules[tiny.ROUTERS[architecture]].register_forward_hook(
-            lambda module, given, out, layer=layer: chosen.update({layer: out[2]})
-        )
-        inside.register_forward_pre_hook(
-            lambda module, given, layer=layer: read.update({(layer, "routed"): given[0]})
-        )
-        weight, bias = gates(inside, len(inside.down_proj))
-        found[layer, "routed"] = weight, bias
-        if architecture in SHARED:
-            beside = modules[SHARED[architecture]]
-            beside.register_forward_pre_hook(
-                lambda module, given, layer=layer: read.update({(layer, "shared"): given[0]})
-            )
-            found[layer, "shared"] = beside.gate_proj.weight.detach()[None], torch.zeros(1, 1)
-    counts, sums = {}, {}
-    for kind in ("routed", "shared") if architecture in SHARED else ("routed",):
-        shape = next(weight.shape[:2] for (_, own), (weight, _) in found.items() if own == kind)
-        counts[kind] = np.zeros((tiny.LAYERS, *shape, len(languages)), int)
-        sums[kind] = np.zeros(counts[kind].shape)
-    routed = np.zeros((tiny.LAYERS, counts["routed"].shape[1], len(languages)), int)
-    for item in CORPUS:
-        ids, where = encode_by_hand(tokenizer, item, "response")
-        with torch.no_grad():
-            plain(torch.tensor([ids]))
-        k = languages.index(item.language)
-        for (layer, kind), (weight, bias) in found.items():
-            x = read[layer, kind].reshape(len(ids), -1)
-            for place in where:
-                experts = chosen[layer][place].tolist() if kind == "routed" else [0]
-                for expert in experts:
-                    pre = weight[expert] @ x[place] + bias[expert]
-                    margin.append(float(pre.abs().min()))
-                    counts[kind][layer, expert, :, k] += (pre > 0).numpy()
-                    sums[kind][layer, expert, :, k] += act(architecture, pre).double().numpy()
-                    if kind == "routed":
-                        routed[layer, expert, k] += 1
-    assert min(margin) > 2e-6  # else the order of additions would decide
-    return counts, sums, routed
 
 
 def flat(counts):
@@ -109,7 +32,7 @@ def flat(counts):
 @pytest.mark.parametrize("architecture", [*tiny.EXPERTS, *tiny.MORE_EXPERTS])
 def test_counts_are_those_of_gates_multiplied_by_hand(architecture, experts):
     folder, model = experts(architecture)
-    counts, sums, routed = count_by_hand(folder, architecture)
+    counts, sums, routed = count_inside(folder, architecture, CORPUS)
     found = collect(model, CORPUS, site="expert_neurons", progress=False)
     assert np.array_equal(found.counts, flat(counts["routed"]))
     np.testing.assert_allclose(found.sums, flat(sums["routed"]), rtol=1e-4, atol=1e-4)
@@ -121,7 +44,7 @@ def test_counts_are_those_of_gates_multiplied_by_hand(architecture, experts):
     assert np.array_equal(among.probability, flat(wanted))
     assert np.array_equal(among.grouped_routed.sum(0), routed)
     assert (among.probability >= found.probability).all()
-    if architecture in SHARED:
+    if architecture in tiny.SHARED_MLPS:
         beside = collect(model, CORPUS, site="shared_neurons", progress=False)
         assert np.array_equal(beside.counts, flat(counts["shared"]))
         np.testing.assert_allclose(beside.sums, flat(sums["shared"]), rtol=1e-4, atol=1e-4)
@@ -130,6 +53,44 @@ def test_counts_are_those_of_gates_multiplied_by_hand(architecture, experts):
     else:
         with pytest.raises(ModelError, match="has no shared expert beside its router in layer 0"):
             collect(model, CORPUS, site="shared_neurons", progress=False)
+
+
+@pytest.mark.parametrize("architecture", ["Mixtral", "Qwen2Moe"])
+def test_half_precision_counts_are_those_of_a_plain_model_in_it(
+    architecture, tmp_path, monkeypatch
+):
+    """In bf16, on the same batches: other ones round otherwise, and random routers tip over."""
+    kind, values = tiny.EXPERTS[architecture]
+    # PyTorch's kernel for experts wants widths of 8 values in bf16.
+    widths = {"intermediate_size": 56, "moe_intermediate_size": 24}
+    monkeypatch.setitem(tiny.EXPERTS, architecture, (kind, values | widths))
+    folder = tiny.save_model(architecture, tmp_path)
+    model = load_model(folder, device="cpu", dtype="bfloat16")
+    found = collect(model, CORPUS, site="expert_neurons", progress=False)
+    assert found.provenance.dtype == "bfloat16"
+    plain = tiny.load_plain(folder, dtype=torch.bfloat16, attn_implementation="sdpa")
+    read = {}
+    for layer, block in enumerate(plain.model.layers):
+        modules = dict(block.named_modules())
+        if tiny.EXPERT_MODULES[architecture] in modules:
+            modules[tiny.EXPERT_MODULES[architecture]].register_forward_pre_hook(
+                lambda module, given, layer=layer: read.update({layer: (module, *given[:2])})
+            )
+    n_experts, width = found.n_experts, found.d_mlp // found.n_experts
+    counts = np.zeros((tiny.LAYERS, n_experts, width, len(CORPUS.languages)), int)
+    prepared = prepare(model, CORPUS)
+    for rows in prepared.batches(4096):
+        batch = make_batch(prepared.encoded, rows)
+        with torch.no_grad():
+            plain.model(batch.tokens, use_cache=False)
+        k = prepared.encoded.language[rows[0]]
+        for layer, (module, x, chosen) in read.items():
+            x = x.reshape(-1, x.shape[-1])
+            for expert in range(n_experts):
+                tokens = (chosen == expert).any(1) & batch.counted.reshape(-1)
+                gate = functional.linear(x[tokens], module.gate_up_proj[expert]).chunk(2, -1)[0]
+                counts[layer, expert, :, k] += (gate > 0).sum(0).numpy()
+    assert np.array_equal(found.counts, flat(counts))
 
 
 @pytest.mark.parametrize("site", ["expert_neurons", "shared_neurons"])

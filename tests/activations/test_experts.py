@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from mixtures import count_routing
 from oracle import encode_by_hand
 from transformers import AutoTokenizer
 
@@ -27,42 +28,11 @@ DENSE = {"Qwen2Moe": [1], "DeepseekV3": [0]}  # layers without a router
 DENSE |= dict.fromkeys(("Afmoe", "DeepseekV2", "Ernie4_5_Moe", "Glm4Moe", "Glm4MoeLite"), [0])
 
 
-def count_routing(folder, architecture):
-    """Counts and weights [layer, expert, language] and tokens, one text at a time, eager."""
-    plain = tiny.load_plain(folder, attn_implementation="eager")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    languages = list(CORPUS.languages)
-    layers = [dict(one.named_modules()) for one in plain.model.layers]
-    seen = {}
-    for layer, modules in enumerate(layers):
-        if tiny.ROUTERS[architecture] in modules:
-            modules[tiny.ROUTERS[architecture]].register_forward_hook(
-                lambda module, given, out, layer=layer: seen.update({layer: out})
-            )
-    number, tokens = None, np.zeros(len(languages), int)
-    for item in CORPUS:
-        ids, where = encode_by_hand(tokenizer, item, "response")
-        with torch.no_grad():
-            plain(torch.tensor([ids]))
-        k = languages.index(item.language)
-        tokens[k] += len(where)
-        if number is None:
-            number = next(iter(seen.values()))[0].shape[-1]
-            counts = np.zeros((len(layers), number, len(languages)), int)
-            weights = np.zeros(counts.shape)
-        for layer, (_, given, chosen) in seen.items():
-            for place in where:
-                for expert, weight in zip(chosen[place], given[place], strict=True):
-                    counts[layer, expert, k] += 1
-                    weights[layer, expert, k] += float(weight)
-    return counts, weights, tokens
-
-
 @pytest.mark.parametrize("architecture", [*tiny.EXPERTS, *tiny.MORE_EXPERTS])
 def test_counts_are_those_of_a_plain_forward(architecture, experts):
     folder, model = experts(architecture)
     found = collect(model, CORPUS, site="experts", progress=False)
-    counts, weights, tokens = count_routing(folder, architecture)
+    counts, weights, tokens = count_routing(folder, architecture, CORPUS)
     assert np.array_equal(found.counts, counts)
     assert np.array_equal(found.tokens, tokens)
     np.testing.assert_allclose(found.sums, weights, rtol=1e-5, atol=1e-6)

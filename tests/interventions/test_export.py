@@ -126,7 +126,9 @@ def test_sets_by_row_are_no_weights(own, tmp_path):
 def test_a_weight_that_two_layers_share_is_refused(own, tmp_path):
     inner = [block.mlp.out.original_component for block in own.blocks]
     inner[1].weight = inner[0].weight
-    with pytest.raises(ModelError, match=r"W_out of layer 0 is also the weight of model.layers.1"):
+    with pytest.raises(
+        ModelError, match=r"0.mlp.down_proj.weight is also the weight of model.layers.1"
+    ):
         export(own, draw_set(layers=(0,)), tmp_path / "out")
 
 
@@ -153,12 +155,12 @@ def test_processed_weights_are_refused(own, tmp_path):
 def test_rows_of_the_wrong_layer_are_noticed(own, tmp_path):
     """The proof, when what it guards is broken."""
 
-    def wrong(view, out, layer, indices, factor):
-        right(view, out, layer, (indices + 1) % tiny.D_MLP, factor)
+    def wrong(view, owner, own, at, factor):
+        right(view, owner, own, (at[0], (at[1] + 1) % tiny.D_MLP), factor)
 
-    right = module._scale_rows
+    right = module._scale
     with (
-        patch.object(module, "_scale_rows", wrong),
+        patch.object(module, "_scale", wrong),
         pytest.raises(ModelError, match="cannot express this edit"),
     ):
         export(own, draw_set(), tmp_path / "out")

@@ -20,16 +20,20 @@ from typing import Any
 import numpy as np
 import tiny
 import torch
-from edited import IDS, draw_set, logits_of, zero_rows
+from edited import IDS, draw_set, drawn_units, logits_of, zero_rows
 from every_class import outcomes
+from mixtures import count_inside, count_routing, multiplied
 from oracle import count_by_hand
 
 from lensneurons.activations.collection import collect
 from lensneurons.alignment.training import target_modules
 from lensneurons.errors import ModelError
 from lensneurons.interventions.editing import ablate
+from lensneurons.interventions.export import export
+from lensneurons.models.expert_neurons import expert_neuron_site, shared_neuron_site
 from lensneurons.models.forward import attention_implementation, forward_path
 from lensneurons.models.loading import load_model
+from lensneurons.models.routers import expert_site
 from lensneurons.models.sites import NeuronSite, neuron_site
 
 HEADER = """\
@@ -59,10 +63,22 @@ nothing but attention and MLP.
 * **difference**: the largest of a logit after the ablation, as a share of the largest logit; 0 is
   bitwise equality.
 
-Mixtures of experts load for their routing alone: `collect(model, corpus, site="experts")` counts
-the choices of every router. The counts equal those of hooks on the routers of Qwen2-MoE, Qwen3-MoE,
-OLMoE, Mixtral, GPT-OSS, DeepSeek-V3 and Gemma 4 (tests). Functions about neurons refuse such
-models.
+Of the outputs of linear maps (`site="q"` and the like) the tests compare eleven families.
+"""
+MIXTURES = """\
+## Mixtures of experts
+
+Tiny random models as above. The routers and experts of a plain Hugging Face model are read by
+hooks, one text at a time, and the neurons inside computed by hand from its weights.
+
+* **experts**: routed ones of a layer, and how many a token is sent to.
+* **routing**: counts of `site="experts"`, [layer, expert, language], that are equal.
+* **inside**, **shared**: counts of `site="expert_neurons"` and `"shared_neurons"`, [layer, neuron,
+  language], that are equal; "-" where no MLP stands beside the experts.
+* **ablation**: whether `ablate` of neurons inside experts (and shared ones) gives the logits of a
+  plain model whose columns of the last matrix are zero, to 5e-6 of the largest logit.
+* **difference**: the largest of a logit there, as a share of the largest logit.
+* **export**: whether the folder that `export` writes of it gives the same in plain transformers.
 """
 REFUSED = """\
 ## Refused
@@ -76,6 +92,7 @@ CLASSES = """\
 Every class that transformers has for causal language models, with sizes guessed by their names.
 """
 ALLOWED = 2e-6  # of the largest logit, in fp32; as in tests/interventions/
+ALLOWED_INSIDE = 5e-6  # what experts gave is corrected, in place of another sum
 
 
 def measure(architecture: str, folder: Path) -> dict[str, str]:
@@ -149,6 +166,61 @@ def adapter_targets(plain: Any) -> str:
     return f"`{owner}`: {', '.join(ends)}"
 
 
+def measure_mixture(architecture: str, folder: Path) -> dict[str, str]:
+    """The row of a mixture of experts, by column, from a model saved in a folder."""
+    model, corpus = load_model(folder, device="cpu"), tiny.tiny_corpus()
+    whole = expert_site(model)
+    routing, *_ = count_routing(folder, architecture, corpus)
+    inside, *_ = count_inside(folder, architecture, corpus)
+    sites = {"routed": expert_neuron_site(model)}
+    if architecture in tiny.SHARED_MLPS:
+        sites["shared"] = shared_neuron_site(model)
+    differences, effects, exported = [], [], []
+    for name, site in sites.items():
+        neurons, before = drawn_units(site), logits_of(model)
+        wanted = logits_of(multiplied(folder, architecture, neurons))
+        with ablate(model, neurons):
+            found = logits_of(model)
+        written = export(model, neurons, folder / f"without {name}")
+        differences.append(_share(found, wanted))
+        effects.append(_share(before, wanted))
+        again = tiny.load_plain(written, attn_implementation="eager")
+        exported.append(_share(logits_of(again), wanted))
+    equal = {
+        "routing": compare(model, "experts", routing),
+        "inside": compare(model, "expert_neurons", inside["routed"]),
+        "shared": compare(model, "shared_neurons", inside["shared"]) if len(sites) > 1 else "-",
+    }
+    return {
+        "architecture": architecture,
+        "experts": f"{whole.n_experts}, top {whole.top_k}",
+        **equal,
+        "ablation": "equal" if max(differences) <= ALLOWED_INSIDE < min(effects) else "no",
+        "difference": f"{max(differences):.0e}",
+        "export": "equal" if max(exported) <= ALLOWED_INSIDE else "no",
+    }
+
+
+def compare(model: Any, site: Any, counts: np.ndarray) -> str:
+    """How many counts of a site are those by hand, of how many."""
+    ours = collect(model, tiny.tiny_corpus(), site=site, progress=False).counts
+    return f"{int(np.sum(ours == counts.reshape(ours.shape)))} of {ours.size}"
+
+
+def _share(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def lines_of_mixtures(folder: Path) -> Iterator[str]:
+    """The lines of the table of mixtures, each as soon as it is measured."""
+    yield from ("", MIXTURES)
+    for number, name in enumerate((*tiny.EXPERTS, *tiny.MORE_EXPERTS)):
+        row = measure_mixture(name, tiny.save_model(name, folder / name))
+        if number == 0:
+            yield from (line(row), "|" + " --- |" * len(row))
+        yield line(row.values())
+
+
 def line(cells: Iterable[str]) -> str:
     """A line of the table."""
     return f"| {' | '.join(cells)} |"
@@ -198,6 +270,7 @@ def lines_of_page() -> Iterator[str]:
             if number == 0:
                 yield from (line(row), "|" + " --- |" * len(row))
             yield line(row.values())
+        yield from lines_of_mixtures(Path(folder))
         yield from ("", REFUSED, line(["model", "the error says"]), "| --- | --- |")
         for name in tiny.UNSUPPORTED:
             yield line([name, refusal_of(tiny.save_model(name, Path(folder) / name))])

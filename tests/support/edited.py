@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.neurons.sets import NeuronSet
+from lensneurons.values.provenance import UNITS
 
 IDS = torch.randint(3, 340, (3, 11), generator=torch.Generator().manual_seed(1))
 # Names of the layers, and in a layer those of the activation function and of W_out.
@@ -76,6 +77,17 @@ def draw_set(seed: int = 0, layers: tuple[int, ...] = (0, 2), d_mlp: int = tiny.
     mask = np.random.default_rng(seed).random((tiny.LAYERS, d_mlp)) < 0.3
     mask[[layer for layer in range(tiny.LAYERS) if layer not in layers]] = False
     return NeuronSet.from_mask(mask, f"set {seed}")
+
+
+def drawn_units(
+    site: Any, seed: int = 0, share: float = 0.3, layers: tuple[int, ...] | None = None
+) -> NeuronSet:
+    """Some units of any site, in the layers that have such units."""
+    mask = np.random.default_rng(seed).random((site.n_layers, site.d_mlp)) < share
+    kept = getattr(site, "layers", range(site.n_layers)) if layers is None else layers
+    mask[[layer for layer in range(site.n_layers) if layer not in kept]] = False
+    unit = UNITS.get(site.hook)
+    return NeuronSet(np.flatnonzero(mask), site.n_layers, site.d_mlp, unit=unit, **site.parts)
 
 
 def draw_statistics(

@@ -217,6 +217,17 @@ MORE_EXPERTS = {
 ROUTERS = dict.fromkeys([*EXPERTS, *MORE_EXPERTS], "mlp.gate")
 ROUTERS |= {"Afmoe": "mlp.router", "GraniteMoe": "block_sparse_moe.router"}
 ROUTERS |= {"GptOss": "mlp.router", "Gemma4 (experts)": "router"}
+EXPERT_MODULES = dict.fromkeys([*EXPERTS, *MORE_EXPERTS], "mlp.experts")
+EXPERT_MODULES |= {"Gemma4 (experts)": "experts", "GraniteMoe": "block_sparse_moe.experts"}
+# The MLP that every token passes beside the routed experts.
+SHARED_MLPS = {
+    "Qwen2Moe": "mlp.shared_expert",
+    "DeepseekV3": "mlp.shared_experts",
+    "Gemma4 (experts)": "mlp",
+}
+SHARED_MLPS |= dict.fromkeys(
+    ("Afmoe", "DeepseekV2", "Ernie4_5_Moe", "Glm4Moe", "Glm4MoeLite"), "mlp.shared_experts"
+)
 # Seeds with which no pre-activation over `tiny_corpus` is nearer to 0 than 9e-6 (most 3e-5), where
 # fp32 rounding is about 1e-6: the counts must be equal on every machine.
 SEEDS = {

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from lensneurons.cards.card import METHODS, NeuronCard
 from lensneurons.neurons.language_neurons import CLASSES, LanguageNeurons
+from lensneurons.neurons.sets import neuron_name
 from lensneurons.plots.labels import full_name, plain
 from lensneurons.plots.numbers import listing, signed, with_ends
 from lensneurons.plots.style import language_colour
@@ -77,7 +78,7 @@ def _rows(neurons: LanguageNeurons, places: np.ndarray) -> list[list[Any]]:
     )
     return [
         [
-            f"L{place // neurons.d_mlp}N{place % neurons.d_mlp}",
+            neuron_name(place, neurons.d_mlp, neurons.n_experts),
             CLASSES[code],
             np.flatnonzero(own).tolist(),
             round(score, 5) if math.isfinite(score) else None,

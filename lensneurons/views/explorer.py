@@ -130,9 +130,15 @@ class Explorer(View):
         p = self.neurons.probability.reshape(-1, len(self.neurons.languages)).T
         return np.searchsorted(self.bars, p, side="left").astype(np.uint8)
 
-    def html(self) -> str:
-        """Return a whole page that needs no network."""
-        return render("explorer.html.jinja", view=self, data=self._data(), blobs=self._blobs())
+    def html(self, *, framed: bool = False) -> str:
+        """Return a whole page that needs no network.
+
+        Args:
+            framed: for a frame of a page with a heading of its own: its name gives the view to begin
+                with, as ``"view:layer=3"``, and the page around it gets each view as a message.
+        """
+        parts = {"data": self._data(), "blobs": self._blobs()}
+        return render("explorer.html.jinja", view=self, framed=framed, **parts)
 
     def __repr__(self) -> str:
         return (
@@ -172,6 +178,7 @@ class Explorer(View):
             "unit": found.provenance.unit,
             "layers": found.n_layers,
             "width": found.d_mlp,
+            "experts": found.n_experts or 0,
             "languages": [[k, full_name(k), language_colour(k)] for k in found.languages],
             "classes": [[name, CLASS_COLOURS[name]] for name in CLASSES],
             "bars": bars.tolist(),

@@ -28,6 +28,7 @@ from lensneurons.reports.contents import ReportValues, Section, Table, table_of,
 from lensneurons.reports.report_page import take_apart, themes
 from lensneurons.reports.sections import make_tabs
 from lensneurons.values.files import write_csv
+from lensneurons.views.explorer import explore
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,12 @@ def test_the_page_needs_nothing_but_itself(source: str, page: Page) -> None:
 
 
 def test_tabs_are_there_for_what_was_given(page: Page, tmp_path: Path) -> None:
-    names = ["findings", "layers", "languages", "neurons", "effects", "change", "about"]
+    names = ["findings", "layers", "languages", "neurons", "explorer"]
+    names += ["effects", "change", "about"]
     tabs = [b["id"] for b in page.named("button") if b.get("role") == "tab"]
     assert tabs == [f"tab-{name}" for name in names]
     least = written(tmp_path, pages.neurons())
-    for one, there in ((page, names), (least, [*names[:4], "about"])):
+    for one, there in ((page, names), (least, [*names[:5], "about"])):
         assert [d["id"] for d in one.named("div") if d.get("role") == "tabpanel"] == there
     assert "with texts" not in least.text
 
@@ -179,6 +181,16 @@ def test_a_large_model_has_its_best_neurons_and_is_told_which_are_missing(
         f"Of the {len(frame)} selected neurons that are active above tau in some language, the 20 "
         f"with the lowest scores (up to {bar}); the other {len(frame) - 20} are left out here"
     ) in page.text
+
+
+def test_an_explorer_that_would_make_the_file_large_is_made_on_demand_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pages.neurons()
+    monkeypatch.setattr(report_page, "MOST_EXPLORED", found.probability.size - 1)
+    path = tmp_path / "page.html"
+    assert 'id="explorer' not in report(path, found).read_text("utf-8")
+    assert 'id="explorer-page"' in report(path, found, explorer=explore(found)).read_text("utf-8")
 
 
 def test_a_card_can_be_of_a_neuron_that_was_not_selected(tmp_path: Path) -> None:

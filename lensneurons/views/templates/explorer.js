@@ -42,7 +42,11 @@ const above = new Uint16Array(n), kind = new Uint8Array(n);
 let found = new Int32Array(0), active = 0, values = new Float32Array(spans), largest = 0;
 let profile = [], shared = [];
 
-const nameOf = neuron => `L${Math.floor(neuron / width)}N${neuron % width}`;
+const within = data.experts ? width / data.experts : width;   // neurons of an expert, or of the layer
+function nameOf(neuron) {
+  const at = neuron % width;
+  return `L${Math.floor(neuron / width)}${data.experts ? "E" + Math.floor(at / within) : ""}N${at % within}`;
+}
 const number = value => String(value).replace(/\B(?=(\d{3})+$)/g, ",");   // toLocaleString takes 100 times as long
 const percent = share => `${(100 * share).toFixed(share < .1 ? 1 : 0)} %`;
 const several = (count, word = data.unit) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
@@ -61,9 +65,10 @@ function element(tag, options = {}, children = []) {
   return made;
 }
 
-/* the state in the address */
+/* the state in the address, in a frame of a report in that of the report */
+const framed = parent !== window && window.name.startsWith("view:");
 function read() {
-  const given = new URLSearchParams(location.hash.slice(1));
+  const given = new URLSearchParams(framed ? window.name.slice(5) : location.hash.slice(1));
   const whole = (name, most) => /^\d{1,9}$/.test(given.get(name) ?? "") && +given.get(name) < most ? +given.get(name) : -1;
   Object.assign(state, nothing);
   const tau = bars.indexOf(parseFloat(given.get("tau")));
@@ -73,8 +78,9 @@ function read() {
   state.class = Math.max(classes.indexOf(given.get("class")), 0) || -1;
   state.language = data.languages.findIndex(one => one[0] === given.get("language"));
   state.at = whole("token", spans);
-  const name = /^L(\d{1,6})N(\d{1,8})$/.exec(given.get("neuron") ?? "");
-  if (name && +name[1] < layers && +name[2] < width) state.neuron = +name[1] * width + +name[2];
+  const name = /^L(\d{1,6})(?:E(\d{1,6}))?N(\d{1,8})$/.exec(given.get("neuron") ?? "");
+  if (name && (name[2] !== undefined) === data.experts > 0 && +name[1] < layers && +(name[2] ?? 0) < (data.experts || 1) && +name[3] < within)
+    state.neuron = +name[1] * width + +(name[2] ?? 0) * within + +name[3];
   state.item = Math.max(whole("item", data.items.length + 1) - 1, 0);
 }
 function write() {
@@ -87,7 +93,8 @@ function write() {
   if (state.at >= 0) held.set("token", state.at);
   if (state.neuron >= 0) held.set("neuron", nameOf(state.neuron));
   if (state.item > 0) held.set("item", state.item + 1);
-  try { history.replaceState(null, "", "#" + held); } catch { /* a frame of a notebook has no address */ }
+  if (framed) parent.postMessage({view: String(held)}, "*");
+  else try { history.replaceState(null, "", "#" + held); } catch { /* a frame of a notebook has no address */ }
 }
 
 /* what follows from it */

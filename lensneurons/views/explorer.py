@@ -122,12 +122,12 @@ class Explorer(View):
         return np.unique([*(np.arange(STEPS) / STEPS), self.neurons.tau])
 
     @property
-    def codes(self) -> UInt8[np.ndarray, "language neuron"]:
+    def codes(self) -> UInt8[np.ndarray, "neuron language"]:
         """How many of the bars the probability of each neuron exceeds, by flat index.
 
         A probability exceeds bar i exactly where its code is above i.
         """
-        p = self.neurons.probability.reshape(-1, len(self.neurons.languages)).T
+        p = self.neurons.probability.reshape(-1, len(self.neurons.languages))
         return np.searchsorted(self.bars, p, side="left").astype(np.uint8)
 
     def html(self, *, framed: bool = False) -> str:

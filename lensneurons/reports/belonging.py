@@ -42,8 +42,8 @@ def require_together(values: ReportValues) -> None:
     _require_own_cards(neurons, values.cards)
     if values.explorer is not None and not _same_neurons(neurons, values.explorer.neurons):
         raise LensNeuronsError(
-            "explorer= shows other neurons than the page: explore(neurons, ...) those that you give "
-            "to the page"
+            "explorer= shows other neurons than the page: explore(neurons, ...) those that you "
+            "give to the page"
         )
     for matrix in values.effects:
         require_own_effects(neurons, matrix)

@@ -134,8 +134,8 @@ class Explorer(View):
         """Return a whole page that needs no network.
 
         Args:
-            framed: for a frame of a page with a heading of its own: its name gives the view to begin
-                with, as ``"view:layer=3"``, and the page around it gets each view as a message.
+            framed: for a frame of a page with a heading of its own. The name of the frame gives the
+                first view, as ``"view:layer=3"``, and the page gets each view as a message.
         """
         parts = {"data": self._data(), "blobs": self._blobs()}
         return render("explorer.html.jinja", view=self, framed=framed, **parts)

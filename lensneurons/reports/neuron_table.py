@@ -22,7 +22,7 @@ from lensneurons.plots.labels import full_name, plain
 from lensneurons.plots.numbers import listing, signed, with_ends
 from lensneurons.plots.style import language_colour
 from lensneurons.reports.contents import ReportValues, Table, visible
-from lensneurons.tokens.characters import excerpt_html
+from lensneurons.tokens.characters import bytes_note, bytes_told, excerpt_html
 
 MOST_NEURONS = 3000  # about 110 bytes each with ten languages
 
@@ -103,7 +103,10 @@ def report_card(card: NeuronCard) -> dict[str, Any]:
     """A card for the template: lists of tokens, contexts by language, what was measured."""
     effect = card.vocabulary
     tokens = [
-        (name, [(plain(visible(token.text)), token.deviation) for token in found])
+        (
+            name,
+            [(plain(visible(t.text)), t.deviation, bytes_told(t.text.strip())) for t in found],
+        )
         for name, found in effect.lists
     ]
     # All languages stand first if the neuron is above tau in none.
@@ -114,6 +117,9 @@ def report_card(card: NeuronCard) -> dict[str, Any]:
         "name": card.facts.name,
         "told": f"{card.facts.class_name.capitalize()}: {listing(names)}" if names else "",
         "tokens": tokens,
+        "bytes_note": bytes_note(
+            token.text.strip() for _, found in effect.lists for token in found
+        ),
         "contexts": [list(_groups(card, languages)) for languages in (own, others)],
         "measured": _measured(card),
         "chance": effect.chance,

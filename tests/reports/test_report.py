@@ -217,6 +217,24 @@ def test_a_page_that_no_browser_reads_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tokens_that_are_bytes_are_explained_on_their_card_alone(tmp_path: Path) -> None:
+    found = pages.neurons()
+    first, second = pages.best(found, 2)
+    plain_card, card = (pages.card(found, name, pages.TEXTS) for name in (first, second))
+    piece = replace(card.vocabulary.promoted[0], text="<E0 B8>")
+    promoted = (*card.vocabulary.promoted[:1], piece)
+    card = replace(card, vocabulary=replace(card.vocabulary, promoted=promoted))
+    written(tmp_path, found, cards=[plain_card, card])
+    source = (tmp_path / "page.html").read_text("utf-8")
+    told = "standard deviations; the first 2 of the 3 bytes of a character"
+    assert source.count(told) == source.count("such as &lt;E0 B8&gt; is bytes, not letters") == 1
+    assert source.index(told) > source.index(f'<template id="card-{second}">')
+    shown = card._repr_html_()
+    assert told in shown
+    assert "such as &lt;E0 B8&gt; is bytes" in shown
+    assert "is bytes" not in plain_card._repr_html_()
+
+
 def test_cards_hold_texts_tokens_and_numbers(source: str, page: Page) -> None:
     name = pages.best(pages.neurons(), 1)[0]
     start = source.index(f'<template id="card-{name}">')

@@ -1,3 +1,5 @@
+"""The cells of the gallery, run one after the other: each leaves its figure in `figure`."""
+
 # %% layer_profile: where the classes sit
 import lensneurons as ln
 

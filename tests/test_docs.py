@@ -154,7 +154,7 @@ def test_every_package_leads_to_its_notebooks_and_to_the_pages_of_its_errors(
         return {Path(one).stem for one in links if one.startswith(f"../{folder}/")}
 
     assert linked("comparison", "notebooks") >= {"05_before_and_after_alignment"}
-    assert linked("corpora", "error-pages") >= {"CorpusError", "LensNeuronsError"}
+    assert linked("corpora", "error-pages") >= {"CorpusError", "CorpusWarning"}
     every = {name for name in pages if name.startswith("lensneurons/")}
     taught = {name for name in every if linked(Path(name).stem, "notebooks")}
     assert {"activations", "neurons", "experiments", "interventions", "models", "plots"} <= {

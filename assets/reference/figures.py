@@ -75,14 +75,14 @@ figure = ln.plots.carry_over(ln.carry_over(model, pairs, progress=False))
 found = ln.identify(before, score="lape", top_rate=0.09)
 curve = ln.steering_curve(
     model,
-    corpus.head(2),
+    corpus.head(4),
     found["zh"],
     statistics=before,
     toward="zh",
     prompts_in="en",
     method="difference",
     alphas=(0, 10),
-    max_new_tokens=20,
+    max_new_tokens=16,
     progress=False,
 )
 figure = ln.plots.steering_curve(curve)

@@ -155,7 +155,7 @@ def test_every_package_leads_to_its_notebooks_and_to_the_pages_of_its_errors(
 
     assert linked("comparison", "notebooks") >= {"05_before_and_after_alignment"}
     assert linked("corpora", "error-pages") >= {"CorpusError", "CorpusWarning"}
-    every = {name for name in pages if name.startswith("lensneurons/")}
+    every = {name for name in pages if re.fullmatch(r"lensneurons/\w+\.html", name)}
     taught = {name for name in every if linked(Path(name).stem, "notebooks")}
     assert {"activations", "neurons", "experiments", "interventions", "models", "plots"} <= {
         Path(name).stem for name in taught

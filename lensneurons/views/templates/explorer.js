@@ -493,7 +493,7 @@ byId("tau").addEventListener("input", event => choose({tau: +event.target.value}
 byId("selected").addEventListener("click", () => choose({all: false}));
 byId("all").addEventListener("click", () => choose({all: true}));
 byId("list").addEventListener("scroll", () => { scrolled = byId("list").scrollTop; drawList(); });
-addEventListener("resize", () => { room = byId("list").clientHeight; drawList(); });
+new ResizeObserver(() => { room = byId("list").clientHeight; drawList(); }).observe(byId("list"));   // a frame may begin with none
 byId("list").addEventListener("keydown", event => {
   const page = Math.floor(room / ROW);
   const step = {ArrowDown: active + 1, ArrowUp: active - 1, PageDown: active + page, PageUp: active - page, Home: 0, End: found.length - 1}[event.key];

@@ -123,7 +123,7 @@ def test_the_explorer_by_mouse_and_by_key(tmp_path: Path) -> None:
         assert listed(again) == listed(page)
         page.keyboard.press("Escape")
         page.keyboard.press("Escape")
-        page.wait_for_function("location.href.endsWith('#')")
+        page.wait_for_function("() => location.href.endsWith('#')")
         assert page.locator(".chip").count() == 0
         page.locator("#map [tabindex='0']").focus()  # the head of Chinese, chosen above
         for key in ("ArrowDown", "ArrowRight", "Enter"):

@@ -3,8 +3,6 @@
 VENV   ?= .venv
 PYTHON ?= python3
 RUN    := $(VENV)/bin/
-# Modules of the reference; pdoc adds the packages that `lensneurons` lists as its own.
-REFERENCE := lensneurons lensneurons.errors
 
 .PHONY: demo test lint docs notebooks benchmarks compatibility clean
 
@@ -25,8 +23,7 @@ lint: $(VENV)/.installed
 	$(RUN)lint-imports
 
 docs: $(VENV)/.installed
-	EAGER_IMPORT=1 HF_HUB_OFFLINE=1 $(RUN)python -W error -m pdoc --docformat google \
-		--template-directory assets/reference --output-directory build/docs $(REFERENCE)
+	EAGER_IMPORT=1 HF_HUB_OFFLINE=1 $(RUN)python -W error assets/reference/build.py build/docs
 
 notebooks: $(VENV)/.installed
 	$(RUN)python tests/support/export_notebooks.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import tiny
 from bs4 import BeautifulSoup
 
 import lensneurons
-from lensneurons import errors
+from lensneurons import errors, plots
 from lensneurons.models.sites import neuron_site
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,10 +99,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference")
     recipe = re.search(r"^docs: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert recipe is not None
-    modules = re.search(r"^REFERENCE := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert modules is not None
-    command = recipe[1].replace("\\\n", " ").replace("$(REFERENCE)", modules[1])
-    command = command.replace("$(RUN)python", sys.executable).replace("build/docs", str(folder))
+    command = recipe[1].replace("$(RUN)python", sys.executable).replace("build/docs", str(folder))
     made = subprocess.run(
         command, shell=True, cwd=ROOT, check=False, capture_output=True, text=True
     )
@@ -129,6 +127,44 @@ def test_the_reference_shows_every_public_name(pages: dict[str, Page]) -> None:
         assert own - anchors == set(), name
     kinds = {name for name in vars(errors) if name.endswith("Error")}
     assert kinds - pages["lensneurons/errors.html"].anchors == set()
+
+
+def test_the_gallery_holds_every_figure_and_the_code_that_made_it(reference: Path) -> None:
+    """Each cell of the gallery ran, or the reference would not have been built."""
+    page = BeautifulSoup((reference / "gallery.html").read_text("utf-8"), "html.parser")
+    draw = {
+        name
+        for name in plots.__all__
+        if inspect.signature(getattr(plots, name)).return_annotation == "go.Figure"
+    }
+    assert len(draw) >= 16
+    for name in draw:
+        section = page.find("section", id=name)
+        assert section is not None, name
+        assert f"figure = ln.plots.{name}(" in section.find("pre").get_text()
+        assert len(section.find_all(class_="plotly-graph-div")) == 1
+    assert len(page.find_all(class_="plotly-graph-div")) == len(page.find_all("section"))
+
+
+def test_every_package_leads_to_its_notebooks_and_to_the_pages_of_its_errors(
+    pages: dict[str, Page],
+) -> None:
+    def linked(package: str, folder: str) -> set[str]:
+        links = pages[f"lensneurons/{package}.html"].links
+        return {Path(one).stem for one in links if one.startswith(f"../{folder}/")}
+
+    assert linked("comparison", "notebooks") >= {"05_before_and_after_alignment"}
+    assert linked("corpora", "error-pages") >= {"CorpusError", "CorpusWarning"}
+    every = {name for name in pages if re.fullmatch(r"lensneurons/\w+\.html", name)}
+    taught = {name for name in every if linked(Path(name).stem, "notebooks")}
+    assert {"activations", "neurons", "experiments", "interventions", "models", "plots"} <= {
+        Path(name).stem for name in taught
+    }
+    errors = {path.stem for path in (ROOT / "lensneurons" / "errors").glob("*.md")}
+    assert {Path(name).stem for name in pages if name.startswith("error-pages/")} == errors
+    assert {Path(name).stem for name in pages if name.startswith("notebooks/")} == {
+        path.stem for path in (ROOT / "notebooks").glob("*.ipynb")
+    }
 
 
 def test_the_reference_shows_no_directives_of_doctest(reference: Path) -> None:

@@ -53,6 +53,7 @@ from lensneurons.neurons.belonging import differences, require_own_statistics
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
+from lensneurons.tokens.characters import bytes_note, bytes_told
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus, Texts, prepare
 from lensneurons.uncertainty.groups import jackknife
@@ -323,6 +324,8 @@ def card_html(card: NeuronCard) -> str:
         f"Tokens: strongest first, its distance from the mean in standard deviations; chance "
         f"reaches {effect.chance:.1f}.",
     ]
+    if told := bytes_note(token.text.strip() for _, found in effect.lists for token in found):
+        notes.append(told)
     if facts.branches:
         notes.append(
             "Gate and linear: shares of the tokens by the signs of the two halves; the neuron "
@@ -350,6 +353,7 @@ def card_html(card: NeuronCard) -> str:
             contexts=[(k, [c for c in card.contexts if c.language == k]) for k in card.languages],
             notes=notes,
             visible=lambda text: text.translate(_VISIBLE),
+            held=lambda text: bytes_told(text.strip()),
         )
     )
 

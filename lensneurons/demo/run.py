@@ -28,12 +28,14 @@ from lensneurons.options import plain_options
 from lensneurons.reports import report
 from lensneurons.samples.profiles import published_profile
 from lensneurons.samples.sample import load_sample
+from lensneurons.views.explorer import explore
 
 SCORE: Score = "lape"
 TOP_RATE = 0.09
 MATRIX_ITEMS = 10  # each meets one random set of each control
 SETTINGS = ("specific", "related")  # agnostic neurons fire too often for any to match them
 CONTEXT_ITEMS = 20
+EXPLORED_ITEMS = 2  # in every language; an item more makes the file 0.4 MB larger
 CARDS = 2  # in each language
 NOTE = (
     "The model is a small one of {parameters:,} parameters that comes with this package, trained "
@@ -109,7 +111,7 @@ def run_demo(
     }
     page = report(
         out, neurons, parts=parts, cards=cards, effects=effects, beside=real, title=title,
-        notes=[note],
+        notes=[note], explorer=explore(neurons, corpus, model=model, items=EXPLORED_ITEMS),
     )  # fmt: skip
     say(f"\n{neurons.description}\n\n{neurons.per_language().to_string()}")
     say("\nneurons by the number of languages they are active in, N = 0, 1, ...:")

@@ -1,6 +1,7 @@
 """Whether the values of a report belong together, each checked against the neurons.
 
-    parts, cards, effects, claims     of these very neurons: another score, tau or corpus is refused
+    parts, cards, effects, claims,    of these very neurons: another score, tau or corpus is refused
+    explorer
     comparison, series                the neurons are those of one of its models, at its bar
     accuracy, steering, carry-over,   may be measured on other weights (the model after training,
     lens, effects                     say), which the report tells; of another architecture: refused
@@ -12,6 +13,8 @@ come from. What they do not say is not checked.
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from lensneurons.cards.card import NeuronCard, neuron_facts
 from lensneurons.comparison.before_after import Comparison
@@ -37,6 +40,11 @@ def require_together(values: ReportValues) -> None:
         remedy = "divide_layers(neurons)"
         require_own_profile(values.parts.profile, neurons.layer_profile("all"), remedy=remedy)
     _require_own_cards(neurons, values.cards)
+    if values.explorer is not None and not _same_neurons(neurons, values.explorer.neurons):
+        raise LensNeuronsError(
+            "explorer= shows other neurons than the page: explore(neurons, ...) those that you "
+            "give to the page"
+        )
     for matrix in values.effects:
         require_own_effects(neurons, matrix)
         _require_same_model(neurons, "effects", matrix.provenance)
@@ -50,6 +58,16 @@ def require_together(values: ReportValues) -> None:
             _require_own_comparison(neurons, f"series (checkpoint {name})", one)
     if values.claims is not None:
         _require_own_claims(values, values.claims)
+
+
+def _same_neurons(ours: LanguageNeurons, theirs: LanguageNeurons) -> bool:
+    """Whether both are the same neurons, with the same classes."""
+    return ours is theirs or (
+        (ours.languages, ours.tau, ours.population)
+        == (theirs.languages, theirs.tau, theirs.population)
+        and np.array_equal(ours.probability, theirs.probability)
+        and np.array_equal(ours.selected, theirs.selected)
+    )
 
 
 def _require_own_cards(neurons: LanguageNeurons, cards: Sequence[NeuronCard]) -> None:

@@ -25,6 +25,7 @@ from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import Cell
 from lensneurons.samples.profiles import PublishedProfile
+from lensneurons.views.explorer import Explorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,7 @@ class ReportValues:
     carry_over: CarryOver | None = None
     lens: LensCurves | None = None
     beside: Mapping[str, LanguageNeurons | PublishedProfile] = field(default_factory=dict)
+    explorer: Explorer | None = None
 
 
 @dataclass(frozen=True)

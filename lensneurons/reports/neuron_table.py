@@ -17,11 +17,12 @@ from markupsafe import Markup
 
 from lensneurons.cards.card import METHODS, NeuronCard
 from lensneurons.neurons.language_neurons import CLASSES, LanguageNeurons
+from lensneurons.neurons.sets import neuron_name
 from lensneurons.plots.labels import full_name, plain
 from lensneurons.plots.numbers import listing, signed, with_ends
 from lensneurons.plots.style import language_colour
 from lensneurons.reports.contents import ReportValues, Table, visible
-from lensneurons.tokens.characters import excerpt_html
+from lensneurons.tokens.characters import bytes_note, bytes_told, excerpt_html
 
 MOST_NEURONS = 3000  # about 110 bytes each with ten languages
 
@@ -77,7 +78,7 @@ def _rows(neurons: LanguageNeurons, places: np.ndarray) -> list[list[Any]]:
     )
     return [
         [
-            f"L{place // neurons.d_mlp}N{place % neurons.d_mlp}",
+            neuron_name(place, neurons.d_mlp, neurons.n_experts),
             CLASSES[code],
             np.flatnonzero(own).tolist(),
             round(score, 5) if math.isfinite(score) else None,
@@ -102,7 +103,10 @@ def report_card(card: NeuronCard) -> dict[str, Any]:
     """A card for the template: lists of tokens, contexts by language, what was measured."""
     effect = card.vocabulary
     tokens = [
-        (name, [(plain(visible(token.text)), token.deviation) for token in found])
+        (
+            name,
+            [(plain(visible(t.text)), t.deviation, bytes_told(t.text.strip())) for t in found],
+        )
         for name, found in effect.lists
     ]
     # All languages stand first if the neuron is above tau in none.
@@ -113,6 +117,9 @@ def report_card(card: NeuronCard) -> dict[str, Any]:
         "name": card.facts.name,
         "told": f"{card.facts.class_name.capitalize()}: {listing(names)}" if names else "",
         "tokens": tokens,
+        "bytes_note": bytes_note(
+            token.text.strip() for _, found in effect.lists for token in found
+        ),
         "contexts": [list(_groups(card, languages)) for languages in (own, others)],
         "measured": _measured(card),
         "chance": effect.chance,

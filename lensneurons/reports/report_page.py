@@ -48,10 +48,14 @@ from lensneurons.reports.sections import make_tabs
 from lensneurons.samples.profiles import PublishedProfile
 from lensneurons.values.files import replacing
 from lensneurons.values.tables import html_templates
+from lensneurons.views.explorer import Explorer, explore
 
 V = TypeVar("V")
 
 TITLE = "Language neurons"
+# Probabilities of an explorer that is made unasked; each takes 1.3 bytes of the file. A model of 8
+# billion parameters in ten languages has 4.6 million.
+MOST_EXPLORED = 5_000_000
 _KEPT_ABOVE = 8  # pixels above a figure whose title has moved into the report
 _CLEAR = "rgba(0,0,0,0)"
 _HOVER = {"light": ("#ffffff", "#c9c6be"), "dark": ("#24272d", "#454a53")}
@@ -73,6 +77,7 @@ def report(
     carry_over: CarryOver | None = None,
     lens: LensCurves | None = None,
     beside: Mapping[str, LanguageNeurons | PublishedProfile] | None = None,
+    explorer: Explorer | None = None,
     title: str = TITLE,
     notes: Sequence[str] = (),
 ) -> Path:
@@ -94,6 +99,9 @@ def report(
         lens: logit-lens curves of the model.
         beside: other models, name to neurons or to a profile of `lensneurons.samples`, whose layer
             profiles stand below that of these neurons.
+        explorer: what `explore` gives for these neurons, with texts, say. By default the explorer
+            of the report shows neurons and layers alone, and those of more than 5 million
+            probabilities have none.
         title: heading of the report.
         notes: paragraphs that have to be read first, such as what the model is.
 
@@ -108,7 +116,7 @@ def report(
     effects = _several("effects", AblationMatrix, effects)
     values = ReportValues(
         neurons, parts, cards, effects, comparison, claims, series, accuracy, steering, carry_over,
-        lens, beside or {},
+        lens, beside or {}, explorer or _explorer_of(neurons),
     )  # fmt: skip
     require_together(values)
     unit = neurons.provenance.unit
@@ -133,6 +141,8 @@ def report(
         table=table_data(values),
         cards=shown,
         example=next((card for card in shown if card["contexts"][0]), None),
+        explored_texts=bool(values.explorer and values.explorer.texts),
+        explorer=values.explorer and values.explorer.html(framed=True),
         provenance=provenance_table(neurons.provenance),
         citations=Markup.escape(citations.rstrip().replace("VERSION", __version__)),
         themes=themes(),
@@ -145,6 +155,11 @@ def report(
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return Path(path)
+
+
+def _explorer_of(neurons: LanguageNeurons) -> Explorer | None:
+    """Neurons and layers to explore, unless they would make the file much larger."""
+    return explore(neurons) if neurons.probability.size <= MOST_EXPLORED else None
 
 
 def _several(name: str, kind: type[V], given: object) -> tuple[V, ...]:

@@ -52,11 +52,13 @@ def make_tabs(values: ReportValues) -> tuple[Tab, ...]:
         Tab("layers", "Layers", tuple(_layers(values))),
         Tab("languages", "Languages", tuple(_languages(values.neurons))),
         Tab("neurons", "Neurons", tuple(_one_neuron(values.neurons))),
+        Tab("explorer", "Explorer", ()),
         Tab("effects", "Effects", tuple(_effects(values))),
         Tab("claims", "Claims", () if about_changes else claims),
         Tab("change", "Change", (*(claims if about_changes else ()), *_changes(values))),
     )
-    return tuple(tab for tab in tabs if tab.sections or tab.name == "neurons")
+    always = ("neurons",) if values.explorer is None else ("neurons", "explorer")
+    return tuple(tab for tab in tabs if tab.sections or tab.name in always)
 
 
 def _other_model(provenance: Provenance, neurons: LanguageNeurons) -> str:

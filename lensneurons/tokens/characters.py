@@ -67,6 +67,42 @@ def token_texts(backend: tokenizers.Tokenizer, ids: Sequence[int]) -> list[str]:
     return [text(backend.id_to_token(number) or "") for number in ids]
 
 
+_BYTES = regex.compile(r"<(?:0x)?([0-9A-F]{2}(?: [0-9A-F]{2})*)>")
+
+
+def bytes_told(piece: str) -> str:
+    """What a token holds that is only bytes of characters, in words; of another piece, nothing.
+
+    >>> bytes_told("<E0 B8>"), bytes_told("<0x98>"), bytes_told("cat")
+    ('the first 2 of the 3 bytes of a character', 'a later byte of a character', '')
+    """
+    match = _BYTES.fullmatch(piece)
+    if match is None:
+        return ""
+    first, *rest = bytes.fromhex(match[1])
+    later = all(0x80 <= byte < 0xC0 for byte in rest)
+    length = 2 + (first >= 0xE0) + (first >= 0xF0)
+    if later and 0x80 <= first < 0xC0:
+        return (
+            f"{len(rest) + 1} later bytes of a character" if rest else "a later byte of a character"
+        )
+    if later and 0xC2 <= first < 0xF5 and len(rest) + 1 < length:
+        many = f"{len(rest) + 1} " if rest else ""
+        return f"the first {many}of the {length} bytes of a character"
+    return "bytes of characters"
+
+
+def bytes_note(pieces: Iterable[str]) -> str:
+    """A sentence about pieces that are bytes, if there is one among these; else nothing."""
+    found = next(filter(bytes_told, pieces), "")
+    if not found:
+        return ""
+    return (
+        f"A piece such as {found} is bytes, not letters: a character without a token of its own is "
+        "written in several tokens, and each holds some of its bytes."
+    )
+
+
 # One text, divided
 
 

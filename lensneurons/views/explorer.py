@@ -123,17 +123,23 @@ class Explorer(View):
         return np.unique([*(np.arange(STEPS) / STEPS), self.neurons.tau])
 
     @property
-    def codes(self) -> UInt8[np.ndarray, "language neuron"]:
+    def codes(self) -> UInt8[np.ndarray, "neuron language"]:
         """How many of the bars the probability of each neuron exceeds, by flat index.
 
         A probability exceeds bar i exactly where its code is above i.
         """
-        p = self.neurons.probability.reshape(-1, len(self.neurons.languages)).T
+        p = self.neurons.probability.reshape(-1, len(self.neurons.languages))
         return np.searchsorted(self.bars, p, side="left").astype(np.uint8)
 
-    def html(self) -> str:
-        """Return a whole page that needs no network."""
-        return render("explorer.html.jinja", view=self, data=self._data(), blobs=self._blobs())
+    def html(self, *, framed: bool = False) -> str:
+        """Return a whole page that needs no network.
+
+        Args:
+            framed: for a frame of a page with a heading of its own. The name of the frame gives the
+                first view, as ``"view:layer=3"``, and the page gets each view as a message.
+        """
+        parts = {"data": self._data(), "blobs": self._blobs()}
+        return render("explorer.html.jinja", view=self, framed=framed, **parts)
 
     def __repr__(self) -> str:
         return (
@@ -173,6 +179,7 @@ class Explorer(View):
             "unit": found.provenance.unit,
             "layers": found.n_layers,
             "width": found.d_mlp,
+            "experts": found.n_experts or 0,
             "languages": [[k, full_name(k), language_colour(k)] for k in found.languages],
             "classes": [[name, CLASS_COLOURS[name]] for name in CLASSES],
             "bars": bars.tolist(),

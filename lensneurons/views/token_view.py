@@ -39,7 +39,7 @@ from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import signed
-from lensneurons.tokens.characters import Span, TextTokens
+from lensneurons.tokens.characters import Span, TextTokens, bytes_note, bytes_told
 from lensneurons.views.page import View, label_of, read_texts, render, visible
 from lensneurons.views.watched import watch_chosen
 
@@ -139,6 +139,7 @@ class TokenView(View):
             "tokens.html.jinja",
             view=self,
             texts=[_shown(text, self.end) for text in self.texts],
+            bytes_note=bytes_note(piece for text in self.texts for piece in text.read.pieces),
             ticks=[signed(part, ".3g") for part in np.linspace(self.start, self.end, 5).tolist()],
             above=above,
             below=below,
@@ -240,8 +241,12 @@ def _shown(text: ColouredText, end: float) -> dict[str, Any]:
     def tooltip(span: Span, value: float | None) -> str:
         if value is None:
             return "no token holds this"
-        told = (f"token {read.ids[p]} “{plain(read.pieces[p])}” {numbers[p]}" for p in span.tokens)
+        told = (f"token {read.ids[p]} {named(read.pieces[p])} {numbers[p]}" for p in span.tokens)
         return "\n".join([signed(value, ".3g"), *told])
+
+    def named(piece: str) -> str:
+        held = bytes_told(piece)
+        return f"“{plain(piece)}” ({held})" if held else f"“{plain(piece)}”"
 
     return {
         "label": label,

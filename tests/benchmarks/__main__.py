@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import ablation
 import collection
+import explorer
 import fixed_costs
 import identification
 import memory
@@ -27,6 +28,7 @@ BENCHMARKS = {
     "ablation": ablation,
     "preparation": preparation,
     "fixed_costs": fixed_costs,
+    "explorer": explorer,
 }
 
 

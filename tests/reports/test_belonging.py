@@ -80,6 +80,14 @@ PAGE_PARTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], dict[str, Any]], str]
         lambda patch: {"cards": pages.card(rescored(), NAME, pages.TEXTS)},
         f"card of {NAME} is of other neurons than the page .another score",
     ),
+    "an explorer of another selection": (
+        lambda patch: {"explorer": ln.explore(others())},
+        r"explorer= shows other neurons than the page: explore\(neurons, ...\)",
+    ),
+    "an explorer of another bar": (
+        lambda patch: {"explorer": ln.explore(replace(OURS, tau=0.7))},
+        "explorer= shows other neurons than the page",
+    ),
     "a comparison of other models": (
         lambda patch: {"comparison": replace(compared(), provenance=(elsewhere(), elsewhere()))},
         "comparison= is of other neurons than the page .neither of its models is that of the neuro",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -18,8 +19,11 @@ from lensneurons.neurons.identification import identify
 from lensneurons.neurons.parts import divide_layers
 from lensneurons.plots.units import in_unit
 from lensneurons.reports import report
+from lensneurons.reports.contents import ReportValues
+from lensneurons.reports.neuron_table import table_data
 from lensneurons.uncertainty.groups import bootstrap
 from lensneurons.values.provenance import ROUTER, Provenance
+from lensneurons.views.explorer import explore
 
 LANGUAGES = ("en", "th", "zh", "sw")
 EXPERTS, GROUPS, TOKENS = 128, 10, 2000
@@ -127,6 +131,15 @@ def test_the_page_says_expert(tmp_path):
     assert "Language experts</h1>" in body
     assert "how often an expert is chosen" in shown
     assert f"{found().score.size:,}" in shown
+
+
+def test_neurons_inside_experts_have_their_names_in_the_table_and_in_the_explorer():
+    inside = replace(found(), provenance=Provenance(model="org/mixture"), n_experts=8)
+    names = inside.to_pandas()["name"].tolist()
+    assert re.fullmatch(r"L\d+E[0-7]N\d+", names[0])
+    rows = table_data(ReportValues(inside))["rows"]
+    assert [row[0] for row in rows] == names
+    assert '"experts": 8' in explore(inside).html()
 
 
 def test_texts_say_expert():

@@ -28,6 +28,7 @@ from lensneurons.reports.contents import ReportValues, Section, Table, table_of,
 from lensneurons.reports.report_page import take_apart, themes
 from lensneurons.reports.sections import make_tabs
 from lensneurons.values.files import write_csv
+from lensneurons.views.explorer import explore
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,12 @@ def test_the_page_needs_nothing_but_itself(source: str, page: Page) -> None:
 
 
 def test_tabs_are_there_for_what_was_given(page: Page, tmp_path: Path) -> None:
-    names = ["findings", "layers", "languages", "neurons", "effects", "change", "about"]
+    names = ["findings", "layers", "languages", "neurons", "explorer"]
+    names += ["effects", "change", "about"]
     tabs = [b["id"] for b in page.named("button") if b.get("role") == "tab"]
     assert tabs == [f"tab-{name}" for name in names]
     least = written(tmp_path, pages.neurons())
-    for one, there in ((page, names), (least, [*names[:4], "about"])):
+    for one, there in ((page, names), (least, [*names[:5], "about"])):
         assert [d["id"] for d in one.named("div") if d.get("role") == "tabpanel"] == there
     assert "with texts" not in least.text
 
@@ -181,6 +183,16 @@ def test_a_large_model_has_its_best_neurons_and_is_told_which_are_missing(
     ) in page.text
 
 
+def test_an_explorer_that_would_make_the_file_large_is_made_on_demand_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pages.neurons()
+    monkeypatch.setattr(report_page, "MOST_EXPLORED", found.probability.size - 1)
+    path = tmp_path / "page.html"
+    assert 'id="explorer' not in report(path, found).read_text("utf-8")
+    assert 'id="explorer-page"' in report(path, found, explorer=explore(found)).read_text("utf-8")
+
+
 def test_a_card_can_be_of_a_neuron_that_was_not_selected(tmp_path: Path) -> None:
     found = pages.neurons()
     layer, neuron = np.argwhere(~found.selected)[0].tolist()
@@ -203,6 +215,24 @@ def test_a_page_that_no_browser_reads_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         report(tmp_path / "page.html", broken)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tokens_that_are_bytes_are_explained_on_their_card_alone(tmp_path: Path) -> None:
+    found = pages.neurons()
+    first, second = pages.best(found, 2)
+    plain_card, card = (pages.card(found, name, pages.TEXTS) for name in (first, second))
+    piece = replace(card.vocabulary.promoted[0], text="<E0 B8>")
+    promoted = (*card.vocabulary.promoted[:1], piece)
+    card = replace(card, vocabulary=replace(card.vocabulary, promoted=promoted))
+    written(tmp_path, found, cards=[plain_card, card])
+    source = (tmp_path / "page.html").read_text("utf-8")
+    told = "standard deviations; the first 2 of the 3 bytes of a character"
+    assert source.count(told) == source.count("such as &lt;E0 B8&gt; is bytes, not letters") == 1
+    assert source.index(told) > source.index(f'<template id="card-{second}">')
+    shown = card._repr_html_()
+    assert told in shown
+    assert "such as &lt;E0 B8&gt; is bytes" in shown
+    assert "is bytes" not in plain_card._repr_html_()
 
 
 def test_cards_hold_texts_tokens_and_numbers(source: str, page: Page) -> None:

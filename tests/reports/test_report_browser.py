@@ -9,12 +9,13 @@ from typing import Any
 import browser
 import pages
 import pytest
+from explored import explored
 
 from lensneurons.reports import report
 
 playwright = browser.playwright
 
-TABS = ("findings", "layers", "languages", "neurons", "effects", "change", "about")
+TABS = ("findings", "layers", "languages", "neurons", "explorer", "effects", "change", "about")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 TOUCHED = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
 Open = Callable[..., Any]
@@ -334,11 +335,45 @@ def test_a_click_on_a_cell_tells_its_story_and_leads_to_its_neurons(opened: Open
     assert names(page) == frame["name"][frame["layer"] == 3].head(25).tolist()
 
 
+def test_the_explorer_is_a_tab_made_when_opened_and_the_address_holds_its_view(
+    opened: Open, tmp_path: Path
+) -> None:
+    texts = explored([{k: "".join(parts) for k, parts in pages.TEXTS.items()}], tau=0.4)
+    given = {**pages.everything(), "neurons": texts.neurons, "explorer": texts}
+    path = report(tmp_path / "page.html", **given)
+    page, frame = opened(path=path), "#explorer iframe"
+    assert page.locator("iframe").count() == 0
+    page.locator("#tab-explorer").click()
+    assert page.locator(frame).get_attribute("sandbox") == "allow-scripts"
+    inside = page.frame_locator(frame)
+    assert inside.locator(".tokens[lang=th]").inner_text() == "".join(pages.TEXTS["th"])
+    assert inside.locator("h1").count() == 0
+    inside.locator("#map tbody tr").nth(2).locator("td").nth(0).click()
+    expected = f"explorer?layer={pages.N_LAYERS - 3}&class=specific"
+    page.wait_for_function("end => location.hash === '#' + end", arg=expected)
+    chips = inside.locator(".chip").all_inner_texts()
+    page.locator("#tab-layers").click()
+    assert page.url.endswith("#layers")
+    page.locator("#tab-explorer").click()
+    assert page.url.endswith(expected)
+    again = opened(expected, path=path).frame_locator(frame)
+    playwright.expect(again.locator(".chip")).to_have_text(chips)
+    # A card leads to its neuron.
+    name = pages.best(texts.neurons, 3)[2]
+    page.locator("#tab-neurons").click()
+    page.get_by_role("button", name=name, exact=True).click()
+    page.locator("#card-explore").click()
+    playwright.expect(page.frame_locator(frame).locator("#facts b")).to_have_text(name)
+    page.wait_for_function("end => location.hash === '#' + end", arg=f"explorer?neuron={name}")
+    assert focused(page) == "tab-explorer"
+
+
 def test_all_tabs_are_printed_on_white(opened: Open, tmp_path: Path) -> None:
     page = opened(color_scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
-    assert page.locator('[role="tabpanel"]:visible').count() == len(TABS)
+    assert page.locator('[role="tabpanel"]:visible').count() == len(TABS) - 1
+    assert page.locator("#explorer").is_hidden()  # it is made to be used
     assert page.locator('[role="tab"]:visible').count() == 0
     plots = page.locator(".plot")
     drawn = plots.evaluate_all("ps => ps.map(p => p._fullLayout && p._fullLayout.font.color)")

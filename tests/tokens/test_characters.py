@@ -16,7 +16,7 @@ from tiny import byte_tokenizer
 
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.plots.labels import plain
-from lensneurons.tokens.characters import group_tokens, token_labels
+from lensneurons.tokens.characters import bytes_note, bytes_told, group_tokens, token_labels
 
 
 def lengths_in_bytes(kind: str, ids: tuple[int, ...]) -> list[int]:
@@ -94,3 +94,35 @@ def test_a_lone_surrogate_is_read_as_the_replacement_character() -> None:
     bad, good = group_tokens(tokenizer("demo"), ["a\ud800b", "a\ufffdb"])
     assert bad.ids == good.ids
     assert "".join(span.text for span in bad.spans) == "a\ud800b"
+
+
+def test_pieces_that_are_bytes_are_told_in_words() -> None:
+    """Every cut of characters of two, three and four bytes, in both ways of writing bytes."""
+    for character in "éЖह苹한🍎𐍈":
+        spelled = character.encode()
+        for cut in range(1, len(spelled)):
+            for part, place in ((spelled[:cut], "first"), (spelled[cut:], "later")):
+                written = f"<{part.hex(' ').upper()}>"
+                told = bytes_told(written)
+                many = f"{len(part)} " if len(part) > 1 else ""
+                if place == "first":
+                    assert told == f"the first {many}of the {len(spelled)} bytes of a character"
+                else:
+                    noun = "bytes" if many else "byte"
+                    assert told == f"{many or 'a '}later {noun} of a character"
+                assert f"such as {written} is bytes" in bytes_note(["cat", written])
+                if len(part) == 1:
+                    assert bytes_told(f"<0x{part.hex().upper()}>") == told
+    both = f"<{('é'.encode()[1:] + '苹'.encode()[:1]).hex(' ').upper()}>"
+    assert bytes_told(both) == bytes_told("<0x0A>") == "bytes of characters"
+    for piece in ("cat", "<s>", "<E4", "E4>", "<e4>", "<E4B8>", "<0xE4 B8>x", "", "苹"):
+        assert bytes_told(piece) == ""
+    assert bytes_note(["cat", "苹"]) == ""
+
+
+@pytest.mark.parametrize("kind", ["bytes", "fallback"])
+def test_pieces_of_a_real_reading_are_told_where_they_hold_no_whole_character(kind: str) -> None:
+    (read,) = group_tokens(tokenizer(kind), ["ab 🍎"])
+    assert [bytes_told(piece) for piece in read.pieces][-4:] == [
+        "the first of the 4 bytes of a character", *["a later byte of a character"] * 3
+    ]  # fmt: skip

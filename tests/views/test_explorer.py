@@ -63,11 +63,11 @@ def test_every_bar_divides_as_the_package_does() -> None:
     found = made_up()
     html = ln.explore(found).html()
     data = data_of(html)
-    codes = array_of(html, "codes", "u1").reshape(3, LAYERS, D_MLP)
+    codes = array_of(html, "codes", "u1").reshape(LAYERS, D_MLP, 3)
     assert data["bars"][data["own"]] == found.tau
     for place, bar in [*enumerate(data["bars"])][:: len(data["bars"]) // 20]:
         again = replace(found, tau=bar)
-        assert np.array_equal(np.moveaxis(codes > place, 0, -1), again.above)
+        assert np.array_equal(codes > place, again.above)
     table = found.with_population("all").to_pandas()
     chosen = [f"L{i // D_MLP}N{i % D_MLP}" for i in array_of(html, "best", "<i4")]
     assert [name for name in table["name"] if name in chosen] == [

@@ -103,12 +103,13 @@ def test_the_explorer_by_mouse_and_by_key(tmp_path: Path) -> None:
         lined = "marks => marks.map(m => m.style.borderBottomStyle === 'solid')"
         solid = page.locator(".tokens span").evaluate_all(lined)
         assert solid == (row[: len(solid)] > 0).tolist()
+        page.wait_for_function("name => location.hash.endsWith('neuron=' + name)", arg=names[1])
         again = opened(page.url.partition("#")[2], color_scheme="dark")
         assert again.locator("#facts").inner_text() == page.locator("#facts").inner_text()
         assert listed(again) == listed(page)
         page.keyboard.press("Escape")
         page.keyboard.press("Escape")
-        assert page.url.endswith("#")
+        page.wait_for_function("() => location.href.endsWith('#')")
         assert page.locator(".chip").count() == 0
         page.locator("#map [tabindex='0']").focus()  # the head of Chinese, chosen above
         for key in ("ArrowDown", "ArrowRight", "Enter"):

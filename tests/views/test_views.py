@@ -29,6 +29,7 @@ from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.models.forward import has_hooks, watching
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.style import TEMPLATES
+from lensneurons.tokens.characters import group_tokens
 from lensneurons.views import attention_view, token_view
 from lensneurons.views.page import visible
 
@@ -420,3 +421,13 @@ def test_the_page_draws_every_text_and_names_every_token(
     assert rules is not None
     for rule in rules[1].strip().splitlines():
         assert rule.startswith(".lensneurons-attention ")
+
+
+@pytest.mark.parametrize(("text", "held"), [("a 🍎", True), ("a b", False)])
+def test_pieces_that_are_bytes_are_explained_where_there_are_some(text: str, held: bool) -> None:
+    (read,) = group_tokens(tokenizer("bytes"), [text])
+    coloured = token_view.ColouredText("", read, np.ones(len(read.ids)))
+    one = NeuronSet.from_names(["L0N1"], n_layers=LAYERS, d_mlp=D_MLP)
+    html = token_view.TokenView((coloured,), one, "made-up")._repr_html_()
+    assert ("the first of the 4 bytes of a character" in html) == held
+    assert html.count("is bytes, not letters") == held

@@ -101,6 +101,26 @@ addEventListener("afterprint", () => {
   drawAgain();
 });
 
+/* The explorer: a page of its own in a frame, made when it is first seen. The address of this page
+   holds its view. */
+let frame = null, explored = "";
+const addressOf = (view) => `explorer${view && "?"}${view}`;
+const explore = (view) => {
+  explored = view;
+  frame?.remove();
+  frame = make("iframe");
+  frame.title = find("explorer-place").dataset.title;
+  frame.name = `view:${view}`; /* a frame reads its name once, as it is put on the page */
+  frame.sandbox = "allow-scripts";
+  frame.srcdoc = read("explorer-page");
+  find("explorer-place").append(frame);
+};
+addEventListener("message", (event) => {
+  if (!frame || event.source !== frame.contentWindow || typeof event.data?.view !== "string") return;
+  explored = event.data.view;
+  if (!panelOf(find("tab-explorer")).hidden) remember(addressOf(explored));
+});
+
 /* Tabs: arrows, Home and End move between them. */
 const tabs = all("[role=tab]");
 const panelOf = (tab) => find(tab.getAttribute("aria-controls"));
@@ -111,13 +131,17 @@ const select = (tab) => {
     panelOf(other).hidden = other !== tab;
   }
   drawSeen(panelOf(tab));
+  if (panelOf(tab).id === "explorer") {
+    if (!frame) explore(explored);
+    scrollTo(0, find("explorer-place").offsetTop - find("tabs").offsetHeight);
+  }
   tab.scrollIntoView({ block: "nearest", inline: "center" });
 };
 const remember = (name) => history.replaceState(null, "", `#${name}`);
 tabs.forEach((tab, place) => {
   tab.addEventListener("click", () => {
     select(tab);
-    remember(tab.getAttribute("aria-controls"));
+    remember(tab === find("tab-explorer") ? addressOf(explored) : tab.getAttribute("aria-controls"));
   });
   tab.addEventListener("keydown", (event) => {
     const last = tabs.length - 1;
@@ -279,11 +303,17 @@ for (const button of all("[data-card]")) {
     openCard(neurons.find((neuron) => neuron.name === button.dataset.card));
   });
 }
+find("card-explore")?.addEventListener("click", () => {
+  state.from = find("tab-explorer");
+  explore(`neuron=${state.open.name}`);
+  dialog.close();
+  select(state.from);
+});
 dialog.addEventListener("close", () => {
   if (state.from) {
     state.from.focus();
+    remember(state.from === find("tab-explorer") ? addressOf(explored) : "findings");
     state.from = null;
-    remember("findings");
     return;
   }
   remember("neurons");
@@ -338,7 +368,8 @@ function openStory(plot, points) {
 
 /* Begin where the address says: at a tab, or at a neuron. */
 show();
-const asked = decodeURIComponent(location.hash.slice(1));
+const [asked, view = ""] = location.hash.slice(1).split("?");
+explored = view;
 const named = neurons.find((neuron) => neuron.name === asked);
 select(tabs.find((tab) => tab.getAttribute("aria-controls") === (named ? "neurons" : asked)) ?? tabs[0]);
 if (named) openCard(named);

@@ -12,7 +12,7 @@ const blob = name => {
 };
 const K = data.languages.length, layers = data.layers, width = data.width, n = layers * width;
 const classes = data.classes.map(pair => pair[0]), bars = data.bars;
-const codes = new Uint8Array(blob("codes"));             // [language, neuron]: bars that p exceeds
+const codes = new Uint8Array(blob("codes"));             // [neuron, language]: bars that p exceeds
 const best = new Int32Array(blob("best"));               // the selected neurons, best score first
 const recorded = new Int32Array(blob("recorded")), ends = new Float32Array(blob("ends"));
 const activations = new Int8Array(blob("activations"));  // [recorded, span]
@@ -26,6 +26,7 @@ best.forEach(neuron => { chosen[neuron] = 1; });
 const everyone = new Int32Array(n);
 everyone.set(best);
 for (let i = 0, to = best.length; i < n; i++) if (!chosen[i]) everyone[to++] = i;
+const heard = everyone.filter(neuron => place[neuron] >= 0);
 const middle = [0, ...bars].map((bar, code) => code ? (bar + (bars[code] ?? 1)) / 2 : 0);   // p of a code
 const exceed = new Float64Array(bars.length);            // share of all p above each bar
 let highest = 0;                                         // p of all
@@ -38,11 +39,15 @@ let highest = 0;                                         // p of all
 
 const nothing = {tau: data.own, all: data.all, layer: -1, class: -1, language: -1, at: -1, neuron: -1, item: 0};
 const state = {...nothing};
-const above = new Uint16Array(n), kind = new Uint8Array(n);
+const kind = new Uint8Array(n);
 let found = new Int32Array(0), active = 0, values = new Float32Array(spans), largest = 0;
-let profile = [], shared = [];
+let pool = best, counts = [], profile = [], shared = [];
 
-const nameOf = neuron => `L${Math.floor(neuron / width)}N${neuron % width}`;
+const within = data.experts ? width / data.experts : width;   // neurons of an expert, or of the layer
+function nameOf(neuron) {
+  const at = neuron % width;
+  return `L${Math.floor(neuron / width)}${data.experts ? "E" + Math.floor(at / within) : ""}N${at % within}`;
+}
 const number = value => String(value).replace(/\B(?=(\d{3})+$)/g, ",");   // toLocaleString takes 100 times as long
 const percent = share => `${(100 * share).toFixed(share < .1 ? 1 : 0)} %`;
 const several = (count, word = data.unit) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
@@ -61,9 +66,10 @@ function element(tag, options = {}, children = []) {
   return made;
 }
 
-/* the state in the address */
+/* the state in the address, in a frame of a report in that of the report */
+const framed = parent !== window && window.name.startsWith("view:");
 function read() {
-  const given = new URLSearchParams(location.hash.slice(1));
+  const given = new URLSearchParams(framed ? window.name.slice(5) : location.hash.slice(1));
   const whole = (name, most) => /^\d{1,9}$/.test(given.get(name) ?? "") && +given.get(name) < most ? +given.get(name) : -1;
   Object.assign(state, nothing);
   const tau = bars.indexOf(parseFloat(given.get("tau")));
@@ -73,8 +79,9 @@ function read() {
   state.class = Math.max(classes.indexOf(given.get("class")), 0) || -1;
   state.language = data.languages.findIndex(one => one[0] === given.get("language"));
   state.at = whole("token", spans);
-  const name = /^L(\d{1,6})N(\d{1,8})$/.exec(given.get("neuron") ?? "");
-  if (name && +name[1] < layers && +name[2] < width) state.neuron = +name[1] * width + +name[2];
+  const name = /^L(\d{1,6})(?:E(\d{1,6}))?N(\d{1,8})$/.exec(given.get("neuron") ?? "");
+  if (name && (name[2] !== undefined) === data.experts > 0 && +name[1] < layers && +(name[2] ?? 0) < (data.experts || 1) && +name[3] < within)
+    state.neuron = +name[1] * width + +(name[2] ?? 0) * within + +name[3];
   state.item = Math.max(whole("item", data.items.length + 1) - 1, 0);
 }
 function write() {
@@ -87,32 +94,42 @@ function write() {
   if (state.at >= 0) held.set("token", state.at);
   if (state.neuron >= 0) held.set("neuron", nameOf(state.neuron));
   if (state.item > 0) held.set("item", state.item + 1);
-  try { history.replaceState(null, "", "#" + held); } catch { /* a frame of a notebook has no address */ }
+  if (framed) parent.postMessage({view: String(held)}, "*");
+  else try { history.replaceState(null, "", "#" + held); } catch { /* a frame of a notebook has no address */ }
 }
 
 /* what follows from it */
 function classify() {
   const bar = state.tau;
-  above.fill(0);
-  for (let k = 0, at = 0; k < K; k++) for (let i = 0; i < n; i++, at++) above[i] += codes[at] > bar;
-  for (let i = 0; i < n; i++) kind[i] = above[i] === 0 ? 0 : above[i] === 1 ? 1 : above[i] === K ? 3 : 2;
+  for (let i = 0, at = 0; i < n; i++) {
+    let above = 0;
+    for (let k = 0; k < K; k++) above += (bar - codes[at++]) >>> 31;   // 1 where p exceeds it
+    kind[i] = above === 0 ? 0 : above === 1 ? 1 : above === K ? 3 : 2;
+  }
 }
-function filter() {
-  const pool = state.all ? everyone : best, kept = new Int32Array(pool.length);
-  profile = classes.map(() => new Int32Array(layers));
-  shared = data.languages.map(() => new Int32Array(layers));
-  const {tau, layer, class: wanted, language, at} = state;
-  let count = 0;
+function tally() {   // which neurons there are, before layer, class and language are chosen; how many of each
+  const {tau, at} = state;
+  pool = at < 0 ? (state.all ? everyone : best)
+    : heard.filter(neuron => (state.all || chosen[neuron]) && activations[place[neuron] * spans + at] > 0);
+  counts = classes.map(() => new Int32Array(layers * (K + 1)));   // the last of a layer: all of the class
   for (let i = 0; i < pool.length; i++) {
     const neuron = pool[i], own = kind[neuron];
     if (own === 0) continue;
-    if (at >= 0 && !(place[neuron] >= 0 && activations[place[neuron] * spans + at] > 0)) continue;
-    const here = Math.floor(neuron / width);
-    const speaks = language < 0 || (own < 3 && codes[language * n + neuron] > tau);
-    const fits = wanted < 0 || own === wanted;
-    if (speaks) profile[own][here]++;
-    if (fits && own < 3) for (let k = 0; k < K; k++) if (codes[k * n + neuron] > tau) shared[k][here]++;
-    if (speaks && fits && (layer < 0 || here === layer)) kept[count++] = neuron;
+    const row = counts[own], to = Math.floor(neuron / width) * (K + 1), from = neuron * K;
+    row[to + K]++;
+    if (own < 3) for (let k = 0; k < K; k++) row[to + k] += (tau - codes[from + k]) >>> 31;
+  }
+}
+function filter() {
+  const kept = new Int32Array(pool.length);
+  const {tau, layer, class: wanted, language, at} = state;
+  const from = layer < 0 ? 0 : layer * width, to = layer < 0 ? n : from + width;
+  let count = 0;
+  for (let i = 0; i < pool.length; i++) {
+    const neuron = pool[i], own = kind[neuron];
+    if (own === 0 || neuron < from || neuron >= to || (wanted >= 0 && own !== wanted)) continue;
+    if (language >= 0 && (own === 3 || codes[neuron * K + language] <= tau)) continue;
+    kept[count++] = neuron;
   }
   found = kept.subarray(0, count);
   if (at >= 0) {
@@ -120,6 +137,10 @@ function filter() {
     found = found.sort((a, b) => strength(b) - strength(a));
   }
   active = Math.max(found.indexOf(state.neuron), 0);
+  const sum = (here, column, own) => own.reduce((total, c) => total + counts[c][here * (K + 1) + column], 0);
+  const every = [...Array(layers).keys()];
+  profile = classes.map((_, c) => every.map(here => language < 0 || !c ? sum(here, K, [c]) : c < 3 ? sum(here, language, [c]) : 0));
+  shared = data.languages.map((_, k) => every.map(here => sum(here, k, wanted < 0 ? [1, 2] : [wanted])));
 }
 function colour() {
   values.fill(0);
@@ -145,6 +166,8 @@ function colour() {
 }
 
 /* layers */
+/* What is written on cells and characters is kept on them too: to write it twice, or to ask the page
+   for it, costs more than all counting. */
 const cells = [];   // [row][column]: row 0 is the heads, column 0 the layers
 function buildMap() {
   const map = byId("map"), tall = Math.max(9, Math.min(19, Math.floor(420 / layers)));
@@ -221,60 +244,78 @@ function drawMap() {
     for (let c = 1; c < 4; c++) {
       const count = profile[c][layer], cell = cells[row][c];
       const share = count ? Math.max(2, 62 * count / most).toFixed(1) : "0", told = count ? number(count) : "";
-      if (cell.firstChild.textContent === told && cell.dataset.share === share) continue;
-      cell.dataset.share = share;
+      if (cell.share === share && cell.shown === told) continue;
+      cell.share = share;
+      cell.shown = told;
       cell.style.backgroundSize = share + "% 100%";
       cell.firstChild.style.marginLeft = `calc(${share}% + 3px)`;
       cell.firstChild.textContent = told;
     }
     for (let k = 0; k < K; k++) {
-      const count = shared[k][layer], share = count ? .06 + .94 * Math.sqrt(count / top) : 0;
-      cells[row][k + 4].style.backgroundColor = `rgba(${inks[k]}, ${share.toFixed(3)})`;
+      const count = shared[k][layer], cell = cells[row][k + 4], share = count ? .06 + .94 * Math.sqrt(count / top) : 0;
+      if (cell.share === share) continue;
+      cell.share = share;
+      cell.style.backgroundColor = `rgba(${inks[k]}, ${share.toFixed(3)})`;
     }
   }
   cells.forEach((row, r) => row.forEach((cell, c) => {
     const layer = r > 0 && state.layer === layers - r, column = c > 0 && (c < 4 ? state.class === c : state.language === c - 4);
     const on = r === 0 ? column : c === 0 ? layer : layer && column;
+    if (cell.on === on) return;
+    cell.on = on;
     cell.classList.toggle("on", on);
-    if (r + c > 0 && cell.ariaSelected !== String(on)) cell.ariaSelected = on;
+    if (r + c > 0) cell.ariaSelected = on;
   }));
 }
 
 /* neurons: only the rows in view are there */
 const ROW = 28, MOST = 600000;   // browsers lay out about 17 million pixels
-let scrolled = 0, room = byId("list").clientHeight;   // kept here: to ask the page makes it lay itself out
+let shown = [], scrolled = 0, room = byId("list").clientHeight;   // kept here: to ask the page makes it lay itself out
 function drawList() {
   const list = byId("list"), listed = Math.min(found.length, MOST);
   byId("tall").style.height = listed * ROW + "px";
   const first = Math.max(0, Math.floor(scrolled / ROW) - 4), last = Math.min(listed, first + Math.ceil(room / ROW) + 9);
+  const shows = [found, first, last, state.tau];
+  if (listed && shows.every((value, i) => value === shown[i])) for (let i = first; i < last; i++) mark(byId("tall").children[i - first], i);
+  else fill(listed, first, last);
+  shown = shows;
+  if (listed) list.setAttribute("aria-activedescendant", "row-" + active);
+  else list.removeAttribute("aria-activedescendant");
+}
+function mark(row, i) {
+  row.classList.toggle("active", i === active);
+  row.ariaSelected = found[i] === state.neuron;
+}
+function fill(listed, first, last) {
   const rows = [];
-  for (let i = first; i < last; i++) rows.push(rowOf(i));
+  for (let i = first; i < last; i++) {
+    rows.push(rowOf(i));
+    mark(rows.at(-1), i);
+  }
   if (!listed) rows.push(element("p", {class: "soft empty", text:
     state.at >= 0 ? `No recorded ${data.unit} that passes the filters is active here.` : `No ${data.unit} passes the filters.`}));
   byId("tall").replaceChildren(...rows);
-  if (listed) list.setAttribute("aria-activedescendant", "row-" + active);
-  else list.removeAttribute("aria-activedescendant");
 }
 function rowOf(i) {
   const neuron = found[i], own = kind[neuron], over = languagesOf(neuron);
   const names = own === 3 ? "all" : over.slice(0, 4).map(k => data.languages[k][0]).join(" ") + (over.length > 4 ? ` +${over.length - 4}` : "");
-  const strip = data.languages.map((_, k) => element("i", {style: {"background-color": `rgba(${inks[k]}, ${shade(k, neuron)})`}}));
-  const row = element("div", {role: "option", id: "row-" + i, class: "row" + (i === active ? " active" : ""), style: {top: i * ROW + "px"},
-    "aria-selected": neuron === state.neuron, "aria-setsize": found.length, "aria-posinset": i + 1,
+  const strip = data.languages.map((_, k) => `rgba(${inks[k]}, ${shade(k, neuron)}) ${9 * k}px ${9 * k + 8}px, transparent 0 ${9 * k + 9}px`);
+  const row = element("div", {role: "option", id: "row-" + i, class: "row", style: {top: i * ROW + "px"},
+    "aria-setsize": found.length, "aria-posinset": i + 1,
     "aria-label": `${nameOf(neuron)}, ${classes[own]}, ${over.map(k => data.languages[k][1]).join(", ")}`,
     click: () => { active = i; choose({neuron: neuron === state.neuron ? -1 : neuron}); }}, [
     element("b", {text: nameOf(neuron)}),
     element("span", {}, [element("span", {class: "mark " + classes[own], style: {"--tint": data.classes[own][1]}}), classes[own]]),
     element("span", {class: "soft", text: names}),
-    element("span", {class: "strip", "aria-hidden": "true"}, strip),
+    element("span", {class: "strip", "aria-hidden": "true", style: {width: 9 * K - 1 + "px", "background-image": `linear-gradient(to right, ${strip})`}}),
   ]);
   return row;
 }
-const languagesOf = neuron => data.languages.map((_, k) => k).filter(k => codes[k * n + neuron] > state.tau);
-const probability = (k, neuron) => middle[codes[k * n + neuron]];
+const languagesOf = neuron => data.languages.map((_, k) => k).filter(k => codes[neuron * K + k] > state.tau);
+const probability = (k, neuron) => middle[codes[neuron * K + k]];
 function shade(k, neuron) {   // faint up to tau, strong above it
   const p = probability(k, neuron), tau = bars[state.tau];
-  return codes[k * n + neuron] > state.tau ? (.45 + .55 * (p - tau) / Math.max(highest - tau, .001)).toFixed(2) : tau ? (.2 * p / tau).toFixed(2) : 0;
+  return codes[neuron * K + k] > state.tau ? (.45 + .55 * (p - tau) / Math.max(highest - tau, .001)).toFixed(2) : tau ? (.2 * p / tau).toFixed(2) : 0;
 }
 function go(to) {
   active = Math.max(0, Math.min(to, Math.min(found.length, MOST) - 1));
@@ -291,13 +332,10 @@ function roll(top) {
 /* one neuron, or the mean of those that are listed */
 function drawFacts() {
   const neuron = state.neuron, one = neuron >= 0, tau = bars[state.tau];
-  const p = data.languages.map((_, k) => {
-    if (one) return probability(k, neuron);
-    let sum = 0;
-    for (let i = 0, from = k * n; i < found.length; i++) sum += middle[codes[from + found[i]]];
-    return found.length ? sum / found.length : 0;
-  });
-  const over = p.map((value, k) => one ? codes[k * n + neuron] > state.tau : value > tau);
+  const p = new Array(K).fill(0), listed = one ? [neuron] : found;
+  for (let i = 0; i < listed.length; i++) for (let k = 0, from = listed[i] * K; k < K; k++) p[k] += middle[codes[from + k]];
+  for (let k = 0; k < K; k++) p[k] /= Math.max(1, listed.length);
+  const over = p.map((value, k) => one ? codes[neuron * K + k] > state.tau : value > tau);
   const top = [.05, .1, .2, .5, 1].find(end => end >= Math.max(...p, Math.min(1.15 * tau, 1)));
   const columns = data.languages.map(([, full], k) => element("div", {class: over[k] ? "over" : "", title: `${full}: p about ${p[k].toFixed(3)}`},
     [element("i", {style: {"background-color": `rgb(${inks[k]})`, height: 100 * p[k] / top + "%"}})]));
@@ -342,9 +380,13 @@ function drawTexts() {
   for (const mark of marks) {
     const s = +mark.dataset.span, value = values[s], share = largest && value ? Math.min(1, Math.abs(value) / largest) : 0;
     const ink = value > 0 ? ABOVE : BELOW, thick = one && share ? Math.max(1, Math.round(3 * share)) : Math.round(3 * share);
-    mark.style.background = share < .005 ? "" : `rgba(${ink}, ${(.55 * share).toFixed(3)})`;
-    mark.style.borderBottom = thick && (value > 0 || share >= .02) ? `${thick}px ${value > 0 ? "solid" : "dotted"} rgba(${ink}, .9)` : "";
-    mark.classList.toggle("at", s === state.at);
+    const ground = share < .005 ? "" : `rgba(${ink}, ${(.55 * share).toFixed(3)})`;
+    const line = thick && (value > 0 || share >= .02) ? `${thick}px ${value > 0 ? "solid" : "dotted"} rgba(${ink}, .9)` : "";
+    if (mark.ground !== ground) mark.style.background = mark.ground = ground;
+    if (mark.line !== line) mark.style.borderBottom = mark.line = line;
+    if (mark.at === (s === state.at)) continue;
+    mark.ariaPressed = mark.at = s === state.at;
+    mark.classList.toggle("at", mark.at);
   }
   const key = byId("key"), most = one ? signed(largest) : percent(largest);
   if (unknown) key.replaceChildren(element("span", {class: "soft", text:
@@ -370,21 +412,27 @@ function drawTexts() {
   });
 }
 
-/* what tooltips and screen readers say: set when the picture is drawn, as it takes longer than that */
-let waiting = 0;
+/* the address, and what tooltips and screen readers say: written when the picture is drawn, as it
+   takes longer than that, and once for many steps of the slider */
+let waiting = 0, unwritten = false;
 function describe() {
+  if (unwritten) write();
+  unwritten = false;
   for (let row = 1; row <= layers; row++) for (let c = 1; c < K + 4; c++) {
-    const layer = layers - row, told = `layer ${layer}, ${c < 4 ? classes[c] : data.languages[c - 4][1]}: ${several((c < 4 ? profile[c] : shared[c - 4])[layer])}`;
-    if (cells[row][c].title !== told) cells[row][c].ariaLabel = cells[row][c].title = told;
+    const layer = layers - row, count = (c < 4 ? profile[c] : shared[c - 4])[layer], cell = cells[row][c];
+    if (cell.count === count) continue;
+    cell.count = count;
+    cell.ariaLabel = cell.title = `layer ${layer}, ${c < 4 ? classes[c] : data.languages[c - 4][1]}: ${several(count)}`;
   }
-  const one = state.neuron >= 0, unknown = one && place[state.neuron] < 0;
-  for (const mark of marks) {
-    const value = values[mark.dataset.span];
-    mark.title = unknown ? "not recorded" : Number.isNaN(value) ? "no token holds this" : one ? `${signed(value)}, ${value > 0 ? "active" : "not active"}`
-      : `${percent(value)} of ${several(colour.size)} active`;
-    mark.ariaLabel = `${mark.textContent}: ${mark.title}`;
-    mark.ariaPressed = +mark.dataset.span === state.at;
-  }
+  if (pointed?.isConnected) tell(pointed);
+}
+let pointed = null;   // the characters that the mouse is on, or the focus
+function tell(mark) {
+  const one = state.neuron >= 0, value = values[mark.dataset.span];
+  pointed = mark;
+  mark.title = one && place[state.neuron] < 0 ? "not recorded" : Number.isNaN(value) ? "no token holds this"
+    : one ? `${signed(value)}, ${value > 0 ? "active" : "not active"}` : `${percent(value)} of ${several(colour.size)} active`;
+  mark.ariaLabel = `${mark.textContent}: ${mark.title}`;
 }
 
 /* the bar, and the chips */
@@ -418,13 +466,14 @@ function choose(change) {
   const before = {...state};
   Object.assign(state, change);
   if (change.at >= 0) state.item = texts.find(text => state.at < text.from + text.spans.length).item;
+  unwritten = true;
   draw(before);
-  write();
 }
 function draw(before) {
   const differs = (...names) => !before || names.some(name => before[name] !== state[name]);
   if (differs("tau")) classify();
   const filtered = differs("tau", "all", "layer", "class", "language", "at");
+  if (differs("tau", "all", "at")) tally();
   if (filtered) {
     filter();
     roll(state.neuron >= 0 ? Math.min(Math.max(0, active - 4) * ROW, Math.max(0, found.length * ROW - room)) : 0);
@@ -444,7 +493,7 @@ byId("tau").addEventListener("input", event => choose({tau: +event.target.value}
 byId("selected").addEventListener("click", () => choose({all: false}));
 byId("all").addEventListener("click", () => choose({all: true}));
 byId("list").addEventListener("scroll", () => { scrolled = byId("list").scrollTop; drawList(); });
-addEventListener("resize", () => { room = byId("list").clientHeight; drawList(); });
+new ResizeObserver(() => { room = byId("list").clientHeight; drawList(); }).observe(byId("list"));   // a frame may begin with none
 byId("list").addEventListener("keydown", event => {
   const page = Math.floor(room / ROW);
   const step = {ArrowDown: active + 1, ArrowUp: active - 1, PageDown: active + page, PageUp: active - page, Home: 0, End: found.length - 1}[event.key];
@@ -457,6 +506,7 @@ if (spans) {
   const mark = event => event.target.closest("[data-span]");
   const press = at => choose({at: +at.dataset.span === state.at ? -1 : +at.dataset.span});
   byId("rows").addEventListener("click", event => { if (mark(event)) press(mark(event)); });
+  for (const kind of ["pointerover", "focusin"]) byId("rows").addEventListener(kind, event => { if (mark(event)) tell(mark(event)); });
   byId("rows").addEventListener("keydown", event => {
     const at = mark(event), step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
     if (!at) return;

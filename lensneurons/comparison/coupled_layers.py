@@ -148,7 +148,7 @@ def layer_coupling(
     groups = np.arange(n_items) % min(GROUPS, n_items)
     names = items.languages
     pairs = [(a, b) for a in range(n_languages) for b in range(a + 1, n_languages)]
-    rows: list[list[tuple[np.ndarray, ...]]] = []
+    rows: list[list[tuple[float, ...]]] = []
     for layer in range(items.n_layers):
         values = items.mean[:, :, layer].astype(np.float64)
         values -= values.mean(axis=1, keepdims=True)

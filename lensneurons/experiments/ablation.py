@@ -173,7 +173,7 @@ def ablation_matrix(
         raise LensNeuronsError(f"controls={controls}: an effect needs a control to mean anything")
     refuse_hooks(model, run_dir)
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
-    site = edited_site(model, sets[classes[0]].values())
+    site = edited_site(model, next(iter(removed.values())).values())
     require_method(site, method)
     if (neurons.n_layers, neurons.d_mlp) != (site.n_layers, site.d_mlp):
         raise LensNeuronsError(

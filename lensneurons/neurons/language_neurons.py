@@ -205,7 +205,8 @@ class LanguageNeurons(Value):
                 " greater top_rate"
             )
         order = np.argsort(self.score.flat[own.flat], kind="stable")
-        return self._set(own.flat[np.sort(order[:n])], f"top {language}", own.activity)
+        activity = self._activity[self.languages.index(language)]
+        return self._set(own.flat[np.sort(order[:n])], f"top {language}", activity)
 
     def _by_language(self, label: str, mask: NeuronMask) -> ByLanguage:
         """The neurons of a mask and of the population that exceed tau, language by language."""

@@ -186,8 +186,7 @@ def tokens(
             )
     else:
         name = neurons if isinstance(neurons, str) else "L{}N{}".format(*neurons)
-        size = {"n_layers": site.n_layers, "d_mlp": site.d_mlp}
-        chosen = NeuronSet.from_names([name], **size, label=name)
+        chosen = NeuronSet.from_names([name], n_layers=site.n_layers, d_mlp=site.d_mlp, label=name)
     names, read = read_texts(model, texts, labels, tokenizer)
     if (number := sum(len(one.ids) for one in read)) > most_tokens:
         raise LensNeuronsError(

@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from html import escape
 from operator import or_
@@ -32,12 +32,13 @@ from lensneurons.alignment.responses import (
 )
 from lensneurons.alignment.training import DPOSettings, align, require_extra
 from lensneurons.alignment.translation import translation_scorer
-from lensneurons.cards.card import NeuronCard, card_html, describe_all, neuron_facts
+from lensneurons.cards.card import card_html, describe_all, neuron_facts
 from lensneurons.cards.records import write_records
 from lensneurons.cli import summaries
-from lensneurons.comparison.before_after import TABLES, Comparison, compare
-from lensneurons.comparison.paper_claims import Claims, claims
-from lensneurons.comparison.series import ComparisonSeries, compare_series
+from lensneurons.cli.shown_files import gather
+from lensneurons.comparison.before_after import TABLES, compare
+from lensneurons.comparison.paper_claims import claims
+from lensneurons.comparison.series import compare_series
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
 from lensneurons.errors import (
     EmptySetWarning,
@@ -46,14 +47,11 @@ from lensneurons.errors import (
     StorageError,
     choose,
 )
-from lensneurons.evaluation.answers import Accuracy, answer_scorer
+from lensneurons.evaluation.answers import answer_scorer
 from lensneurons.evaluation.shots import require_examples
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
-from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
-from lensneurons.experiments.carrying import CarryOver
-from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.ablation_effects import FEWEST
 from lensneurons.experiments.metrics import METRICS
-from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.interventions.export import export
 from lensneurons.languages.codes import language_code
 from lensneurons.languages.detection import require_identifiable
@@ -64,27 +62,15 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.published import holds_published_counts, read_published_counts
 from lensneurons.tokens.chat import chat_corpus, refuse_system_alone
-from lensneurons.values.files import plain_numbers, read_kind, replacing, write_csv
+from lensneurons.values.files import plain_numbers, replacing, write_csv
 from lensneurons.values.provenance import UNKNOWN
 
-MATRIX = "ablation.safetensors"
 PLACES = ("device", "device_map", "max_memory", "offload_folder")  # where a model's weights lie
-CARDS = "L*N*.jsonl"
 COUNTING = ("site", "branches", "scope", "groups", "batch_tokens", "max_length", "overlong")
-DPO_SETTINGS = ("steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha")
-DPO_SETTINGS += ("checkpoint_every", "seed")
-# Argument of `report` -> class of the values that it takes, as files.
-SHOWN: dict[str, Any] = {
-    "runs": ActivationStatistics,
-    "cards": NeuronCard,
-    "effects": AblationMatrix,
-    "accuracy": Accuracy,
-    "comparison": Comparison,
-    "series": ComparisonSeries,
-    "lens": LensCurves,
-    "carry_over": CarryOver,
-    "steering": SteeringCurve,
-}
+DPO_SETTINGS = (
+    "steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha",
+    "checkpoint_every", "seed",
+)  # fmt: skip
 CARD_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
@@ -390,7 +376,7 @@ def do_report(options: Namespace) -> None:
     parts = None
     if neurons.n_layers >= FEWEST_LAYERS:
         parts = divide_layers(neurons, statistics if statistics.n_groups > 1 else None)
-    found = _gather(others)
+    found = gather(others)
     later = found.pop("runs", {})
     bar: dict[str, Any] = {"percentile": options.percentile, "trained": options.trained}
     if later:
@@ -404,56 +390,6 @@ def do_report(options: Namespace) -> None:
         found["series"] = compare_series(runs, tau=tau, **bar)
     page = report(options.out, neurons, parts=parts, title=options.title, **found)
     tell(options, {"page": str(page)}, f"page: {page}")
-
-
-def _gather(paths: Sequence[Path]) -> dict[str, Any]:
-    """What lies at some paths, by the argument of `report` that takes it.
-
-    Raises:
-        StorageError: a path that holds nothing a report can show.
-        LensNeuronsError: two values where a report shows one.
-    """
-    found: dict[str, Any] = {}
-    for path in paths:
-        for argument, value in _values(path):
-            if argument in ("effects", "cards"):
-                found.setdefault(argument, []).append(value)
-            elif argument == "runs":
-                found.setdefault("runs", {})[path] = value
-            elif argument in found:
-                raise LensNeuronsError(f"{path} holds a second {argument}: a page shows one")
-            else:
-                found[argument] = value
-    return found
-
-
-def _values(path: Path) -> Iterator[tuple[str, Any]]:
-    """Arguments and values of a file, a run folder, or a folder of `ablate` or `describe`."""
-    if path.is_file() and path.suffix == ".json":
-        yield "claims", Claims.load(path)
-    elif path.is_file():
-        yield _value(path)
-    elif (path / "statistics.safetensors").is_file():
-        yield "runs", ActivationStatistics.load(path)
-    elif files := [*path.glob(MATRIX), *sorted(path.glob(f"*/{MATRIX}"))]:
-        yield from map(_value, files)
-    elif files := sorted(path.glob(CARDS)):
-        yield from map(_value, files)
-    else:
-        raise StorageError(
-            f"{path} is no run folder, no folder of ablate or describe, and no saved value: "
-            "nothing to show"
-        )
-
-
-def _value(path: Path) -> tuple[str, Any]:
-    """A saved value and the argument that takes it."""
-    loaders = {value.FILE_KIND: (argument, value.load) for argument, value in SHOWN.items()}
-    kind = read_kind(path)
-    if kind not in loaders:
-        raise StorageError(f"{path} holds {kind}; a page shows {', '.join(loaders)}, and claims")
-    argument, load = loaders[kind]
-    return argument, load(path)
 
 
 # What commands share

@@ -17,6 +17,7 @@ from typing import Any
 import before_after
 import nbformat
 import notebook_tools as tools
+import numpy as np
 import pages
 import pytest
 from bs4 import BeautifulSoup
@@ -285,6 +286,11 @@ def values(bridge: Any, folder: Path) -> list[Any]:
     plan = Plan((PlannedStep("counts", 60, 2000, 12.0, 1.5, 30.0),), LEAST, ("items: 20 of 60",))
     chosen = {"lape": found, "paper": found}
     judged = {"change": everything["claims"]}
+    effects = everything["effects"][0]
+    removed = {name: dict.fromkeys(effects.rows, one) for name in effects.classes}
+    activations = np.random.default_rng(0).normal(size=(2, 20, 2, 5)).astype(np.float32)
+    names = tuple(f"item {n}" for n in range(20))
+    items = ln.activations.ItemActivations(("de", "en"), names, activations)
     log = {"step": 1, "pairs": "trained", "loss": 0.5, "margin": 0.1, "accuracy": 1.0}
     return [
         *(everything[name] for name in ("parts", "comparison", "claims", "series", "accuracy")),
@@ -292,7 +298,7 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         found,
         ln.cards.neuron_facts(found, "L0N1"),
         everything["cards"][0],
-        everything["effects"][0],
+        effects,
         before,
         ln.comparison.compare_halves(before),
         one,
@@ -316,6 +322,11 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         ln.comparison.routing_divergence(
             replace(before, provenance=replace(before.provenance, hook=ROUTER))
         ),
+        items,
+        ln.neurons.rank_neurons(items),
+        ln.comparison.coupling(items, draws=1),
+        ln.comparison.layer_coupling(items, draws=1),
+        ln.experiments.MethodComparison(removed, effects),
         plan,
         Study(folder, plan, before, chosen, "lape", claims=judged),
     ]

@@ -43,7 +43,7 @@ from lensneurons.interventions.edited_sites import edited_site
 from lensneurons.interventions.editing import single_set
 from lensneurons.models.routers import ExpertSite
 from lensneurons.models.running import runs_model
-from lensneurons.neurons.sets import OneSet
+from lensneurons.neurons.sets import NeuronSet, OneSet
 from lensneurons.options import plain_options
 from lensneurons.tokens.characters import token_texts
 from lensneurons.tokens.encoding import Scope, exact_backend
@@ -107,9 +107,9 @@ def write_records(
             "experts have no activation that a record could hold: give neurons inside them, of "
             "collect(model, corpus, site='expert_neurons')"
         )
+    if isinstance(neurons, NeuronSet) and not len(neurons):
+        raise LensNeuronsError(f"{neurons!r} holds no neurons: give one or more")
     chosen = single_set(neurons, site)
-    if not len(chosen):
-        raise LensNeuronsError(f"{chosen!r} holds no neurons: give one or more")
     if top < 1 or random < 1:
         raise LensNeuronsError(f"top={top}, random={random}: give 1 text or more of each")
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)

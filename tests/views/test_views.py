@@ -283,7 +283,9 @@ def test_a_tooltip_names_every_token_of_its_span() -> None:
     drawn = coloured(("fr", read[0], np.array([9.0, 0.25, -0.5, 0.0, 0.1234])))
     spans = Page(drawn.html()).spans()
     first, second = (read[0].ids[place] for place in (1, 2))
-    assert spans[0]["title"] == f"−0.5\ntoken {first} “<C3>” +0.25\ntoken {second} “<A9>” −0.5"
+    told = f"token {first} “<C3>” (the first of the 2 bytes of a character) +0.25"
+    later = f"token {second} “<A9>” (a later byte of a character) −0.5"
+    assert spans[0]["title"] == f"−0.5\n{told}\n{later}"
     assert "rgba(42,112,174,0.550)" in str(spans[0]["style"])
     assert "dotted" in str(spans[0]["style"])
     assert "style" not in spans[1]  # zero has no colour

@@ -10,6 +10,7 @@ import before_after
 import pandas as pd
 import pytest
 
+from lensneurons.alignment.controls import random_adapter
 from lensneurons.alignment.pairs import PreferencePairs
 from lensneurons.alignment.responses import SampledResponses, ScoredResponses
 from lensneurons.alignment.training import Alignment
@@ -112,6 +113,14 @@ def test_compare_names_what_differs(planned, tmp_path, capsys):
     path = other.save(tmp_path / "other.safetensors")
     assert main(["compare", str(planned[0]), str(path)]) == 2
     assert "languages" in capsys.readouterr().err
+
+
+def test_a_random_adapter_of_a_name_is_that_of_the_function(tmp_path, capsys):
+    assert main(["random-adapter", "sw-th", "--seed", "3", "--out", str(tmp_path / "cli")]) == 0
+    assert capsys.readouterr().out == f"adapter: {tmp_path / 'cli'}\n"
+    ours = random_adapter("sw-th", tmp_path / "ours", seed=3)
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "cli" / name).read_bytes() == (ours / name).read_bytes()
 
 
 def test_an_adapter_is_collected_and_compared(tmp_path, capsys):

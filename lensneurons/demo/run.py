@@ -84,7 +84,7 @@ def run_demo(
         with warnings.catch_warnings(record=True) as warned:
             for kind in (ControlWarning, EmptySetWarning):
                 warnings.simplefilter("always", kind)
-            options: Any = {"classes": SETTINGS, "controls": MATRIX_ITEMS}
+            options: Any = {"classes": SETTINGS, "controls": MATRIX_ITEMS, "match": "own"}
             effects = (ablation_matrix(model, few, neurons, **options),)
         for one in warned:
             say(f"   note: {one.message}")

@@ -52,8 +52,9 @@ LanguageValues = Float64[np.ndarray, "language"]
 TextValues = Float64[np.ndarray, "text"]
 TextMeasure = Callable[[Sequence[int] | np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-# Most logits that are held at once: 2^27 float32 are half a GB, twice that with their logarithms.
+# Most logits that are held at once: 2^27 float32 are half a GB.
 LOGITS = 2**27
+IN_CACHE = 2**20  # logits of which logsumexp makes a copy at a time: 4 MB in float32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -288,6 +289,7 @@ def token_nll(
     logits = model(ids, attention_mask=mask, return_type="logits")[:, :-1]
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     true = logits.gather(-1, ids[:, 1:, None].to(logits.device))[..., 0]
-    # Token by token, so that the temporaries stay in the cache: the same bits, ten times as fast.
-    whole = torch.stack([torch.stack([token.logsumexp(-1) for token in row]) for row in logits])
-    return whole - true
+    # A few tokens at a time: the temporaries then stay in the cache, and the bits are the same.
+    few = max(1, IN_CACHE // logits.shape[-1])
+    whole = [torch.cat([part.logsumexp(-1) for part in row.split(few)]) for row in logits]
+    return torch.stack(whole) - true

@@ -1,5 +1,7 @@
 from .ablation import ablation_matrix as ablation_matrix
 from .ablation_effects import AblationMatrix as AblationMatrix
+from .attention_shares import AttentionShares as AttentionShares
+from .attention_shares import attention_shares as attention_shares
 from .carrying import CarryOver as CarryOver
 from .carrying import PatchPair as PatchPair
 from .carrying import answer_pairs as answer_pairs

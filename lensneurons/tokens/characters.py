@@ -70,16 +70,25 @@ def token_texts(backend: tokenizers.Tokenizer, ids: Sequence[int]) -> list[str]:
 _BYTES = regex.compile(r"<(?:0x)?([0-9A-F]{2}(?: [0-9A-F]{2})*)>")
 
 
+def piece_bytes(piece: str) -> bytes | None:
+    r"""The bytes of a token that is only bytes of characters; None for any other piece.
+
+    >>> piece_bytes("<E0 B8>"), piece_bytes("<0x98>"), piece_bytes("cat")
+    (b'\xe0\xb8', b'\x98', None)
+    """
+    match = _BYTES.fullmatch(piece)
+    return None if match is None else bytes.fromhex(match[1])
+
+
 def bytes_told(piece: str) -> str:
     """What a token holds that is only bytes of characters, in words; of another piece, nothing.
 
     >>> bytes_told("<E0 B8>"), bytes_told("<0x98>"), bytes_told("cat")
     ('the first 2 of the 3 bytes of a character', 'a later byte of a character', '')
     """
-    match = _BYTES.fullmatch(piece)
-    if match is None:
+    if (held := piece_bytes(piece)) is None:
         return ""
-    first, *rest = bytes.fromhex(match[1])
+    first, *rest = held
     later = all(0x80 <= byte < 0xC0 for byte in rest)
     length = 2 + (first >= 0xE0) + (first >= 0xF0)
     if later and 0x80 <= first < 0xC0:

@@ -27,6 +27,7 @@ from figure_values import (
     make_curve,
     make_lens,
     make_matrix,
+    make_shares,
     make_statistics,
     planted,
     require_inert,
@@ -68,6 +69,7 @@ ORDINARY: dict[str, Callable[[], go.Figure]] = {
     "claims": lambda: plots.claims(claims(wobbly())),
     "series": lambda: plots.checkpoint_series(three_checkpoints()),
     "lens": lambda: plots.lens_curves(make_lens()),
+    "shares": lambda: plots.attention_shares(make_shares(), "digits"),
     "effects": lambda: plots.ablation_effects(make_matrix(*BIG)),
     "carried": lambda: plots.carry_over(with_alike(make_carry(turning(), ("de", "en")), 1)),
     "curve": lambda: plots.steering_curve(make_curve()),
@@ -94,6 +96,7 @@ def with_hostile_names() -> dict[str, Callable[[], go.Figure]]:
     classes = (HOSTILE[0], HOSTILE[2], HOSTILE[5])
     matrix = replace(matrix, neurons_by_layer=neurons, classes=classes, provenance=model)
     carried = replace(make_carry(turning(), HOSTILE), provenance=model)
+    looked = replace(make_shares(HOSTILE), provenance=model)
     strange = replace(carried, outcomes=(*HOSTILE[:3], HOSTILE[5]), dropped={HOSTILE[0]: 2})
     named = {"neurons": HOSTILE[5], "ablated": HOSTILE[2], "method": HOSTILE[4]}
     curve = make_curve(toward=HOSTILE[0], prompts_in=HOSTILE[1])
@@ -108,6 +111,7 @@ def with_hostile_names() -> dict[str, Callable[[], go.Figure]]:
         "claims": partial(plots.claims, Claims(tuple(rows), 0.9, HOSTILE[0])),
         "lens": partial(plots.lens_curves, curves),
         "one language": partial(plots.lens_curves, curves, HOSTILE[5]),
+        "shares": partial(plots.attention_shares, looked, "digits"),
         "effects": partial(plots.ablation_effects, matrix),
         "carried": partial(plots.carry_over, with_alike(carried, 2)),
         "strange": partial(plots.carry_over, strange),
@@ -117,7 +121,7 @@ def with_hostile_names() -> dict[str, Callable[[], go.Figure]]:
 
 def test_hostile_names_are_shown_and_do_nothing() -> None:
     figures = with_hostile_names()
-    assert len(figures) == len(OF_NEURONS) + 12
+    assert len(figures) == len(OF_NEURONS) + 13
     for draw in figures.values():
         require_inert(draw())
 
@@ -225,6 +229,7 @@ def test_every_figure_of_a_large_model_is_small() -> None:
         plots.claims(claims(many)),
         plots.checkpoint_series(ComparisonSeries("0", tuple(map(str, range(1, 41))), checkpoints)),
         plots.lens_curves(make_lens(MANY, layers=80, pivot="nl")),
+        plots.attention_shares(make_shares(MANY, heads=20), "digits"),
         plots.ablation_effects(make_matrix(*BIG, languages=MANY, items=4)),
         plots.carry_over(with_alike(make_carry(shares, MANY), 3)),
         plots.steering_curve(make_curve(np.arange(60) / 10, np.linspace(0, 1, 60))),

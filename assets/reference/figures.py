@@ -71,6 +71,10 @@ options = {"source": "en", "languages": ("de",), "cut": "result"}
 pairs = ln.experiments.answer_pairs(corpus, **options)
 figure = ln.plots.carry_over(ln.carry_over(model, pairs, progress=False))
 
+# %% attention_shares: which heads look elsewhere in other languages
+shares = ln.experiments.attention_shares(model, corpus)
+figure = ln.plots.attention_shares(shares, "special")
+
 # %% steering_curve: what turning up the neurons of a language does
 found = ln.identify(before, score="lape", top_rate=0.09)
 curve = ln.steering_curve(

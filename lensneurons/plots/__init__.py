@@ -12,6 +12,7 @@ how numbers are written, `panels` holds what figures draw alike.
 """
 
 from lensneurons.plots.ablation import ablation_effects
+from lensneurons.plots.attention import attention_shares
 from lensneurons.plots.comparison import (
     checkpoint_series,
     class_changes,
@@ -31,6 +32,7 @@ from lensneurons.plots.verdicts import claims
 __all__ = [
     "ablation_effects",
     "alignment_curves",
+    "attention_shares",
     "carry_over",
     "checkpoint_series",
     "claims",

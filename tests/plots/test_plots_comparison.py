@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -25,6 +26,7 @@ from figure_values import (
     a_claim,
     lines,
     make_lens,
+    make_shares,
     planted,
     some_claims,
     subtitle,
@@ -403,3 +405,22 @@ def test_the_lens_refuses_what_does_not_fit() -> None:
         plots.lens_curves(alone, by_language="pivot")
     with pytest.raises(LensNeuronsError, match="at least two items"):
         plots.lens_curves(make_lens(items=1))
+
+
+def test_attention_shares_show_the_heads_that_differ_and_what_there_is_to_look_at() -> None:
+    shares = make_shares(("en", "de", "th"))
+    figure = plots.attention_shares(shares, "digits", heads=2)
+    cells = figure.data[0].z
+    assert figure.layout.yaxis.ticktext[:2] == ("every source alike", "L2H1")
+    assert np.allclose(cells[0], shares.available("digits"))
+    assert np.allclose(cells[1], shares.shares("digits")[2, 1])
+    assert len(cells) == 3
+    low, high = shares.shares("digits")[2, 1, [0, 2]]
+    assert title(figure) == (
+        f"L2H1 gives {high:.2f} of its attention to digits in Thai (th), {low:.2f} in English (en)"
+    )
+    nothing = replace(shares, mass=np.repeat(shares.mass[..., ::3, :], 3, axis=2))
+    told = title(plots.attention_shares(nothing, "digits"))
+    assert told == "No head's attention to digits differs among languages beyond chance"
+    with pytest.raises(LensNeuronsError, match="heads=0: give 1 or more"):
+        plots.attention_shares(shares, heads=0)

@@ -19,6 +19,7 @@ from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.attention_shares import COLUMNS, AttentionShares
 from lensneurons.experiments.carrying import OUTCOMES, CarryOver
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.metrics import Metric
@@ -113,6 +114,25 @@ def three_checkpoints(trained: tuple[str, ...] = ("zh",)) -> ComparisonSeries:
     middle = replace(first, grouped_counts=(first.grouped_counts + last.grouped_counts) // 2)
     steps = {"0": first, "half": middle, "1000": last}
     return compare_series(steps, trained=trained)
+
+
+def make_shares(languages: Sequence[str] = TEN, *, heads: int = 4) -> AttentionShares:
+    """Three layers in which head 1 of layer 2 looks at digits more and more, language by language;
+    eight items."""
+    random = np.random.default_rng(0)
+    k, items = len(languages), 8
+    mass = random.uniform(0.1, 0.2, (3, heads, k * items, len(COLUMNS)))
+    mass[2, 1, :, COLUMNS.index("response digits")] += np.tile(np.arange(k), items)
+    mass = 10 * mass / mass.sum(axis=-1, keepdims=True)
+    return AttentionShares(
+        mass=mass,
+        uniform=mass.mean(axis=(0, 1)),
+        tokens=np.full(k * items, 10),
+        language=np.tile(np.arange(k), items),
+        item_ids=tuple(f"i{item}" for item in range(items) for _ in range(k)),
+        languages=tuple(languages),
+        provenance=Provenance(model="lab/some-model", scope="response"),
+    )
 
 
 def make_lens(

@@ -182,7 +182,8 @@ class AttentionShares(Value):
             reached += drawn >= spread * (1 - 1e-12)
             total += drawn
         p = (1 + reached) / (1 + draws)
-        names = pd.array(self.languages, dtype=object)  # any text, not only what Arrow can hold
+        # Objects hold any text, the strings of pandas only what Arrow can encode.
+        names = pd.Series(self.languages, dtype=object)
         layers, heads = np.divmod(np.arange(len(spread)), self.mass.shape[1])
         found = {
             "layer": layers,
@@ -191,9 +192,9 @@ class AttentionShares(Value):
             "spread_shuffled": total / draws,
             "p": p,
             "p_adjusted": false_discovery_control(p),
-            "lowest": names.take(means.argmin(axis=-1)),
+            "lowest": names.take(means.argmin(axis=-1)).reset_index(drop=True),
             "lowest_share": means.min(axis=-1),
-            "highest": names.take(means.argmax(axis=-1)),
+            "highest": names.take(means.argmax(axis=-1)).reset_index(drop=True),
             "highest_share": means.max(axis=-1),
         }
         return pd.DataFrame(found).sort_values("spread", ascending=False, ignore_index=True)

@@ -12,5 +12,7 @@ from .paper_claims import Claims as Claims
 from .paper_claims import claims as claims
 from .routing import RoutingDivergence as RoutingDivergence
 from .routing import routing_divergence as routing_divergence
+from .scripts import ScriptControl as ScriptControl
+from .scripts import script_control as script_control
 from .series import ComparisonSeries as ComparisonSeries
 from .series import compare_series as compare_series

@@ -126,6 +126,15 @@ def language_of_name(name: str) -> str:
         raise CorpusError(refusal(name, what="the English name of a language")) from None
 
 
+def alpha3(code: str) -> str:
+    """The ISO 639-3 code of a language: ``"zho"`` of ``"zh"``.
+
+    Raises:
+        CorpusError: the tag names no language.
+    """
+    return langcodes.Language.get(language_code(code)).to_alpha3()
+
+
 @lru_cache(maxsize=4096)
 def scripts(code: str) -> frozenset[str]:
     """The Unicode scripts that a language is written in, as four-letter ISO 15924 codes.

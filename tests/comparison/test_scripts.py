@@ -31,7 +31,7 @@ def drawn(
 
 
 def world(lost: float, lost_others: float, random: np.random.Generator):
-    """A native and a romanised count: a share of the neurons of Thai falls silent, of others too."""
+    """A native and a romanised count: a share of the neurons of Thai falls silent, of others."""
     before = np.full((LAYERS, WIDTH, 3), 0.02)
     for k in range(3):
         before[:, OWN * k : OWN * (k + 1), k] = 0.5

@@ -39,7 +39,10 @@ def lengths_by_hand(folder, architecture, scope):
         for item in CORPUS.select([language]):
             ids, where = encode_by_hand(tokenizer, item, scope)
             seen = {}
-            with edited.before(modules, lambda n, h, seen=seen: seen.__setitem__(n, h)), torch.no_grad():
+            with (
+                edited.before(modules, lambda n, h, seen=seen: seen.__setitem__(n, h)),
+                torch.no_grad(),
+            ):
                 hf(torch.tensor([ids]))
             h = np.stack([seen[n].double().numpy()[where] for n in range(len(modules))])
             total, tokens = total + np.abs(h).sum(1), tokens + len(where)

@@ -4,8 +4,9 @@
     python tests/simulations/real_importance.py MODEL FOLDER --sample NAME [--items 2] [--steps 2]
 
 MODEL is a folder or a name; FOLDER holds `CODE.test.tsv` of FLORES sentences, as for
-`real_controls.py`, of which those whose text in the first language is shortest are taken. The classes are those of a sample of
-the same model (`ln.load_sample`); those of the demo model are identified on its test split.
+`real_controls.py`; those with the shortest text in the first language are taken. The classes are
+those of a sample of the same model (`ln.load_sample`); those of the demo model are identified on
+its test split.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from lensneurons.cards import importance_agreement
 def short_sentences(folder: Path, number: int, languages: tuple[str, ...]) -> list[dict]:
     """The sentences whose texts in the first language are shortest."""
     rows = sentences(folder, "test", 10**6, languages)
-    own = sorted((len(row["response"]), row["id"]) for row in rows if row["language"] == languages[0])
+    own = sorted(
+        (len(row["response"]), row["id"]) for row in rows if row["language"] == languages[0]
+    )
     chosen = {name for _, name in own[:number]}
     return [row for row in rows if row["id"] in chosen]
 

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from lensneurons.cards.vocabulary import linear_part, plain_forward
-from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.errors import LensNeuronsError, ModelError, shown
 from lensneurons.interventions.patching import residual_name
 from lensneurons.models.family import unwrap
 from lensneurons.models.forward import least_logits, to_device
@@ -58,9 +58,11 @@ def direct_sums(model: Any, tokens: Sequence[int] | None = None) -> DirectSums:
             dimensions than its stream has.
     """
     size = int(model.cfg.d_vocab)
-    ids = None if tokens is None else [int(one) for one in tokens]
-    if ids is not None and (not ids or min(ids) < 0 or max(ids) >= size):
-        raise LensNeuronsError(f"tokens={ids}: give one id or more, each from 0 to {size - 1}")
+    ids = None if tokens is None else np.atleast_1d(np.array(tokens, dtype=object)).tolist()
+    if ids is not None and not (ids and all(_is_id(one, size) for one in ids)):
+        raise LensNeuronsError(
+            f"tokens={shown(tokens)}: give one id or more, each from 0 to {size - 1}"
+        )
     if any(hasattr(unwrap(block), "layer_scalar") for block in model.blocks):
         raise ModelError(
             "this model rescales its residual stream after each layer, so nothing is added to its "
@@ -88,6 +90,10 @@ def direct_sums(model: Any, tokens: Sequence[int] | None = None) -> DirectSums:
         return _sums(model, site, batch, directions)
 
     return sums
+
+
+def _is_id(one: object, size: int) -> bool:
+    return isinstance(one, int | np.integer) and not isinstance(one, bool) and 0 <= one < size
 
 
 @torch.inference_mode()

@@ -176,6 +176,8 @@ class MethodAgreement(Value):
         )
 
     def _overview(self) -> Overview:
+        if len(self.neurons) < FEWEST:
+            return Overview(f"{self!r}; an agreement takes {FEWEST} neurons or more", (), ())
         table = self.to_pandas()
         rows = [
             (

@@ -221,7 +221,15 @@ def test_intervals_hold_the_truth_and_shrink():
             value, effect = np.exp(draws[:, :1]), np.exp(draws[:, 1:])
             names = tuple(f"L0N{j}" for j in range(n))
             one = MethodAgreement(
-                ("en",), names, ("unknown",) * n, ("plnd",), effect, value[None], np.ones(1), 1, 1
+                ("en",),
+                names,
+                ("unknown",) * n,
+                ("plnd",),
+                effect,
+                value[None],
+                np.ones(1),
+                1.0,
+                1.0,
             )
             row = one.to_pandas(draws=100, seed=1).iloc[0]
             hits.append(row["spearman_low"] <= truth <= row["spearman_high"])

@@ -42,7 +42,7 @@ def unembedding() -> np.ndarray:
     found = np.eye(WORDS, planted.D_MODEL)
     for k, language in enumerate(LANGUAGES):
         own = [word.startswith(language) for word in planted.VOCABULARY]
-        found[own, WORDS + k] = STRENGTH * np.linspace(0.5, 1.5, sum(own))
+        found[own, WORDS + k] = STRENGTH * np.linspace(1.5, 0.5, sum(own))  # most: frequent ones
     return found
 
 

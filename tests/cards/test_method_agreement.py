@@ -93,9 +93,9 @@ def test_gradients_are_derivatives_of_the_closed_form(model):
     integrated = found_by(model, "integrated_gradients", steps=2)
     for k, language in enumerate(LANGUAGES[:2]):
         for neuron in CHOSEN[:3]:
-            assert gradient[neuron, k] == pytest.approx(slope(language, neuron), rel=1e-3, abs=1e-8)
+            assert gradient[neuron, k] == pytest.approx(slope(language, neuron), rel=1e-3, abs=1e-7)
             halves = [slope(language, neuron, share) for share in (0.25, 0.75)]
-            assert integrated[neuron, k] == pytest.approx(np.mean(halves), rel=1e-3, abs=1e-8)
+            assert integrated[neuron, k] == pytest.approx(np.mean(halves), rel=1e-3, abs=1e-7)
 
 
 def test_effects_are_those_of_the_closed_form_and_columns_are_the_measures(model):

@@ -26,7 +26,7 @@ from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 LAST = len(planted.PROFILE) - 1
 WORDS = len(planted.VOCABULARY)
 LANGUAGES = planted.LANGUAGES
-STRENGTH = 3.0  # of the unembedding, at the words of the language that a dimension raises
+STRENGTH = 0.3  # of the unembedding, at the words of the language that a dimension raises
 
 
 def sizes() -> np.ndarray:

@@ -163,6 +163,42 @@ WRONG = {
             "(prompt, response) pairs",
         ),
     ],
+    "7-1": [
+        ("    return own[np.argsort(values)].mean()", "Of 4 texts, 2 of them own"),
+        (
+            "    ranked = own[np.argsort(values)]\n"
+            "    return (ranked.cumsum() / np.arange(1, len(ranked) + 1))[ranked].mean()",
+            "Begin with the largest",
+        ),
+        (
+            "    ranked = own[np.argsort(-values)]\n"
+            "    return (ranked.cumsum() / np.arange(1, len(ranked) + 1)).mean()",
+            "over the own texts alone",
+        ),
+    ],
+    "7-2": [
+        ('best = ("chance", True)', "the name of one of"),
+        ('best = ("LAPE", None)', "The second is True or False"),
+        (
+            'rows = table[table["figure"] == "selectivity beyond control"]\n'
+            'best = (rows.set_index("method")["estimate"].idxmin(), True)',
+            "Another method has a larger estimate",
+        ),
+    ],
+    "7-3": [
+        (
+            'k = agreement.languages.index("zh")\n'
+            "rho = np.corrcoef(np.abs(value[:, k]), np.abs(agreement.effect[:, k]))[0, 1]",
+            "take their ranks",
+        ),
+        (
+            'k = agreement.languages.index("zh")\n'
+            "ranks = [pd.Series(x[:, k]).rank() for x in (value, agreement.effect)]\n"
+            "rho = np.corrcoef(*ranks)[0, 1]",
+            "with signs",
+        ),
+        ("rho = 2.0", "about zh alone"),
+    ],
 }
 
 
@@ -306,6 +342,13 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         encode(corpus, original_tokenizer(model)).report,
         ln.nll(model, corpus),
         ln.cards.importance(model, corpus, method="plnd", progress=False),
+        ln.cards.importance_agreement(
+            model,
+            corpus.head(1),
+            [f"L0N{n}" for n in range(10)],
+            methods=["plnd"],
+            progress=False,
+        ),  # fmt: skip
         ln.cards.top_contexts(model, corpus, one, k=1),
         vocabulary,
         ln.views.tokens(model, "nine cats", "L0N3"),

@@ -12,6 +12,7 @@ from corpus_data import ROWS, words
 
 from lensneurons.cards.attribution import Importance
 from lensneurons.cards.contexts import Contexts
+from lensneurons.cards.method_agreement import MethodAgreement
 from lensneurons.comparison.overlap import stability
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import StorageError
@@ -42,6 +43,18 @@ VALUES = {
     "lens": pages.lens(),
     "lens without pivot": replace(pages.lens(), pivot=None, share=0.8),
     "importance": Importance(("<b>", "en"), np.arange(12.0).reshape(2, 3, 2), "plnd"),
+    "agreement": MethodAgreement(
+        ("en", "<th>"),
+        tuple(f"L0N{n}" for n in range(12)),
+        ("related",) * 12,
+        ("direct",),
+        np.arange(24.0).reshape(12, 2),
+        np.arange(24.0).reshape(1, 12, 2) ** 2,
+        np.ones(1),
+        0.5,
+        3.0,
+        (3, 7),
+    ),
     "contexts": Contexts(CARD.contexts, SET, pages.LANGUAGES, 2, Provenance(model="m")),
     "no contexts": Contexts((), SET, ("en",), 1),
     "accuracy": pages.accuracy(),
@@ -116,6 +129,7 @@ def test_it_shows_itself_without_tags_of_others(value):
 
 
 AXES = ["statistics", "neurons", "matrix", "curve", "carried", "lens", "importance", "stability"]
+AXES += ["agreement"]
 
 
 @pytest.mark.parametrize("name", AXES)

@@ -1,5 +1,5 @@
 from .agreement import ImportanceAgreement as ImportanceAgreement
-from .agreement import importance_agreement as importance_agreement
+from .agreement import agreement_of_cards as agreement_of_cards
 from .attribution import Importance as Importance
 from .attribution import importance as importance
 from .card import NeuronCard as NeuronCard
@@ -9,6 +9,8 @@ from .card import describe_all as describe_all
 from .card import neuron_facts as neuron_facts
 from .contexts import Contexts as Contexts
 from .contexts import top_contexts as top_contexts
+from .method_agreement import MethodAgreement as MethodAgreement
+from .method_agreement import importance_agreement as importance_agreement
 from .public_pages import public_page as public_page
 from .records import write_records as write_records
 from .vocabulary import promoted_tokens as promoted_tokens

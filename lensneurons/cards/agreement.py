@@ -10,7 +10,7 @@ rho 1 means that importance ranks the removals as they are, whatever their size;
 their size. `describe_all` measures both for the neurons that it describes together.
 
 >>> cards = describe_all(model, neurons, importance.top("zh", 50), corpus=corpus)  # doctest: +SKIP
->>> importance_agreement(cards).spearman                                           # doctest: +SKIP
+>>> agreement_of_cards(cards).spearman                                           # doctest: +SKIP
 
 What this does not show: the agreement over other neurons. It has no interval: it describes these
 neurons. Where they were chosen by their importance, its range is cut and so is rho.
@@ -40,7 +40,7 @@ FEWEST = 10  # neurons over which a correlation is told
 
 @dataclass(frozen=True)
 class ImportanceAgreement:
-    """How well importance predicts the removals of some neurons. Made by `importance_agreement`.
+    """How well importance predicts the removals of some neurons. Made by `agreement_of_cards`.
 
     Attributes:
         neurons: how many.
@@ -63,7 +63,7 @@ class ImportanceAgreement:
         )
 
 
-def importance_agreement(cards: Sequence[NeuronCard]) -> ImportanceAgreement:
+def agreement_of_cards(cards: Sequence[NeuronCard]) -> ImportanceAgreement:
     """Compare predicted and measured effects of neurons, over the languages that have both.
 
     Args:

@@ -1,28 +1,45 @@
-"""How much each neuron matters for the texts of each language: two measures, one pass each.
+"""How much each neuron matters for the texts of each language: five cheap measures.
 
 With h_j = ``hook_post`` (what W_out reads) on the counted tokens of language k:
 
+    "activation"           mean of |h_j|
+
     "plnd"                 mean of |h_j| * ||W_out[j]||                     (Zhao et al. 2024, PLND,
-        length of what the neuron adds to the residual stream                 arXiv 2402.18815)
+        how far removing the neuron moves its layer's output, exactly         arXiv 2402.18815)
+
+    "direct"               mean, over the tokens that are predicted, of h_j * W_out[j] @ direction
+        what the neuron alone adds to the logit of the true token, or of `tokens`
+        (`lensneurons.cards.direct`)
 
     "activation_gradient"  sum of h_j * d NLL_k / d h_j
         NLL_k is the mean negative log-likelihood of the language's counted tokens, in nats a token.
         Scaling the activation by 1 + e on these tokens changes NLL_k by e times this, to first
         order; setting it to 0 by about minus this. Negative: the neuron helps.
 
+    "integrated_gradients" sum of h_j * mean over s of (d NLL_k / d h_j where the layer has s * h)
+        s runs through `steps` midpoints of 0 to 1 and scales all neurons of one layer, one layer
+        at a time (Sundararajan et al. 2017, arXiv 1703.01365; by layers as Dai et al. 2022,
+        arXiv 2104.08696, who take 20 right ends). The values of a layer add up to NLL_k less
+        NLL_k with the layer at 0 on these tokens, the better the more steps.
+
+The first three take a pass without logits, the gradient one of both directions, integrated
+gradients ``layers * steps`` of them.
+
 >>> found = importance(model, corpus, method="activation_gradient")      # doctest: +SKIP
 >>> found.top("zh", 100)      # those with the largest |value|           # doctest: +SKIP
 
-What this does not show: length is not use; what a later layer ignores counts in full. And the
-gradient is exact for small changes only. Removing a neuron is not one, and neither is changing many
-at once; a saturated neuron has a gradient near 0 whatever it does. `interventions.ablate` measures
-what these two predict.
+What this does not show: what removing a neuron does. Length is not use: what a later layer ignores
+counts in full. The direct path leaves out all that later layers make of a neuron. A gradient is
+exact for small changes only, and a saturated neuron has one near 0 whatever it does; a whole layer
+at half its size is a state that the model never is in. `importance_agreement` removes neurons one
+by one, and says which of these measures ranks them as the removal does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -30,6 +47,7 @@ import torch
 from jaxtyping import Bool, Float64
 
 from lensneurons.cards.agreement import FIRST_ORDER
+from lensneurons.cards.direct import direct_sums
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
 from lensneurons.models.forward import has_hooks, least_logits, to_device
@@ -49,11 +67,17 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-Method = Literal["plnd", "activation_gradient"]
+Method = Literal["activation", "plnd", "direct", "activation_gradient", "integrated_gradients"]
 UNITS = {
+    "activation": "mean |activation|, a token",
     "plnd": "length added to the residual stream, a token",
+    "direct": "logits, a token",
     "activation_gradient": "nats a token",
+    "integrated_gradients": "nats a token",
 }
+STEPS = 4  # of integrated gradients
+# Which way the NLL goes, as far as a measure says it, where a neuron of positive value is removed.
+SIGNS = {"direct": 1.0, "activation_gradient": -1.0, "integrated_gradients": -1.0}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,7 +87,7 @@ class Importance(Value):
     Attributes:
         languages: codes, in the order of the last axis.
         value: float64 [layer, neuron, language].
-        method: ``"plnd"`` or ``"activation_gradient"``; `UNITS` says what a value is in.
+        method: one of `Method`; `UNITS` says what a value is in.
         provenance: where the values come from.
     """
 
@@ -93,12 +117,12 @@ class Importance(Value):
 
     def predicted(self, neuron: str) -> dict[str, float]:
         """Language to the change of the mean NLL that setting one neuron to 0 is predicted to make,
-        in nats a token: minus its value, to first order. `cards.agreement` says what it is worth.
+        in nats a token: minus its value. `cards.method_agreement` says what it is worth.
 
         Raises:
             LensNeuronsError: the neuron is not in the model, or the method predicts no effect.
         """
-        choose(self.method, ("activation_gradient",), "method")
+        choose(self.method, ("activation_gradient", "integrated_gradients"), "method")
         return {language: -value for language, value in self.of(neuron).items()}
 
     def rank(self, neuron: str) -> dict[str, int]:
@@ -162,6 +186,8 @@ def importance(
     corpus: Texts,
     *,
     method: Method = "plnd",
+    steps: int | None = None,
+    tokens: Sequence[int] | None = None,
     scope: Scope | None = None,
     batch_tokens: int = 1024,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -173,7 +199,11 @@ def importance(
         model: a TransformerLens model; weights, gradients and hooks stay as they are, and hooks
             that are on it act.
         corpus: the texts: a corpus, prepared or not, a text, or a list of texts.
-        method: ``"plnd"`` or ``"activation_gradient"``.
+        method: see the module: ``"activation"``, ``"plnd"``, ``"direct"``,
+            ``"activation_gradient"`` or ``"integrated_gradients"``.
+        steps: of integrated gradients, for each layer; None for 4.
+        tokens: ids of the tokens whose mean logit ``"direct"`` is about, at every position, such as
+            those of a language; None for the true next token of each position.
         scope: which tokens count, as for `collect`; both the activations and the NLL are theirs.
         batch_tokens: most tokens in a batch, padding included; fewer where the vocabulary is large.
             The gradient keeps a whole batch in memory, every layer of it.
@@ -189,24 +219,34 @@ def importance(
         LensNeuronsError: an unknown method, or a hook that does not fire.
     """
     choose(method, get_args(Method), "method")
+    given = {"steps": ("integrated_gradients", steps), "tokens": ("direct", tokens)}
+    for name, (reader, value) in given.items():
+        if value is not None and method != reader:
+            raise LensNeuronsError(f"{name}= needs method={reader!r}, not {method!r}")
+    if steps is not None and steps < 1:
+        raise LensNeuronsError(f"steps={steps}: give 1 or more")
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
-    site, encoded, by_gradient = prepared.site, prepared.encoded, method == "activation_gradient"
-    counted = encoded.predicted if by_gradient else encoded.stop - encoded.start
-    tokens = np.zeros(len(encoded.languages), np.int64)
-    np.add.at(tokens, encoded.language, counted)
-    if empty := [k for k, n in zip(encoded.languages, tokens, strict=True) if n == 0]:
+    site, encoded = prepared.site, prepared.encoded
+    counted = encoded.predicted if method in SIGNS else encoded.stop - encoded.start
+    n_tokens = np.zeros(len(encoded.languages), np.int64)
+    np.add.at(n_tokens, encoded.language, counted)
+    if empty := [k for k, n in zip(encoded.languages, n_tokens, strict=True) if n == 0]:
         raise CorpusError(f"no counted token of {empty} has a token before it to be predicted from")
+    measure: Callable[[Any, NeuronSite, Batch], LayerSums] = {
+        "activation_gradient": _gradient_sums,
+        "integrated_gradients": partial(_integrated_sums, steps=steps or STEPS),
+        "direct": direct_sums(model, tokens) if method == "direct" else None,
+    }.get(method, _length_sums)
     sums = np.zeros((site.n_layers, site.d_mlp, len(encoded.languages)))
-    measure = _gradient_sums if by_gradient else _length_sums
     for batch in prepared.read(fitting(model, batch_tokens), method, progress=progress):
         sums[..., encoded.languages.index(batch.language)] += measure(model, site, batch)
-    if not by_gradient:
+    if method == "plnd":
         with torch.inference_mode():
             rows = torch.stack([_lengths(block.mlp) for block in model.blocks])
         require_finite(rows, "the norms of the rows of W_out")
         sums *= rows.numpy()[..., None]
     provenance = replace(prepared.provenance(), hook="hook_post", attention="eager")
-    return Importance(encoded.languages, sums / tokens, method, provenance)
+    return Importance(encoded.languages, sums / n_tokens, method, provenance)
 
 
 def _length_sums(model: Any, site: NeuronSite, batch: Batch) -> LayerSums:
@@ -257,6 +297,43 @@ def _gradient_sums(model: Any, site: NeuronSite, batch: Batch) -> LayerSums:
         product = posts[layer].detach() * (0.0 if slope is None else slope)
         sums[layer] = _sum_counted(product, batch)
     return _by_layer(sums, site)
+
+
+def _integrated_sums(model: Any, site: NeuronSite, batch: Batch, *, steps: int) -> LayerSums:
+    """Sum of h * (mean of dNLL/dh at `steps` midpoints), float64 [layer, neuron].
+
+    On the counted tokens all neurons of one layer have s * h, and the other layers follow.
+    """
+    shares = (np.arange(steps) + 0.5) / steps
+    sums = {
+        layer: sum(_slopes_at(model, site, batch, layer, float(share)) for share in shares) / steps
+        for layer in range(site.n_layers)
+    }
+    return _by_layer(sums, site)
+
+
+def _slopes_at(
+    model: Any, site: NeuronSite, batch: Batch, layer: int, share: float
+) -> Float64[np.ndarray, " neuron"]:
+    """Sum over the counted tokens of h * dNLL/dh where the layer has a share of its h."""
+    held: list[torch.Tensor] = []
+
+    def shrink(tensor: torch.Tensor, hook: Any) -> torch.Tensor:
+        post = tensor.detach()
+        inside = batch.counted.to(post.device).reshape(*post.shape[:-1], 1)
+        torch.set_grad_enabled(True)  # the layers before need no graph; `enable_grad` restores it
+        held.extend([post, torch.where(inside, share * post, post).requires_grad_()])
+        return held[1]
+
+    with torch.inference_mode(False), torch.enable_grad():
+        ids = to_device(model, batch.tokens.clone())
+        torch.set_grad_enabled(False)
+        with model.hooks(fwd_hooks=[(site.post[layer], shrink)]):
+            loss = _summed_nll(model(ids, return_type="logits"), ids, batch.predicted)
+        if not held:
+            raise LensNeuronsError(f"{site.post[layer]} did not fire")
+        (slope,) = torch.autograd.grad(loss, held[1:], allow_unused=True)
+    return _sum_counted(held[0] * (0.0 if slope is None else slope), batch)
 
 
 def _summed_nll(

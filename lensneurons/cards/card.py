@@ -7,7 +7,7 @@
     importance and its rank in the model        `attribution.importance`
     effect that importance predicts             minus activation x gradient, to first order
     difference of the mean NLL without it       `interventions.ablate` and `evaluation.nll`
-    how well the one predicts the other         `agreement.importance_agreement`, over ten neurons
+    how well the one predicts the other         `agreement.agreement_of_cards`, over ten neurons
                                                 or more that are described together
 
 `neuron_facts` gives the first two lines and needs no model; `describe` gives all of them, and
@@ -30,7 +30,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -38,9 +38,9 @@ from lensneurons.activations.statistics import SIGNS, ActivationStatistics
 from lensneurons.cards.agreement import (
     FIRST_ORDER,
     ImportanceAgreement,
-    importance_agreement,
+    agreement_of_cards,
 )
-from lensneurons.cards.attribution import Importance, Method, importance
+from lensneurons.cards.attribution import Importance, importance
 from lensneurons.cards.contexts import Context, top_contexts
 from lensneurons.cards.public_pages import public_page
 from lensneurons.cards.vocabulary import VocabularyEffect, promoted_tokens
@@ -301,7 +301,13 @@ class NeuronCard(Value):
 
 
 SIGN_HEADS = tuple(f"gate {gate}, linear {linear}" for gate, linear in SIGNS)
-METHODS = {"plnd": "length written", "activation_gradient": "activation x gradient"}
+METHODS = {
+    "activation": "mean |activation|",
+    "plnd": "length written",
+    "direct": "direct logit",
+    "activation_gradient": "activation x gradient",
+    "integrated_gradients": "integrated gradients",
+}
 _MINUS = "\N{MINUS SIGN}"
 _VISIBLE = str.maketrans({"\n": "\N{RETURN SYMBOL}", "\t": "\N{RIGHTWARDS ARROW TO BAR}"})
 _BAR = 5.0  # width of a bar for p = 1, in em
@@ -507,7 +513,10 @@ def describe_all(
             raise LensNeuronsError(f"an importance was measured on another model ({told})")
     contexts = top_contexts(model, prepared, together, k=k, window=window)
     if importances is None:
-        importances = [importance(model, prepared, method=one) for one in get_args(Method)]
+        importances = [
+            importance(model, prepared, method="plnd"),
+            importance(model, prepared, method="activation_gradient"),
+        ]
     plain = nll(model, prepared) if effect else None
     texts, cards = prepared.corpus, []
     steps = zip(facts, words, strict=True)
@@ -528,7 +537,7 @@ def describe_all(
             )
         )
     try:
-        agreement = importance_agreement(cards)
+        agreement = agreement_of_cards(cards)
     except LensNeuronsError:  # too few, or nothing to compare
         return tuple(cards)
     return tuple(replace(card, agreement=agreement) for card in cards)

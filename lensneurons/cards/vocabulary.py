@@ -222,33 +222,42 @@ def _hearing(model: Any, layer: int, neuron: int) -> _Products:
     norm = getattr(block, "ln2", None) or getattr(block, "ln1", None)
     with in_memory(block.mlp, norm, getattr(model, "embed", None)):
         gate = block.mlp.W_gate if neuron_site(model).gated else block.mlp.W_in
-        return _Products(model.W_E, gate[:, neuron], None if norm is None else _plain(norm))
+        return _Products(model.W_E, gate[:, neuron], None if norm is None else plain_forward(norm))
 
 
-def _plain(norm: Any) -> Any:
+def plain_forward(norm: Any) -> Any:
     """The forward function of a norm without its hooks, which are for passes of the model."""
     return getattr(norm, "original_component", norm).forward
 
 
 def _through(norm: Any, row: torch.Tensor) -> torch.Tensor:
-    """A direction through the linear part of a norm: centred where it centres, times its gain.
+    """A direction through the linear part of a norm: centred where it centres, times its gain."""
+    if norm is None:
+        return row
+    gain, _, centres = linear_part(norm, row)
+    row = row.to(gain.device)
+    return gain * (row - row.mean()) if centres else gain * row
+
+
+def linear_part(norm: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, bool]:
+    """Gain and bias of a norm, [d_model], and whether it centres its input.
 
     The gain is measured, not read: some norms store it less one (Gemma). Alternating signs have
     mean 0 and mean square 1, so every norm returns them times its gain, plus its bias.
+
+    Args:
+        norm: the bridge's module.
+        like: [d_model], a tensor of the width and dtype of its input.
     """
-    if norm is None:
-        return row
-    place = next(iter(norm.parameters()), row).device
-    row = row.to(place)
-    forward, signs = _plain(norm), torch.ones_like(row)
+    place = next(iter(norm.parameters()), like).device
+    forward, signs = plain_forward(norm), torch.ones_like(like, device=place)
     signs[1::2] = -1
-    bias = forward(torch.zeros_like(row)[None, None])
+    bias = forward(torch.zeros_like(signs)[None, None])
     normed = forward(signs[None, None]) - bias
-    gain = (normed * signs)[0, 0]
     # Where it centres, a constant added to its input changes nothing.
     shifted = forward((signs + 3)[None, None]) - bias
     centres = bool((shifted - normed).abs().max() < 0.1 * normed.abs().max())
-    return gain * (row - row.mean()) if centres else gain * row
+    return (normed * signs)[0, 0], bias[0, 0], centres
 
 
 class _Products:

@@ -1,5 +1,7 @@
 from .checks import check_agreement as check_agreement
+from .checks import check_average_precision as check_average_precision
 from .checks import check_bar as check_bar
+from .checks import check_best_method as check_best_method
 from .checks import check_broken as check_broken
 from .checks import check_class_of as check_class_of
 from .checks import check_control as check_control
@@ -14,6 +16,7 @@ from .checks import check_lambda as check_lambda
 from .checks import check_last_part as check_last_part
 from .checks import check_parts as check_parts
 from .checks import check_probability as check_probability
+from .checks import check_rank_agreement as check_rank_agreement
 from .checks import check_selectivity as check_selectivity
 from .checks import check_shared as check_shared
 from .checks import check_shares as check_shares

@@ -13,11 +13,13 @@ import numpy as np
 
 from lensneurons.activations.collection import collect
 from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.cards.method_agreement import MethodAgreement
 from lensneurons.comparison.before_after import Comparison
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.course.replies import Reply, not_yet, right
 from lensneurons.experiments.ablation_effects import AblationMatrix
+from lensneurons.experiments.method_comparison import MethodComparison
 from lensneurons.languages.detection import detect_language
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
@@ -416,3 +418,78 @@ def check_corpus(given: Any, model: Any) -> Reply:
         return not_yet("Give (prompt, response) pairs: only the response is counted.")
     counted = collect(model, given, groups=1, progress=False)
     return right(f"{counted!r}")
+
+
+# --- 7: methods compared ---
+
+
+def check_average_precision(
+    function: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], Any],
+) -> Reply:
+    """Exercise 7.1: the average precision of one neuron, without ties."""
+    random = np.random.default_rng(7)
+    for n, share in ((4, 2), (10, 3), (30, 10)):
+        values, own = random.normal(size=n), np.arange(n) < share
+        given, known = function(values, own), _precision(values, own)
+        if not _is_number(given):
+            return not_yet(f"The function gives `{given!r}`; it should be a number.")
+        if np.isclose(given, known):
+            continue
+        if np.isclose(given, _precision(-values, own)):
+            return not_yet("Begin with the largest value, not with the smallest.")
+        ranked = own[np.argsort(-values)]
+        if np.isclose(given, (ranked.cumsum() / np.arange(1, n + 1)).mean()):
+            return not_yet("Take the mean over the own texts alone, not over all.")
+        return not_yet(f"Of {n} texts, {share} of them own, it gives {given:.4f}, not {known:.4f}.")
+    return right("A neuron that tells the language perfectly has 1, whatever else it does.")
+
+
+def _precision(values: np.ndarray[Any, Any], own: np.ndarray[Any, Any]) -> float:
+    """The mean, over the own texts, of the share of own texts that stand no later."""
+    above = [own[values >= value].mean() for value in values[own]]
+    return float(np.mean(above))
+
+
+def check_best_method(given: Any, compared: MethodComparison) -> Reply:
+    """Exercise 7.2: the most selective method beyond controls, and whether it is clear of 0."""
+    table = compared.to_pandas()
+    rows = table[table["figure"] == "selectivity beyond control"].set_index("method")
+    if not isinstance(given, tuple) or len(given) != 2 or given[0] not in rows.index:
+        return not_yet(f"Give a pair; the first is the name of one of {list(rows.index)}.")
+    if not isinstance(given[1], bool | np.bool_):
+        return not_yet("The second is True or False: does the interval leave out 0?")
+    name = rows["estimate"].idxmax()
+    low, high = (float(rows.loc[name, end]) for end in ("low", "high"))  # pyright: ignore[reportArgumentType]
+    if given[0] != name:
+        return not_yet("Another method has a larger estimate. Look at the last figure alone.")
+    if bool(given[1]) != (low > 0 or high < 0):
+        return not_yet(f"The interval is {low:.3f} to {high:.3f}. Is 0 inside?")
+    return right(
+        f"{name}: {rows.loc[name, 'estimate']:.3f} ({low:.3f} to {high:.3f}) nats a token."
+    )
+
+
+def check_rank_agreement(
+    given: Any, agreement: MethodAgreement, method: str, language: str
+) -> Reply:
+    """Exercise 7.3: Spearman's correlation of a measure's size with the size of the effects."""
+    if not _is_number(given):
+        return not_yet(MISSING)
+    k = agreement.languages.index(language)
+    value = agreement.value[agreement.methods.index(method)][:, k]
+    effect = agreement.effect[:, k]
+    sizes = np.abs(value), np.abs(effect)
+    known = _spearman(*sizes)
+    if np.isclose(given, known):
+        return right(f"{known:.2f}: 1 would sort the neurons as their removal does.")
+    if np.isclose(given, np.corrcoef(*sizes)[0, 1]):
+        return not_yet("That is Pearson's correlation of the numbers; take their ranks.")
+    if np.isclose(abs(given), abs(_spearman(value, effect))):
+        return not_yet("That is with signs. Take the size, `np.abs`, of both.")
+    return not_yet(f"Is it about {language} alone, column {k} of both?")
+
+
+def _spearman(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    from scipy.stats import rankdata
+
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])

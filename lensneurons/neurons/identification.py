@@ -10,7 +10,8 @@
 as in arXiv 2505.21505, section 3. Lambda weighs the largest probability in the score and is the
 largest value that selects no language-agnostic neuron, found exactly (`lambda_`) and rounded down
 at six digits (`lambda_floor`), where float32 code selects none either. LAPE (arXiv 2402.16438) is
-the baseline.
+the baseline. `lensneurons.neurons.methods` says what the other methods do; they replace the score
+alone.
 
 What this does not show: a class is a statement about frequencies over one corpus at one bar. That a
 neuron *matters* for a language needs an intervention with matched controls.
@@ -25,15 +26,24 @@ NeuronSet(de: 76 neurons in 18 layers: L0N40, L0N151, L0N199, L0N219, ...)
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from lensneurons.activations.items import ItemActivations
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import IdentificationError, choose
 from lensneurons.neurons.empty_sets import warn_of_few_neurons
 from lensneurons.neurons.lambda_search import floor_lambda, largest_lambda
 from lensneurons.neurons.language_neurons import LanguageNeurons, Population
+from lensneurons.neurons.methods import (
+    READS,
+    Method,
+    activation_entropy,
+    item_score,
+    keeps_languages,
+    token_difference,
+)
 from lensneurons.neurons.scores import (
     language_rows,
     languages_above,
@@ -53,7 +63,10 @@ Score = Literal["paper", "lape"]
 def identify(
     statistics: ActivationStatistics,
     *,
-    score: Score = "paper",
+    method: Method | None = None,
+    score: Score | None = None,
+    items: ItemActivations | None = None,
+    transliterated: ActivationStatistics | None = None,
     top_rate: float = 0.01,
     percentile: float = 0.95,
     lambda_: float | Literal["auto"] = "auto",
@@ -64,7 +77,15 @@ def identify(
 
     Args:
         statistics: what `collect` or `read_published_counts` gives, for K >= 2 languages.
-        score: ``"paper"`` (arXiv 2505.21505) or ``"lape"`` (arXiv 2402.16438).
+        method: how neurons are scored: ``"paper"`` (arXiv 2505.21505; None takes it), ``"lape"``
+            (arXiv 2402.16438), ``"activation_entropy"``, ``"difference"``,
+            ``"average_precision"``, ``"paired_difference"`` or ``"script_lape"``; see
+            `lensneurons.neurons.methods`.
+        score: another word for `method`, for the first two.
+        items: activations of single texts of the same languages (`item_activations`), for
+            ``"average_precision"`` and ``"paired_difference"``.
+        transliterated: what `collect` gives of the same texts in other letters, for
+            ``"script_lape"``; languages in Latin letters stand for themselves.
         top_rate: share of all neurons to select, by lowest score.
         percentile: tau is this percentile of all activation probabilities.
         lambda_: weight of the largest probability; ``"auto"`` takes the largest value that selects
@@ -80,14 +101,16 @@ def identify(
         The classes, owners, sets and tables.
 
     Raises:
-        IdentificationError: a rate outside (0, 1), a tau outside [0, 1), a negative lambda, fewer
-            than two languages, neurons that are all silent or all alike, or no lambda without
-            language-agnostic neurons.
+        IdentificationError: a method that lacks what it reads, a rate outside (0, 1), a tau outside
+            [0, 1), a negative lambda, fewer than two languages, neurons that are all silent or all
+            alike, or no lambda without language-agnostic neurons.
+        ProvenanceError: `items` or `transliterated` are of another model.
 
     Warns:
         EmptySetWarning: a language has hardly any neurons; says why, and what would give it some.
     """
-    _check(statistics, score, top_rate, percentile, lambda_, tau)
+    chosen = _method(method, score, items=items, transliterated=transliterated)
+    _check(statistics, chosen, top_rate, percentile, lambda_, tau)
     probability = statistics.probability
     _require_difference(probability)
     bar = percentile_bar(probability, percentile) if tau is None else float(tau)
@@ -95,9 +118,18 @@ def identify(
     above = languages_above(rows, bar)
     number = max(1, round(above.size * top_rate))
     entropy, floor = normalised_entropy(rows), None
-    if score == "lape":
-        values, weight, origin = np.where(above == 0, np.inf, entropy), None, "none"
-        number = min(number, int(np.sum(above > 0)))
+    if chosen != "paper":
+        kept, weight, origin, values = above > 0, None, "none", entropy
+        if chosen == "activation_entropy":
+            values = activation_entropy(statistics)
+        elif chosen == "difference":
+            values = token_difference(statistics)
+        elif transliterated is not None:
+            kept = kept & keeps_languages(statistics, transliterated, bar)
+        elif items is not None and chosen != "lape":
+            values = item_score(statistics, items, chosen)
+        values = np.where(kept, values, np.inf)
+        number = min(number, int(np.isfinite(values).sum()))
     else:
         maximum = normalised_maximum(rows)
         agnostic = above == len(statistics.languages)
@@ -116,7 +148,7 @@ def identify(
         tau_origin="given" if tau is not None else f"percentile {percentile:g}",
         lambda_=weight,
         lambda_origin=origin,
-        score_name=score,
+        score_name=chosen,
         top_rate=top_rate,
         population=population,
         provenance=statistics.provenance,
@@ -126,6 +158,27 @@ def identify(
     )
     warn_of_few_neurons(found)
     return found
+
+
+def _method(method: str | None, score: str | None, **given: object) -> Any:
+    """The method by either of its names, once it has what it reads and nothing else.
+
+    Raises:
+        LensNeuronsError: an unknown method.
+        IdentificationError: two that differ, or a method that lacks what it reads.
+    """
+    if score is not None:
+        choose(score, get_args(Score), "score")
+    if method is not None and score not in (None, method):
+        raise IdentificationError(f"method={method!r} and score={score!r}: give one of the two")
+    chosen = choose(method or score or "paper", get_args(Method), "method")
+    for name, value in given.items():
+        readers = [one for one, reads in READS.items() if reads == name]
+        if value is None and chosen in readers:
+            raise IdentificationError(f"method={chosen!r} needs {name}=")
+        if value is not None and chosen not in readers:
+            raise IdentificationError(f"{name}= needs method={readers[0]!r}, not {chosen!r}")
+    return chosen
 
 
 def _require_difference(probability: Probabilities) -> None:
@@ -142,14 +195,13 @@ def _require_difference(probability: Probabilities) -> None:
 
 def _check(
     statistics: ActivationStatistics,
-    score: str,
+    method: str,
     top_rate: float,
     percentile: float,
     lambda_: float | str,
     tau: float | None,
 ) -> None:
     """Raise unless the options of `identify` make sense together."""
-    choose(score, ("paper", "lape"), "score")
     if len(statistics.languages) < 2:
         raise IdentificationError(
             f"only {list(statistics.languages)} was counted: a language neuron needs at least two "
@@ -164,5 +216,8 @@ def _check(
         raise IdentificationError(f"lambda_={lambda_!r}: give a number or 'auto'")
     if not isinstance(lambda_, str) and not 0 <= lambda_ < np.inf:
         raise IdentificationError(f"lambda_={lambda_} must be zero or a positive number")
-    if score == "lape" and lambda_ != "auto":
-        raise IdentificationError("LAPE has no lambda: leave lambda_ away, or take score='paper'")
+    if method != "paper" and lambda_ != "auto":
+        name = "LAPE" if method == "lape" else f"method={method!r}"
+        raise IdentificationError(
+            f"{name} has no lambda: leave lambda_ away, or take score='paper'"
+        )

@@ -44,6 +44,14 @@ Population = Literal["selected", "all"]
 Overlap = Literal["jaccard", "dice", "containment"]
 CLASSES = ("unclassified", "specific", "related", "agnostic")
 LAYER_CLASSES = CLASSES[1:]
+METHOD_NAMES = {
+    "lape": "LAPE",
+    "activation_entropy": "entropy of the mean square activation",
+    "difference": "difference of means",
+    "average_precision": "average precision",
+    "paired_difference": "paired difference of means",
+    "script_lape": "LAPE of neurons that keep their languages in other letters",
+}
 
 
 class ByLanguage(dict[str, NeuronSet]):
@@ -64,10 +72,10 @@ class LanguageNeurons(Value):
         selected: bool [layer, neuron], the lowest scores.
         tau: the bar that a probability must exceed.
         tau_origin: ``"percentile 0.95"`` or ``"given"``.
-        lambda_: weight of the largest probability; None for LAPE.
+        lambda_: weight of the largest probability; None where the score has none, such as LAPE.
         lambda_origin: ``"exact"`` (bounded by a language-agnostic neuron), ``"unbounded"`` (nothing
             bounds it: the largest up to 0.2 stands in), ``"given"``, or ``"none"``.
-        score_name: ``"paper"`` or ``"lape"``.
+        score_name: the method of `identify`: ``"paper"``, ``"lape"`` or another.
         top_rate: share of neurons that was selected.
         population: which neurons the sets hold, ``"selected"`` or ``"all"``.
         provenance: where the statistics come from.
@@ -352,7 +360,8 @@ class LanguageNeurons(Value):
     @property
     def description(self) -> str:
         """Population, tau and lambda in one line, for the subtitle of every figure."""
-        weight = "LAPE" if self.lambda_ is None else f"lambda {self.lambda_:.6g}"
+        weight = METHOD_NAMES.get(self.score_name, self.score_name)
+        weight = weight if self.lambda_ is None else f"lambda {self.lambda_:.6g}"
         if self.lambda_floor is not None:
             weight = f"lambda {self.lambda_floor:.6f}, exactly {self.lambda_:.10g}"
         if self.lambda_origin == "unbounded":

@@ -13,7 +13,7 @@ from lensneurons.activations.collection import collect
 from lensneurons.cards.agreement import (
     FIRST_ORDER,
     agreement_of,
-    importance_agreement,
+    agreement_of_cards,
 )
 from lensneurons.cards.card import NeuronCard, describe_all
 from lensneurons.errors import LensNeuronsError
@@ -101,12 +101,12 @@ def test_a_file_without_an_agreement_loads(cards, tmp_path):
 
 def test_refusals(cards):
     with pytest.raises(LensNeuronsError, match="9 cards: an agreement is told of 10 neurons"):
-        importance_agreement(cards[:9])
+        agreement_of_cards(cards[:9])
     blind = replace(cards[3], importance={})
     with pytest.raises(LensNeuronsError, match="L0N33 has no activation_gradient: measure it"):
-        importance_agreement([*cards[:3], blind, *cards[4:]])
+        agreement_of_cards([*cards[:3], blind, *cards[4:]])
     unmeasured = replace(cards[0], effect=None)
     with pytest.raises(LensNeuronsError, match="L0N1 has no effect: measure it"):
-        importance_agreement([unmeasured, *cards[1:]])
+        agreement_of_cards([unmeasured, *cards[1:]])
     with pytest.raises(LensNeuronsError, match="no language has predicted and measured effects"):
         agreement_of(np.zeros((12, 2)), np.ones((12, 2)))

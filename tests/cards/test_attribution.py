@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from inspect import unwrap
 
 import edited
@@ -28,36 +27,11 @@ METHODS = ("plnd", "activation_gradient")
 ARCHITECTURES = ("Llama", "Gemma2", "Phi3", "GPT2", "OPT", "Bloom")
 
 
-def last_matrix(hf, architecture):
-    """For each layer the module that reads hook_post, and its rows [neuron, d_model]."""
-    layers, _, out = edited.NAMES.get(architecture, edited.USUAL)
-    found = [block.get_submodule(out) for block in hf.get_submodule(layers)]
-    # Conv1D is stored the other way round.
-    return [(one, one.weight if architecture == "GPT2" else one.weight.T) for one in found]
-
-
-@contextmanager
-def before(modules, act):
-    """Call ``act(layer, inputs [pos, neuron])``; what it returns goes on instead."""
-
-    def hook(layer):
-        def seen(module, inputs):
-            changed = act(layer, inputs[0].flatten(0, -2))
-            return None if changed is None else (changed.reshape(inputs[0].shape),)
-
-        return seen
-
-    with ExitStack() as stack:
-        for layer, (module, _) in enumerate(modules):
-            stack.enter_context(module.register_forward_pre_hook(hook(layer)))
-        yield
-
-
 def lengths_by_hand(folder, architecture, scope):
     """Mean of |h| * ||row||, [layer, neuron, language]."""
     hf = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    modules = last_matrix(hf, architecture)
+    modules = edited.last_matrix(hf, architecture)
     rows = np.stack([np.linalg.norm(w.detach().double().numpy(), axis=1) for _, w in modules])
     columns = []
     for language in CORPUS.languages:
@@ -65,7 +39,10 @@ def lengths_by_hand(folder, architecture, scope):
         for item in CORPUS.select([language]):
             ids, where = encode_by_hand(tokenizer, item, scope)
             seen = {}
-            with before(modules, lambda n, h, seen=seen: seen.__setitem__(n, h)), torch.no_grad():
+            with (
+                edited.before(modules, lambda n, h, seen=seen: seen.__setitem__(n, h)),
+                torch.no_grad(),
+            ):
                 hf(torch.tensor([ids]))
             h = np.stack([seen[n].double().numpy()[where] for n in range(len(modules))])
             total, tokens = total + np.abs(h).sum(1), tokens + len(where)
@@ -84,7 +61,7 @@ def nll_by_hand(hf, architecture, texts, layer, neuron, factor):
                 h[where, neuron] *= factor
             return h
 
-        with before(last_matrix(hf, architecture), scaled), torch.no_grad():
+        with edited.before(edited.last_matrix(hf, architecture), scaled), torch.no_grad():
             chances = hf(torch.tensor([ids])).logits[0].double().log_softmax(-1)
         targets = [place for place in where if place > 0]
         total -= sum(float(chances[place - 1, ids[place]]) for place in targets)

@@ -6,7 +6,7 @@ Of the code under test only values are used: sets and statistics.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,33 @@ def changed_activations(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def last_matrix(hf: Any, architecture: str) -> list[tuple[Any, torch.Tensor]]:
+    """For each layer the module that reads hook_post, and its rows [neuron, d_model]."""
+    layers, _, out = NAMES.get(architecture, USUAL)
+    found = [block.get_submodule(out) for block in hf.get_submodule(layers)]
+    # Conv1D is stored the other way round.
+    return [(one, one.weight if architecture == "GPT2" else one.weight.T) for one in found]
+
+
+@contextmanager
+def before(
+    modules: list[tuple[Any, torch.Tensor]], act: Callable[[int, torch.Tensor], Any]
+) -> Iterator[None]:
+    """Call ``act(layer, inputs [pos, neuron])``; what it returns goes on instead."""
+
+    def hook(layer: int) -> Callable[..., Any]:
+        def seen(module: Any, inputs: Any) -> Any:
+            changed = act(layer, inputs[0].flatten(0, -2))
+            return None if changed is None else (changed.reshape(inputs[0].shape),)
+
+        return seen
+
+    with ExitStack() as stack:
+        for layer, (module, _) in enumerate(modules):
+            stack.enter_context(module.register_forward_pre_hook(hook(layer)))
+        yield
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ import numpy as np
 import tiny
 
 import lensneurons as ln
-from lensneurons.cards import describe_all, neuron_facts, top_contexts
+from lensneurons.cards import describe_all, importance_agreement, neuron_facts, top_contexts
 from lensneurons.cards.attribution import importance
 from lensneurons.comparison import compare_halves, compare_series
 from lensneurons.studies import model_claims
@@ -52,6 +52,11 @@ def main(folder: Path) -> None:
         (ln.prepare, (model, corpus), {}),
         (top_contexts, (model, corpus, own), {}),
         (importance, (model, corpus), {}),
+        (
+            partial(importance_agreement, methods=["plnd"], number=10),
+            (model, corpus.head(1), own),
+            quiet,
+        ),
         (ln.logit_lens, (model, corpus), quiet),
         (ln.generate, (model, ["a"]), {"max_new_tokens": 1, **quiet}),
         (ln.accuracy, (model, corpus), {"max_new_tokens": 1, **quiet}),

@@ -7,8 +7,7 @@ import gzip
 import json
 import lzma
 import os
-import tracemalloc
-from pathlib import Path
+import weakref
 
 import numpy as np
 import pyarrow
@@ -96,7 +95,8 @@ def test_a_shard_says_where_its_rows_are(folder):
     assert [" ".join(map(str, shard.spans)) for shard in shards] == told
     assert shards[0].fingerprint == load_corpus_of(shards[0]).fingerprint
     assert len({shard.digest for shard in shards}) == 4
-    assert "6 files" in repr(stream_corpus(folder)) and "a.jsonl" in stream_corpus(folder).to_text()
+    assert "6 files" in repr(stream_corpus(folder))
+    assert "a.jsonl" in stream_corpus(folder).to_text()
 
 
 def load_corpus_of(shard):
@@ -111,9 +111,12 @@ def load_corpus_of(shard):
 
 def test_a_whole_corpus_reads_what_is_compressed(folder):
     (folder / "b.parquet").unlink()
-    found = load_corpus(folder)
+    with pytest.warns(CorpusWarning, match="en: lacks 4 of 8 ids"):
+        found = load_corpus(folder)
     assert rows_of([found]) == [tuple(row.values()) for n, row in enumerate(ROWS) if n // 4 != 1]
-    assert rows_of([load_corpus(folder / "e.jsonl.zst")]) == [tuple(r.values()) for r in ROWS[16:20]]
+    assert rows_of([load_corpus(folder / "e.jsonl.zst")]) == [
+        tuple(r.values()) for r in ROWS[16:20]
+    ]
 
 
 @pytest.mark.parametrize("end", [".gz", ".bz2", ".xz", ".zst"])
@@ -170,7 +173,10 @@ def test_columns_under_other_names(tmp_path):
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        (ROWS[2], r"b\.jsonl:4: id 'item-2' in 'en' was already given at a\.jsonl:3, in an earlier"),
+        (
+            ROWS[2],
+            r"b\.jsonl:4: id 'item-2' in 'en' was already given at a\.jsonl:3, in",
+        ),
         (ROWS[2] | {"language": "english"}, r"b\.jsonl:4: 'english' is not a language code"),
         (ROWS[2] | {"id": "x", "out": "y"}, r"b\.jsonl:4: column 'out' is not understood"),
         ({"id": "x", "language": "en"}, r"b\.jsonl:4: column 'response' is missing"),
@@ -205,7 +211,8 @@ def test_responses_in_all_shards_or_in_none(tmp_path):
 
 
 def test_files_that_change_while_they_are_read(tmp_path):
-    first, second = (write(tmp_path / f"{n}.jsonl", r) for n, r in zip("ab", (ROWS[:8], ROWS[8:])))
+    first = write(tmp_path / "a.jsonl", ROWS[:8])
+    second = write(tmp_path / "b.jsonl", ROWS[8:])
     shards = iter(stream_corpus(tmp_path, shard_items=4))
     next(shards)
     with second.open("ab") as file:
@@ -265,15 +272,17 @@ def test_seen_keys_are_a_set():
     assert len({*item_keys([("1", "en"), ("1", "de"), ("e", "n1"), ("1e", "n")]).tolist()}) == 4
 
 
-def test_memory_does_not_grow_with_the_rows(tmp_path: Path):
-    """8 bytes an item and no more: 40 times the rows take as much memory."""
-    peaks = []
-    for many in (500, 20_000):
-        text = {"language": "en", "prompt": "", "response": "word " * 20}
-        write(tmp_path / "a.jsonl", [{"id": n, **text} for n in range(many)])
-        tracemalloc.start()
-        rows = sum(len(shard) for shard in stream_corpus(tmp_path, shard_items=250))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        assert rows == many
-    assert peaks[1] - peaks[0] < 24 * 20_000 < 0.2 * (tmp_path / "a.jsonl").stat().st_size
+def test_one_shard_is_held_and_eight_bytes_an_item(tmp_path):
+    """`tests/simulations/stream_memory.py` measures the memory of whole processes."""
+    rows = ({"id": n, "language": "en", "prompt": "", "response": "word"} for n in range(600))
+    write(tmp_path / "a.jsonl", list(rows))
+    alive = weakref.WeakSet()
+    most = 0
+    for shard in stream_corpus(tmp_path, shard_items=20):
+        alive.add(shard)
+        most = max(most, len(alive))
+    assert most <= 2  # the one before is let go of once the next is there
+    seen = SeenKeys()
+    for start in range(0, 6000, 20):
+        seen.add(item_keys((str(n), "en") for n in range(start, start + 20)))
+    assert sum(run.nbytes for run in seen.runs) == 8 * 6000

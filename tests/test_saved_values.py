@@ -10,6 +10,7 @@ import pages
 import pytest
 from corpus_data import ROWS, words
 
+from lensneurons.activations.sign_differences import SignDifferences
 from lensneurons.cards.attribution import Importance
 from lensneurons.cards.contexts import Contexts
 from lensneurons.comparison.overlap import stability
@@ -42,6 +43,9 @@ VALUES = {
     "lens": pages.lens(),
     "lens without pivot": replace(pages.lens(), pivot=None, share=0.8),
     "importance": Importance(("<b>", "en"), np.arange(12.0).reshape(2, 3, 2), "plnd"),
+    "signs": SignDifferences(
+        ("<th>", "en"), np.array([[3, 0], [1, 2]]), np.array([[0, 9], [4, 4]]), np.array([5, 7]), 8
+    ),
     "contexts": Contexts(CARD.contexts, SET, pages.LANGUAGES, 2, Provenance(model="m")),
     "no contexts": Contexts((), SET, ("en",), 1),
     "accuracy": pages.accuracy(),

@@ -24,6 +24,7 @@ from .comparison.paper_claims import claims as claims
 from .corpora.corpus import ParallelCorpus as ParallelCorpus
 from .corpora.corpus import build_corpus as build_corpus
 from .corpora.corpus import load_corpus as load_corpus
+from .corpora.streams import stream_corpus as stream_corpus
 from .errors import LensNeuronsError as LensNeuronsError
 from .evaluation.answers import accuracy as accuracy
 from .evaluation.generation import generate as generate

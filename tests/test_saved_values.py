@@ -10,6 +10,7 @@ import pages
 import pytest
 from corpus_data import ROWS, words
 
+from lensneurons.activations.sign_differences import SignDifferences
 from lensneurons.cards.attribution import Importance
 from lensneurons.cards.contexts import Contexts
 from lensneurons.cards.method_agreement import MethodAgreement
@@ -54,6 +55,9 @@ VALUES = {
         0.5,
         3.0,
         (3, 7),
+    ),
+    "signs": SignDifferences(
+        ("<th>", "en"), np.array([[3, 0], [1, 2]]), np.array([[0, 9], [4, 4]]), np.array([5, 7]), 8
     ),
     "contexts": Contexts(CARD.contexts, SET, pages.LANGUAGES, 2, Provenance(model="m")),
     "no contexts": Contexts((), SET, ("en",), 1),

@@ -38,12 +38,15 @@ from jaxtyping import Int64
 from lensneurons.activations.reduction import Reduced
 from lensneurons.activations.sites import Reader, Site, reader_of
 from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.corpora.streams import CorpusStream
 from lensneurons.errors import LensNeuronsError, StorageError, choose
+from lensneurons.models.forward import Forward
 from lensneurons.models.running import runs_model
 from lensneurons.options import plain_options
 from lensneurons.shapes import GroupWeights, LayerSums
 from lensneurons.tokens.batches import PaddingSide, item_groups, make_batch
-from lensneurons.tokens.encoding import Overlong, Scope
+from lensneurons.tokens.encoding import EncodedCorpus, Overlong, Scope
+from lensneurons.tokens.pieces import Pieces
 from lensneurons.tokens.prepared import PreparedCorpus, Texts, prepare, refuse_hooks
 from lensneurons.values.base import read_only
 from lensneurons.values.files import load_arrays, save_arrays
@@ -68,7 +71,7 @@ class LanguageTotals:
         tokens: int64 [group].
         sums: float64 [layer, neuron], of the activation.
         squares: float64 [layer, neuron].
-        batches_done: how many batches of the plan are in.
+        batches_done: how many batches of the plan are in; of a stream, how many of its shards.
         linear: int64 [group, layer, neuron], where the linear branch is above 0; None if not asked.
         both: the same, and the neuron is active.
     """
@@ -241,7 +244,7 @@ def _whole_totals(
 @runs_model
 def collect(
     model: Any,
-    corpus: Texts,
+    corpus: Texts | CorpusStream,
     *,
     site: Site = "neurons",
     branches: bool = False,
@@ -261,7 +264,10 @@ def collect(
     Args:
         model: what `load_model` returns, or any TransformerLens model; it is not changed. Hooks
             that are on it (an ablation, say) act while the statistics are collected.
-        corpus: parallel items, prepared or not; each language needs at least one counted token.
+        corpus: parallel items, prepared or not; each language needs at least one counted token. Of
+            a corpus larger than memory a stream (`lensneurons.corpora.stream_corpus`), whose next
+            shard is read while the model works. Its counts are those of the corpus read whole; its
+            sums differ by rounding, and are the same bits for the same ``shard_items``.
         site: what is counted: ``"neurons"`` of dense MLPs; of a mixture of experts the choices of
             ``"experts"`` by its routers, ``"expert_neurons"`` inside the routed experts, or
             ``"shared_neurons"`` of the MLP that every token passes beside them
@@ -277,7 +283,8 @@ def collect(
             and the same call goes on where it stopped; a finished run is only read.
         groups: number of groups of parallel items whose counts are kept apart for intervals; costs
             8 bytes a group, neuron and language.
-        batch_tokens: most tokens in a batch, padding included.
+        batch_tokens: most tokens in a batch, padding included. A batch that does not fit into
+            memory is run again in halves, with a warning that says what fits.
         max_length: longest text in tokens; the model's context length by default.
         overlong: whether longer texts are refused (None) or cut at `max_length`.
         padding_side: where short texts of a batch are padded; the counts do not depend on it.
@@ -300,17 +307,40 @@ def collect(
         ModelError: the model has no dense MLP neurons (no routers, for experts; experts whose
             weights cannot be read, for the neurons inside), or its hooks do not hold what they
             name.
-        CorpusError: texts without counted tokens, too long, or ids outside the vocabulary.
+        CorpusError: texts without counted tokens, too long, or ids outside the vocabulary; a file
+            of a stream changed while it was read.
         LensNeuronsError: `run_dir` is given while hooks are on the model, or the counts of `groups`
-            do not fit into memory.
+            do not fit into memory, or a single text does not.
         StorageError: `run_dir` holds something else, or another process works in it.
-        ProvenanceError: `run_dir` was begun with another model, corpus or plan; says which.
+        ProvenanceError: `run_dir` was begun with another model, corpus or plan; says which, and of
+            a stream which file.
+
+    Warns:
+        MemoryWarning: once, if a batch did not fit into memory.
     """
     if groups < 1:
         raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
     choose(padding_side, get_args(PaddingSide), "padding_side")
     reader = reader_of(choose(site, get_args(Site), "site"), model, branches=branches)
     found = reader.site
+    if isinstance(corpus, CorpusStream):
+        from lensneurons.activations.streaming import collect_stream
+
+        return collect_stream(
+            model,
+            corpus,
+            reader=reader,
+            scope=scope,
+            run_dir=run_dir,
+            groups=groups,
+            batch_tokens=batch_tokens,
+            max_length=max_length,
+            overlong=overlong,
+            padding_side=padding_side,
+            tokenizer=tokenizer,
+            checkpoint_seconds=checkpoint_seconds,
+            progress=progress,
+        )
     prepared = prepare(
         model, corpus, scope=scope, max_length=max_length, overlong=overlong, tokenizer=tokenizer
     )
@@ -368,6 +398,7 @@ def _collect_languages(
     group_of = item_groups(encoded.item_ids, groups)
     total = encoded.report.total.counted
     bar = tqdm(total=total, unit="token", unit_scale=True, desc="collect", disable=not progress)
+    pieces = Pieces()
     with bar, reader.watching() as forward:
         for k, language in enumerate(encoded.languages):
             bar.set_postfix_str(language)
@@ -377,16 +408,52 @@ def _collect_languages(
             done = totals.batches_done
             own = [rows for rows in batches if encoded.language[rows[0]] == k]
             for number, rows in enumerate(own):
-                batch = make_batch(encoded, rows, padding_side=padding_side)
                 if number >= done:
-                    held, counted = group_of[rows], batch.counted.sum(1).numpy()
-                    if reader.by_group:
-                        held, reader.groups = np.unique(held, return_inverse=True)
-                        counted = np.bincount(reader.groups, counted).astype(np.int64)
-                    reader.run(forward, batch)
-                    totals.add(reader.reduced, held, counted)
+                    count_batch(
+                        *(encoded, rows, group_of, reader, forward, pieces),
+                        totals=totals,
+                        padding_side=padding_side,
+                    )
+                    totals.batches_done = number + 1
                     run.save(totals, now=False)
-                bar.update(batch.n_counted)
+                bar.update(int((encoded.stop[rows] - encoded.start[rows]).sum()))
             if totals.batches_done > done:
                 run.save(totals)
             yield totals
+
+
+def count_batch(
+    encoded: EncodedCorpus,
+    rows: np.ndarray,
+    group_of: np.ndarray,
+    reader: Reader,
+    forward: Forward,
+    pieces: Pieces,
+    *,
+    totals: LanguageTotals,
+    padding_side: PaddingSide,
+) -> None:
+    """Run one batch of the plan, whole or in the parts that fit, and add it to the totals.
+
+    Args:
+        encoded: the corpus.
+        rows: int [row], the numbers of the texts, the longest first.
+        group_of: int [text], the group of each text of the corpus.
+        reader: reduces each layer as it passes.
+        forward: runs a batch.
+        pieces: knows what fits into memory.
+        totals: those of the language, which grow.
+        padding_side: where short texts are padded.
+    """
+
+    def measure(part: slice) -> tuple[np.ndarray, np.ndarray]:
+        batch = make_batch(encoded, rows[part], padding_side=padding_side)
+        held, counted = group_of[rows[part]], batch.counted.sum(1).numpy()
+        if reader.by_group:
+            held, reader.groups = np.unique(held, return_inverse=True)
+            counted = np.bincount(reader.groups, counted).astype(np.int64)
+        reader.run(forward, batch)
+        return held, counted
+
+    for _, (held, counted) in pieces.run(encoded.lengths[rows], measure):
+        totals.add(reader.reduced, held, counted)

@@ -4,12 +4,13 @@ For every row of a batch the counted tokens with ``act_fn(hook_pre) > 0`` are co
 (``hook_pre > 0`` says the same for all activation functions but xIELU), and the activation
 ``act_fn(hook_pre)`` and its square are summed over all counted tokens. On a CPU this
 works through blocks of 64 tokens that stay in the cache (one layer of 1024 tokens x 4864 neurons:
-11 ms, the gate's own matrix product 100 ms); elsewhere whole batches are reduced on the device.
+11 ms, the gate's own matrix product 100 ms); elsewhere whole batches are reduced on the device, and
+stay there until `fetch` brings those of all layers at once, so that no layer waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +30,8 @@ class Reduced:
     """One layer of one batch, reduced over tokens.
 
     Attributes:
-        counts: int64 [row, d_mlp], counted tokens of each row on which the neuron is active.
+        counts: int64 [row, d_mlp], counted tokens of each row on which the neuron is active; a row
+            is a text, or a group of texts where groups were given.
         sums: float64 [d_mlp], sum of the activation over the counted tokens of all rows.
         squares: float64 [d_mlp], sum of its square.
         linear: int64 [row, d_mlp], tokens whose linear branch is above 0; None if not asked.
@@ -49,11 +51,37 @@ class Reduced:
         return replace(self, linear=linear, both=both)
 
 
+@dataclass(frozen=True)
+class Places:
+    """What counts in a batch, on the device where it is asked for.
+
+    Attributes:
+        counted: bool [batch, pos].
+        groups: int64 [batch], the group of each text, from 0 without gaps.
+        n_groups: how many groups there are.
+    """
+
+    counted: CountedMask
+    groups: Int64[torch.Tensor, " batch"]
+    n_groups: int
+
+    def to(self, device: torch.device) -> Places:
+        """The same on another device."""
+        return Places(self.counted.to(device), self.groups.to(device), self.n_groups)
+
+    def by_group(self, counts: torch.Tensor) -> torch.Tensor:
+        """Counts [batch, d_mlp] of texts, added up: int64 [group, d_mlp]."""
+        total = counts.new_zeros((self.n_groups, counts.shape[1]), dtype=torch.int64)
+        return total.index_add_(0, self.groups, counts.to(torch.int64))
+
+
 def reduce_batch(
     pre: Activation,
     counted: CountedMask,
     activation: ActivationFunction,
     sign_decides: bool = True,
+    *,
+    groups: np.ndarray | None = None,
 ) -> Reduced:
     """Reduce the pre-activations of one layer over the counted tokens.
 
@@ -62,24 +90,40 @@ def reduce_batch(
         counted: bool [batch, pos] on the CPU.
         activation: the layer's activation function.
         sign_decides: whether it is positive exactly where its argument is.
+        groups: int [batch], the row of the counts that each text is added to; None for its own.
     """
-    pre = pre.detach()
-    if pre.dtype in (torch.float16, torch.bfloat16):
-        pre = pre.float()
-    on_cpu = pre.device.type == "cpu"
-    reduce = _reduce_on_cpu if on_cpu else reduce_on_device
-    return reduce(pre, counted, activation, sign_decides)
+    groups = np.arange(len(counted)) if groups is None else groups
+    if pre.device.type == "cpu":
+        return _reduce_on_cpu(_wide(pre), counted, activation, sign_decides, groups)
+    places = places_of(counted, groups).to(pre.device)
+    return Reduced(*fetch(reduce_there(pre, places, activation, sign_decides)))
+
+
+def places_of(counted: CountedMask, groups: np.ndarray) -> Places:
+    """The places of a batch on the CPU, from its mask and the group of each text."""
+    numbers = torch.from_numpy(groups.astype(np.int64))
+    return Places(counted, numbers, int(groups.max(initial=-1)) + 1)
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """Half precision as float32, all else as it is."""
+    values = values.detach()
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _reduce_on_cpu(
-    pre: Activation, counted: CountedMask, activation: ActivationFunction, sign_decides: bool
+    pre: Activation,
+    counted: CountedMask,
+    activation: ActivationFunction,
+    sign_decides: bool,
+    groups: np.ndarray,
 ) -> Reduced:
     """Work through each row in blocks that stay in the cache.
 
     A block has fewer than 256 tokens, so its counts fit uint8 and are then added up as int64; its
     sums are float32 over 64 values and are then added up as float64.
     """
-    counts = np.zeros((pre.shape[0], pre.shape[2]), np.int64)
+    counts = np.zeros((int(groups.max(initial=-1)) + 1, pre.shape[2]), np.int64)
     sums, squares = np.zeros(pre.shape[2]), np.zeros(pre.shape[2])
     for row, places in enumerate(counted.numpy()):
         (where,) = np.nonzero(places)
@@ -88,63 +132,86 @@ def _reduce_on_cpu(
         for arguments in pre[row, chosen].split(BLOCK):
             values = activation(arguments).numpy()
             active = ((arguments.numpy() if sign_decides else values) > 0).view(np.uint8)
-            counts[row] += np.add.reduce(active, axis=0, dtype=np.uint8)
+            counts[groups[row]] += np.add.reduce(active, axis=0, dtype=np.uint8)
             sums += values.sum(axis=0)
             squares += np.einsum("tj,tj->j", values, values)
     return Reduced(counts, sums, squares)
 
 
-def reduce_on_device(
-    pre: Activation,
-    counted: CountedMask,
-    activation: ActivationFunction,
-    sign_decides: bool = True,
-) -> Reduced:
-    """`reduce_batch` as whole-batch operations, for accelerators.
+def reduce_there(
+    pre: Activation, places: Places, activation: ActivationFunction, sign_decides: bool = True
+) -> list[torch.Tensor]:
+    """`reduce_batch` as whole-batch operations whose results stay on the device of `pre`.
 
     Counting zeros and ones in float32 is exact below 2^24 tokens.
+
+    Args:
+        pre: [batch, pos, d_mlp].
+        places: what counts, on the same device.
+        activation: the layer's activation function.
+        sign_decides: whether it is positive exactly where its argument is.
+
+    Returns:
+        Counts int64 [group, d_mlp], sums and squares float64 [d_mlp].
 
     Raises:
         LensNeuronsError: a batch of 2^24 tokens or more.
     """
+    pre, counted = _wide(pre), places.counted
     if counted.numel() >= EXACT_FLOAT32:
         raise LensNeuronsError(
             f"a batch of {counted.numel()} tokens is too large: lower batch_tokens"
         )
-    counted = counted.to(pre.device)
     values = activation(pre)
     active = (((pre if sign_decides else values) > 0) & counted[..., None]).to(torch.float32)
     values = values.masked_fill(~counted[..., None], 0.0)
-    return Reduced(
-        active.sum(dim=1).to(torch.int64).cpu().numpy(),
-        values.sum(dim=(0, 1), dtype=torch.float64).cpu().numpy(),
-        values.square().sum(dim=(0, 1), dtype=torch.float64).cpu().numpy(),
-    )
+    return [
+        places.by_group(active.sum(dim=1)),
+        values.sum(dim=(0, 1), dtype=torch.float64),
+        values.square().sum(dim=(0, 1), dtype=torch.float64),
+    ]
+
+
+def fetch(held: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    """Arrays of tensors on any devices, with one transfer from each device."""
+    by_device: dict[torch.device, list[int]] = {}
+    for place, tensor in enumerate(held):
+        by_device.setdefault(tensor.device, []).append(place)
+    found: dict[int, np.ndarray] = {}
+    for own in by_device.values():
+        flat = [held[n].detach().contiguous().reshape(-1).view(torch.uint8) for n in own]
+        edges = np.cumsum([0, *map(len, flat)])
+        together = torch.cat(flat).cpu().numpy()
+        for n, start, stop in zip(own, edges, edges[1:], strict=False):
+            dtype = torch.empty(0, dtype=held[n].dtype).numpy().dtype
+            found[n] = together[start:stop].copy().view(dtype).reshape(held[n].shape)
+    return [found[n] for n in range(len(held))]
 
 
 def count_branches(
     pre: Activation,
     linear: Activation,
-    counted: CountedMask,
+    places: Places,
     activation: ActivationFunction,
     sign_decides: bool = True,
-) -> tuple[Int64[np.ndarray, "row d_mlp"], Int64[np.ndarray, "row d_mlp"]]:
+) -> list[torch.Tensor]:
     """Count where the linear branch of gated neurons is above 0, and where it is and they are
     active.
 
     Args:
         pre: [batch, pos, d_mlp], the gate's output.
         linear: [batch, pos, d_mlp], that of the linear branch.
-        counted: bool [batch, pos] on the CPU.
+        places: what counts, on the same device.
         activation: the layer's activation function.
         sign_decides: whether it is positive exactly where its argument is.
+
+    Returns:
+        Both int64 [group, d_mlp], on the device of `pre`.
     """
-    above = (linear.detach() > 0) & counted.to(linear.device)[..., None]
-    pre = pre.detach()
-    if not sign_decides:
-        pre = activation(pre.float() if pre.dtype in (torch.float16, torch.bfloat16) else pre)
+    above = (linear.detach() > 0) & places.counted[..., None]
+    pre = pre.detach() if sign_decides else activation(_wide(pre))
     both = above & (pre > 0)
-    return above.sum(1).cpu().numpy(), both.sum(1).cpu().numpy()
+    return [places.by_group(above.sum(1)), places.by_group(both.sum(1))]
 
 
 def reduce_routing(
@@ -209,8 +276,7 @@ def reduce_experts(
     for expert in chosen[counted.reshape(-1)].unique().tolist():
         tokens = ((chosen == expert) & there).any(1).nonzero()[:, 0]
         pre = read(tokens.to(indices.device), expert).detach()
-        if pre.dtype in (torch.float16, torch.bfloat16):
-            pre = pre.float()
+        pre = _wide(pre)
         values = activation(pre)
         active = ((pre if sign_decides else values) > 0).cpu().numpy()
         for group in np.unique(own := of_token[tokens].numpy()):

@@ -11,6 +11,10 @@
 ``activation_name`` (for the provenance), and ``parts`` (of how many experts or heads the units of a
 layer are). A `Reader` runs the batches of a site and reduces each layer as it passes, so that all
 that is left of a batch are integers and sums.
+
+On a GPU these stay there until the batch has passed, and come in one transfer: no layer waits for
+the device. The neurons inside experts are the exception: which tokens an expert reads has to be
+known before they can be read.
 """
 
 from __future__ import annotations
@@ -23,11 +27,15 @@ import numpy as np
 import torch
 
 from lensneurons.activations.reduction import (
+    Places,
     Reduced,
     count_branches,
+    fetch,
+    places_of,
     reduce_batch,
     reduce_experts,
     reduce_routing,
+    reduce_there,
 )
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.expert_neurons import (
@@ -49,7 +57,7 @@ from lensneurons.models.forward import (
 )
 from lensneurons.models.linear_sites import linear_site
 from lensneurons.models.routers import expert_site
-from lensneurons.models.running import require_finite
+from lensneurons.models.running import reading_waits, require_finite
 from lensneurons.models.sites import neuron_site
 from lensneurons.tokens.batches import Batch
 
@@ -87,6 +95,9 @@ class Reader:
         self.groups = np.zeros(0, np.int64)
         self.reduced: list[Reduced] = []
         self.seen: list[int] = []
+        # By layer: tensors on its device, and what makes them the reduced layer once they are here.
+        self.held: dict[int, tuple[list[torch.Tensor], Callable[..., Reduced]]] = {}
+        self._places: dict[torch.device, Places] = {}
 
     @property
     def layers(self) -> list[int]:
@@ -110,7 +121,7 @@ class Reader:
         """
         rows = int(self.groups.max()) + 1 if self.by_group else len(batch.counted)
         width = self.site.d_mlp
-        self.counted, self.seen = batch.counted, []
+        self.counted, self.seen, self.held, self._places = batch.counted, [], {}, {}
         nothing = Reduced(np.zeros((rows, width), np.int64), np.zeros(width), np.zeros(width))
         self.reduced = [nothing] * self.site.n_layers
         # Only padding on the left needs a mask: a causal model looks to the left.
@@ -122,6 +133,17 @@ class Reader:
                 f"{self.name} of layers {self.layers} passed as {self.seen} in one forward pass: "
                 "the counts would be wrong"
             )
+
+        held, self.held = self.held, {}
+        arrays = iter(fetch([tensor for tensors, _ in held.values() for tensor in tensors]))
+        for layer, (tensors, made) in held.items():
+            self.reduced[layer] = made(*(next(arrays) for _ in tensors))
+
+    def places(self, device: torch.device) -> Places:
+        """What counts in the batch that is running, on a device: moved there once a batch."""
+        if device not in self._places:
+            self._places[device] = places_of(self.counted, self.groups).to(device)
+        return self._places[device]
 
     def require_shape(self, layer: int, found: torch.Size, wanted: tuple[int, ...]) -> None:
         """Note that a layer passes; raise where it has not the wanted shape.
@@ -140,6 +162,8 @@ class Reader:
 class Neurons(Reader):
     """The neurons of dense MLPs."""
 
+    by_group = True
+
     def watching(self) -> AbstractContextManager[Forward]:
         """See `Reader.watching`."""
         return watching(self.model, self.site, self.watch)
@@ -147,7 +171,14 @@ class Neurons(Reader):
     def watch(self, layer: int, pre: torch.Tensor) -> None:
         """Reduce one layer of the batch that is running."""
         self.require_shape(layer, pre.shape, (*self.counted.shape, self.site.d_mlp))
-        self.reduced[layer] = reduce_batch(pre, self.counted, *self.site.reading(layer))
+        self.reduce(layer, pre, *self.site.reading(layer))
+
+    def reduce(self, layer: int, pre: torch.Tensor, *reading: Any) -> None:
+        """Reduce one layer, here or on its device."""
+        if reading_waits(pre):
+            self.held[layer] = reduce_there(pre, self.places(pre.device), *reading), Reduced
+        else:
+            self.reduced[layer] = reduce_batch(pre, self.counted, *reading, groups=self.groups)
 
 
 class Branches(Neurons):
@@ -162,11 +193,16 @@ class Branches(Neurons):
     def watch_both(self, layer: int, pre: torch.Tensor, linear: torch.Tensor) -> None:
         """Reduce both halves of one layer of the batch that is running."""
         self.watch(layer, pre)
-        counts = count_branches(pre, linear, self.counted, *self.site.reading(layer))
-        self.reduced[layer] = self.reduced[layer].with_branches(*counts)
+        there = linear.to(pre.device)
+        counts = count_branches(pre, there, self.places(pre.device), *self.site.reading(layer))
+        if layer in self.held:
+            self.held[layer][0].extend(counts)
+        else:
+            linear_counts, both = (one.numpy() for one in counts)
+            self.reduced[layer] = self.reduced[layer].with_branches(linear_counts, both)
 
 
-class Outputs(Reader):
+class Outputs(Neurons):
     """The outputs of linear maps: no activation function stands behind them."""
 
     name = "the output"
@@ -184,7 +220,7 @@ class Outputs(Reader):
         """Reduce one layer of the batch that is running."""
         output = output.reshape(*self.counted.shape, -1)  # OPT flattens batch and position
         self.require_shape(layer, output.shape, (*self.counted.shape, self.site.d_mlp))
-        self.reduced[layer] = reduce_batch(output, self.counted, lambda value: value)
+        self.reduce(layer, output, lambda value: value)
 
 
 class Routers(Reader):
@@ -199,7 +235,13 @@ class Routers(Reader):
     def watch(self, layer: int, weights: torch.Tensor, indices: torch.Tensor) -> None:
         """Reduce the choices of one layer of the batch that is running."""
         self.require_shape(layer, indices.shape, (self.counted.numel(), self.site.top_k))
-        self.reduced[layer] = reduce_routing(weights, indices, self.counted, self.site.n_experts)
+        counted, experts = self.counted, self.site.n_experts
+
+        def made(weights: np.ndarray, indices: np.ndarray) -> Reduced:
+            return reduce_routing(*map(torch.from_numpy, (weights, indices)), counted, experts)
+
+        kept = [weights.detach().to(torch.float64, copy=True), indices.detach().clone()]
+        self.held[layer] = kept, made
 
 
 class Experts(Reader):

@@ -40,6 +40,7 @@ from lensneurons.comparison.before_after import TABLES, compare
 from lensneurons.comparison.paper_claims import claims
 from lensneurons.comparison.series import compare_series
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
+from lensneurons.corpora.streams import CorpusStream, stream_corpus
 from lensneurons.errors import (
     EmptySetWarning,
     LensNeuronsError,
@@ -137,10 +138,12 @@ def do_study(options: Namespace) -> None:
 def do_collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
     require_writable(options.out)
-    corpus = open_corpus(options, options.languages)
-    require_memory(options.groups, len(corpus.languages))
+    corpus = open_stream(options) if options.stream else open_corpus(options, options.languages)
+    if isinstance(corpus, ParallelCorpus):
+        require_memory(options.groups, len(corpus.languages))
     model = open_model(options, options.dtype)
-    corpus = in_template(options, model, corpus)
+    if isinstance(corpus, ParallelCorpus):
+        corpus = in_template(options, model, corpus)
     say(collect(model, corpus, run_dir=options.out, **pick(options, *COUNTING)).to_text())
     say(f"next: lensneurons identify {options.out}")
 
@@ -463,6 +466,22 @@ def open_corpus(options: Namespace, languages: Sequence[str] | None) -> Parallel
     if not options.chat:
         refuse_system_alone(None, options.system)
     return load_corpus(options.corpus, languages=languages, **pick(options, "split", "limit"))
+
+
+def open_stream(options: Namespace) -> CorpusStream:
+    """The corpus that the options name, to be read shard by shard.
+
+    Raises:
+        LensNeuronsError: an option that a stream does not take.
+    """
+    if options.chat or options.system is not None or options.limit is not None:
+        raise LensNeuronsError(
+            "--stream reads texts as they are, and all of them: leave --chat, --system and --limit "
+            "away, or read the corpus whole"
+        )
+    return stream_corpus(
+        options.corpus, languages=options.languages, **pick(options, "split", "shard_items")
+    )
 
 
 def open_shots(options: Namespace, corpus: ParallelCorpus) -> ParallelCorpus | None:

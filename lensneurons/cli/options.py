@@ -199,6 +199,8 @@ def _declare_collect(add: Add) -> None:
     add("--batch-tokens", type=_positive, default=4096, help="padding included")
     add("--max-length", type=_positive, help="longest text in tokens")
     add("--overlong", default="refuse", choices=("refuse", "cut"))
+    add("--stream", action="store_true", help="read shard by shard what is larger than memory")
+    add("--shard-items", type=_positive, default=1000, help="rows of a shard of --stream")
 
 
 def _declare_ablate(add: Add) -> None:

@@ -219,12 +219,12 @@ def announce(name: str, problems: Sequence[CorpusProblem]) -> None:
         warn_outside(message)
 
 
-def warn_outside(message: str) -> None:
+def warn_outside(message: str, category: type[Warning] = CorpusWarning) -> None:
     """Warn where the package was called, however deep the caller of this function lies in it."""
     level, frame = 1, sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, CorpusWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def and_more(things: Collection[object]) -> str:

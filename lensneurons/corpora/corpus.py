@@ -125,7 +125,7 @@ class ParallelCorpus:
             )
         kept = [item for item in self.items if item.language in tags and item.id in wanted]
         kept.sort(key=lambda item: tags.index(item.language))
-        return replace(_arrange(self.name, kept), template=self.template)
+        return replace(arrange(self.name, kept), template=self.template)
 
     @plain_options
     def head(self, n: int) -> ParallelCorpus:
@@ -209,8 +209,9 @@ def load_corpus(
     """Read a parallel corpus from whatever holds it.
 
     Args:
-        source: a ``.jsonl`` or ``.parquet`` file; a folder of MGSM, MSVAMP or SIB-200; a folder of
-            ``<language>.txt`` with aligned lines; a dictionary from language to texts or to
+        source: a ``.jsonl`` file (also ``.jsonl.gz``, ``.bz2``, ``.xz``, ``.zst``) or ``.parquet``
+            file; a folder of MGSM, MSVAMP or SIB-200; a folder of ``<language>.txt`` with aligned
+            lines; a dictionary from language to texts or to
             (prompt, response) pairs; a Hugging Face data set (an ``IterableDataset`` is streamed);
             or ``"demo"``, the package's own word problems.
         languages: tags to keep, which also give the order; None for all.
@@ -237,15 +238,7 @@ def load_corpus(
     opened = open_source(source, split=split, limit=limit, separator=separator)
     records = opened.records
     if columns is not None:
-        if not isinstance(columns, Mapping) or not all(
-            isinstance(one, str) for pair in columns.items() for one in pair
-        ):
-            raise CorpusError(f"columns={shown(columns)} is no mapping from our names to theirs")
-        if unknown := [column for column in columns if column not in COLUMNS]:
-            raise CorpusError(
-                f"columns={dict(columns)} renames to {unknown[0]!r}; write it as our name: theirs,"
-                f" with our names {list(COLUMNS)}"
-            )
+        require_columns(columns)
         records = rename_columns(records, columns, separator=separator)
     if opened.streamed:
         records = take_items(records, limit, tags)
@@ -262,6 +255,23 @@ def load_corpus(
         corpus = corpus.head(limit)
     announce(corpus.name, corpus.problems)
     return corpus
+
+
+def require_columns(columns: object) -> None:
+    """Raise unless `columns` is a mapping from some of our names to theirs.
+
+    Raises:
+        CorpusError: it is none, or names a column that we do not have.
+    """
+    if not isinstance(columns, Mapping) or not all(
+        isinstance(one, str) for pair in columns.items() for one in pair
+    ):
+        raise CorpusError(f"columns={shown(columns)} is no mapping from our names to theirs")
+    if unknown := [column for column in columns if column not in COLUMNS]:
+        raise CorpusError(
+            f"columns={dict(columns)} renames to {unknown[0]!r}; write it as our name: theirs,"
+            f" with our names {list(COLUMNS)}"
+        )
 
 
 def wanted_languages(languages: Sequence[str]) -> tuple[str, ...]:
@@ -281,10 +291,10 @@ def _check(records: Any, name: str) -> ParallelCorpus:
         raise CorpusError(f"{shown(records)} is no list of rows; give a list of mappings")
     numbered = enumerate(records, start=1)
     placed = (r if isinstance(r, Record) else Record(f"record {n}", r) for n, r in numbered)
-    return _arrange(name, check_records(placed))
+    return arrange(name, check_records(placed))
 
 
-def _arrange(name: str, items: Sequence[Item]) -> ParallelCorpus:
+def arrange(name: str, items: Sequence[Item]) -> ParallelCorpus:
     """The corpus of checked items, brought into its one order: language by language."""
     if not items:
         raise CorpusError(f"nothing of corpus {name!r} is left; ask for items that it has")

@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lensneurons.corpora.compressed import COMPRESSED, FAULTS, open_bytes
 from lensneurons.corpora.items import Record
 from lensneurons.corpora.parquet import read_parquet
 from lensneurons.errors import CorpusError, shown
@@ -29,11 +30,13 @@ from lensneurons.languages.codes import language_code, language_of_name
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield every line of a UTF-8 text file without its line end: ``("zh.txt:12", "...")``.
 
+    A file that is compressed by its name is unpacked as it is read.
+
     Raises:
-        CorpusError: the file cannot be opened, or a line is not UTF-8.
+        CorpusError: the file cannot be opened or unpacked, or a line is not UTF-8.
     """
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             first = file.readline()
             old = b"\r" in first and not first.endswith(b"\n")  # the whole file, as old Macs wrote
             lines = first.removesuffix(b"\r").split(b"\r") if old else chain([first], file)
@@ -50,6 +53,8 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
                 yield where, text.removeprefix("\ufeff") if number == 1 else text
     except OSError as cause:
         raise CorpusError(f"{path} cannot be read: {cause.strerror or cause}") from cause
+    except FAULTS as cause:
+        raise CorpusError(f"{path} cannot be unpacked: {cause}; copy it again") from cause
 
 
 def read_jsonl(path: Path) -> Iterator[Record]:
@@ -204,7 +209,10 @@ FORMATS: dict[str, tuple[str, Reader]] = {
     "MSVAMP": (r"test_.+\.json", read_msvamp),
     "SIB-200": (r".+\.(train|dev|test)\.tsv", read_sib200),
     "aligned text": (r"(?!(readme|license|notice)\b).+\.txt", read_aligned_text),
-    "JSON lines": (r".+\.jsonl", lambda paths, _: (r for path in paths for r in read_jsonl(path))),
+    "JSON lines": (
+        r".+\.jsonl" + COMPRESSED,
+        lambda paths, _: (r for path in paths for r in read_jsonl(path)),
+    ),
     "Parquet": (r".+\.parquet", lambda paths, _: (r for path in paths for r in read_parquet(path))),
 }
 

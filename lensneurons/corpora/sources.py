@@ -21,7 +21,8 @@ from lensneurons.languages.codes import known_code
 from lensneurons.registry import CORPORA, load_registered
 
 UNDERSTOOD = """load_corpus understands
-  a .jsonl or .parquet file, or a folder of them, with id, language, prompt, response
+  a .jsonl or .parquet file, or a folder of them, with id, language, prompt, response;
+    JSON lines may be compressed: .jsonl.gz, .bz2, .xz, .zst
   MGSM: a folder with mgsm_<language>.tsv
   MSVAMP: a folder with test_<English language name>.json
   SIB-200: a folder with <language>.<split>.tsv
@@ -76,6 +77,12 @@ def open_source(
         _check_split("a dictionary", (), split)
         return Source("dictionary", read_dict(source))
     raise CorpusError(f"{type(source).__name__} is no source of a corpus; {UNDERSTOOD}")
+
+
+def is_dataset(source: object) -> bool:
+    """Whether a source is a Hugging Face data set, whole or of splits, streamed or not."""
+    names = ("Dataset", "IterableDataset", "DatasetDict", "IterableDatasetDict")
+    return _is_dataset(source, *names)
 
 
 def _is_dataset(source: object, *names: str) -> bool:
@@ -159,14 +166,7 @@ def _file_format(path: Path) -> str:
 def _folder_format(folder: Path) -> tuple[str, list[Path], list[str]]:
     """The format of a folder's files, those files sorted by name, and the files left out."""
     entries = sorted(folder.iterdir())
-    found: dict[str, list[Path]] = {}
-    skipped: list[str] = []
-    for file in entries:
-        named = _named_format(file) if file.is_file() else None
-        if named is not None:
-            found.setdefault(named, []).append(file)
-        elif _looks_like_a_part(file):
-            skipped.append(file.name)
+    found, skipped = parts_of_folder(entries)
     if not found:
         held = ", ".join(path.name for path in entries[:10]) + (", ..." if entries[10:] else "")
         raise CorpusError(f"{folder} holds {held or 'nothing'}; {UNDERSTOOD}")
@@ -174,6 +174,25 @@ def _folder_format(folder: Path) -> tuple[str, list[Path], list[str]]:
         held = ", ".join(f"{one} ({files[0].name})" for one, files in found.items())
         raise CorpusError(f"{folder} holds several kinds: {held}; keep one or give one file")
     return (*next(iter(found.items())), skipped)
+
+
+class Parts(NamedTuple):
+    """Files by the format that their names say, and the names of those that no reader takes."""
+
+    files: dict[str, list[Path]]
+    skipped: list[str]
+
+
+def parts_of_folder(entries: Iterable[Path]) -> Parts:
+    """Tell the files of a folder apart, in their order."""
+    found, skipped = Parts({}, [])
+    for file in entries:
+        named = _named_format(file) if file.is_file() else None
+        if named is not None:
+            found.setdefault(named, []).append(file)
+        elif _looks_like_a_part(file):
+            skipped.append(file.name)
+    return Parts(found, skipped)
 
 
 def _looks_like_a_part(path: Path) -> bool:

@@ -68,6 +68,10 @@ class EmptySetWarning(Explained, UserWarning):
     """Sets of neurons that are empty, or so small that nothing follows from them."""
 
 
+class MemoryWarning(Explained, UserWarning):
+    """A batch that did not fit into memory and was run in parts; nothing was lost."""
+
+
 class PublishedCountsError(StorageError):
     """Published activation counts that contradict themselves."""
 

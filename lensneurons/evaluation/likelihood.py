@@ -38,6 +38,7 @@ from lensneurons.options import plain_options
 from lensneurons.shapes import AttentionMask, TextNumbers, TokenIds
 from lensneurons.tokens.batches import PaddingSide, make_batch
 from lensneurons.tokens.encoding import EncodedCorpus, Scope
+from lensneurons.tokens.pieces import Pieces
 from lensneurons.tokens.prepared import Texts, prepare
 from lensneurons.uncertainty.groups import Interval
 from lensneurons.uncertainty.items import item_bootstrap
@@ -205,6 +206,10 @@ def nll(
         CorpusError: texts without counted tokens, too long, or ids outside the vocabulary; a
             language whose counted tokens are all the first of their texts.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
+        LensNeuronsError: a single text does not fit into memory.
+
+    Warns:
+        MemoryWarning: once, if a batch did not fit into memory and was run in halves.
     """
     from tqdm.auto import tqdm
 
@@ -213,9 +218,9 @@ def nll(
     require_predicted(encoded)
     score = text_scorer(model, encoded, padding_side=padding_side)
     sums, tokens = np.zeros(len(encoded)), np.zeros(len(encoded), np.int64)
-    plan = prepared.batches(fitting(model, batch_tokens))
+    plan, pieces = prepared.batches(fitting(model, batch_tokens)), Pieces()
     for rows in tqdm(plan, desc="nll", unit="batch", disable=not progress):
-        sums[rows], tokens[rows] = score(rows)
+        sums[rows], tokens[rows] = in_pieces(pieces, score, encoded, rows)
     return CorpusNLL(
         languages=encoded.languages,
         nll=sums,
@@ -249,6 +254,22 @@ def fitting(model: Any, batch_tokens: int) -> int:
     if batch_tokens < 1:
         raise LensNeuronsError(f"batch_tokens={batch_tokens} holds nothing; give 1 or more")
     return max(1, min(batch_tokens, LOGITS // int(model.cfg.d_vocab)))
+
+
+def in_pieces(
+    pieces: Pieces, score: TextMeasure, encoded: EncodedCorpus, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `score` gives for the texts of a batch, run whole or in the parts that fit into memory.
+
+    Args:
+        pieces: knows what fits.
+        score: the measure.
+        encoded: the corpus.
+        rows: int [row], the texts, the longest first.
+    """
+    found = [one for _, one in pieces.run(encoded.lengths[rows], lambda part: score(rows[part]))]
+    sums, weights = zip(*found, strict=True)
+    return np.concatenate(sums), np.concatenate(weights)
 
 
 def text_scorer(

@@ -44,8 +44,8 @@ import hashlib
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -54,7 +54,7 @@ import numpy as np
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import EmptySetWarning, LensNeuronsError, StorageError, choose
-from lensneurons.evaluation.likelihood import TextMeasure, fitting
+from lensneurons.evaluation.likelihood import TextMeasure, fitting, in_pieces
 from lensneurons.evaluation.shots import fingerprint_of
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.controls import (
@@ -75,6 +75,7 @@ from lensneurons.neurons.sets import NeuronSet, chosen_set
 from lensneurons.options import plain_options
 from lensneurons.tokens.batches import divide
 from lensneurons.tokens.encoding import Scope
+from lensneurons.tokens.pieces import Pieces
 from lensneurons.tokens.prepared import PreparedCorpus, prepare, refuse_hooks
 from lensneurons.values.files import load_arrays, save_arrays
 from lensneurons.values.progress import with_bar
@@ -393,7 +394,8 @@ class CellJob:
 
     `score` gives sum and weight of some texts, run as one batch of at most `batch_tokens` tokens.
     A condition is a setting and a row: the neurons that are removed, and their controls, of whose
-    draws every item meets `draws_an_item`. `edit` are options of `ablate`.
+    draws every item meets `draws_an_item`. `edit` are options of `ablate`; `pieces` knows what fits
+    into memory.
     """
 
     prepared: PreparedCorpus
@@ -403,6 +405,7 @@ class CellJob:
     draws_an_item: int
     edit: Mapping[str, Any]
     seed: int
+    pieces: Pieces = field(default_factory=Pieces)
 
     @property
     def cells(self) -> list[Cell]:
@@ -451,7 +454,7 @@ def _run(
     encoded = job.prepared.encoded
     base, weight = np.zeros(len(encoded)), np.zeros(len(encoded))
     for rows in job.prepared.batches(job.batch_tokens):
-        base[rows], weight[rows] = job.score(rows)
+        base[rows], weight[rows] = in_pieces(job.pieces, job.score, encoded, rows)
     settings = tuple(dict.fromkeys(setting for setting, _ in job.conditions))
     languages = tuple(dict.fromkeys(row for _, row in job.conditions))
     sides = 1 + len(next(iter(job.conditions.values())).controls)
@@ -512,11 +515,17 @@ def _run_cell(job: CellJob, base: np.ndarray, setting: str, row: str, column: st
     # One row of a batch is a text under a condition; texts go from the longest to the shortest.
     text, condition = np.divmod(np.arange(len(texts) * len(conditions)), len(conditions))
     scores = np.zeros((len(conditions), len(texts)))
-    for part in divide(encoded.lengths[texts[text]], job.batch_tokens):
-        places = condition[part], text[part]
+    lengths = encoded.lengths[texts[text]]
+
+    def measure(batch: slice, part: slice) -> np.ndarray:
+        places = condition[batch][part], text[batch][part]
         sets = [conditions[c][i] for c, i in zip(*places, strict=True)]
-        with job.ablating(sets, setting, row, column, part.start):
-            scores[places], _ = job.score(texts[text[part]])
+        with job.ablating(sets, setting, row, column, batch.start + part.start):
+            return job.score(texts[places[1]])[0]
+
+    for batch in divide(lengths, job.batch_tokens):
+        for part, found in job.pieces.run(lengths[batch], partial(measure, batch)):
+            scores[condition[batch][part], text[batch][part]] = found
     scores -= base[texts]
     means = scores[1:].reshape(len(controls), each, len(texts)).mean(axis=1)
     return np.concatenate([scores[:1], means])

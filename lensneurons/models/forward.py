@@ -49,7 +49,7 @@ from lensneurons.models.routers import (
     routers,
     routing,
 )
-from lensneurons.models.running import require_finite
+from lensneurons.models.running import FiniteCheck
 from lensneurons.models.sites import (
     NeuronSite,
     first_projection,
@@ -112,15 +112,16 @@ def watching(
     """
     if path is None and not has_hooks(model):
         prove_neurons(model)
-    path = path or forward_path(model)
+    path, check = path or forward_path(model), FiniteCheck()
 
     def finite(layer: int, pre: Activation) -> None:
-        require_finite(pre, f"the pre-activations of layer {layer}")
-        watch(layer, pre)
+        check(pre, f"the pre-activations of layer {layer}")
+        if not check.repeats:
+            watch(layer, pre)
 
     if path == "native":
         with _watch_native(model, site, finite) as run:
-            yield run
+            yield check.after(run)
         return
 
     def hook(layer: int) -> Callable[..., None]:
@@ -131,7 +132,7 @@ def watching(
             model(tokens, attention_mask=mask, **least_logits(model))
 
     with model.hooks(fwd_hooks=[(name, hook(layer)) for layer, name in enumerate(site.pre)]):
-        yield run_hooked
+        yield check.after(run_hooked)
 
 
 @contextmanager
@@ -150,12 +151,24 @@ def watching_branches(
             prove_neurons(model)
         _prove_branches(model, site)
     held: dict[int, dict[str, Activation]] = {}
+    check = FiniteCheck()
 
     def see(half: str, layer: int, value: Activation) -> None:
-        require_finite(value, f"the {half} of the neurons of layer {layer}")
+        check(value, f"the {half} of the neurons of layer {layer}")
         held.setdefault(layer, {})[half] = value
         if len(held[layer]) == 2:
-            watch(layer, **held.pop(layer))
+            both = held.pop(layer)
+            if not check.repeats:
+                watch(layer, **both)
+
+    def anew(run: Forward) -> Forward:
+        """Begin each batch without what one that failed has left."""
+
+        def begun(tokens: TokenIds, mask: AttentionMask | None) -> None:
+            held.clear()
+            run(tokens, mask)
+
+        return check.after(begun)
 
     if (path or forward_path(model)) == "native":
 
@@ -167,7 +180,7 @@ def watching_branches(
         linears = {layer: unwrap(getattr(mlp, "in")) for layer, mlp in enumerate(mlps)}
         watched = (gates, seen("pre")), (linears, seen("linear"))
         with _watching_modules(model, *watched, path="native") as run:
-            yield run
+            yield anew(run)
         return
 
     def hook(half: str, layer: int) -> Callable[..., None]:
@@ -180,7 +193,7 @@ def watching_branches(
     hooks = [(name, hook("pre", layer)) for layer, name in enumerate(site.pre)]
     hooks += [(linear_branch(name), hook("linear", layer)) for layer, name in enumerate(site.pre)]
     with model.hooks(fwd_hooks=hooks):
-        yield run_hooked
+        yield anew(run_hooked)
 
 
 def _prove_branches(model: Any, site: NeuronSite) -> None:
@@ -256,14 +269,16 @@ def watching_routers(model: Any, site: ExpertSite, watch: Routed) -> Iterator[Fo
         ``run(tokens, attention_mask)``, as `watching`. It raises a ModelError where a weight is
         not finite.
     """
+    check = FiniteCheck()
 
     def routed(layer: int, router: nn.Module, inputs: Any, output: Any) -> None:
         weights, indices = routing(router, output)
-        require_finite(weights, f"the weights of the router of layer {layer}")
-        watch(layer, weights, indices)
+        check(weights, f"the weights of the router of layer {layer}")
+        if not check.repeats:
+            watch(layer, weights, indices)
 
     with _watching_modules(model, (routers(model), routed)) as run:
-        yield run
+        yield check.after(run)
 
 
 @contextmanager
@@ -290,16 +305,17 @@ def watching_outputs(model: Any, site: LinearSite, watch: Watch) -> Iterator[For
     Raises:
         ModelError: the native view sees other outputs than the bridge.
     """
-    path = output_path(model, site)
+    path, check = output_path(model, site), FiniteCheck()
 
     def seen(layer: int, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        require_finite(output, f"the outputs {site.name} of layer {layer}")
-        watch(layer, output)
+        check(output, f"the outputs {site.name} of layer {layer}")
+        if not check.repeats:
+            watch(layer, output)
 
     if path == "native":
         once(model, f"proof of {site.name}", None, lambda: _prove_outputs(model, site))
     with _watching_modules(model, (linear_modules(model, site.name), seen), path=path) as run:
-        yield run
+        yield check.after(run)
 
 
 def output_path(model: Any, site: LinearSite) -> Path:

@@ -69,9 +69,7 @@ def require_finite(values: torch.Tensor, what: str) -> None:
         ModelError: there are infinite values or NaN; says how many, and what to do.
     """
     values = values.detach()
-    # A sum in another dtype than float32's own copies every number.
-    half = values.dtype in (torch.float16, torch.bfloat16)
-    if math.isfinite(float(values.sum(dtype=torch.float32 if half else None))):
+    if math.isfinite(float(_sum(values))):
         return
     finite = torch.isfinite(values)
     if finite.all():
@@ -81,6 +79,61 @@ def require_finite(values: torch.Tensor, what: str) -> None:
         f"{share:.2%} of {what} are infinite or not a number: half precision overflows, so load "
         "the model with dtype='bfloat16' or 'float32'; in float32 its weights are damaged"
     )
+
+
+def _sum(values: torch.Tensor) -> torch.Tensor:
+    # A sum in another dtype than float32's own copies every number.
+    half = values.dtype in (torch.float16, torch.bfloat16)
+    return values.sum(dtype=torch.float32 if half else None)
+
+
+def reading_waits(values: torch.Tensor) -> bool:
+    """Whether reading a number of a tensor waits for a device, as on a GPU."""
+    return values.device.type != "cpu"
+
+
+class FiniteCheck:
+    """`require_finite` for all layers of a forward pass, which waits for a GPU once a pass.
+
+    On a CPU each layer is looked at as it passes. Elsewhere one sum of each stays on its device,
+    and all are read after the pass. Where one is not finite, the pass is run again, and each layer
+    is looked at as it passes, so that the error is the same.
+
+    Attributes:
+        repeats: whether this is such a pass, in which nobody else should see a layer.
+    """
+
+    def __init__(self) -> None:
+        self.repeats = False
+        self._sums: dict[torch.device, list[torch.Tensor]] = {}
+
+    def __call__(self, values: torch.Tensor, what: str) -> None:
+        """Look at numbers that a layer computed, now or later.
+
+        Raises:
+            ModelError: as `require_finite`.
+        """
+        if self.repeats or not reading_waits(values):
+            require_finite(values, what)
+        else:
+            self._sums.setdefault(values.device, []).append(_sum(values.detach()).float())
+
+    def after(self, run: Callable[..., None]) -> Callable[..., None]:
+        """A function that runs one batch, and then looks at what was kept."""
+
+        def checked(*batch: Any) -> None:
+            self._sums = {}
+            run(*batch)
+            sums, self._sums = self._sums, {}
+            if all(bool(torch.stack(own).isfinite().all()) for own in sums.values()):
+                return
+            self.repeats = True
+            try:
+                run(*batch)
+            finally:
+                self.repeats = False
+
+        return checked
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import numpy as np
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
+from lensneurons.corpora.streams import CorpusStream
 from lensneurons.errors import CorpusError, LensNeuronsError, shown
 from lensneurons.models.family import context_length
 from lensneurons.models.forward import attention_implementation, has_hooks
@@ -133,6 +134,11 @@ def corpus_of_texts(texts: object) -> ParallelCorpus:
         CorpusError: no text, an empty one, something that is no text, or the name of a file.
     """
     listed = [texts] if isinstance(texts, str) else texts
+    if isinstance(texts, CorpusStream):
+        raise CorpusError(
+            f"{texts!r} is read shard by shard, which collect() does; for all else take a shard, "
+            "such as next(iter(stream)), or load_corpus()"
+        )
     if isinstance(listed, Mapping) or not isinstance(listed, Iterable):
         raise CorpusError(f"{shown(texts)} is no corpus: load_corpus() makes one; or give a text")
     listed = list(listed)
@@ -210,10 +216,7 @@ def prepare(
     corpus = corpus if isinstance(corpus, ParallelCorpus) else corpus_of_texts(corpus)
     if template is not None:
         corpus = chat_corpus(model, corpus, system=system, tokenizer=tokenizer)
-    context, size = context_length(model), int(model.cfg.d_vocab)
-    if max_length is not None and max_length > context:
-        raise CorpusError(f"max_length={max_length} is beyond the model's context of {context}")
-    longest = context if max_length is None else max_length
+    longest = longest_text(model, max_length)
     overlong = overlong or "refuse"
     encoded = encode(
         corpus, tokenizer, scope=scope or "response", max_length=longest, overlong=overlong
@@ -223,13 +226,34 @@ def prepare(
             f"no counted token of {empty} is left within max_length={longest}: raise it, or "
             "select other languages"
         )
+    require_known_ids(encoded, int(model.cfg.d_vocab))
+    fingerprint = tokenizer_hash(tokenizer)
+    return PreparedCorpus(model, corpus, tokenizer, fingerprint, encoded, longest, overlong)
+
+
+def longest_text(model: Any, max_length: int | None) -> int:
+    """Most tokens of a text: `max_length`, or the model's context for None.
+
+    Raises:
+        CorpusError: it is beyond the model's context.
+    """
+    context = context_length(model)
+    if max_length is not None and max_length > context:
+        raise CorpusError(f"max_length={max_length} is beyond the model's context of {context}")
+    return context if max_length is None else max_length
+
+
+def require_known_ids(encoded: EncodedCorpus, size: int) -> None:
+    """Raise unless all ids of an encoded corpus are in a vocabulary of `size`.
+
+    Raises:
+        CorpusError: the tokenizer is that of another model.
+    """
     if (largest := int(encoded.ids.max(initial=0))) >= size:
         raise CorpusError(
             f"the tokenizer gives id {largest}, but the model's vocabulary has {size}: "
             "pass the tokenizer that belongs to the model"
         )
-    fingerprint = tokenizer_hash(tokenizer)
-    return PreparedCorpus(model, corpus, tokenizer, fingerprint, encoded, longest, overlong)
 
 
 def refuse_hooks(model: Any, run_dir: str | Path | None) -> None:

@@ -17,7 +17,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lensneurons.activations.collection import collect
-from lensneurons.activations.reduction import reduce_batch, reduce_on_device
+from lensneurons.activations.reduction import (
+    Reduced,
+    fetch,
+    places_of,
+    reduce_batch,
+    reduce_there,
+)
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, ProvenanceError
@@ -213,6 +219,12 @@ def test_a_cache_or_mask_that_does_not_fit_is_refused(rows, shape, message, llam
 
 
 # Reduction
+
+
+def reduce_on_device(pre, counted, activation):
+    """What a GPU would do, on the CPU."""
+    places = places_of(counted, np.arange(len(counted)))
+    return Reduced(*fetch(reduce_there(pre, places, activation)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])

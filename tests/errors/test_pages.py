@@ -36,6 +36,7 @@ from lensneurons.alignment.checkpoints import MARK, last_whole
 from lensneurons.comparison.before_after import compare
 from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus, load_corpus
+from lensneurons.corpora.streams import stream_corpus
 from lensneurons.evaluation.generation import encode_prompts
 from lensneurons.evaluation.likelihood import CorpusNLL
 from lensneurons.experiments.ablation import ablation_sets, warn_of_empty_rows
@@ -53,6 +54,7 @@ from lensneurons.neurons.published import read_published_counts
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.studies import model_claims
 from lensneurons.tokens.encoding import encode
+from lensneurons.tokens.pieces import Pieces
 from lensneurons.uncertainty.groups import bootstrap
 from lensneurons.values import files as storage
 from lensneurons.values.provenance import Provenance
@@ -64,12 +66,14 @@ KINDS = [
     "ControlWarning",
     "CorpusWarning",
     "EmptySetWarning",
+    "MemoryWarning",
     "StorageWarning",
 ]
 WARNINGS = {
     "ControlWarning": errors.ControlWarning,
     "CorpusWarning": CorpusWarning,
     "EmptySetWarning": errors.EmptySetWarning,
+    "MemoryWarning": errors.MemoryWarning,
     "StorageWarning": errors.StorageWarning,
 }
 Case = Callable[[Any], object]
@@ -105,6 +109,28 @@ def run_folder_while_hooks_are_on_the_model(given: Any) -> None:
 def empty(folder: str) -> str:
     Path(folder).mkdir()
     return folder
+
+
+def texts_that_do_not_fit(most: int) -> Case:
+    """Eight texts of 29 tokens, where memory is enough for so many."""
+
+    def measure(part: slice) -> None:
+        if part.stop - part.start > most:
+            raise MemoryError
+
+    return lambda given: list(Pieces().run(np.full(8, 29), measure))
+
+
+def a_file_that_grows(given: Any) -> None:
+    stream = stream_corpus(Path(write("texts/a.jsonl", ROW)).parent)
+    write("texts/a.jsonl", 2 * ROW)
+    list(stream)
+
+
+def a_file_that_grew_since(given: Any) -> None:
+    for rows in (ROW, ROW + ROW.replace("1", "2", 1)):
+        stream = stream_corpus(Path(write("texts/a.jsonl", rows)).parent)
+        collect(given.bridge("Llama"), stream, run_dir="runs/base", progress=False)
 
 
 def hooks_that_do_not_hold_what_they_name(given: Any) -> None:
@@ -281,6 +307,7 @@ MGSM = {
 # Error, heading of its page, and the code that runs into the situation.
 CASES: dict[str, dict[str, Case]] = {
     "LensNeuronsError": {
+        "A text that does not fit into memory": texts_that_do_not_fit(0),
         "A language, method or option that does not exist": lambda given: unwrap(identify)(
             statistics(), score="lap"
         ),  # without the test's own type checks
@@ -326,6 +353,7 @@ CASES: dict[str, dict[str, Case]] = {
         ),
     },
     "CorpusError": {
+        "A file that changed while it was read": a_file_that_grows,
         "Rows that are wrong": rows_that_are_wrong,
         "A line that is not JSON": lambda given: load_corpus(
             write("answers.jsonl", ROW + "{'id': 2}\n")
@@ -353,6 +381,7 @@ CASES: dict[str, dict[str, Case]] = {
         "Texts that begin with BOS": lambda given: encode_prompts(["<s>Tom has"], llama_like()),
     },
     "ProvenanceError": {
+        "A stream whose files are not as they were": a_file_that_grew_since,
         "Merging counts of two models, or in two number formats": lambda given: statistics().merge(
             statistics(dtype="bfloat16", corpora=("77b0",))
         ),
@@ -395,6 +424,7 @@ CASES: dict[str, dict[str, Case]] = {
         "A run folder that was removed": folder_that_was_removed,
     },
     "StorageWarning": {"A damaged checkpoint": damaged_checkpoint},
+    "MemoryWarning": {"A batch that did not fit": texts_that_do_not_fit(4)},
     "ControlWarning": {"No other neurons are as active": control_without_equals},
     "EmptySetWarning": {
         "Selected neurons that exceed tau in no language": few(lambda_=0.0, top_rate=0.02),

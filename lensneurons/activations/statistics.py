@@ -41,6 +41,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -52,6 +53,7 @@ from lensneurons.models.sites import neuron_site
 from lensneurons.options import plain_options
 from lensneurons.shapes import Cache, CountedMask, Counts, GroupWeights, Probabilities, Sums, Tokens
 from lensneurons.values.base import Overview, Value, read_only
+from lensneurons.values.mapping import let_go
 from lensneurons.values.provenance import ROUTED, Provenance, require_same
 
 if TYPE_CHECKING:
@@ -140,10 +142,31 @@ class ActivationStatistics(Value):
         """Neurons a layer."""
         return self.grouped_counts.shape[2]
 
+    @classmethod
+    def load(cls, path: str | Path, *, memory_map: bool = False) -> ActivationStatistics:
+        """Read what `save` wrote; a run folder is accepted where one holds such a file.
+
+        Args:
+            path: the file or run folder.
+            memory_map: leave the counts in the file and read them as they are needed. They are
+                checked either way, in one pass that holds a layer at a time. The file may be
+                replaced meanwhile, but not be written over.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        return cls._read(path, memory_map=memory_map)
+
     @cached_property
     def counts(self) -> Counts:
         """int64 [layer, neuron, language]: counted tokens on which the neuron is active."""
-        return self.grouped_counts[0] if self.n_groups == 1 else self.grouped_counts.sum(axis=0)
+        if self.n_groups == 1:
+            return self.grouped_counts[0]
+        total = self.grouped_counts[0].copy()
+        for group in self.grouped_counts[1:]:
+            total += group
+            let_go(group)
+        return read_only(total)
 
     @cached_property
     def tokens(self) -> Tokens:
@@ -181,7 +204,16 @@ class ActivationStatistics(Value):
     @cached_property
     def probability(self) -> Probabilities:
         """float64 [layer, neuron, language]: activation probability, in [0, 1]."""
-        return read_only(self.counts / np.maximum(self.denominator, 1))
+        found = np.empty(self.grouped_counts.shape[1:])
+        width = self.d_mlp // (self.n_experts or 1)
+        for layer, own in enumerate(found):  # the sum over the groups is never held as a whole
+            tokens = self.tokens
+            if self.grouped_routed is not None:
+                tokens = self.grouped_routed[:, layer].sum(axis=0).repeat(width, axis=0)
+            active = self.grouped_counts[:, layer]
+            np.divide(active.sum(axis=0), np.maximum(tokens, 1), out=own)
+            let_go(active, self.grouped_routed)
+        return read_only(found)
 
     @cached_property
     def mean(self) -> Sums:
@@ -311,6 +343,8 @@ class ActivationStatistics(Value):
             LensNeuronsError: a language is not there; the message lists those that are.
         """
         places = [self.languages.index(choose(k, self.languages, "language")) for k in languages]
+        if tuple(languages) == self.languages:
+            return self
         arrays = {name: getattr(self, name) for name in ARRAYS}
         chosen = {name: a[..., places] for name, a in arrays.items() if a is not None}
         return replace(self, languages=tuple(languages), **chosen)
@@ -410,14 +444,15 @@ def _check(statistics: ActivationStatistics) -> None:
     for name, moment in (("sums", statistics.sums), ("squares", statistics.squares)):
         if moment is not None and moment.shape != counts.shape[1:]:
             raise LensNeuronsError(f"{name} {moment.shape} do not fit counts {counts.shape}")
-    if counts.size and counts.min() < 0:
+    least, most = _ends(counts)
+    if least < 0:
         raise LensNeuronsError("an activation count is negative: the counter overflowed")
     if empty := [
         k for k, t in zip(languages, statistics.grouped_tokens.sum(0), strict=True) if t < 1
     ]:
         raise LensNeuronsError(f"no token was counted in {empty}: leave these languages out")
     tokens = statistics.grouped_tokens
-    over = counts.max(axis=(1, 2)) - tokens if counts.size else np.zeros_like(tokens)
+    over = most - tokens if counts.size else np.zeros_like(tokens)
     # Published counts may be a little above: `neurons.published` says why, and by how much.
     allowed = 0 if statistics.sums is not None else SEAM * tokens
     if (over > allowed).any():
@@ -426,15 +461,40 @@ def _check(statistics: ActivationStatistics) -> None:
             f"a neuron is active on {over[group, k] + tokens[group, k]} of {tokens[group, k]} "
             f"tokens in {languages[k]}: the counts are damaged, or not of these tokens"
         )
-    for name, moment in (("sums", statistics.sums), ("squares", statistics.squares)):
-        if moment is not None and not np.isfinite(moment).all():
+    ends = {"sums": _moment_ends(statistics.sums), "squares": _moment_ends(statistics.squares)}
+    for name, (lowest, highest) in ends.items():
+        if not (np.isfinite(lowest) and np.isfinite(highest)):
             raise LensNeuronsError(
                 f"{name} are not all finite: a NaN or infinite activation got in"
             )
     _check_experts(statistics)
     _check_branches(statistics)
-    if statistics.squares is not None and (statistics.squares < 0).any():
+    if ends["squares"][0] < 0:
         raise LensNeuronsError("a sum of squares is negative: the file is damaged")
+
+
+def _ends(counts: np.ndarray) -> tuple[int, np.ndarray]:
+    """The least count, and the largest of each group and language, in one pass over a file."""
+    least, most = 0, np.zeros((counts.shape[0], counts.shape[-1]), counts.dtype)
+    if not counts.size:
+        return least, most
+    for group, largest in zip(counts, most, strict=True):
+        for layer in group:
+            least = min(least, int(layer.min()))
+            np.maximum(largest, layer.max(axis=0), out=largest)
+            let_go(layer)
+    return least, most
+
+
+def _moment_ends(moment: np.ndarray | None) -> tuple[float, float]:
+    """The smallest and the largest sum; NaN where one is NaN."""
+    if moment is None or not moment.size:
+        return 0.0, 0.0
+    ends = []
+    for layer in moment:
+        ends.append((layer.min(), layer.max()))
+        let_go(layer)
+    return float(np.min([low for low, _ in ends])), float(np.max([high for _, high in ends]))
 
 
 def _check_experts(statistics: ActivationStatistics) -> None:
@@ -454,10 +514,17 @@ def _check_experts(statistics: ActivationStatistics) -> None:
             f"routed {routed.shape} does not fit counts {statistics.grouped_counts.shape}: want "
             "[group, layer, expert, language]"
         )
-    inside = statistics.grouped_counts.reshape(groups, layers, experts, -1, languages)
-    if (inside > routed[:, :, :, None]).any() or (
-        routed > statistics.grouped_tokens[:, None, None]
-    ).any():
+
+    def damaged(layer: int) -> bool:
+        sent, counts = routed[:, layer], statistics.grouped_counts[:, layer]
+        inside = counts.reshape(groups, experts, -1, languages)
+        found = (inside > sent[:, :, None]).any() or (
+            sent > statistics.grouped_tokens[:, None]
+        ).any()
+        let_go(counts, sent)
+        return bool(found)
+
+    if any(map(damaged, range(layers))):
         raise LensNeuronsError(
             "a neuron is active on more tokens than were sent to its expert, or more were sent "
             "than there are: the counts are damaged, or not of these tokens"
@@ -478,8 +545,15 @@ def _check_branches(statistics: ActivationStatistics) -> None:
             "the counts of the linear branch need those of both halves beside them, of the shape "
             f"of the counts {counts.shape}"
         )
-    alone = statistics.grouped_tokens[:, None, None] - counts - linear + both
-    if min(both.min(), (counts - both).min(), (linear - both).min(), alone.min()) < 0:
+
+    def damaged(layer: int) -> bool:
+        active, positive, joint = counts[:, layer], linear[:, layer], both[:, layer]
+        alone = statistics.grouped_tokens[:, None] - active - positive + joint
+        parts = (joint, active - joint, positive - joint, alone)
+        let_go(active, positive, joint)
+        return any(part.min() < 0 for part in parts)
+
+    if any(map(damaged, range(counts.shape[1]))):
         raise LensNeuronsError(
             "a combination of gate and linear branch has fewer than no tokens: the counts are "
             "damaged, or not of these tokens"

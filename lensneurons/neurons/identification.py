@@ -34,14 +34,7 @@ from lensneurons.errors import IdentificationError, choose
 from lensneurons.neurons.empty_sets import warn_of_few_neurons
 from lensneurons.neurons.lambda_search import floor_lambda, largest_lambda
 from lensneurons.neurons.language_neurons import LanguageNeurons, Population
-from lensneurons.neurons.scores import (
-    language_rows,
-    languages_above,
-    normalised_entropy,
-    normalised_maximum,
-    percentile_bar,
-    select_lowest,
-)
+from lensneurons.neurons.scores import count_above, percentile_bar, score_terms, select_lowest
 from lensneurons.options import plain_options
 from lensneurons.shapes import Probabilities
 from lensneurons.values.base import read_only
@@ -91,19 +84,21 @@ def identify(
     probability = statistics.probability
     _require_difference(probability)
     bar = percentile_bar(probability, percentile) if tau is None else float(tau)
-    rows = language_rows(probability, statistics.languages)
-    above = languages_above(rows, bar)
+    above = count_above(probability, bar)
     number = max(1, round(above.size * top_rate))
-    entropy, floor = normalised_entropy(rows), None
+    formats = [np.float64]
+    if score == "paper" and lambda_ == "auto":
+        formats.append(np.float32)  # floor_lambda asks what float32 code would select
+    terms = score_terms(probability, statistics.languages, *formats)
+    (entropy, maximum), floor = terms[0], None
     if score == "lape":
         values, weight, origin = np.where(above == 0, np.inf, entropy), None, "none"
         number = min(number, int(np.sum(above > 0)))
     else:
-        maximum = normalised_maximum(rows)
         agnostic = above == len(statistics.languages)
         if lambda_ == "auto":
             weight, origin = largest_lambda(entropy, maximum, agnostic, number)
-            floor = floor_lambda(weight, rows, agnostic, number)
+            floor = floor_lambda(weight, terms, agnostic, number)
         else:
             weight, origin = float(lambda_), "given"
         values = entropy - weight * maximum

@@ -308,8 +308,11 @@ class LanguageNeurons(Value):
         takes minutes where sets hold 200,000 neurons.
         """
         between = self.counted & (self.n_above > 0) & (self.n_above < len(self.languages))
-        members = self.above[between].astype(np.float64)
-        return (members.T @ members).astype(np.int64)
+        total = np.zeros((len(self.languages), len(self.languages)))
+        for own, chosen in zip(self.above, between, strict=True):  # a layer at a time
+            members = own[chosen].astype(np.float64)
+            total += members.T @ members
+        return total.astype(np.int64)
 
     def per_language(self) -> pd.DataFrame:
         """One row a language: specific, related and all neurons of the population."""

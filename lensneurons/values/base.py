@@ -146,8 +146,13 @@ class Value(Shown):
         Raises:
             StorageError: no such file, or a damaged, foreign or newer one.
         """
+        return cls._read(path)
+
+    @classmethod
+    def _read(cls: type[V], path: str | Path, *, memory_map: bool = False) -> V:
+        """What `load` gives; `memory_map` leaves the arrays in the file."""
         file = _in_folder(path, cls.RUN_FILE)
-        arrays, details = load_arrays(file, cls.FILE_KIND)
+        arrays, details = load_arrays(file, cls.FILE_KIND, memory_map=memory_map)
         fresh = {name: read_only(array) for name, array in arrays.items()}
         return whole(file, cls, lambda: cls._unpack(fresh, details))
 

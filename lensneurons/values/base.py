@@ -158,9 +158,14 @@ class Value(Shown):
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays and the JSON details of the file."""
+        return self._packed({entry.name: getattr(self, entry.name) for entry in fields(self)})
+
+    @classmethod
+    def _packed(cls, given: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What `_pack` gives of these fields of a value."""
         arrays, details = {}, {}
-        for entry in fields(self):
-            name, value = self._file_name(entry.name), getattr(self, entry.name)
+        for entry in (one for one in fields(cls) if one.name in given):
+            name, value = cls._file_name(entry.name), given[entry.name]
             if isinstance(value, np.ndarray):
                 arrays[name] = value
             elif value is not None or entry.default is not None:

@@ -110,6 +110,19 @@ class LanguageNeurons(Value):
         choose(self.population, ("selected", "all"), "population")
         super().__post_init__()
 
+    @classmethod
+    def load(cls, path: str | Path, *, memory_map: bool = False) -> LanguageNeurons:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            memory_map: leave the probabilities in the file and read them as they are needed.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        return cls._read(path, memory_map=memory_map)
+
     def with_population(self, population: Population) -> LanguageNeurons:
         """The same result with its sets drawn from ``"selected"`` or ``"all"`` neurons."""
         return replace(self, population=population)

@@ -37,9 +37,7 @@ TOKENS = 1_000_000  # counted tokens of a language in each group
 SIZE = (100, 80, 28_672)
 
 
-def draw_layer(
-    random: np.random.Generator, place: float, width: int, languages: int
-) -> np.ndarray:
+def draw_layer(random: np.random.Generator, place: float, width: int, languages: int) -> np.ndarray:
     """Activation probabilities float32 [neuron, language] of one layer at a depth of 0 to 1.
 
     Most neurons fire seldom and alike everywhere. Some fire in one language, some in several and
@@ -57,9 +55,7 @@ def draw_layer(
     return np.minimum(p, 0.999, out=p)
 
 
-def draw_statistics(
-    file: Path, size: tuple[int, int, int], groups: int, *, seed: int = 0
-) -> None:
+def draw_statistics(file: Path, size: tuple[int, int, int], groups: int, *, seed: int = 0) -> None:
     """Write statistics of [language, layer, neuron] into a file."""
     languages, layers, width = size
     names = tuple(f"x{number:03d}" for number in range(languages))

@@ -72,6 +72,9 @@ def load_model(
     the whole model: ``collect(..., site=...)``, `ablate`, `ablation_matrix`, `export`, `nll`. What
     reads neurons of dense MLPs refuses it.
 
+    Quantised checkpoints are read as the floats that they stand for, where that can be done
+    (`lensneurons.models.quantised`).
+
     Args:
         name_or_path: ``"demo"``, the small model in ten languages that comes with this package; a
             name on the hub; a local Hugging Face folder, or a GGUF file (both used without any
@@ -95,7 +98,8 @@ def load_model(
 
     Raises:
         ModelError: no such model, folder, adapter or device; files or weights missing in it; or an
-            architecture without dense MLP neurons and without routers (state-space models).
+            architecture without dense MLP neurons and without routers (state-space models), or
+            quantised weights that have no floats, which is told before they are downloaded.
         LensNeuronsError: PEFT, gguf or Accelerate is needed and not installed, or `device` and
             `device_map` do not go together.
     """

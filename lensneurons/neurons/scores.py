@@ -30,7 +30,7 @@ from lensneurons.shapes import NeuronMask, NeuronNumbers, NeuronScores, Probabil
 LanguageRows = Float[np.ndarray, "language layer neuron"]
 LanguageScores = Float[np.ndarray, "layer neuron"]
 SMALLEST_SHARE = 1e-12
-BLOCK = 2**19  # probabilities that are scored together: 4 MB, which caches hold
+BLOCK = 2**17  # probabilities that are scored together: 1 MB, which caches hold
 FEW = 2**21  # probabilities that are sorted as they are: 16 MB
 _DIGITS = 16  # bits of a number that are counted at once
 

@@ -1,8 +1,7 @@
 """How the cost of identification grows with languages, layers and width: log-log slopes.
 
 A slope of 1 is a cost in proportion. Statistics are those of `tests/simulations/scale.py`; sizes
-take turns, and each gives the least CPU seconds of its rounds, because other work on the machine
-only adds. `python tests/simulations/scale.py` measures the size of a large model.
+take turns, and every round gives a slope. `python tests/simulations/scale.py` measures the size of a large model.
 """
 
 import sys
@@ -42,15 +41,14 @@ def measure(rounds: int) -> Iterator[str]:
             for number in range(rounds + 1):
                 for place, one in enumerate(statistics):
                     spent = _identified(one)
-                    if number:
+                    if number:  # the first one is not counted
                         seconds[number - 1, place] = spent
             place = list(SIZES).index(axis)
             numbers = [size[place] for size in sizes]
-            for number, least in zip(numbers, seconds.min(axis=0), strict=True):
-                yield told(f"identify, {number:,} {axis}", least, "CPU s", 3)
+            for number, spent in zip(numbers, seconds.T, strict=True):
+                yield told(f"identify, {number:,} {axis}", spent, "CPU s", 3)
             each = [slope(numbers, row) for row in seconds]
-            yield told(f"slope of identify in {axis}, of each round", each, "")
-            yield told(f"slope of identify in {axis}", slope(numbers, seconds.min(axis=0)), "")
+            yield told(f"slope of identify in {axis}", each, "")
 
 
 def _identified(statistics: ActivationStatistics) -> float:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from lensneurons.activations.statistics import ARRAYS, ActivationStatistics
-from lensneurons.errors import LensNeuronsError, ProvenanceError
+from lensneurons.errors import LensNeuronsError, ProvenanceError, shown
 from lensneurons.values.base import read_only
 from lensneurons.values.filling import filling_arrays
 from lensneurons.values.mapping import let_go
@@ -54,6 +54,8 @@ def merge_statistics(
     """
     if isinstance(parts, ActivationStatistics | str | Path):
         parts = [parts]
+    if not isinstance(parts, Iterable):
+        raise LensNeuronsError(f"parts={shown(parts)}: give a list of statistics or of their files")
     found = [
         one
         if isinstance(one, ActivationStatistics)

@@ -6,7 +6,7 @@ the counts of a batch have to be equal.
 """
 
 from collections.abc import Callable
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ def other_sides(hugging_face: Any, folder: Path) -> dict[str, Counts]:
         folder: the same model, saved.
     """
     sides: dict[str, Counts] = {"hooks": _hooks(hugging_face)}
-    if find_spec("nnsight") is not None:
-        sides["nnsight"] = _nnsight(hugging_face)
-    if find_spec("interp_engine") is not None:
-        sides["interp_engine"] = _interp_engine(folder)
+    for name, made in (("nnsight", lambda: _nnsight(hugging_face)),
+                       ("interp_engine", lambda: _interp_engine(folder))):  # fmt: skip
+        with suppress(ImportError):  # not installed, or without what it needs
+            sides[name] = made()
     return sides
 
 

@@ -327,7 +327,7 @@ def test_clustering_puts_twins_side_by_side_in_any_order_of_the_languages() -> N
 
 
 def test_the_overlap_of_many_languages_stays_small() -> None:
-    """A hundred of them: no numbers in cells that are too narrow, and nothing said of empty ones."""
+    """No numbers in cells that are too narrow for them, and nothing said of empty ones."""
     languages = tuple(f"x{number:03d}" for number in range(100))
     figure = plots.overlap(drawn_neurons(0, languages))
     pairs, sizes, undefined = figure.data

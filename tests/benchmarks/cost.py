@@ -1,8 +1,7 @@
 """How the cost of identification grows with languages, layers and width: log-log slopes.
 
 A slope of 1 is a cost in proportion. Statistics are those of `tests/simulations/scale.py`; sizes
-take turns, and every round gives a slope. `python tests/simulations/scale.py` measures the size of a
-large model.
+take turns, and every round gives a slope.
 """
 
 import sys

@@ -41,23 +41,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64
 
+from lensneurons.activations.checks import check_statistics
 from lensneurons.activations.reduction import reduce_batch
 from lensneurons.errors import LensNeuronsError, ProvenanceError, choose
 from lensneurons.models.sites import neuron_site
 from lensneurons.options import plain_options
 from lensneurons.shapes import Cache, CountedMask, Counts, GroupWeights, Probabilities, Sums, Tokens
 from lensneurons.values.base import Overview, Value, read_only
+from lensneurons.values.mapping import let_go
 from lensneurons.values.provenance import ROUTED, Provenance, require_same
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SEAM = 0.005  # share of the tokens by which published counts of a response may be above them
 GROUPED = ("grouped_counts", "grouped_tokens", "grouped_routed", "grouped_linear", "grouped_both")
 ARRAYS = (*GROUPED, "sums", "squares")
 # Signs of gate and linear branch, in the order of the last axis of `ActivationStatistics.branches`.
@@ -122,7 +124,7 @@ class ActivationStatistics(Value):
     grouped_both: Int64[np.ndarray, "group layer neuron language"] | None = None
 
     def __post_init__(self) -> None:
-        _check(self)
+        check_statistics(self)
         super().__post_init__()
 
     @property
@@ -140,10 +142,31 @@ class ActivationStatistics(Value):
         """Neurons a layer."""
         return self.grouped_counts.shape[2]
 
+    @classmethod
+    def load(cls, path: str | Path, *, memory_map: bool = False) -> ActivationStatistics:
+        """Read what `save` wrote; a run folder is accepted where one holds such a file.
+
+        Args:
+            path: the file or run folder.
+            memory_map: leave the counts in the file and read them as they are needed. They are
+                checked either way, in one pass that holds a layer at a time. The file may be
+                replaced meanwhile, but not be written over.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        return cls._read(path, memory_map=memory_map)
+
     @cached_property
     def counts(self) -> Counts:
         """int64 [layer, neuron, language]: counted tokens on which the neuron is active."""
-        return self.grouped_counts[0] if self.n_groups == 1 else self.grouped_counts.sum(axis=0)
+        if self.n_groups == 1:
+            return self.grouped_counts[0]
+        total = self.grouped_counts[0].copy()
+        for group in self.grouped_counts[1:]:
+            total += group
+            let_go(group)
+        return read_only(total)
 
     @cached_property
     def tokens(self) -> Tokens:
@@ -181,7 +204,16 @@ class ActivationStatistics(Value):
     @cached_property
     def probability(self) -> Probabilities:
         """float64 [layer, neuron, language]: activation probability, in [0, 1]."""
-        return read_only(self.counts / np.maximum(self.denominator, 1))
+        found = np.empty(self.grouped_counts.shape[1:])
+        width = self.d_mlp // (self.n_experts or 1)
+        for layer, own in enumerate(found):  # the sum over the groups is never held as a whole
+            tokens = self.tokens
+            if self.grouped_routed is not None:
+                tokens = self.grouped_routed[:, layer].sum(axis=0).repeat(width, axis=0)
+            active = self.grouped_counts[:, layer]
+            np.divide(active.sum(axis=0), np.maximum(tokens, 1), out=own)
+            let_go(active, self.grouped_routed)
+        return read_only(found)
 
     @cached_property
     def mean(self) -> Sums:
@@ -311,6 +343,8 @@ class ActivationStatistics(Value):
             LensNeuronsError: a language is not there; the message lists those that are.
         """
         places = [self.languages.index(choose(k, self.languages, "language")) for k in languages]
+        if tuple(languages) == self.languages:
+            return self
         arrays = {name: getattr(self, name) for name in ARRAYS}
         chosen = {name: a[..., places] for name, a in arrays.items() if a is not None}
         return replace(self, languages=tuple(languages), **chosen)
@@ -388,102 +422,6 @@ class ActivationStatistics(Value):
         ]
         title = f"ActivationStatistics: {self._units()}"
         return Overview(title, ("language", "counted tokens", "mean activation probability"), rows)
-
-
-def _check(statistics: ActivationStatistics) -> None:
-    """Raise unless the arrays of the statistics fit each other."""
-    languages, counts = statistics.languages, statistics.grouped_counts
-    if len(set(languages)) != len(languages):
-        raise LensNeuronsError(f"a language is named twice in {list(languages)}")
-    groups, n = counts.shape[0], counts.shape[-1]
-    if statistics.grouped_tokens.shape != (groups, n) or len(languages) != n:
-        raise LensNeuronsError(
-            f"counts {counts.shape}, tokens {statistics.grouped_tokens.shape} and "
-            f"{len(languages)} languages do not fit: want [group, layer, neuron, language], "
-            "[group, language] and one name a language"
-        )
-    for name, numbers in (("counts", counts), ("tokens", statistics.grouped_tokens)):
-        if not np.issubdtype(numbers.dtype, np.integer):
-            raise LensNeuronsError(
-                f"{name} are {numbers.dtype}: give whole numbers, such as .astype(np.int64)"
-            )
-    for name, moment in (("sums", statistics.sums), ("squares", statistics.squares)):
-        if moment is not None and moment.shape != counts.shape[1:]:
-            raise LensNeuronsError(f"{name} {moment.shape} do not fit counts {counts.shape}")
-    if counts.size and counts.min() < 0:
-        raise LensNeuronsError("an activation count is negative: the counter overflowed")
-    if empty := [
-        k for k, t in zip(languages, statistics.grouped_tokens.sum(0), strict=True) if t < 1
-    ]:
-        raise LensNeuronsError(f"no token was counted in {empty}: leave these languages out")
-    tokens = statistics.grouped_tokens
-    over = counts.max(axis=(1, 2)) - tokens if counts.size else np.zeros_like(tokens)
-    # Published counts may be a little above: `neurons.published` says why, and by how much.
-    allowed = 0 if statistics.sums is not None else SEAM * tokens
-    if (over > allowed).any():
-        group, k = np.unravel_index(np.argmax(over), over.shape)
-        raise LensNeuronsError(
-            f"a neuron is active on {over[group, k] + tokens[group, k]} of {tokens[group, k]} "
-            f"tokens in {languages[k]}: the counts are damaged, or not of these tokens"
-        )
-    for name, moment in (("sums", statistics.sums), ("squares", statistics.squares)):
-        if moment is not None and not np.isfinite(moment).all():
-            raise LensNeuronsError(
-                f"{name} are not all finite: a NaN or infinite activation got in"
-            )
-    _check_experts(statistics)
-    _check_branches(statistics)
-    if statistics.squares is not None and (statistics.squares < 0).any():
-        raise LensNeuronsError("a sum of squares is negative: the file is damaged")
-
-
-def _check_experts(statistics: ActivationStatistics) -> None:
-    """Raise unless neurons and routed tokens are those of experts of one width."""
-    experts, routed = statistics.n_experts, statistics.grouped_routed
-    if experts is None:
-        if routed is not None:
-            raise LensNeuronsError("tokens sent to experts need n_experts beside them")
-        return
-    groups, layers, units, languages = statistics.grouped_counts.shape
-    if experts < 1 or units % experts:
-        raise LensNeuronsError(f"{units} neurons a layer are not those of {experts} experts")
-    if routed is None:
-        return
-    if routed.shape != (groups, layers, experts, languages):
-        raise LensNeuronsError(
-            f"routed {routed.shape} does not fit counts {statistics.grouped_counts.shape}: want "
-            "[group, layer, expert, language]"
-        )
-    inside = statistics.grouped_counts.reshape(groups, layers, experts, -1, languages)
-    if (inside > routed[:, :, :, None]).any() or (
-        routed > statistics.grouped_tokens[:, None, None]
-    ).any():
-        raise LensNeuronsError(
-            "a neuron is active on more tokens than were sent to its expert, or more were sent "
-            "than there are: the counts are damaged, or not of these tokens"
-        )
-
-
-def _check_branches(statistics: ActivationStatistics) -> None:
-    """Raise unless the counts of the two halves of gated neurons fit each other and the tokens."""
-    linear, both, counts = (
-        statistics.grouped_linear,
-        statistics.grouped_both,
-        statistics.grouped_counts,
-    )
-    if linear is None and both is None:
-        return
-    if linear is None or both is None or not linear.shape == both.shape == counts.shape:
-        raise LensNeuronsError(
-            "the counts of the linear branch need those of both halves beside them, of the shape "
-            f"of the counts {counts.shape}"
-        )
-    alone = statistics.grouped_tokens[:, None, None] - counts - linear + both
-    if min(both.min(), (counts - both).min(), (linear - both).min(), alone.min()) < 0:
-        raise LensNeuronsError(
-            "a combination of gate and linear branch has fewer than no tokens: the counts are "
-            "damaged, or not of these tokens"
-        )
 
 
 def _add(

@@ -53,8 +53,9 @@ def unwrap(module: Any) -> Any:
 
 
 def input_device(model: Any) -> torch.device:
-    """Where the token ids of a model have to be."""
-    return next(iter(model.parameters())).device
+    """Where the token ids of a model have to be; of weights on a disk, where others compute."""
+    places = (weight.device for weight in model.parameters() if not weight.is_meta)
+    return next(places, torch.device("cpu"))
 
 
 def context_length(model: Any) -> int:

@@ -26,10 +26,12 @@ from lensneurons.models.gguf import find_gguf, gguf_types
 from lensneurons.models.identity import (
     copy_tokenizer,
     first_sentence,
+    quantisation_of,
     remember_quantisation,
     remember_tokenizer,
 )
 from lensneurons.models.offload import DeviceMap, placement, require_readable_embedding
+from lensneurons.models.quantised import as_floats, options_for_floats, quantised_as
 from lensneurons.models.routers import expert_site, has_routers
 from lensneurons.models.sites import SUPPORTED, proving_neurons
 from lensneurons.models.weights import (
@@ -70,6 +72,9 @@ def load_model(
     the whole model: ``collect(..., site=...)``, `ablate`, `ablation_matrix`, `export`, `nll`. What
     reads neurons of dense MLPs refuses it.
 
+    Quantised checkpoints are read as the floats that they stand for, where that can be done
+    (`lensneurons.models.quantised`).
+
     Args:
         name_or_path: ``"demo"``, the small model in ten languages that comes with this package; a
             name on the hub; a local Hugging Face folder, or a GGUF file (both used without any
@@ -93,7 +98,8 @@ def load_model(
 
     Raises:
         ModelError: no such model, folder, adapter or device; files or weights missing in it; or an
-            architecture without dense MLP neurons and without routers (state-space models).
+            architecture without dense MLP neurons and without routers (state-space models), or
+            quantised weights that have no floats, which is told before they are downloaded.
         LensNeuronsError: PEFT, gguf or Accelerate is needed and not installed, or `device` and
             `device_map` do not go together.
     """
@@ -120,8 +126,8 @@ def load_model(
         with proving_neurons(model):
             require_same_logits(name, model, wanted)
     remember_tokenizer(model, tokenizer)
-    if name != DEMO and (file := find_gguf(Path(name))) is not None:
-        remember_quantisation(model, gguf_types(file))
+    if (types := quantisation_of(hugging_face)) != "none":
+        remember_quantisation(model, types)
     if adapter is not None:
         model.cfg.model_name = adapter_name(name, adapter)
     return model
@@ -166,7 +172,10 @@ def read_model(
         own["quantization_config"] = GgufConfig(dequantize=True)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        kind = _auto_class(AutoConfig.from_pretrained(place, **options))
+        config = AutoConfig.from_pretrained(place, **options)
+        told = None if file else quantised_as(config)
+        own |= {} if file else options_for_floats(source, config)
+        kind = _auto_class(config)
         loaded: Any = kind.from_pretrained(
             place,
             dtype=dtype,
@@ -176,6 +185,8 @@ def read_model(
             **own,
             **(spread or {}),
         )
+    except ModelError:
+        raise
     except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers
         held = "the file" if file else "the folder" if here else "the hub or its local cache"
         held = "the local cache, and the hub does not answer" if unreachable else held
@@ -187,11 +198,15 @@ def read_model(
         ) from error
     model, report = loaded
     require_complete(source, model, report)
+    if told is not None:
+        model = as_floats(source, model, dtype)
     whole, model = model, text_model(model).eval()
     if spread and model is not whole:
         raise ModelError(
             f"{source!r} reads more than text, and a device_map is for all of it: give device="
         )
+    if file is not None or told is not None:
+        remember_quantisation(model, told or gguf_types(Path(source)))
     return model, tokenizer, DEMO if source == str(DEMO_FOLDER) else source
 
 

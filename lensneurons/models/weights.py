@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lensneurons.errors import ModelError
+from lensneurons.models.family import input_device
 from lensneurons.models.identity import first_sentence
 from lensneurons.models.running import require_finite
 from lensneurons.shapes import Logits, TokenIds
@@ -144,7 +145,7 @@ def probe_logits(hugging_face: Any) -> Logits:
 def _probe(hugging_face: Any) -> TokenIds:
     """The ids [1, pos] of a short text, spread over the vocabulary."""
     size = hugging_face.get_input_embeddings().weight.shape[0]
-    device = hugging_face.device
+    device = input_device(hugging_face)
     return torch.linspace(min(4, size - 1), size - 1, PROBE, device=device).long()[None]
 
 

@@ -30,7 +30,7 @@ def require_own_statistics(neurons: LanguageNeurons, statistics: ActivationStati
     if statistics.languages != neurons.languages:
         statistics = statistics.select(neurons.languages)
     same = shape == (neurons.n_layers, neurons.d_mlp)
-    if same and np.array_equal(statistics.probability, neurons.probability):
+    if same and all(map(np.array_equal, statistics.probability, neurons.probability)):
         return
     told = differences(neurons.provenance, statistics.provenance)
     if not same:

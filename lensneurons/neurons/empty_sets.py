@@ -24,7 +24,7 @@ import numpy as np
 
 from lensneurons.errors import EmptySetWarning
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.neurons.scores import language_rows, normalised_entropy
+from lensneurons.neurons.scores import score_terms
 from lensneurons.neurons.sets import NeuronSet
 
 FEWEST_NEURONS = 3  # a set of fewer is nearly empty
@@ -42,14 +42,16 @@ def lape_rate(neurons: LanguageNeurons, fewest: int = FEWEST_NEURONS) -> float |
         a language has fewer neurons in the whole model, or where all would have to be selected.
     """
     n_languages, n = len(neurons.languages), neurons.n_above
-    entropy = normalised_entropy(language_rows(neurons.probability, neurons.languages))
-    order = np.argsort(np.where(n > 0, entropy, np.inf), axis=None, kind="stable")
-    members = neurons.above & ((n > 0) & (n < n_languages))[..., None]
-    ranked = members.reshape(-1, n_languages)[order]
-    places = [np.flatnonzero(of_language) for of_language in ranked.T]
-    if min(map(len, places)) < fewest:
-        return None
-    rate = (max(place[fewest - 1] for place in places) + 1) / n.size
+    (terms,) = score_terms(neurons.probability, neurons.languages, np.float64)
+    order = np.argsort(np.where(n > 0, terms.entropy, np.inf), axis=None, kind="stable")
+    above, member = neurons.above.reshape(-1, n_languages), ((n > 0) & (n < n_languages)).ravel()
+    places: list[int] = []  # of the neuron with which a language has enough
+    for k in range(n_languages):
+        found = np.flatnonzero(above[:, k][order] & member[order])
+        if len(found) < fewest:
+            return None
+        places.append(int(found[fewest - 1]))
+    rate = (max(places) + 1) / n.size
     step = 10.0 ** (math.floor(math.log10(rate)) - 1)
     rounded = float(f"{math.ceil(round(rate / step, 9)) * step:.2g}")
     return rounded if rounded < 1 else None

@@ -44,14 +44,7 @@ from lensneurons.neurons.methods import (
     keeps_languages,
     token_difference,
 )
-from lensneurons.neurons.scores import (
-    language_rows,
-    languages_above,
-    normalised_entropy,
-    normalised_maximum,
-    percentile_bar,
-    select_lowest,
-)
+from lensneurons.neurons.scores import count_above, percentile_bar, score_terms, select_lowest
 from lensneurons.options import plain_options
 from lensneurons.shapes import Probabilities
 from lensneurons.values.base import read_only
@@ -114,10 +107,13 @@ def identify(
     probability = statistics.probability
     _require_difference(probability)
     bar = percentile_bar(probability, percentile) if tau is None else float(tau)
-    rows = language_rows(probability, statistics.languages)
-    above = languages_above(rows, bar)
+    above = count_above(probability, bar)
     number = max(1, round(above.size * top_rate))
-    entropy, floor = normalised_entropy(rows), None
+    formats = [np.float64]
+    if chosen == "paper" and lambda_ == "auto":
+        formats.append(np.float32)  # floor_lambda asks what float32 code would select
+    terms = score_terms(probability, statistics.languages, *formats)
+    (entropy, maximum), floor = terms[0], None
     if chosen != "paper":
         kept, weight, origin, values = above > 0, None, "none", entropy
         if chosen == "activation_entropy":
@@ -131,11 +127,10 @@ def identify(
         values = np.where(kept, values, np.inf)
         number = min(number, int(np.isfinite(values).sum()))
     else:
-        maximum = normalised_maximum(rows)
         agnostic = above == len(statistics.languages)
         if lambda_ == "auto":
             weight, origin = largest_lambda(entropy, maximum, agnostic, number)
-            floor = floor_lambda(weight, rows, agnostic, number)
+            floor = floor_lambda(weight, terms, agnostic, number)
         else:
             weight, origin = float(lambda_), "given"
         values = entropy - weight * maximum

@@ -22,18 +22,14 @@ digits after the point, and checks that no such neuron is selected there in floa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from lensneurons.errors import IdentificationError
-from lensneurons.neurons.scores import (
-    LanguageRows,
-    normalised_entropy,
-    normalised_maximum,
-    select_lowest,
-)
+from lensneurons.neurons.scores import Terms, select_lowest
 from lensneurons.shapes import NeuronMask, NeuronScores
 
 AUTHORS_UPPER_END = 0.2
@@ -101,13 +97,13 @@ def largest_lambda(
 
 
 def floor_lambda(
-    exact: float, rows: LanguageRows, agnostic: NeuronMask, number: int
+    exact: float, terms: Sequence[Terms], agnostic: NeuronMask, number: int
 ) -> float | None:
     """The largest number of six digits, up to lambda, that float32 code can use as well.
 
     Args:
         exact: what `largest_lambda` gave.
-        rows: float64 [language, layer, neuron], activation probabilities.
+        terms: both terms of the score in float64, and the same in float32.
         agnostic: bool [layer, neuron].
         number: how many neurons are selected.
 
@@ -117,15 +113,11 @@ def floor_lambda(
         float64 and in float32. None where a hundred steps do not suffice, as for lines so parallel
         that float32 cannot tell them apart.
     """
-    kinds = [
-        (normalised_entropy(kind), normalised_maximum(kind))
-        for kind in (rows, rows.astype(np.float32))
-    ]
     for step in range(_STEPS):
         tried = (math.floor(exact * 10**DIGITS) - step) / 10**DIGITS
         if tried < 0:
             return None
-        scores = [entropy - entropy.dtype.type(tried) * maximum for entropy, maximum in kinds]
+        scores = [entropy - entropy.dtype.type(tried) * maximum for entropy, maximum in terms]
         if all(_selects_none(score, agnostic, number) for score in scores):
             return tried
     return None

@@ -118,6 +118,19 @@ class LanguageNeurons(Value):
         choose(self.population, ("selected", "all"), "population")
         super().__post_init__()
 
+    @classmethod
+    def load(cls, path: str | Path, *, memory_map: bool = False) -> LanguageNeurons:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            memory_map: leave the probabilities in the file and read them as they are needed.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        return cls._read(path, memory_map=memory_map)
+
     def with_population(self, population: Population) -> LanguageNeurons:
         """The same result with its sets drawn from ``"selected"`` or ``"all"`` neurons."""
         return replace(self, population=population)
@@ -316,8 +329,11 @@ class LanguageNeurons(Value):
         takes minutes where sets hold 200,000 neurons.
         """
         between = self.counted & (self.n_above > 0) & (self.n_above < len(self.languages))
-        members = self.above[between].astype(np.float64)
-        return (members.T @ members).astype(np.int64)
+        total = np.zeros((len(self.languages), len(self.languages)))
+        for own, chosen in zip(self.above, between, strict=True):  # a layer at a time
+            members = own[chosen].astype(np.float64)
+            total += members.T @ members
+        return total.astype(np.int64)
 
     def per_language(self) -> pd.DataFrame:
         """One row a language: specific, related and all neurons of the population."""

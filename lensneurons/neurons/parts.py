@@ -72,7 +72,7 @@ patching and ablation by layer test that. What alignment changes in each part is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -81,11 +81,12 @@ from jaxtyping import Float64, Int64
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError
 from lensneurons.neurons.belonging import require_own_statistics
+from lensneurons.neurons.drawn_profiles import drawn_profiles
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.segments import LayerFeatures, explained, segment_costs, segment_tests
 from lensneurons.options import plain_options
 from lensneurons.shapes import LayerProfile
-from lensneurons.uncertainty.groups import resamples
+from lensneurons.uncertainty.groups import usable_weights
 from lensneurons.values.base import Overview, Value
 
 Verdict = Literal["holds", "does not hold", "undecided", "cannot be judged"]
@@ -349,10 +350,8 @@ def divide_layers(
             raise LensNeuronsError("a profile has no bar to resample at: give the neurons")
         require_own_statistics(neurons, statistics)
         same = statistics.select(neurons.languages)
-        texts = np.log1p([
-            replace(neurons, probability=drawn.probability).layer_profile("all")
-            for drawn in resamples(same, draws=draws, seed=seed)  # at the bar of the neurons
-        ])  # fmt: skip
+        weights = usable_weights(same, draws=draws, seed=seed)
+        texts = np.log1p(drawn_profiles(same, neurons.tau, weights))  # at the bar of the neurons
     logs = np.log1p(profile.astype(float))
     division = _place(logs, _LAYOUTS[0])
     wobble = _wobble(logs, division)

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from lensneurons.activations.statistics import SEAM, ActivationStatistics
+from lensneurons.activations.checks import SEAM
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import LensNeuronsError, PublishedCountsError, StorageError, choose
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options

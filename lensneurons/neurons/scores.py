@@ -10,13 +10,16 @@ no normalisers: ``lambda_paper = lambda * ln K / (H_K / K)``. LAPE (arXiv 2402.1
 the first term alone.
 
 All sums run over the languages in alphabetical order, so the order in which a corpus names them
-cannot change a bit of the result.
+cannot change a bit of the result. Nothing here copies the probabilities: neurons are scored a block
+at a time, and the bar is found between two numbers of a sample. The probabilities of 100 languages
+in 80 layers of 28,672 neurons are 1.8 GB.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -27,6 +30,21 @@ from lensneurons.shapes import NeuronMask, NeuronNumbers, NeuronScores, Probabil
 LanguageRows = Float[np.ndarray, "language layer neuron"]
 LanguageScores = Float[np.ndarray, "layer neuron"]
 SMALLEST_SHARE = 1e-12
+BLOCK = 2**17  # probabilities that are scored together: 1 MB, which caches hold
+FEW = 2**20  # probabilities that are sorted as they are: 8 MB
+_SAMPLE = 2**16
+
+
+class Terms(NamedTuple):
+    """The two terms of the score, of every neuron.
+
+    Attributes:
+        entropy: [layer, neuron], the score at lambda 0.
+        maximum: [layer, neuron], what lambda multiplies.
+    """
+
+    entropy: LanguageScores
+    maximum: LanguageScores
 
 
 def expected_largest_part(n_languages: int) -> float:
@@ -56,13 +74,55 @@ def language_rows(probability: Probabilities, languages: Sequence[str]) -> Langu
     return np.ascontiguousarray(np.moveaxis(probability, -1, 0)[np.argsort(languages)])
 
 
+def score_terms(
+    probability: Probabilities, languages: Sequence[str], *formats: Any
+) -> tuple[Terms, ...]:
+    """Both terms of the score of every neuron, a block of neurons at a time.
+
+    Args:
+        probability: float64 [layer, neuron, language].
+        languages: their codes.
+        formats: number formats to compute in, such as ``np.float64``; each gives its own terms.
+    """
+    shape = probability.shape[:2]
+    terms = tuple(Terms(np.empty(shape, number), np.empty(shape, number)) for number in formats)
+    for at, block in _blocks(probability):
+        rows = language_rows(block, languages)
+        for number, found in zip(formats, terms, strict=True):
+            own = rows.astype(number, copy=False)
+            found.entropy[at], found.maximum[at] = normalised_entropy(own), normalised_maximum(own)
+    return terms
+
+
+def count_above(probability: Probabilities, bar: float) -> NeuronNumbers:
+    """N: in how many languages each neuron's probability exceeds the bar, int64 [layer, neuron]."""
+    found = np.empty(probability.shape[:2], np.int64)
+    for at, block in _blocks(probability):
+        found[at] = np.count_nonzero(block > bar, axis=-1)
+    return found
+
+
+def _blocks(probability: Probabilities) -> Iterator[tuple[Any, Probabilities]]:
+    """Some neurons of one layer after others: where they are, and [1, neuron, language] of them."""
+    layers, width, languages = probability.shape
+    step = max(1, BLOCK // max(1, languages))
+    for layer in range(layers):
+        for first in range(0, width, step):
+            at = np.s_[layer : layer + 1, first : first + step]
+            yield at, probability[at]
+
+
 def normalised_entropy(rows: LanguageRows) -> LanguageScores:
     """``H(p') / ln K`` of every neuron: 0 for one language, 1 where all are equal.
 
     A neuron that is never active has no distribution over languages; it gets the uniform one, so
     it is never taken for language-specific. Shares below 1e-12 count as 1e-12.
     """
-    total = rows.sum(axis=0)
+    total = rows[0].copy()
+    for row in rows[
+        1:
+    ]:  # one after another, whatever the shape: numpy adds single neurons in pairs
+        total += row
     silent = total == 0
     total[silent] = 1.0
     entropy = np.zeros_like(total)
@@ -85,10 +145,49 @@ def languages_above(rows: LanguageRows, bar: float) -> NeuronNumbers:
 
 
 def percentile_bar(probability: Probabilities, percentile: float) -> float:
-    """tau: the ``round(percentile * n)``-th smallest of all n probabilities (1-indexed)."""
-    values = probability.ravel()
+    """tau: the ``round(percentile * n)``-th smallest of all n probabilities (1-indexed).
+
+    Exactly that number, without a sorted copy: a sample tells between which two numbers it must
+    lie, one look at all counts those below and keeps those between, and these are sorted. Where
+    the sample was wrong, which the counts tell, the two are taken further apart.
+    """
+    values = probability.reshape(-1)
     place = min(max(round(percentile * values.size), 1), values.size) - 1
-    return float(np.partition(values, place)[place])
+    if values.size <= FEW:
+        return float(np.partition(values, place)[place])
+    sample = np.sort(values[np.random.default_rng(0).integers(0, values.size, _SAMPLE)])
+    share, spreads = place / values.size, 4
+    while True:
+        apart = spreads * (math.sqrt(_SAMPLE * share * (1 - share)) + 1)
+        first, last = math.floor(share * _SAMPLE - apart), math.ceil(share * _SAMPLE + apart)
+        low = sample[first] if first >= 0 else -np.inf
+        high = sample[last] if last < _SAMPLE else np.inf
+        found = _within(values, place, low, high)
+        if found is not None:
+            return found
+        spreads *= 4
+
+
+def _within(
+    values: Float[np.ndarray, " value"], place: int, low: float, high: float
+) -> float | None:
+    """The number at a place in the order of all, if it lies from `low` to `high`."""
+    below, ends, between = 0, np.zeros(2, np.int64), []
+    for start in range(0, values.size, BLOCK):
+        block = values[start : start + BLOCK]
+        below += np.count_nonzero(block < low)
+        ends += np.count_nonzero(block == low), np.count_nonzero(block == high)
+        between.append(block[(block > low) & (block < high)])
+    inside = np.concatenate(between)
+    left = place - below
+    if left < 0:
+        return None
+    if left < ends[0]:
+        return float(low)
+    left -= ends[0]
+    if left < len(inside):
+        return float(np.partition(inside, left)[left])
+    return float(high) if left - len(inside) < ends[1] else None
 
 
 def select_lowest(score: NeuronScores, number: int) -> NeuronMask:

@@ -45,6 +45,7 @@ from lensneurons.uncertainty.groups import Interval, jackknife
 
 Order = Literal["clustered", "given"]
 MOST_NEURONS = 600
+_MOST_WRITTEN = 32  # languages whose numbers fit into the cells of a matrix
 _MOST_NAMES = 32  # neurons whose names fit on the axis
 _ABOVE = ("#7db8e8", "#2f7fc2", "#17508f")
 _MEASURES = {
@@ -255,13 +256,16 @@ def overlap(
     rows = [f"{name}, {n:,} neurons" for name, n in zip(names, sizes, strict=True)]
     most = float(np.nanmax(pairs)) if np.isfinite(pairs).any() else 1.0
     k, few, label = len(languages), len(languages) <= 14, _MEASURES[measure][0]
+    written = None  # a cell of more languages is narrower than its number
+    if k <= _MOST_WRITTEN:
+        written = [["" if np.isnan(v) else small_share(v) for v in row] for row in pairs]
     figure = go.Figure(
         go.Heatmap(
             z=pairs,
             zmin=0,
             zmax=most or 1.0,
-            text=[["" if np.isnan(v) else small_share(v) for v in row] for row in pairs],
-            texttemplate="%{text}",
+            text=written,
+            texttemplate=None if written is None else "%{text}",
             textfont={"size": 12 if few else 9},
             customdata=[[[row, column] for column in rows] for row in rows],
             hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>"
@@ -294,10 +298,10 @@ def _grey_cells(
     """Cells of one colour with words in them, where `there` is true."""
     return go.Heatmap(
         z=np.where(there, 0.0, np.nan),
-        text=np.where(there, words, "").tolist(),
-        texttemplate="%{text}",
+        text=np.where(there, words, "").tolist() if len(words) <= _MOST_WRITTEN else None,
+        texttemplate="%{text}" if len(words) <= _MOST_WRITTEN else None,
         textfont={"size": 11 if len(words) <= 14 else 8},
-        customdata=hover,
+        customdata=np.where(there, hover, "").tolist(),  # cells that are not drawn say nothing
         hovertemplate="%{customdata}<extra></extra>",
         hoverongaps=False,
         colorscale=[[0, colour], [1, colour]],

@@ -87,6 +87,17 @@ def resamples(
 ) -> Iterator[ActivationStatistics]:
     """The statistics of corpora whose groups of items are drawn again with replacement.
 
+    They and their errors are those of `usable_weights`.
+    """
+    for weights in usable_weights(statistics, draws=draws, seed=seed):
+        yield statistics.resample(weights)
+
+
+def usable_weights(
+    statistics: ActivationStatistics, *, draws: int, seed: int
+) -> Iterator[GroupWeights]:
+    """How often each group is drawn, int64 [group], in draws that have tokens in every language.
+
     A draw that leaves a language without tokens is drawn again. Where only one group has items,
     every draw would be the same, and an interval of no width is no interval.
 
@@ -100,7 +111,7 @@ def resamples(
     done = 0
     for weights in group_weights(statistics.n_groups, 10 * draws, seed):
         if (weights @ statistics.grouped_tokens).all():
-            yield statistics.resample(weights)
+            yield weights
             done += 1
         if done == draws:
             return

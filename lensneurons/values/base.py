@@ -146,16 +146,26 @@ class Value(Shown):
         Raises:
             StorageError: no such file, or a damaged, foreign or newer one.
         """
+        return cls._read(path)
+
+    @classmethod
+    def _read(cls: type[V], path: str | Path, *, memory_map: bool = False) -> V:
+        """What `load` gives; `memory_map` leaves the arrays in the file."""
         file = _in_folder(path, cls.RUN_FILE)
-        arrays, details = load_arrays(file, cls.FILE_KIND)
+        arrays, details = load_arrays(file, cls.FILE_KIND, memory_map=memory_map)
         fresh = {name: read_only(array) for name, array in arrays.items()}
         return whole(file, cls, lambda: cls._unpack(fresh, details))
 
     def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays and the JSON details of the file."""
+        return self._packed({entry.name: getattr(self, entry.name) for entry in fields(self)})
+
+    @classmethod
+    def _packed(cls, given: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What `_pack` gives of these fields of a value."""
         arrays, details = {}, {}
-        for entry in fields(self):
-            name, value = self._file_name(entry.name), getattr(self, entry.name)
+        for entry in (one for one in fields(cls) if one.name in given):
+            name, value = cls._file_name(entry.name), given[entry.name]
             if isinstance(value, np.ndarray):
                 arrays[name] = value
             elif value is not None or entry.default is not None:

@@ -33,6 +33,7 @@ import numpy as np
 import xxhash
 
 from lensneurons.errors import StorageError, shown
+from lensneurons.values.mapping import in_pieces, map_arrays
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -398,7 +399,7 @@ def arrays_checksum(
     plain, names = _plain(arrays), sorted(arrays)
     described = [[name, plain[name].dtype.str, list(plain[name].shape)] for name in names]
     about = [kind, version or FORMAT_VERSION, json.loads(json.dumps(dict(details))), described]
-    return checksum(about, (plain[name].reshape(-1).view(np.uint8) for name in names))
+    return checksum(about, (piece for name in names for piece in in_pieces(plain[name])))
 
 
 def save_arrays(
@@ -415,16 +416,28 @@ def save_arrays(
     """
     from safetensors.numpy import save_file
 
-    header = {"kind": kind, "version": FORMAT_VERSION, "details": dict(details)}
-    header["checksum"] = arrays_checksum(kind, arrays, details)
-    text = _json_text(header, sort_keys=True)
+    text = header_text(kind, details, arrays_checksum(kind, arrays, details))
     with replacing(path) as temporary:
         save_file(_plain(arrays), temporary, metadata={HEADER: text})
     return Path(path)
 
 
-def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def header_text(kind: str, details: Mapping[str, Any], seal: str) -> str:
+    """The JSON text in the header of what `save_arrays` writes; `seal` is its checksum."""
+    header = {"kind": kind, "version": FORMAT_VERSION, "details": dict(details), "checksum": seal}
+    return _json_text(header, sort_keys=True)
+
+
+def load_arrays(
+    path: str | Path, kind: str, *, memory_map: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `save_arrays` wrote.
+
+    Args:
+        path: the file.
+        kind: what the value is.
+        memory_map: leave the arrays in the file, read-only. The checksum takes one pass over the
+            file either way, and holds 64 MB of it at a time.
 
     Returns:
         The arrays by name, and the details.
@@ -438,7 +451,8 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dic
     try:
         with safe_open(path, framework="np") as file:
             header = _read_header(path, (file.metadata() or {}).get(HEADER), kind)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {} if memory_map else {name: file.get_tensor(name) for name in file.keys()}
+        arrays = map_arrays(path) if memory_map else arrays
     except StorageError:
         raise
     except (
@@ -446,6 +460,7 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dic
         OSError,
         ValueError,
         TypeError,
+        KeyError,
         AttributeError,
         OverflowError,
     ) as error:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensneurons.activations.statistics import ActivationStatistics, _check, require_comparable
+from lensneurons.activations.checks import check_statistics
+from lensneurons.activations.statistics import ActivationStatistics, require_comparable
 from lensneurons.errors import LensNeuronsError, ProvenanceError
 from lensneurons.values.provenance import Provenance
 
@@ -152,7 +153,7 @@ def test_resampling_is_a_weighted_sum_of_groups(weights):
 def test_arrays_that_do_not_fit_are_refused(change, message):
     """Asked of the check itself: the test suite's own shape checks would refuse them earlier."""
     with pytest.raises(LensNeuronsError, match=message):
-        unwrap(_check)(SimpleNamespace(**vars(make()) | change))
+        unwrap(check_statistics)(SimpleNamespace(**vars(make()) | change))
 
 
 @pytest.mark.parametrize(

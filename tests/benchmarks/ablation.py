@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from corpus_data import whole_words
-from timing import spread, take_turns
+from timing import take_turns, told
 
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 from lensneurons.evaluation.likelihood import text_scorer
@@ -47,9 +47,9 @@ def measure(rounds: int) -> Iterator[str]:
         f"10 x 10 x 3 matrix, {DRAWS} control draws, {ITEMS} items of {SHORTEST} to {LONGEST} "
         f"tokens a language; median of {len(ours)} turns (smallest to largest), after one unlisted"
     )
-    yield f"ablation_matrix: {spread(ours, 1)} CPU s"
-    yield f"loop, scaled from one of 30 rows and settings: {spread(loop, 1)} CPU s"
-    yield f"ratio: {spread(loop / ours, 1)}"
+    yield told("ablation_matrix", ours, "CPU s", 1)
+    yield told("the loop, scaled from one of 30 rows and settings", loop, "CPU s", 1)
+    yield told("the loop, through ablation_matrix", loop / ours, "times", 1)
 
 
 def _loop(model, corpus, neurons) -> None:

@@ -1,20 +1,31 @@
-"""`collect` and TransformerLens's `run_with_cache` against a plain Hugging Face forward."""
+"""`collect` against a plain Hugging Face forward, and what else counts the same neurons beside it.
+
+    LENSNEURONS_SMALL=1 python tests/benchmarks collection --rounds 3      # a smaller model
+
+`run_with_cache` of TransformerLens keeps hook_pre; plain hooks, nnsight and interp-engine count a
+batch at a time (`others.py`), where they are installed, and have to give the same integers.
+"""
 
 import copy
+import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from corpus_data import whole_words
-from timing import spread, take_turns
+from others import other_sides
+from timing import take_turns, told
 
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import ParallelCorpus, build_corpus
 
-SHAPES = [(8, 128), (1, 1024)]
+SMALL = bool(os.environ.get("LENSNEURONS_SMALL"))
+SHAPES = [(8, 128)] if SMALL else [(8, 128), (1, 1024)]
 BATCHES, CACHED = 12, 3
-WORDS = 32000
+WORDS = 4000 if SMALL else 32000
+LAYERS, D_MODEL, WIDTH = (4, 256, 1024) if SMALL else (6, 896, 4864)
 
 
 def measure(rounds: int) -> Iterator[str]:
@@ -23,9 +34,13 @@ def measure(rounds: int) -> Iterator[str]:
     hugging_face, model = build_model()
     parameters = sum(weight.numel() for weight in hugging_face.parameters())
     size = f"{parameters / 1e6:.0f} M parameters"
-    yield f"Qwen2-shaped, 6 layers, {size}, vocabulary {WORDS}, 1 thread"
-    yield f"times faster than plain `model(input_ids)` over {BATCHES} batches, with all checks and"
-    yield "hashes of the call counted: median of the pairs (smallest to largest)"
+    yield f"Qwen2-shaped, {LAYERS} layers, {size}, vocabulary {WORDS}, float32, 1 thread"
+    yield f"CPU seconds of plain `model(input_ids)` over {BATCHES} batches, through those of each"
+    yield "side, with all checks and hashes of a call to `collect` counted"
+    folder = Path(tempfile.mkdtemp())
+    hugging_face.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    others = other_sides(hugging_face, folder)
     for batch, length in SHAPES:
         corpus = word_corpus(batch * BATCHES, length)
         ids = torch.randint(2, WORDS, (BATCHES, batch, length))
@@ -43,12 +58,22 @@ def measure(rounds: int) -> Iterator[str]:
                 for tokens in ids[:CACHED]:
                     model.run_with_cache(tokens, names_filter=names, output_attentions=False)
 
-        seconds = take_turns(rounds, plain=plain, ours=ours, cached=cached)
-        some = seconds["plain"] * CACHED / BATCHES
-        yield (
-            f"{batch} x {length} tokens: collect {spread(seconds['plain'] / seconds['ours'])}, "
-            f"run_with_cache(hook_pre) {spread(some / seconds['cached'])}"
+        sides = {
+            name: lambda count=count, ids=ids: [count(tokens) for tokens in ids[:CACHED]]
+            for name, count in others.items()
+        }
+        for name, count in others.items():
+            if not torch.equal(count(ids[0]), others["hooks"](ids[0])):
+                yield f"{name} counts something else: left out"
+                del sides[name]
+        seconds = take_turns(
+            rounds, time.process_time, plain=plain, collect=ours, run_with_cache=cached, **sides
         )
+        some = seconds["plain"] * CACHED / BATCHES
+        for name in seconds:
+            base = seconds["plain"] if name == "collect" else some
+            if name != "plain":
+                yield told(f"{name}, {batch} x {length} tokens", base / seconds[name], "times")
 
 
 def build_model():
@@ -58,10 +83,10 @@ def build_model():
 
     config = Qwen2Config(
         vocab_size=WORDS,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=6,
-        num_attention_heads=14,
+        hidden_size=D_MODEL,
+        intermediate_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=D_MODEL // 64,
         num_key_value_heads=2,
         max_position_embeddings=2048,
         tie_word_embeddings=True,

@@ -1,11 +1,12 @@
 """Identification against the published search: a loop over neurons for each of ten lambdas."""
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from real_data import find_data
-from timing import spread, take_turns
+from timing import take_turns, told
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.neurons.identification import identify
@@ -18,15 +19,18 @@ def measure(rounds: int) -> Iterator[str]:
     """Yield the lines of the report."""
     statistics, source = _statistics()
     _ = statistics.probability
-    ours = take_turns(rounds, ours=lambda: _identify_all(statistics))["ours"]
+    ours = take_turns(rounds, time.process_time, ours=lambda: _identify_all(statistics))["ours"]
     flat = torch.tensor(statistics.probability.reshape(-1, len(statistics.languages))).float()
     sample = flat[torch.linspace(0, len(flat) - 1, SAMPLE).long()]
-    loops = take_turns(min(rounds, 3), loop=lambda: _published_pass(sample, 0.1))["loop"]
+    loops = take_turns(
+        min(rounds, 3), time.process_time, loop=lambda: _published_pass(sample, 0.1)
+    )["loop"]
     published = np.median(loops) * len(flat) / SAMPLE * LAMBDAS
     yield f"{source}: {len(flat):,} neurons, {len(statistics.languages)} languages"
-    yield f"ours (lambda exact, all classified): {spread(ours, 3)} s"
-    yield f"published loop, {LAMBDAS} lambdas, scaled from {SAMPLE} neurons: {published:.0f} s"
-    yield f"ratio: {published / np.median(ours):.0f}"
+    yield told("identify, lambda exact, all classified", ours, "CPU s", 3)
+    loop = f"published loop, {LAMBDAS} lambdas, scaled from {SAMPLE} neurons"
+    yield told(loop, loops * len(flat) / SAMPLE * LAMBDAS, "CPU s", 0)
+    yield told("the published loop, through identify", published / ours, "times", 0)
 
 
 def _identify_all(statistics: ActivationStatistics) -> None:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from timing import told
+
 
 def measure(rounds: int) -> Iterator[str]:
     """Yield the lines of the report."""
@@ -13,7 +15,10 @@ def measure(rounds: int) -> Iterator[str]:
         output = subprocess.run(
             [sys.executable, __file__, str(texts)], check=True, capture_output=True, text=True
         ).stdout
-        yield f"{texts} texts of 128 tokens: {output.strip()}"
+        model, peak = map(float, output.split())
+        yield told(
+            f"collect, {texts * 128:,} tokens, peak beside the model", peak - model, "MiB", 0
+        )
 
 
 def _peak() -> float:
@@ -33,4 +38,4 @@ if __name__ == "__main__":
     collect(
         bridge, word_corpus(int(sys.argv[1]), 128), scope="all", batch_tokens=1024, progress=False
     )
-    print(f"peak {_peak():.0f} MiB, of which the model {before:.0f} MiB")
+    print(before, _peak())

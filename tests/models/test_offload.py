@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import save_model, tiny_corpus
 
 import lensneurons as ln
 from lensneurons.errors import LensNeuronsError, ModelError
@@ -111,6 +112,23 @@ def test_a_tied_embedding_on_the_disk_is_refused(tmp_path: Path) -> None:
     lying = places({"model.embed_tokens", "lm_head"})
     with pytest.raises(ModelError, match="is also its unembedding.*keep both in memory"):
         ln.load_model(DEMO_FOLDER, device_map=lying, offload_folder=tmp_path)
+
+
+def test_an_embedding_of_its_own_may_lie_on_the_disk(tmp_path: Path) -> None:
+    """The unembedding has weights of its own, and memory is too small for either."""
+    folder = save_model("Llama", tmp_path / "model")
+    whole = ln.load_model(folder, device="cpu")
+    assert not whole.original_model.config.tie_word_embeddings
+    split = ln.load_model(
+        folder, device_map="auto", max_memory={"cpu": "60KB"}, offload_folder=tmp_path / "away"
+    )
+    assert split.original_model.get_input_embeddings().weight.is_meta
+    one, other = (ln.collect(model, tiny_corpus(), progress=False) for model in (whole, split))
+    assert np.array_equal(one.grouped_counts, other.grouped_counts)
+    assert one.provenance.weights == other.provenance.weights
+    scores = [ln.nll(model, tiny_corpus(), progress=False).to_pandas() for model in (whole, split)]
+    a, b = (one.select_dtypes("number").to_numpy() for one in scores)
+    np.testing.assert_allclose(a, b, rtol=2e-5)
 
 
 def test_an_export_of_weights_on_the_disk_is_refused(split: Any, tmp_path: Path) -> None:

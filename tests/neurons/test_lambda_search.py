@@ -14,7 +14,7 @@ from lensneurons.errors import IdentificationError
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.lambda_search import floor_lambda, largest_lambda, lower_envelope
 from lensneurons.neurons.language_neurons import LanguageNeurons
-from lensneurons.neurons.scores import select_lowest
+from lensneurons.neurons.scores import score_terms, select_lowest
 from lensneurons.values.files import load_arrays, save_arrays
 
 
@@ -244,11 +244,12 @@ def test_the_floor_is_checked_not_only_rounded():
     crossing = (oracle.entropy([0.9, 0.9]) - oracle.entropy([0.3, 0.1])) / (
         oracle.maximum([0.9, 0.9]) - oracle.maximum([0.3, 0.1])
     )
-    assert floor_lambda(crossing, rows, agnostic, 1) == int(crossing * 1e6) / 1e6
-    assert floor_lambda(crossing + 5e-6, rows, agnostic, 1) == int(crossing * 1e6) / 1e6
-    assert floor_lambda(crossing + 0.001, rows, agnostic, 1) is None  # a hundred steps too many
-    assert floor_lambda(0.2, rows, np.array([[False, False]]), 1) == 0.2
-    assert floor_lambda(0.0, rows, np.array([[False, True]]), 1) is None
+    terms = score_terms(np.moveaxis(rows, 0, -1), ["de", "en"], np.float64, np.float32)
+    assert floor_lambda(crossing, terms, agnostic, 1) == int(crossing * 1e6) / 1e6
+    assert floor_lambda(crossing + 5e-6, terms, agnostic, 1) == int(crossing * 1e6) / 1e6
+    assert floor_lambda(crossing + 0.001, terms, agnostic, 1) is None  # a hundred steps too many
+    assert floor_lambda(0.2, terms, np.array([[False, False]]), 1) == 0.2
+    assert floor_lambda(0.0, terms, np.array([[False, True]]), 1) is None
 
 
 def test_both_are_printed_and_stored(tmp_path):

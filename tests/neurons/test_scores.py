@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lensneurons.neurons import scores
 from lensneurons.neurons.scores import (
+    count_above,
     expected_largest_part,
     lambda_of_paper,
     language_rows,
@@ -19,6 +21,7 @@ from lensneurons.neurons.scores import (
     normalised_entropy,
     normalised_maximum,
     percentile_bar,
+    score_terms,
     select_lowest,
 )
 
@@ -120,3 +123,30 @@ def test_the_lowest_scores_are_selected_ties_by_index(scores, number):
     wanted = oracle.lowest(scores.ravel().tolist(), number)
     assert set(np.flatnonzero(select_lowest(scores, number))) == wanted
     assert select_lowest(scores, number).shape == scores.shape
+
+
+@pytest.mark.parametrize(("block", "few"), [(1, 0), (7, 0), (64, 3), (10**6, 10**6)])
+@pytest.mark.parametrize("drawn", ["spread", "tied", "mostly silent", "one number"])
+def test_neither_blocks_nor_counting_change_a_bit(monkeypatch, block, few, drawn):
+    """Against a sorted copy of everything, and against all neurons scored at once."""
+    random = np.random.default_rng(0)
+    p = {
+        "spread": random.random((3, 17, 5)) ** 9,
+        "tied": random.integers(0, 5, (3, 17, 5)) / 4,
+        "mostly silent": random.random((3, 17, 5)) * (random.random((3, 17, 5)) < 0.1),
+        "one number": np.full((3, 17, 5), 0.3),
+    }[drawn]
+    p[0, 0, 0] *= -0.0
+    languages = ["zh", "en", "de", "sw", "th"]
+    wanted, rows = np.sort(p, axis=None), language_rows(p, languages)
+    monkeypatch.setattr(scores, "BLOCK", block)
+    monkeypatch.setattr(scores, "FEW", few)
+    for percentile in (0.001, 0.1, 0.5, 0.95, 0.999):
+        place = min(max(round(percentile * p.size), 1), p.size) - 1
+        assert percentile_bar(p, percentile) == wanted[place]
+    for terms, number in zip(score_terms(p, languages, "f8", "f4"), ("f8", "f4"), strict=True):
+        own = rows.astype(number)
+        assert terms.entropy.dtype == terms.maximum.dtype == number
+        assert terms.entropy.tobytes() == normalised_entropy(own).tobytes()
+        assert terms.maximum.tobytes() == normalised_maximum(own).tobytes()
+    assert np.array_equal(count_above(p, 0.3), languages_above(rows, 0.3))

@@ -26,6 +26,7 @@ from figure_values import (
     with_parts,
 )
 from real_data import real_data
+from tiny import drawn_neurons
 
 from lensneurons import plots
 from lensneurons.errors import LensNeuronsError
@@ -323,6 +324,17 @@ def test_clustering_puts_twins_side_by_side_in_any_order_of_the_languages() -> N
     names = ticks(plots.overlap(neurons), "xaxis")
     assert abs(names.index(TEN[0]) - names.index(TEN[4])) == 1
     assert title(plots.overlap(neurons)).endswith("share most: Jaccard overlap 1.00")
+
+
+def test_the_overlap_of_many_languages_stays_small() -> None:
+    """No numbers in cells that are too narrow for them, and nothing said of empty ones."""
+    languages = tuple(f"x{number:03d}" for number in range(100))
+    figure = plots.overlap(drawn_neurons(0, languages))
+    pairs, sizes, undefined = figure.data
+    assert {pairs.text, pairs.texttemplate, sizes.text, undefined.text} == {None}
+    assert pairs.z.shape == (100, 100)
+    assert sum(bool(cell) for row in sizes.customdata for cell in row) == 100
+    assert len(figure.to_json()) < 1_500_000
 
 
 def test_two_empty_sets_have_no_overlap_instead_of_zero() -> None:

@@ -380,3 +380,4 @@ def collect_shards(
             if total.batches_done > done:
                 ledger.take_up(total, taken, now=True)
             yield total
+        next(results, None)  # all are in: the workers are free for the next call

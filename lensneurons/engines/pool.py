@@ -17,8 +17,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -41,6 +42,10 @@ STARTS = 3  # attempts to start Ray; a busy machine needs longer than it waits
 # Read by Ray when it starts. Its own niceness of workers is 15: they would stand back behind
 # everything else on the machine.
 ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+# One entry while a `ray_started` block runs: its pool, or an empty list.
+_BLOCKS: list[list[Pool]] = []
 
 
 class Work(Protocol):
@@ -79,25 +84,27 @@ def engine_for(engine: Engine, model: Any) -> RayEngine | None:
 def ray_started(engine: RayEngine | None) -> Iterator[None]:
     """Have Ray running in the block: the Ray that runs already, or one that ends with the block.
 
-    Nothing is started for the local engine, None.
+    Within the block calls for one model share their workers, which end with it. Nothing is started
+    for the local engine, None.
 
     Raises:
         LensNeuronsError: Ray does not start, or has less room than the workers need.
     """
-    if engine is None:
+    if engine is None or _BLOCKS:
         yield
         return
     ray = _import_ray()
-    if ray.is_initialized():
-        _require_room(ray, engine)
-        yield
-        return
-    _start(ray, engine)
+    ours = not ray.is_initialized()
+    if ours:
+        _start(ray, engine)
+    _BLOCKS.append([])
     try:
-        _require_room(ray, engine)
         yield
     finally:
-        ray.shutdown()
+        for hands in _BLOCKS.pop():
+            hands.close()
+        if ours:
+            ray.shutdown()
 
 
 def _start(ray: Any, engine: RayEngine) -> None:
@@ -160,7 +167,7 @@ class _Worker:
 
 @contextmanager
 def pool(engine: RayEngine, model: Any) -> Iterator[Pool]:
-    """Have workers with replicas of a model.
+    """Have workers with replicas of a model; those of an earlier call that are of the same.
 
     Raises:
         LensNeuronsError: as `ray_started`.
@@ -168,23 +175,31 @@ def pool(engine: RayEngine, model: Any) -> Iterator[Pool]:
     """
     ray = _import_ray()
     with ray_started(engine):
-        packed = pack_model(model) if engine.load is None else None
-        told = (engine.load, traits_of(model), last_logits(model))
-        hands = Pool(ray, engine, packed, told)
+        _require_room(ray, engine)
+        kept, traits = _BLOCKS[-1], traits_of(model)
+        if not (kept and kept[0].serves(engine, traits)):
+            for old in kept:
+                old.close()
+            packed = pack_model(model) if engine.load is None else None
+            kept[:] = [Pool(ray, engine, packed, traits, last_logits(model))]
+        hands = kept[0]
+        hands.engine = engine
         try:
             yield hands
-        finally:
-            hands.close()
+        except BaseException:
+            hands.close()  # they may be busy with what nobody waits for
+            raise
 
 
 class Pool:
     """Workers that do shards. Made by `pool`."""
 
-    def __init__(self, ray: Any, engine: RayEngine, packed: Any, told: tuple[Any, ...]) -> None:
-        self.ray, self.engine = ray, engine
-        load, traits, logits = told
+    def __init__(
+        self, ray: Any, engine: RayEngine, packed: Any, traits: Mapping[str, str], logits: Any
+    ) -> None:
+        self.ray, self.engine, self.traits = ray, engine, traits
         device = "cuda" if engine.gpus else "cpu"
-        self.replica = ray.put((packed, load, traits, logits, engine.cpus, device))
+        self.replica = ray.put((packed, engine.load, traits, logits, engine.cpus, device))
         self.make = ray.remote(_Worker).options(
             num_cpus=engine.cpus,
             num_gpus=engine.gpus,
@@ -193,6 +208,11 @@ class Pool:
         )
         self.actors: list[Any] = []
         self.lost = 0  # workers that died while they were made
+
+    def serves(self, engine: RayEngine, traits: Mapping[str, str]) -> bool:
+        """Whether these workers are what an engine asks for a model with these traits."""
+        free = {"workers": 1, "shard_batches": 1, "attempts": 1}  # may differ between calls
+        return traits == self.traits and replace(engine, **free) == replace(self.engine, **free)
 
     def close(self) -> None:
         """End the workers."""
@@ -222,7 +242,7 @@ class Pool:
         beginning: dict[Any, Any] = {}
         running: dict[Any, tuple[Any, int]] = {}
         idle: deque[Any] = deque()
-        for actor in self.actors:
+        for actor in self.actors[: self.engine.workers]:
             beginning[actor.begin.remote(None, work_there)] = actor
         for _ in range(min(self.engine.workers, len(names)) - len(self.actors)):
             self._begin_worker(beginning, work_there)

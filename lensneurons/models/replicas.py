@@ -190,10 +190,12 @@ def build_model(packed: PackedModel, device: str) -> Any:
                 f"{packed.architecture.__name__} has no module {path!r} when it is built from its "
                 "configuration, so it cannot be sent to workers: give RayEngine(load=...)"
             )
+        kept = vars(modules[path]) if slot is None else vars(modules[path])[slot]
+        if name not in kept and slot != "_parameters":  # of the bridge, which adds it again
+            continue
         if number not in made:
             made[number] = packed.tensors[number].tensor()
-        kept = vars(modules[path])
-        (kept if slot is None else kept[slot])[name] = made[number]
+        kept[name] = made[number]
     left = [
         f"{path}.{name}"
         for path, module in modules.items()

@@ -234,7 +234,7 @@ class Pool:
         Raises:
             LensNeuronsError: a worker raised it, or died too often; names the shard and the cause.
         """
-        ray = self.ray
+        ray, self.lost = self.ray, 0
         ahead = 4 * self.engine.workers  # shards that may be done before the oldest one is
         waiting, done = deque(range(len(names))), bytearray(len(names))
         oldest, tried = 0, Counter[int]()
@@ -300,7 +300,7 @@ class Pool:
             times = tried[place]
         if times >= self.engine.attempts:
             raise LensNeuronsError(
-                f"{times} workers died before they could {what} ({type(error).__name__}: "
+                f"no worker could {what}: {times} died of it ({type(error).__name__}: "
                 f"{first_sentence(error)}). Often it is memory: give fewer workers, or a smaller "
                 "batch_tokens"
             ) from error

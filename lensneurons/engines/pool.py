@@ -199,7 +199,13 @@ class Pool:
     ) -> None:
         self.ray, self.engine, self.traits = ray, engine, traits
         device = "cuda" if engine.gpus else "cpu"
-        self.replica = ray.put((packed, engine.load, traits, logits, engine.cpus, device))
+        try:
+            self.replica = ray.put((packed, engine.load, traits, logits, engine.cpus, device))
+        except Exception as error:  # the store is full, or load= cannot be pickled
+            raise LensNeuronsError(
+                f"the model cannot be sent to workers: {first_sentence(error)}; give a load= that "
+                "can be pickled and makes the model in the worker"
+            ) from error
         self.make = ray.remote(_Worker).options(
             num_cpus=engine.cpus,
             num_gpus=engine.gpus,

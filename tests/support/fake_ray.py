@@ -117,7 +117,7 @@ class FakeRay:
         except Dies:
             actor.alive = False
             return "died", None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a task raises
             return "raised", error
 
     def get(self, ref: Ref) -> Any:

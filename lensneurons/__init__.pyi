@@ -4,6 +4,7 @@ from . import cards as cards
 from . import comparison as comparison
 from . import corpora as corpora
 from . import course as course
+from . import engines as engines
 from . import evaluation as evaluation
 from . import experiments as experiments
 from . import interventions as interventions

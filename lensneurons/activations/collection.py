@@ -39,6 +39,8 @@ from lensneurons.activations.reduction import Reduced
 from lensneurons.activations.sites import Reader, Site, reader_of
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.streams import CorpusStream
+from lensneurons.engines.choice import Engine
+from lensneurons.engines.pool import engine_for
 from lensneurons.errors import LensNeuronsError, StorageError, choose
 from lensneurons.models.forward import Forward
 from lensneurons.models.running import runs_model
@@ -257,6 +259,7 @@ def collect(
     padding_side: PaddingSide = "right",
     tokenizer: PreTrainedTokenizerBase | None = None,
     checkpoint_seconds: float = 30.0,
+    engine: Engine = "local",
     progress: bool = True,
 ) -> ActivationStatistics:
     """Count on how many tokens of each language every neuron of a model is active (or expert used).
@@ -290,6 +293,8 @@ def collect(
         padding_side: where short texts of a batch are padded; the counts do not depend on it.
         tokenizer: encodes the corpus; by default the model's own, as it was saved.
         checkpoint_seconds: how often the state is written to `run_dir`.
+        engine: ``"local"``, this process; ``"ray"`` or a `lensneurons.engines.RayEngine`, workers
+            with replicas of the model, whose result is the same bit for bit.
         progress: show one progress bar, in tokens.
 
     Returns:
@@ -306,11 +311,12 @@ def collect(
     Raises:
         ModelError: the model has no dense MLP neurons (no routers, for experts; experts whose
             weights cannot be read, for the neurons inside), or its hooks do not hold what they
-            name.
+            name; it has hooks, and there are workers; the model of a worker is another one.
         CorpusError: texts without counted tokens, too long, or ids outside the vocabulary; a file
             of a stream changed while it was read.
-        LensNeuronsError: `run_dir` is given while hooks are on the model, or the counts of `groups`
-            do not fit into memory, or a single text does not.
+        LensNeuronsError: `run_dir` is given while hooks are on the model; the counts of `groups`
+            do not fit into memory, or a single text does not; Ray is not installed, has too little
+            room, or its workers died.
         StorageError: `run_dir` holds something else, or another process works in it.
         ProvenanceError: `run_dir` was begun with another model, corpus or plan; says which, and of
             a stream which file.
@@ -321,6 +327,7 @@ def collect(
     if groups < 1:
         raise LensNeuronsError(f"groups={groups}: at least 1 group of items is needed")
     choose(padding_side, get_args(PaddingSide), "padding_side")
+    workers = engine_for(engine, model)
     reader = reader_of(choose(site, get_args(Site), "site"), model, branches=branches)
     found = reader.site
     if isinstance(corpus, CorpusStream):
@@ -369,15 +376,23 @@ def collect(
         run = RunFolder(folder, checkpoint_seconds)
         if run.finished is not None:
             return run.finished
-        totals = _collect_languages(
-            prepared,
-            reader,
-            batches,
-            run,
-            groups=groups,
-            padding_side=padding_side,
-            progress=progress,
-        )
+        if workers is not None:
+            from lensneurons.activations.shards import Counting, collect_shards
+
+            work = Counting(site, branches, groups, padding_side)
+            totals = collect_shards(
+                prepared, found, batches, run, work=work, engine=workers, progress=progress
+            )
+        else:
+            totals = _collect_languages(
+                prepared,
+                reader,
+                batches,
+                run,
+                groups=groups,
+                padding_side=padding_side,
+                progress=progress,
+            )
         return run.finish(totals, provenance, found.parts)
 
 

@@ -29,7 +29,7 @@ What it does not show: whether a step of the reasoning is right; whether the lan
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -38,12 +38,27 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
+from lensneurons.engines.choice import Engine
+from lensneurons.engines.pool import engine_for, pool
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.answers import expected_number
 from lensneurons.evaluation.blocks import in_blocks
-from lensneurons.evaluation.generation import Decoding, encode_prompts, fit_context, write_responses
+from lensneurons.evaluation.generation import (
+    Decoding,
+    Response,
+    encode_prompts,
+    fit_context,
+    write_responses,
+)
 from lensneurons.evaluation.numbers import last_number, numbers_in, same_number
 from lensneurons.evaluation.shots import fingerprint_of, prompts_of, refuse_chats
+from lensneurons.evaluation.writers import (
+    Writer,
+    decoding_of,
+    provenance_of,
+    require_writer,
+    written_by,
+)
 from lensneurons.languages.codes import language_code, language_name
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.identity import original_tokenizer
@@ -119,9 +134,11 @@ class SampledResponses(TextTable[SampledResponse]):
     provenance: Provenance
 
     def _brief(self) -> str:
+        temperature, writer = self.decoding.temperature, self.decoding.writer
         return (
             f"{self.provenance.model}: {len(self)} texts, {len(self.languages)} languages "
-            f"{' '.join(self.languages)}, temperature {self.decoding.temperature:g}"
+            f"{' '.join(self.languages)}, "
+            f"{f'written by {writer}' if writer else f'temperature {temperature:g}'}"
         )
 
     def _overview(self) -> Overview:
@@ -147,6 +164,8 @@ def respond(
     shots: ParallelCorpus | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     run_dir: str | Path | None = None,
+    writer: Writer | None = None,
+    engine: Engine = "local",
     progress: bool = True,
 ) -> SampledResponses:
     """Let a model answer every item of a corpus several times.
@@ -166,13 +185,21 @@ def respond(
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         run_dir: a folder that keeps what is done, so that an interrupted call goes on there. It
             ends with ``responses.jsonl`` in it, for the next step.
+        writer: writes in place of the model, such as a vLLM server: a function from a list of
+            prompts to the list of their texts (`lensneurons.evaluation.writers`). It gets a prompt
+            `samples` times, and decides tokens, temperature and seed itself.
+        engine: ``"local"``, this process; ``"ray"`` or a `lensneurons.engines.RayEngine`, workers
+            that write a block of prompts each, with the same texts.
         progress: show one progress bar, in texts.
 
     Raises:
         CorpusError: an item without a prompt; `shots` without a language, with fewer in one, or
             with an item of the corpus.
-        LensNeuronsError: an option out of its range, or prompts too long.
-        ModelError: not a TransformerLens model, or its tokenizer cannot be read.
+        LensNeuronsError: an option out of its range, or prompts too long; a `writer` that gives
+            something else than one text a prompt, or stands beside its own options or hooks; Ray
+            is not installed, has too little room, or its workers died.
+        ModelError: not a TransformerLens model, or its tokenizer cannot be read; the model has
+            hooks, and there are workers; or theirs is another one.
         StorageError: the folder holds something else, or another process works in it.
         ProvenanceError: the folder was begun with another model, corpus or plan.
     """
@@ -183,28 +210,66 @@ def respond(
     require_answerable(corpus, samples, temperature)
     tokenizer = tokenizer or original_tokenizer(model)
     given = prompts_of(corpus.items, shots, tokenizer)
-    fit_context(model, [len(row) for row in encode_prompts(given, tokenizer)], max_new_tokens)
-
-    def write(first: int, block: Sequence[Any]) -> list[SampledResponse]:
-        prompts = [prompt for _, _, prompt in block]
-        written = write_responses(
-            model, prompts, decoding, first_row=first, tokenizer=tokenizer, progress=False
-        )
-        return [
-            SampledResponse(item.id, item.language, n, item.prompt, new.text, new.finished)
-            for (item, n, _), new in zip(block, written, strict=True)
-        ]
-
     provenance = model_provenance(model, tokenizer, corpus.fingerprint, corpus.template)
-    plan = {"samples": samples, **decoding.plan()}
+    if writer is None:
+        fit_context(model, [len(row) for row in encode_prompts(given, tokenizer)], max_new_tokens)
+    else:
+        own = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        require_writer(writer, model, engine=engine, **own)
+        decoding = decoding_of(writer, decoding)
+        provenance = provenance_of(writer, provenance)
+    workers = engine_for(engine, model)
     pairs = zip(corpus.items, given, strict=True)
     asked = [(item, sample, prompt) for item, prompt in pairs for sample in range(samples)]
+
+    def prompts_from(first: int) -> list[str]:
+        return [prompt for _, _, prompt in asked[first : first + PROMPTS_A_BLOCK]]
+
+    def rows(first: int, written: Sequence[Response]) -> list[SampledResponse]:
+        return [
+            SampledResponse(item.id, item.language, n, item.prompt, new.text, new.finished)
+            for (item, n, _), new in zip(asked[first : first + len(written)], written, strict=True)
+        ]
+
+    def write(first: int, block: Sequence[Any]) -> list[SampledResponse]:
+        prompts = prompts_from(first)
+        if writer is not None:
+            return rows(first, written_by(writer, prompts, decoding))
+        return rows(first, Writing(decoding, tokenizer).on(model)((first, prompts)))
+
+    def by_workers(missing: Sequence[int]) -> Iterator[tuple[int, list[SampledResponse]]]:
+        names = [f"prompts {n} to {n + len(prompts_from(n)) - 1}" for n in missing]
+        if workers is not None and missing:
+            with pool(workers, model) as hands:
+                payload = [(first, prompts_from(first)) for first in missing].__getitem__
+                for place, written in hands.run(Writing(decoding, tokenizer), names, payload):
+                    yield missing[place], rows(missing[place], written)
+
+    plan = {"samples": samples, **decoding.plan()}
     return in_blocks(
         asked, write, SampledResponse,
         lambda rows: SampledResponses(rows, decoding, provenance),
         size=PROMPTS_A_BLOCK, run_dir=run_dir, provenance=provenance, plan=plan,
-        label="respond", progress=progress,
+        label="respond", progress=progress, perform=None if workers is None else by_workers,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What a worker of `respond` does: writes a block of prompts, whose first has a place."""
+
+    decoding: Decoding
+    tokenizer: PreTrainedTokenizerBase
+
+    def on(self, model: Any) -> Callable[[tuple[int, Sequence[str]]], list[Response]]:
+        """The function that writes a block."""
+
+        def write(block: tuple[int, Sequence[str]]) -> list[Response]:
+            first, prompts = block
+            options = {"first_row": first, "tokenizer": self.tokenizer, "progress": False}
+            return write_responses(model, prompts, self.decoding, **options)
+
+        return write
 
 
 @plain_options

@@ -41,6 +41,7 @@ from lensneurons.comparison.paper_claims import claims
 from lensneurons.comparison.series import compare_series
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
 from lensneurons.corpora.streams import CorpusStream, stream_corpus
+from lensneurons.engines.choice import Engine, RayEngine
 from lensneurons.errors import (
     EmptySetWarning,
     LensNeuronsError,
@@ -95,6 +96,7 @@ def do_study(options: Namespace) -> None:
     from lensneurons.studies.study import study
 
     require_writable(None if options.dry_run else options.out)
+    engine = open_engine(options)
     if options.aligned and options.adapter:
         raise LensNeuronsError("--aligned and --adapter both name the second model: give one")
     corpus = open_corpus(options, options.languages)
@@ -119,6 +121,7 @@ def do_study(options: Namespace) -> None:
         aligned=load_second if options.aligned or options.adapter else None,
         other=other,
         languages=options.removed,
+        engine=engine,
         template="chat" if options.chat else None,
         say=lambda line: None if options.json else say(line),
         **pick(options, *names),
@@ -138,13 +141,15 @@ def do_study(options: Namespace) -> None:
 def do_collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
     require_writable(options.out)
+    engine = open_engine(options)
     corpus = open_stream(options) if options.stream else open_corpus(options, options.languages)
     if isinstance(corpus, ParallelCorpus):
         require_memory(options.groups, len(corpus.languages))
     model = open_model(options, options.dtype)
     if isinstance(corpus, ParallelCorpus):
         corpus = in_template(options, model, corpus)
-    say(collect(model, corpus, run_dir=options.out, **pick(options, *COUNTING)).to_text())
+    counting = {"engine": engine, **pick(options, *COUNTING)}
+    say(collect(model, corpus, run_dir=options.out, **counting).to_text())
     say(f"next: lensneurons identify {options.out}")
 
 
@@ -178,6 +183,7 @@ def do_parts(options: Namespace) -> None:
 def do_ablate(options: Namespace) -> None:
     """Make an ablation matrix for each metric, in a folder of its own, and print its summary."""
     require_writable(options.out)
+    engine = open_engine(options)
     for metric in options.metric:
         choose(metric, METRICS, "metric")
     if len(set(options.metric)) < len(options.metric):
@@ -220,6 +226,7 @@ def do_ablate(options: Namespace) -> None:
             shots=shots if metric == "accuracy" else None,
             statistics=statistics if options.method == "mean" else None,
             run_dir=options.out / metric,
+            engine=engine,
             **testing,
         )
         table = options.out / f"{metric}.csv"
@@ -459,6 +466,22 @@ def require_writable_file(path: Path | None) -> None:
     if path.is_dir():
         raise StorageError(f"{path} is a folder: give the name of a file in it")
     require_writable(path.parent)
+
+
+def open_engine(options: Namespace) -> Engine:
+    """The engine that the options name.
+
+    Raises:
+        LensNeuronsError: options of workers, and none are asked for.
+    """
+    named = {"workers": options.workers, "cpus": options.worker_cpus}
+    named |= {"gpus": options.worker_gpus, "address": options.ray_address}
+    given = {name: value for name, value in named.items() if value is not None}
+    if options.engine == "ray":
+        return RayEngine(**given)
+    if given:
+        raise LensNeuronsError("--workers, --worker-... and --ray-address need --engine ray")
+    return "local"
 
 
 def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:

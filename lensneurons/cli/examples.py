@@ -14,7 +14,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "collect": (
         "lensneurons collect demo --corpus demo --limit 50 --out runs/demo",
         "lensneurons collect allenai/OLMoE-1B-7B-0924 --corpus texts.jsonl --site experts "
-        "--out runs/experts",
+        "--engine ray --workers 4 --worker-gpus 1 --out runs/experts",
     ),
     "identify": (
         "lensneurons identify runs/base --out results",

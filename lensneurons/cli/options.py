@@ -182,6 +182,7 @@ def _declare_study(add: Add) -> None:
     add("--seed", type=_number, default=0, help="of everything that is drawn")
     add("--figures", type=_names, default=[], help="svg, png (both start Chrome) or html")
     add("--title", help="heading of the page")
+    _add_engine(add)
     add("--json", action="store_true", help="print one JSON object")
 
 
@@ -201,6 +202,7 @@ def _declare_collect(add: Add) -> None:
     add("--overlong", default="refuse", choices=("refuse", "cut"))
     add("--stream", action="store_true", help="read shard by shard what is larger than memory")
     add("--shard-items", type=_positive, default=1000, help="rows of a shard of --stream")
+    _add_engine(add)
 
 
 def _declare_ablate(add: Add) -> None:
@@ -226,6 +228,7 @@ def _declare_ablate(add: Add) -> None:
     add("--scope", default="response", choices=SCOPES, help="tokens of the NLL")
     add("--batch-tokens", type=_positive, default=4096, help="padding included")
     add("--seed", type=_number, default=0, help="of the random sets")
+    _add_engine(add)
 
 
 def _declare_describe(add: Add) -> None:
@@ -355,6 +358,15 @@ def _add_model(add: Add, *, dtype: str | None = None, adapter: bool = True) -> N
     if adapter:
         add("--adapter", help="of the model: a folder, such as what align wrote")
         add("--adapter-revision", help="branch, tag or commit of the adapter on the hub")
+
+
+def _add_engine(add: Add) -> None:
+    """Who does the work."""
+    add("--engine", default="local", choices=("local", "ray"), help="this process, or workers")
+    add("--workers", type=_positive, help="workers of Ray, each with the model (default: 2)")
+    add("--worker-cpus", type=_positive, help="processors of each (default: 1)")
+    add("--worker-gpus", type=float, help="GPUs of each, such as 1 or 0.5 (default: none)")
+    add("--ray-address", help="of a Ray cluster, such as auto (default: Ray on this machine)")
 
 
 def _names(text: str) -> list[str]:

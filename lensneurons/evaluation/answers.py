@@ -58,6 +58,13 @@ from lensneurons.evaluation.generation import (
 )
 from lensneurons.evaluation.numbers import last_number, same_number, stated_number
 from lensneurons.evaluation.shots import fingerprint_of, prompts_of, refuse_chats
+from lensneurons.evaluation.writers import (
+    Writer,
+    decoding_of,
+    provenance_of,
+    require_writer,
+    written_by,
+)
 from lensneurons.languages.codes import language_name
 from lensneurons.languages.detection import (
     MINIMUM_CONFIDENCE,
@@ -276,6 +283,7 @@ def accuracy(
     identify: Identify | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     run_dir: str | Path | None = None,
+    writer: Writer | None = None,
     progress: bool = True,
 ) -> Accuracy:
     """Let a model answer every item of a corpus, and judge number and language apart.
@@ -297,6 +305,9 @@ def accuracy(
         tokenizer: encodes the prompts; by default the model's own, as it was saved.
         run_dir: a folder that keeps what is written, so that an interrupted call goes on there. It
             ends with ``accuracy.safetensors`` in it; the texts are judged anew by every call.
+        writer: writes in place of the model, such as a vLLM server: a function from a list of
+            prompts to the list of their texts (`lensneurons.evaluation.writers`). It decides
+            tokens, temperature and seed itself.
         progress: show one progress bar, in texts.
 
     Returns:
@@ -306,7 +317,8 @@ def accuracy(
         CorpusError: an item without a number in its response, or without a prompt; `shots` without
             a language, with fewer in one, or with an item of the corpus.
         LensNeuronsError: an option out of its range, prompts too long, or a language that cannot be
-            told from others of its script.
+            told from others of its script; a `writer` that gives something else than one text a
+            prompt, or stands beside its own options or hooks.
         ModelError: not a TransformerLens model, or its tokenizer cannot be read.
         StorageError: the folder holds something else, or another process works in it.
         ProvenanceError: the folder was begun with another model, corpus or plan.
@@ -320,10 +332,18 @@ def accuracy(
     asks = [identify] * len(corpus) if identify else _asks(corpus, ignore, minimum_confidence)
     tokenizer = given or original_tokenizer(model)
     prompts = prompts_of(corpus.items, shots, tokenizer)
-    fit_context(model, [len(row) for row in encode_prompts(prompts, tokenizer)], max_new_tokens)
     provenance = model_provenance(model, tokenizer, corpus.fingerprint, corpus.template)
+    if writer is None:
+        fit_context(model, [len(row) for row in encode_prompts(prompts, tokenizer)], max_new_tokens)
+    else:
+        own = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        require_writer(writer, model, **own)
+        decoding = decoding_of(writer, decoding)
+        provenance = provenance_of(writer, provenance)
 
     def write(first: int, block: Sequence[str]) -> list[Response]:
+        if writer is not None:
+            return written_by(writer, block, decoding)
         return write_responses(
             model, block, decoding, first_row=first, tokenizer=tokenizer, progress=False
         )

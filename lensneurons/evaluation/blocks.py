@@ -7,7 +7,7 @@ A block that is in the run folder is not made again (`lensneurons.values.run_fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,8 @@ from lensneurons.values.run_folders import Run, open_folder
 
 BLOCK = "block of rows"
 Made = TypeVar("Made", bound=Value)
+# From the firsts of blocks to each of them with its rows, as they are done.
+Perform = Callable[[Sequence[int]], Iterator[tuple[int, list[Any]]]]
 
 
 def in_blocks(
@@ -34,32 +36,45 @@ def in_blocks(
     plan: Mapping[str, Any],
     label: str,
     progress: bool,
+    perform: Perform | None = None,
 ) -> Made:
     """Turn entries into a table, block by block; a block that is in the folder is not done again.
 
     `work` gets the place of the first entry of a block, and its entries; `make` is the class
     of a row, and `finish` makes the table, which the folder gets. `plan` is all that decides the
-    rows, beside the provenance.
+    rows, beside the provenance. `perform` makes the blocks in another way than one after the other:
+    it gets the firsts of those that are missing, and yields each with its rows as it is done.
     """
     from tqdm.auto import tqdm
 
-    rows: list[Any] = []
+    def block(first: int) -> Sequence[Any]:
+        return entries[first : first + size]
+
+    def path(folder: Run, first: int) -> Path:
+        return folder / "blocks" / f"{first:08d}.jsonl"
+
+    def one_by_one(missing: Sequence[int]) -> Iterator[tuple[int, list[Any]]]:
+        for first in missing:
+            yield first, work(first, block(first))
+
+    done: dict[int, list[Any]] = {}
     with (
         open_folder(run_dir, provenance, {**plan, "block": size}) as folder,
         tqdm(total=len(entries), desc=label, unit="text", disable=not progress) as bar,
     ):
         for first in range(0, len(entries), size):
-            block = entries[first : first + size]
-            path = folder / "blocks" / f"{first:08d}.jsonl" if folder else None
-            if folder is not None and path is not None and path.exists():
-                found = load_block(folder, path, make, label, first, len(block))
-            else:
-                found = work(first, block)
-                if folder is not None and path is not None:
-                    save_rows(path, BLOCK, map(asdict, found), folder.part(job=label, first=first))
-            rows += found
-            bar.update(len(block))
-        table = finish(tuple(rows))
+            if folder is not None and path(folder, first).exists():
+                number = len(block(first))
+                done[first] = load_block(folder, path(folder, first), make, label, first, number)
+                bar.update(number)
+        missing = [first for first in range(0, len(entries), size) if first not in done]
+        for first, found in (perform or one_by_one)(missing):
+            if folder is not None:
+                about = folder.part(job=label, first=first)
+                save_rows(path(folder, first), BLOCK, map(asdict, found), about)
+            done[first] = found
+            bar.update(len(found))
+        table = finish(tuple(row for first in sorted(done) for row in done[first]))
         if folder is not None:
             folder.require_there()
             table.save(folder / table.RUN_FILE)

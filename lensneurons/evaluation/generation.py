@@ -62,6 +62,8 @@ class Decoding:
         batch_tokens: largest rectangle, prompts times (longest prompt + new tokens).
         stop: a text is cut before the first of these strings, and ends there.
         shots: fingerprint of the examples before each prompt; empty without.
+        writer: name of what wrote in place of the model (`lensneurons.evaluation.writers`), which
+            decides tokens, temperature and seed itself; empty where the model wrote.
     """
 
     max_new_tokens: int | None = None
@@ -70,6 +72,7 @@ class Decoding:
     batch_tokens: int = 16384
     stop: Sequence[str] = ()
     shots: str = ""
+    writer: str = ""
 
     def __post_init__(self) -> None:
         given = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
@@ -90,10 +93,10 @@ class Decoding:
             raise LensNeuronsError(f"batch_tokens={self.batch_tokens} holds nothing; give more")
 
     def plan(self) -> dict[str, Any]:
-        """All that decides a text, for a run folder; `stop` and `shots` only if they are given."""
+        """All that decides a text, for a run folder; texts in it only if they are given."""
         decided = asdict(self)
         del decided["batch_tokens"]  # decides memory and speed, and no text but by rounding
-        return {k: v for k, v in decided.items() if v or k not in ("stop", "shots")}
+        return {k: v for k, v in decided.items() if v or k not in ("stop", "shots", "writer")}
 
     def cut(self, text: str) -> str | None:
         """What stands before the first stop string; None for a text without one."""
@@ -108,7 +111,8 @@ class Response:
     Attributes:
         text: what stands after the prompt, without special tokens.
         finished: whether it ended with an end token or a stop string, not at `max_new_tokens`.
-        tokens: tokens written, the end token and those of a stop string included.
+        tokens: tokens written, the end token and those of a stop string included; 0 where a writer
+            wrote, which does not say.
     """
 
     text: str

@@ -53,6 +53,8 @@ import numpy as np
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.corpus import ParallelCorpus
+from lensneurons.engines.choice import Engine
+from lensneurons.engines.pool import engine_for
 from lensneurons.errors import EmptySetWarning, LensNeuronsError, StorageError, choose
 from lensneurons.evaluation.likelihood import TextMeasure, fitting, in_pieces
 from lensneurons.evaluation.shots import fingerprint_of
@@ -113,6 +115,7 @@ def ablation_matrix(
     batch_tokens: int = 4096,
     seed: int = 0,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    engine: Engine = "local",
     progress: bool = True,
 ) -> AblationMatrix:
     """Remove each language's neurons in turn, and measure the effect on every language.
@@ -147,6 +150,8 @@ def ablation_matrix(
         batch_tokens: most tokens in a batch, padding included.
         seed: of the random sets and the resampling.
         tokenizer: encodes the corpus; None for the model's own, as it was saved.
+        engine: ``"local"``, this process; ``"ray"`` or a `lensneurons.engines.RayEngine`, workers
+            that do a cell each, with the same result.
         progress: show a progress bar, in cells.
 
     Returns:
@@ -155,7 +160,9 @@ def ablation_matrix(
     Raises:
         LensNeuronsError: an unknown class or language, neurons of another model, no control, a
             layer with too few neurons for a control of the same size, or `method` lacks what it
-            needs, or is given what it does not read.
+            needs, or is given what it does not read; Ray is not installed, has too little room, or
+            its workers died.
+        ModelError: the model has hooks, and there are workers; or theirs is another one.
         CorpusError: texts that the model cannot read.
         ProvenanceError: `run_dir` was begun with something else; says what.
 
@@ -173,6 +180,7 @@ def ablation_matrix(
     if controls < 1:
         raise LensNeuronsError(f"controls={controls}: an effect needs a control to mean anything")
     refuse_hooks(model, run_dir)
+    workers = engine_for(engine, model)
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
     site = edited_site(model, next(iter(removed.values())).values())
     require_method(site, method)
@@ -235,7 +243,17 @@ def ablation_matrix(
             done = AblationMatrix.load(folder / AblationMatrix.RUN_FILE)
             folder.require_result(done)
             return done
-        effect, control, base, weight = _run(job, folder, progress)
+        if workers is None:
+            base, weight = base_scores(job)
+            runs = run_cells(job, base, folder)
+            effects = _effects(job, runs, len(base), progress)
+        else:
+            from lensneurons.experiments.cells import Cells, cells_of_workers
+
+            cells = Cells.of(job, metric, max_new_tokens, stop, shots)
+            with cells_of_workers(cells, job, folder, workers) as (base, weight, runs):
+                effects = _effects(job, runs, len(base), progress)
+        effect, control = effects[0], effects[1:]
         counts = [[one.per_layer() for one in rows.values()] for rows in removed.values()]
         matrix = AblationMatrix(
             rows=tuple(next(iter(removed.values()))),
@@ -447,23 +465,26 @@ def _by_condition(
     return np.moveaxis(np.array(table), 2, 0)
 
 
-def _run(
-    job: CellJob, folder: Run | None, progress: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Run the cells that are missing, and put all together: effect, control, base and weight."""
-    encoded = job.prepared.encoded
-    base, weight = np.zeros(len(encoded)), np.zeros(len(encoded))
+def base_scores(job: CellJob) -> tuple[np.ndarray, np.ndarray]:
+    """Score and weight of every text while nothing is removed, both [text]."""
+    base, weight = np.zeros(len(job.prepared.encoded)), np.zeros(len(job.prepared.encoded))
     for rows in job.prepared.batches(job.batch_tokens):
-        base[rows], weight[rows] = in_pieces(job.pieces, job.score, encoded, rows)
+        base[rows], weight[rows] = in_pieces(job.pieces, job.score, job.prepared.encoded, rows)
+    return base, weight
+
+
+def _effects(
+    job: CellJob, runs: Iterator[tuple[Cell, np.ndarray]], texts: int, progress: bool
+) -> np.ndarray:
+    """Put cells together: effects and controls [1 + match, setting, row, text]."""
     settings = tuple(dict.fromkeys(setting for setting, _ in job.conditions))
     languages = tuple(dict.fromkeys(row for _, row in job.conditions))
     sides = 1 + len(next(iter(job.conditions.values())).controls)
-    effects = np.zeros((sides, len(settings), len(languages), len(base)))
-    runs, total = run_cells(job, base, folder), len(job.cells)
-    for cell, found in with_bar(runs, "ablate", "cell", shown=progress, total=total):
+    effects = np.zeros((sides, len(settings), len(languages), texts))
+    for cell, found in with_bar(runs, "ablate", "cell", shown=progress, total=len(job.cells)):
         setting, row, column = cell
         effects[:, settings.index(setting), languages.index(row), job.texts(column)] = found
-    return effects[0], effects[1:], base, weight
+    return effects
 
 
 def run_cells(
@@ -475,21 +496,44 @@ def run_cells(
         StorageError: the file of a cell is damaged.
     """
     for cell in job.cells:
-        of = dict(zip(("setting", "row", "column"), cell, strict=True))
-        file = None if folder is None else folder / "cells" / f"{'_'.join(cell)}.safetensors"
-        if folder is not None and file is not None and file.exists():
-            try:
-                arrays, details = load_arrays(file, CELL_KIND)
-                folder.require_part(file, details, **of)
-                sides = 1 + len(job.conditions[cell[:2]].controls)
-                effects = _whole_effects(file, arrays, (sides, len(job.texts(cell[-1]))))
-            except StorageError as error:
-                raise StorageError(f"{error}; delete it to run the cell again") from None
-        else:
-            effects = _run_cell(job, base, *cell)
-            if folder is not None and file is not None:
-                save_arrays(file, CELL_KIND, {"effects": effects}, folder.part(**of))
+        effects = load_cell(job, cell, folder)
+        if effects is None:
+            effects = run_cell(job, base, *cell)
+            save_cell(cell, effects, folder)
         yield cell, effects
+
+
+def _cell_file(folder: Run, cell: Cell) -> tuple[Path, dict[str, str]]:
+    """The file of a cell, and which part of the run it is."""
+    of = dict(zip(("setting", "row", "column"), cell, strict=True))
+    return folder / "cells" / f"{'_'.join(cell)}.safetensors", of
+
+
+def load_cell(job: CellJob, cell: Cell, folder: Run | None) -> np.ndarray | None:
+    """Effects and controls [1 + match, text] of a cell that is in the folder; None for others.
+
+    Raises:
+        StorageError: its file is damaged.
+    """
+    if folder is None:
+        return None
+    file, of = _cell_file(folder, cell)
+    if not file.exists():
+        return None
+    try:
+        arrays, details = load_arrays(file, CELL_KIND)
+        folder.require_part(file, details, **of)
+        sides = 1 + len(job.conditions[cell[:2]].controls)
+        return _whole_effects(file, arrays, (sides, len(job.texts(cell[-1]))))
+    except StorageError as error:
+        raise StorageError(f"{error}; delete it to run the cell again") from None
+
+
+def save_cell(cell: Cell, effects: np.ndarray, folder: Run | None) -> None:
+    """Write a cell, where there is a folder."""
+    if folder is not None:
+        file, of = _cell_file(folder, cell)
+        save_arrays(file, CELL_KIND, {"effects": effects}, folder.part(**of))
 
 
 def _whole_effects(
@@ -502,7 +546,7 @@ def _whole_effects(
     return effects
 
 
-def _run_cell(job: CellJob, base: np.ndarray, setting: str, row: str, column: str) -> np.ndarray:
+def run_cell(job: CellJob, base: np.ndarray, setting: str, row: str, column: str) -> np.ndarray:
     """Effect and mean controls of every text of a column, float64 [1 + match, text]."""
     (removed, controls), texts = job.conditions[setting, row], job.texts(column)
     if len(removed) == 0:

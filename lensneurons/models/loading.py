@@ -118,7 +118,7 @@ def load_model(
         hugging_face = hugging_face.to(place)
     require_readable_embedding(hugging_face)
     wanted = probe_logits(hugging_face)
-    model = _bridge(name, hugging_face, copy_tokenizer(tokenizer), place)
+    model = bridge_model(name, hugging_face, copy_tokenizer(tokenizer), place)
     if has_routers(model):
         require_same_logits(name, model, wanted)
         expert_site(model)
@@ -315,8 +315,12 @@ def _device(device: str | torch.device | None) -> torch.device:
     return place
 
 
-def _bridge(source: str, hugging_face: Any, tokenizer: Any, place: torch.device | None) -> Any:
-    """The bridge over a loaded model, on its device; None leaves its parts where they are."""
+def bridge_model(source: str, hugging_face: Any, tokenizer: Any, place: torch.device | None) -> Any:
+    """The bridge over a loaded model, on its device; None leaves its parts where they are.
+
+    Raises:
+        ModelError: TransformerLens has no adapter for it, or cannot bridge it.
+    """
     from transformer_lens.model_bridge import TransformerBridge
 
     try:

@@ -44,6 +44,8 @@ from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.overlap import Stability, compare_halves, stability
 from lensneurons.comparison.paper_claims import Claims, claims
 from lensneurons.corpora.corpus import ParallelCorpus
+from lensneurons.engines.choice import Engine, ray_engine
+from lensneurons.engines.pool import engine_for, ray_started
 from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.evaluation.answers import Accuracy, accuracy, expected_number
 from lensneurons.evaluation.generation import encode_prompts, fit_context
@@ -79,6 +81,8 @@ from lensneurons.values.run_folders import Run, open_folder
 STEPS = ("answers", "counts", "neurons", "lens", "effects", "cards", "aligned", "results")
 SKIPPABLE = ("lens", "effects", "cards")
 SCORES: tuple[Score, ...] = get_args(Score)
+# Options that a folder may be begun without, and then be gone on with.
+UNDECIDED = ("aligned", "other", "dry_run", "skip", "figures", "title", "engine", "say")
 FOLDERS = ("values", "cards", "tables", "figures")
 
 
@@ -221,6 +225,7 @@ def study(
     skip: Sequence[str] = (),
     figures: Sequence[str] = (),
     title: str | None = None,
+    engine: Engine = "local",
     say: Callable[[str], None] | None = None,
 ) -> Study | Plan:
     """Do the whole analysis of a model, step by step, in a folder.
@@ -259,6 +264,8 @@ def study(
         figures: endings of files to draw all figures as, ``"svg"``, ``"png"``, ``"html"``; the
             first two start Chrome.
         title: heading of the page.
+        engine: who counts and measures effects: ``"local"``, this process; ``"ray"`` or a
+            `lensneurons.engines.RayEngine`, workers, with the same result.
         say: called with each line about the progress.
 
     Returns:
@@ -282,6 +289,7 @@ class _Job:
         self.say = given["say"] or (lambda line: None)
         _check(given)
         refuse_hooks(model, out)
+        engine_for(given["engine"], model)
         self.corpus = corpus
         self.answered = is_bare(corpus) and given["scope"] in (None, "response")
         if given["template"] is not None:
@@ -315,12 +323,15 @@ class _Job:
         decided = {
             name: list(value) if isinstance(value, tuple | list) else value
             for name, value in given.items()
-            if name not in ("aligned", "other", "dry_run", "skip", "figures", "title", "say")
+            if name not in UNDECIDED
         }
         if given["other"] is not None:
             decided["other"] = given["other"].fingerprint
         provenance = replace(prepared.provenance(), hook="study", activation="study")
-        with open_folder(self.out, provenance, decided) as folder:
+        with (
+            open_folder(self.out, provenance, decided) as folder,
+            ray_started(ray_engine(given["engine"])),
+        ):
             return self._steps(cast(Run, folder))
 
     def _work(self, prepared: Any) -> Work:
@@ -388,6 +399,7 @@ class _Job:
         scope, batch_tokens = given["scope"], given["batch_tokens"]
         with kept.timed("counts"):
             counting = {"scope": scope, "groups": given["groups"], "batch_tokens": batch_tokens}
+            counting["engine"] = given["engine"]
             statistics = collect(
                 self.model, counted, run_dir=folder / "counts", progress=False, **counting
             )
@@ -493,6 +505,7 @@ class _Job:
                 run_dir=folder / f"effects-{name}",
                 batch_tokens=given["batch_tokens"],
                 seed=given["seed"],
+                engine=given["engine"],
                 progress=False,
                 **(writing if name == "accuracy" else {}),
             )

@@ -112,13 +112,13 @@ def test_there_are_no_other_renames(llama, tmp_path):
 def test_cells_that_are_done_are_not_run_again(llama, goes_on, tmp_path, monkeypatch):
     """Of 12 cells 7 are there: beside the untouched texts, the passes of 5 cells are run."""
     assert killed_before_replace(9, llama, tmp_path) == KILLED
-    ran, plain = [], ablation_cells._run_cell
+    ran, plain = [], ablation_cells.run_cell
 
     def counted(job, base, *cell):
         ran.append(cell)
         return plain(job, base, *cell)
 
-    monkeypatch.setattr(ablation_cells, "_run_cell", counted)
+    monkeypatch.setattr(ablation_cells, "run_cell", counted)
     goes_on()
     rest = [("related", "th", "zh")]
     rest += [(s, row, "th") for s in ("specific", "related") for row in ("zh", "th")]

@@ -1,0 +1,2 @@
+from .choice import Engine as Engine
+from .choice import RayEngine as RayEngine

@@ -1,0 +1,137 @@
+"""Count with 1, 2 and 3 workers of Ray, kill a worker and the driver, and compare every bit.
+
+    python tests/simulations/ray_workers.py [--model demo] [--workers 1 2 3] [--items 4]
+        [--languages en zh sw]
+
+Each run is compared with the local engine, which has as many threads as a worker, one. Printed are
+``equal`` or ``UNEQUAL``, and seconds, the start of Ray and the loading of the replicas included:
+
+    workers N       statistics of N workers, with shards of one and of three batches
+    matrix          effects and controls of random sets, by the most workers
+    killed worker   a worker is killed from outside while it counts
+    killed driver   the driver is killed with SIGKILL after two shards; the next one goes on in its
+                    folder; Ray's processes of the first are gone by then
+
+A replica of Gemma 3 270M takes about 3 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+import psutil
+import torch
+
+import lensneurons as ln
+
+COUNT: dict[str, Any] = {"progress": False, "batch_tokens": 64, "groups": 3}
+ARRAYS = ("grouped_counts", "grouped_tokens", "sums", "squares")
+
+
+def same(ours: Any, theirs: Any, names: tuple[str, ...]) -> str:
+    """Whether arrays have the same bytes."""
+    equal = all(getattr(ours, n).tobytes() == getattr(theirs, n).tobytes() for n in names)
+    return "equal" if equal else "UNEQUAL"
+
+
+def timed(name: str, run: Callable[[], Any], wanted: Any, names: tuple[str, ...] = ARRAYS) -> None:
+    """Run, compare, print."""
+    begun = time.monotonic()
+    told = same(run(), wanted, names)
+    print(f"{name:30} {told:8} {time.monotonic() - begun:7.1f} s", flush=True)
+
+
+def ray_processes() -> list[psutil.Process]:
+    """The actors that run on this machine."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "ray::_Worker" in " ".join(process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
+def kill_one(folder: Path) -> None:
+    """Kill a worker of this process's Ray as soon as the first shard is in the folder."""
+    while not list(folder.glob("languages/*")):
+        time.sleep(0.05)
+    ours = set(psutil.Process().children(recursive=True))
+    workers = [one for one in ray_processes() if one in ours]
+    if workers:
+        workers[0].kill()
+        print(f"  killed {workers[0].pid}, {len(workers)} workers were there", flush=True)
+
+
+def kill_driver(folder: Path, options: argparse.Namespace) -> None:
+    """Begin the same count in a process, and kill it after two shards."""
+    command = [sys.executable, __file__, "--model", options.model, "--driver", str(folder)]
+    command += ["--items", str(options.items), "--languages", *options.languages]
+    child = subprocess.Popen(command)
+    while child.poll() is None and len(list(folder.glob("languages/*"))) < 2:
+        time.sleep(0.02)
+    children = psutil.Process(child.pid).children(recursive=True) if child.poll() is None else []
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    print(f"  driver ended with {child.returncode}", flush=True)
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    print(f"  {len(gone)} processes of its Ray ended by themselves, {len(alive)} live", flush=True)
+
+
+def main() -> None:
+    """All runs."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--items", type=int, default=4)
+    parser.add_argument("--languages", nargs="+", default=["en", "zh", "sw"])
+    parser.add_argument("--driver", type=Path)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", "no other neurons are as active")
+    torch.set_num_threads(1)
+    model = ln.load_model(options.model, device="cpu")
+    corpus = ln.load_corpus("demo", languages=options.languages).head(options.items)
+    ray = ln.engines.RayEngine
+    if options.driver is not None:
+        ln.collect(model, corpus, run_dir=options.driver, engine=ray(shard_batches=1), **COUNT)
+        return
+    wanted = ln.collect(model, corpus, **COUNT)
+    for workers in options.workers:
+        for size in (1, 3):
+            engine = ray(workers=workers, shard_batches=size)
+            run = lambda engine=engine: ln.collect(model, corpus, engine=engine, **COUNT)  # noqa: E731
+            timed(f"workers {workers}, shards of {size}", run, wanted)
+    many = ray(workers=max(options.workers), shard_batches=1)
+    neurons = ln.identify(wanted, score="lape", top_rate=0.05)
+    cells = {"classes": ["specific"], "controls": 2, "match": "own", "progress": False}
+    texts = corpus.head(2)
+    local = ln.ablation_matrix(model, texts, neurons, **cells)
+    timed(
+        f"matrix, workers {many.workers}",
+        lambda: ln.ablation_matrix(model, texts, neurons, engine=many, **cells),
+        local, ("effect", "control", "base", "weight"),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "worker"
+        threading.Thread(target=kill_one, args=[folder], daemon=True).start()
+        killed = {"run_dir": folder, "engine": many, **COUNT}
+        timed("killed worker", lambda: ln.collect(model, corpus, **killed), wanted)
+        folder = Path(name) / "driver"
+        kill_driver(folder, options)
+        goes_on = {"run_dir": folder, "engine": many, **COUNT}
+        timed("killed driver", lambda: ln.collect(model, corpus, **goes_on), wanted)
+
+
+if __name__ == "__main__":
+    main()

@@ -336,6 +336,7 @@ def collect(
         return collect_stream(
             model,
             corpus,
+            site=site,
             reader=reader,
             scope=scope,
             run_dir=run_dir,
@@ -346,6 +347,7 @@ def collect(
             padding_side=padding_side,
             tokenizer=tokenizer,
             checkpoint_seconds=checkpoint_seconds,
+            workers=workers,
             progress=progress,
         )
     prepared = prepare(
@@ -424,11 +426,11 @@ def _collect_languages(
             own = [rows for rows in batches if encoded.language[rows[0]] == k]
             for number, rows in enumerate(own):
                 if number >= done:
-                    count_batch(
+                    for held, counted in read_batch(
                         *(encoded, rows, group_of, reader, forward, pieces),
-                        totals=totals,
                         padding_side=padding_side,
-                    )
+                    ):
+                        totals.add(reader.reduced, held, counted)
                     totals.batches_done = number + 1
                     run.save(totals, now=False)
                 bar.update(int((encoded.stop[rows] - encoded.start[rows]).sum()))
@@ -437,7 +439,7 @@ def _collect_languages(
             yield totals
 
 
-def count_batch(
+def read_batch(
     encoded: EncodedCorpus,
     rows: np.ndarray,
     group_of: np.ndarray,
@@ -445,10 +447,9 @@ def count_batch(
     forward: Forward,
     pieces: Pieces,
     *,
-    totals: LanguageTotals,
     padding_side: PaddingSide,
-) -> None:
-    """Run one batch of the plan, whole or in the parts that fit, and add it to the totals.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Run one batch of the plan, whole or in the parts that fit; what is counted is in the reader.
 
     Args:
         encoded: the corpus.
@@ -457,8 +458,11 @@ def count_batch(
         reader: reduces each layer as it passes.
         forward: runs a batch.
         pieces: knows what fits into memory.
-        totals: those of the language, which grow.
         padding_side: where short texts are padded.
+
+    Yields:
+        Of each part the groups of the rows of `Reader.reduced` and their counted tokens, as
+        `LanguageTotals.add` takes them.
     """
 
     def measure(part: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -470,5 +474,5 @@ def count_batch(
         reader.run(forward, batch)
         return held, counted
 
-    for _, (held, counted) in pieces.run(encoded.lengths[rows], measure):
-        totals.add(reader.reduced, held, counted)
+    for _, found in pieces.run(encoded.lengths[rows], measure):
+        yield found

@@ -35,13 +35,15 @@ from lensneurons.activations.collection import (
     BRANCHES,
     LanguageTotals,
     RunFolder,
+    read_batch,
 )
 from lensneurons.activations.sites import reader_of
 from lensneurons.engines.choice import RayEngine
 from lensneurons.engines.pool import pool
 from lensneurons.errors import StorageError
-from lensneurons.tokens.batches import PaddingSide, item_groups, make_batch
+from lensneurons.tokens.batches import PaddingSide, item_groups
 from lensneurons.tokens.encoding import EncodedCorpus
+from lensneurons.tokens.pieces import Pieces
 from lensneurons.tokens.prepared import PreparedCorpus
 from lensneurons.values.files import load_arrays, save_arrays
 
@@ -118,7 +120,7 @@ class Counting:
     def on(self, model: Any) -> Callable[[tuple[EncodedCorpus, list[np.ndarray]]], ShardCounts]:
         """The function that counts a shard."""
         reader = reader_of(self.site, model, branches=self.branches)
-        site = reader.site
+        site, pieces = reader.site, Pieces()
 
         def count(shard: tuple[EncodedCorpus, list[np.ndarray]]) -> ShardCounts:
             encoded, batches = shard
@@ -128,16 +130,14 @@ class Counting:
             sums, squares = (np.zeros((len(batches), *shape)) for _ in range(2))
             with reader.watching() as forward:
                 for number, rows in enumerate(batches):
-                    batch = make_batch(encoded, rows, padding_side=self.padding_side)
-                    held, counted = group_of[rows], batch.counted.sum(1).numpy()
-                    if reader.by_group:
-                        held, reader.groups = np.unique(held, return_inverse=True)
-                        counted = np.bincount(reader.groups, counted).astype(np.int64)
-                    reader.run(forward, batch)
-                    totals.add(reader.reduced, held, counted)
-                    for layer, reduced in enumerate(reader.reduced):
-                        sums[number, layer] = reduced.sums
-                        squares[number, layer] = reduced.squares
+                    for held, counted in read_batch(
+                        *(encoded, rows, group_of, reader, forward, pieces),
+                        padding_side=self.padding_side,
+                    ):
+                        totals.add(reader.reduced, held, counted)
+                        for layer, reduced in enumerate(reader.reduced):
+                            sums[number, layer] += reduced.sums
+                            squares[number, layer] += reduced.squares
             halves = {name: getattr(totals, name) for name in BRANCHES}
             return ShardCounts(totals.counts, totals.tokens, sums, squares, **halves)
 
@@ -281,6 +281,15 @@ def select_texts(encoded: EncodedCorpus, rows: np.ndarray) -> EncodedCorpus:
     )
 
 
+def shard_payload(
+    encoded: EncodedCorpus, batches: Sequence[np.ndarray]
+) -> tuple[EncodedCorpus, list[np.ndarray]]:
+    """What a worker gets: the texts of some batches, and their numbers there, batch by batch."""
+    ends = np.cumsum([len(rows) for rows in batches])
+    numbers = np.split(np.arange(ends[-1]), ends[:-1])
+    return select_texts(encoded, np.concatenate(batches)), numbers
+
+
 def collect_shards(
     prepared: PreparedCorpus,
     site: Any,
@@ -336,10 +345,7 @@ def collect_shards(
         return sum(int(counted[rows].sum()) for rows in rows_of(shard))
 
     def payload(place: int) -> tuple[EncodedCorpus, list[np.ndarray]]:
-        held = rows_of(missing[place])
-        ends = np.cumsum([len(rows) for rows in held])
-        numbers = np.split(np.arange(ends[-1]), ends[:-1])
-        return select_texts(encoded, np.concatenate(held)), numbers
+        return shard_payload(encoded, rows_of(missing[place]))
 
     def arriving() -> Iterator[tuple[Shard, ShardCounts]]:
         names = [f"batches {s.first} to {s.stop - 1} of {languages[s.number]}" for s in missing]

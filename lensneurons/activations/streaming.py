@@ -26,9 +26,11 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
@@ -37,12 +39,16 @@ import numpy as np
 from lensneurons.activations.collection import (
     LanguageTotals,
     RunFolder,
-    count_batch,
+    read_batch,
     require_memory,
 )
-from lensneurons.activations.sites import Reader
+from lensneurons.activations.shards import Counting as ShardCounting
+from lensneurons.activations.shards import shard_payload
+from lensneurons.activations.sites import Reader, Site
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.corpora.streams import CorpusShard, CorpusStream
+from lensneurons.engines.choice import RayEngine
+from lensneurons.engines.pool import pool
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError, StorageError, choose
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.tokens.batches import PaddingSide, item_groups, plan_batches
@@ -67,6 +73,7 @@ REMEDY = (
     "give a new run_dir (new texts in files of their own can be counted there, then merge())"
 )
 T = TypeVar("T")
+Add = Callable[[EncodedCorpus, Sequence[np.ndarray]], None]
 
 
 class Read(NamedTuple):
@@ -212,6 +219,7 @@ def collect_stream(
     model: Any,
     stream: CorpusStream,
     *,
+    site: Site,
     reader: Reader,
     scope: Scope | None,
     run_dir: str | Path | None,
@@ -222,9 +230,10 @@ def collect_stream(
     padding_side: PaddingSide,
     tokenizer: PreTrainedTokenizerBase | None,
     checkpoint_seconds: float,
+    workers: RayEngine | None,
     progress: bool,
 ) -> ActivationStatistics:
-    """`collect` for a stream; `reader` is what its `site` asks for, all else are its options.
+    """`collect` for a stream; `reader` is that of the `site`, all else are its options.
 
     Raises:
         ProvenanceError: `run_dir` was begun with other texts, another model or plan; says which.
@@ -281,13 +290,15 @@ def collect_stream(
             languages = counting.lacking(shard)
             return Read(shard, encoded(shard, languages) if languages else None)
 
-        digest = _count(
-            (read(shard) for shard in stream),
-            counting,
-            batch_tokens=batch_tokens,
-            padding_side=padding_side,
-            progress=progress,
-        )
+        work = ShardCounting(site, reader.branches, groups, padding_side)
+        with _adding(counting, model, workers, work) as add:
+            digest = _count(
+                (read(shard) for shard in stream),
+                counting,
+                add,
+                batch_tokens=batch_tokens,
+                progress=progress,
+            )
         if any(counting.ledger.cut):
             scope_told = f"{scope}, cut at {longest} tokens"
         else:
@@ -296,34 +307,70 @@ def collect_stream(
         return run.finish(_whole(counting, longest), provenance, found.parts)
 
 
+@contextmanager
+def _adding(
+    counting: Counting, model: Any, workers: RayEngine | None, work: ShardCounting
+) -> Iterator[Add]:
+    """The function that adds the batches of a shard to the totals: here, or by workers.
+
+    Workers count some batches of one language each; they are added in the order of the plan.
+    """
+    reader, totals = counting.reader, counting.totals
+    if workers is None:
+        pieces = Pieces()
+        with reader.watching() as forward:
+
+            def add(encoded: EncodedCorpus, batches: Sequence[np.ndarray]) -> None:
+                group_of = item_groups(encoded.item_ids, counting.groups)
+                for rows in batches:
+                    own = totals[encoded.languages[encoded.language[rows[0]]]]
+                    for held, counted in read_batch(
+                        *(encoded, rows, group_of, reader, forward, pieces),
+                        padding_side=work.padding_side,
+                    ):
+                        own.add(reader.reduced, held, counted)
+
+            yield add
+        return
+    with pool(workers, model) as hands:
+
+        def add_by_workers(encoded: EncodedCorpus, batches: Sequence[np.ndarray]) -> None:
+            parts = [
+                (k, [*held][first : first + workers.shard_batches])
+                for k, own in groupby(batches, lambda rows: int(encoded.language[rows[0]]))
+                for held in [list(own)]
+                for first in range(0, len(held), workers.shard_batches)
+            ]
+            names = [f"{len(held)} batches of {encoded.languages[k]}" for k, held in parts]
+            done = hands.run(work, names, lambda place: shard_payload(encoded, parts[place][1]))
+            found = dict(done)
+            for place, (k, _) in enumerate(parts):
+                found[place].add_to(totals[encoded.languages[k]])
+
+        yield add_by_workers
+
+
 def _count(
     shards: Iterator[Read],
     counting: Counting,
+    add: Add,
     *,
     batch_tokens: int,
-    padding_side: PaddingSide,
     progress: bool,
 ) -> str:
     """Count all shards, and return the digest of all their rows."""
     from tqdm.auto import tqdm
 
-    run, ledger, reader = counting.run, counting.ledger, counting.reader
-    pieces, changed, digest, number = Pieces(), dict[str, None](), "", -1
+    run, ledger = counting.run, counting.ledger
+    changed, digest, number = dict[str, None](), "", -1
     bar = tqdm(unit="token", unit_scale=True, desc="collect", disable=not progress)
-    with bar, reader.watching() as forward:
+    with bar:
         for shard, encoded in ahead(shards):
             digest, number = shard.digest, shard.number
             bar.set_postfix_str(f"shard {number}{', checked' if encoded is None else ''}")
             if encoded is None:
                 continue
-            group_of = item_groups(encoded.item_ids, counting.groups)
-            for rows in plan_batches(encoded, batch_tokens=batch_tokens):
-                language = encoded.languages[encoded.language[rows[0]]]
-                count_batch(
-                    *(encoded, rows, group_of, reader, forward, pieces),
-                    totals=counting.totals[language],
-                    padding_side=padding_side,
-                )
+            add(encoded, plan_batches(encoded, batch_tokens=batch_tokens))
             for language in encoded.languages:
                 counting.totals[language].batches_done = number + 1
             changed |= dict.fromkeys(encoded.languages)

@@ -223,14 +223,14 @@ def reduce_routing(
     that the router gave them, 0 where it was sent elsewhere.
 
     Args:
-        weights: [batch * pos, k], of the chosen experts.
-        indices: int [batch * pos, k].
+        weights: [batch * pos, k], of the chosen experts, on the CPU.
+        indices: int [batch * pos, k], on the CPU.
         counted: bool [batch, pos] on the CPU.
         n_experts: experts of the layer.
     """
     rows, width = counted.shape
-    chosen = indices.cpu().reshape(rows, width, -1).numpy()
-    values = weights.detach().double().cpu().reshape(rows, width, -1).numpy()
+    chosen = indices.reshape(rows, width, -1).numpy()
+    values = weights.detach().double().reshape(rows, width, -1).numpy()
     counts = np.zeros((rows, n_experts), np.int64)
     sums, squares = np.zeros(n_experts), np.zeros(n_experts)
     for row, places in enumerate(counted.numpy()):

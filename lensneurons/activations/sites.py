@@ -125,7 +125,7 @@ class Reader:
         nothing = Reduced(np.zeros((rows, width), np.int64), np.zeros(width), np.zeros(width))
         self.reduced = [nothing] * self.site.n_layers
         # Only padding on the left needs a mask: a causal model looks to the left.
-        padded_left = bool((batch.attention_mask[:, 0] == 0).any())
+        padded_left = not batch.attention_mask[:, 0].numpy().all()
         mask = to_device(self.model, batch.attention_mask) if padded_left else None
         forward(to_device(self.model, batch.tokens), mask)
         if self.seen != self.layers:

@@ -1,9 +1,9 @@
 """Peak memory of counting a stream, from 10^4 to 10^6 tokens: each size in a process of its own.
 
-    python tests/simulations/stream_memory.py [--tokens 10000 100000 1000000]
+    python tests/simulations/stream_memory.py [--tokens 10000 100000 1000000] [--whole]
 
 A Llama of one layer, 16 wide, reads random words through the tokenizer of the demo model from
-JSON lines of 500 rows a shard, in two languages. Beside it the same rows are read whole.
+JSON lines of 500 rows a shard, in two languages. With ``--whole`` the same rows are read whole too.
 
 FIGURES
 """
@@ -83,6 +83,7 @@ def main() -> None:
     """Measure every size, streamed and whole."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", nargs="+", type=int, default=[10**4, 10**5, 10**6])
+    parser.add_argument("--whole", action="store_true", help="read them whole as well")
     parser.add_argument("--count", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.count:
@@ -95,7 +96,7 @@ def main() -> None:
         for tokens in options.tokens:
             texts = Path(folder) / str(tokens)
             rows = write_texts(texts, tokens)
-            for how in ("stream", "whole"):
+            for how in ("stream", "whole")[: 1 + options.whole]:
                 command = [sys.executable, __file__, "--count", str(model), str(texts), how]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 n, before, after, seconds = json.loads(done.stdout.splitlines()[-1])

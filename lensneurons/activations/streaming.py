@@ -3,6 +3,9 @@
     next shard: read, check, encode  |  this shard: plan batches -> forward -> add integers
     (one thread, one shard ahead)    |  (the model)
 
+Workers (``collect(..., engine="ray")``) share the batches of one shard at a time. Their sums are
+added in the order of the plan, so they give the same bits.
+
 Memory holds the counts of all languages, two shards, 8 bytes an item and 48 bytes a shard, however
 many tokens there are. The order is that of the stream, so the same shards give the same bits.
 

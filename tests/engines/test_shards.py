@@ -16,6 +16,7 @@ from lensneurons.activations.shards import KIND, Shard, missing_shards, select_t
 from lensneurons.alignment import responses as answers
 from lensneurons.alignment.responses import respond
 from lensneurons.corpora.corpus import build_corpus
+from lensneurons.corpora.streams import stream_corpus
 from lensneurons.engines import RayEngine
 from lensneurons.errors import LensNeuronsError, ModelError, StorageError
 from lensneurons.experiments.ablation import ablation_matrix
@@ -122,6 +123,22 @@ def test_workers_go_on_where_one_process_stopped(llama, whole, shuffled, tmp_pat
             collect(llama, CORPUS, run_dir=tmp_path, **OPTIONS)
     collect(llama, CORPUS, run_dir=tmp_path, engine=size(2), **OPTIONS)
     assert (tmp_path / RESULT).read_bytes() == (whole / RESULT).read_bytes()
+
+
+@pytest.mark.parametrize("batches", [1, 3, 1000])
+def test_a_stream_counted_by_workers_has_the_same_bytes(batches, llama, shuffled, tmp_path):
+    """Whole, and after a driver that died between the shards of the stream."""
+    CORPUS.save(tmp_path / "texts.jsonl")
+    stream = stream_corpus(tmp_path / "texts.jsonl", shard_items=5)
+    local, ours = tmp_path / "local", tmp_path / "ours"
+    collect(llama, stream, run_dir=local, **OPTIONS)
+    shuffled.stop_after = 4
+    with pytest.raises(Stopped):
+        collect(llama, stream, run_dir=ours, engine=size(batches), **OPTIONS)
+    shuffled.stop_after = 10**9
+    collect(llama, stream, run_dir=ours, engine=size(batches), **OPTIONS)
+    assert (ours / RESULT).read_bytes() == (local / RESULT).read_bytes()
+    assert len(shuffled.did) > 5
 
 
 def a_waiting_shard(folder):

@@ -25,8 +25,8 @@ from lensneurons.models.replicas import (
 from lensneurons.models.running import runs_model
 
 MODULES = (
-    "lensneurons.activations.shards", "lensneurons.experiments.cells",
-    "lensneurons.alignment.responses",
+    "lensneurons.activations.shards", "lensneurons.activations.streaming",
+    "lensneurons.experiments.cells", "lensneurons.alignment.responses",
 )  # fmt: skip
 _REPLICAS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 

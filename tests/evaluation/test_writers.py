@@ -70,7 +70,6 @@ def test_it_gets_every_prompt_as_often_as_asked(llama):
         (lambda prompts: "one text", "gave one str for 4 prompts"),
         (lambda prompts: ["a"], "gave 1 texts for 4 prompts: return a list with one text a prompt"),
         (lambda prompts: ["a", "b", None, "d"], "gave None for prompt 2: return texts alone"),
-        ("vllm", "writer='vllm' cannot be called: give a function from a list of prompts"),
     ],
 )
 def test_what_is_no_writer_is_refused(writer, told, llama):

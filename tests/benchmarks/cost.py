@@ -22,7 +22,7 @@ from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.neurons.identification import identify
 
 SIZES = {  # languages, layers, width; each twice the one before
-    "languages": [(k, 8, 4096) for k in (10, 20, 40, 80)],
+    "languages": [(k, 8, 16384) for k in (10, 20, 40, 80)],  # enough neurons for each
     "layers": [(20, layers, 4096) for layers in (8, 16, 32, 64)],
     "width": [(20, 8, width) for width in (4096, 8192, 16384, 32768)],
 }

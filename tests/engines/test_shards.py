@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
-from inspect import unwrap
 
 import numpy as np
 import pytest
@@ -19,7 +17,6 @@ from lensneurons.alignment.responses import respond
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.corpora.streams import stream_corpus
 from lensneurons.engines import RayEngine
-from lensneurons.engines.choice import ray_engine
 from lensneurons.errors import LensNeuronsError, ModelError, StorageError
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.replicas import (
@@ -301,9 +298,3 @@ def test_without_ray_it_says_what_to_install(llama, monkeypatch):
 def test_options_of_workers_are_checked(wrong, told):
     with pytest.raises(LensNeuronsError, match=told):
         RayEngine(**wrong)
-
-
-def test_an_unknown_engine_is_refused():
-    with pytest.raises(LensNeuronsError, match=r"engine='rey' is not known; .*Did you mean 'ray'"):
-        unwrap(ray_engine)("rey")  # here wrong types are caught before the code sees them
-    assert replace(RayEngine(), workers=np.int64(3)).workers == 3

@@ -3,9 +3,8 @@
     python tests/simulations/stream_memory.py [--tokens 10000 100000 1000000] [--whole]
 
 A Llama of one layer, 16 wide, reads random words through the tokenizer of the demo model from
-JSON lines of 500 rows a shard, in two languages. With ``--whole`` the same rows are read whole too.
-
-FIGURES
+JSON lines of 500 rows a shard, in two languages. With ``--whole`` the same rows are read whole as
+well. The column "above the model" is what has to stay flat.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import numpy as np
 
 from lensneurons.engines.choice import RayEngine
 from lensneurons.engines.pool import pool
+from lensneurons.evaluation.likelihood import in_pieces
 from lensneurons.experiments.ablation import Cell, CellJob, load_cell, run_cell, save_cell
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.tokens.prepared import PreparedCorpus
@@ -52,7 +53,9 @@ class Cells:
 
         def do(payload: Payload) -> Any:
             cell, given = payload
-            return job.score(given) if cell is None else run_cell(job, given, *cell)
+            if cell is not None:
+                return run_cell(job, given, *cell)
+            return in_pieces(job.pieces, job.score, prepared.encoded, given)
 
         return do
 

@@ -78,7 +78,7 @@ def merge_statistics(
     if file is None:
         arrays = {name: np.zeros(shape, number) for name, (number, shape) in shapes.items()}
         _fill(arrays, found, languages)
-        frozen = {name: read_only(array) for name, array in arrays.items()}
+        frozen: dict[str, Any] = {name: read_only(array) for name, array in arrays.items()}
         return ActivationStatistics(**fields, **frozen)
     own = ActivationStatistics.FILE_NAMES
     in_file = {own.get(name, name): shape for name, shape in shapes.items()}

@@ -21,7 +21,7 @@ alone, and goes on behind them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -347,7 +347,7 @@ def collect_shards(
     def payload(place: int) -> tuple[EncodedCorpus, list[np.ndarray]]:
         return shard_payload(encoded, rows_of(missing[place]))
 
-    def arriving() -> Iterator[tuple[Shard, ShardCounts]]:
+    def arriving() -> Generator[tuple[Shard, ShardCounts]]:
         names = [f"batches {s.first} to {s.stop - 1} of {languages[s.number]}" for s in missing]
         if missing:
             with pool(engine, prepared.model) as hands:

@@ -216,11 +216,11 @@ class Outputs(Neurons):
         """See `Reader.watching`."""
         return watching_outputs(self.model, self.site, self.watch)
 
-    def watch(self, layer: int, output: torch.Tensor) -> None:
+    def watch(self, layer: int, pre: torch.Tensor) -> None:
         """Reduce one layer of the batch that is running."""
-        output = output.reshape(*self.counted.shape, -1)  # OPT flattens batch and position
-        self.require_shape(layer, output.shape, (*self.counted.shape, self.site.d_mlp))
-        self.reduce(layer, output, lambda value: value)
+        pre = pre.reshape(*self.counted.shape, -1)  # OPT flattens batch and position
+        self.require_shape(layer, pre.shape, (*self.counted.shape, self.site.d_mlp))
+        self.reduce(layer, pre, lambda value: value)
 
 
 class Routers(Reader):
@@ -238,7 +238,8 @@ class Routers(Reader):
         counted, experts = self.counted, self.site.n_experts
 
         def made(weights: np.ndarray, indices: np.ndarray) -> Reduced:
-            return reduce_routing(*map(torch.from_numpy, (weights, indices)), counted, experts)
+            there = torch.from_numpy(weights), torch.from_numpy(indices)
+            return reduce_routing(*there, counted, experts)
 
         kept = [weights.detach().to(torch.float64, copy=True), indices.detach().clone()]
         self.held[layer] = kept, made

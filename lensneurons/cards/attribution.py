@@ -305,10 +305,10 @@ def _integrated_sums(model: Any, site: NeuronSite, batch: Batch, *, steps: int) 
     On the counted tokens all neurons of one layer have s * h, and the other layers follow.
     """
     shares = (np.arange(steps) + 0.5) / steps
-    sums = {
-        layer: sum(_slopes_at(model, site, batch, layer, float(share)) for share in shares) / steps
-        for layer in range(site.n_layers)
-    }
+    sums: dict[int, np.ndarray] = {}
+    for layer in range(site.n_layers):
+        slopes = [_slopes_at(model, site, batch, layer, float(share)) for share in shares]
+        sums[layer] = np.mean(slopes, axis=0)
     return _by_layer(sums, site)
 
 

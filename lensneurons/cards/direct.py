@@ -93,7 +93,8 @@ def direct_sums(model: Any, tokens: Sequence[int] | None = None) -> DirectSums:
 
 
 def _is_id(one: object, size: int) -> bool:
-    return isinstance(one, int | np.integer) and not isinstance(one, bool) and 0 <= one < size
+    whole = isinstance(one, int | np.integer) and not isinstance(one, bool)
+    return whole and 0 <= int(one) < size
 
 
 @torch.inference_mode()

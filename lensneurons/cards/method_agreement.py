@@ -185,7 +185,7 @@ class MethodAgreement(Value):
                 *(_told(row, name) for name in ("spearman", "signed", "recall")),
                 f"{row['cost']:.3g}",
             )
-            for row in table[table["language"] == "all"].to_dict("records")
+            for _, row in table[table["language"] == "all"].iterrows()
         ]
         chance = table["chance"].iloc[0]
         title = f"{self!r}. Against single removals, mean over the languages [95 %]"

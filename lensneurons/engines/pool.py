@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
@@ -61,9 +62,7 @@ def _import_ray() -> Any:
     """The module ``ray``, with its environment."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import ray
-
-    return ray
+    return import_module("ray")
 
 
 def engine_for(engine: Engine, model: Any) -> RayEngine | None:

@@ -505,7 +505,7 @@ def run_cells(
 
 def _cell_file(folder: Run, cell: Cell) -> tuple[Path, dict[str, str]]:
     """The file of a cell, and which part of the run it is."""
-    of = dict(zip(("setting", "row", "column"), cell, strict=True))
+    of: dict[str, str] = dict(zip(("setting", "row", "column"), cell, strict=True))
     return folder / "cells" / f"{'_'.join(cell)}.safetensors", of
 
 

@@ -146,8 +146,8 @@ class AttentionShares(Value):
         corpora = ItemDraws(self.item_ids, self.language, draws, seed)
         found = corpora.interval(self._mean(flat), corpora.means(flat, self.tokens), level)
         shape = (*sums.shape[:2], len(self.languages))
-        ends = (end.reshape(shape) for end in (found.estimate, found.low, found.high))
-        return Interval(*ends, found.level, found.method)
+        middle, low, high = (one.reshape(shape) for one in (found.estimate, found.low, found.high))
+        return Interval(middle, low, high, found.level, found.method)
 
     @plain_options
     def ranked(self, target: Target, *, draws: int = 999, seed: int = 0) -> pd.DataFrame:

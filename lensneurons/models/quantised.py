@@ -57,7 +57,7 @@ def options_for_floats(source: str, config: Any) -> dict[str, Any]:
         ModelError: its scheme has no floats, or a package that reads it is missing.
     """
     import transformers
-    from transformers.quantizers import AutoHfQuantizer
+    from transformers.quantizers.auto import AutoHfQuantizer
 
     about, told = _about(config), quantised_as(config)
     if about is None:

@@ -109,7 +109,7 @@ def identify(
     bar = percentile_bar(probability, percentile) if tau is None else float(tau)
     above = count_above(probability, bar)
     number = max(1, round(above.size * top_rate))
-    formats = [np.float64]
+    formats: list[type] = [np.float64]
     if chosen == "paper" and lambda_ == "auto":
         formats.append(np.float32)  # floor_lambda asks what float32 code would select
     terms = score_terms(probability, statistics.languages, *formats)

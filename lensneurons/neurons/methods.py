@@ -127,7 +127,7 @@ def keeps_languages(
             " stands for itself"
         )
     again = transliterated.select(statistics.languages).probability > tau
-    return (again | (statistics.probability <= tau)).all(axis=-1)
+    return np.all(again | (statistics.probability <= tau), axis=-1)
 
 
 def require_same_model(ours: Provenance, theirs: Provenance) -> None:

@@ -72,15 +72,15 @@ def attention_shares(
     figure.update_xaxes(**language_ticks(shares.languages))
     ends = {"range": [len(rows) - 0.5, -0.5], "showgrid": False}
     figure.update_yaxes(**ticks(rows), **ends)
-    differing = int((ranked["p_adjusted"] < 0.05).sum())
+    differing = int(np.count_nonzero(ranked["p_adjusted"].to_numpy() < 0.05))
     first = table.iloc[0]
-    title = (
-        f"No head's attention to {_WORDS[target]} differs among languages beyond chance"
-        if not differing
-        else f"{names[0]} gives {share(first['highest_share'])} of its attention to "
-        f"{_WORDS[target]} in {full_name(first['highest'])}, {share(first['lowest_share'])} in "
-        f"{full_name(first['lowest'])}"
-    )
+    least, most = (float(table[f"{end}_share"].to_numpy()[0]) for end in ("lowest", "highest"))
+    title = f"No head's attention to {_WORDS[target]} differs among languages beyond chance"
+    if differing:
+        title = (
+            f"{names[0]} gives {share(most)} of its attention to {_WORDS[target]} in "
+            f"{full_name(str(first['highest']))}, {share(least)} in {full_name(str(first['lowest']))}"
+        )
     notes = [
         headed(shares.provenance, f"share of attention on {_WORDS[target]}"),
         f"{counted(differing, 'head')} of {len(ranked)} differ beyond shuffled languages (false "

@@ -63,17 +63,17 @@ class Pieces:
         while todo:
             part = todo.pop(0)
             last = min(part.stop, len(lengths))
-            part, failure = slice(part.start, last), ""
+            part, failure, found = slice(part.start, last), "", list[T]()
             try:
-                found = measure(part)
+                found.append(measure(part))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 failure = str(error).split("\n")[0][:200] or "out of memory"
             # Out here the error is gone, and with it the tensors that its frames held.
-            if not failure:
+            if found:
                 self._tell()
-                yield part, found
+                yield part, found.pop()
                 continue
             _release()
             todo[:0] = self._halves(part, lengths, failure)

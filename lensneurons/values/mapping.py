@@ -107,7 +107,8 @@ def lay_out(
     """
     order = list(FORMATS)
     kinds = {name: _NAMES[number.newbyteorder("<").str] for name, (number, _) in shapes.items()}
-    places, header, end = {}, {"__metadata__": dict(metadata)}, 0
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    places, end = dict[str, tuple[int, int]](), 0
     for name in sorted(shapes, key=lambda name: (order.index(kinds[name]), name)):
         number, shape = shapes[name]
         begin, end = end, end + number.itemsize * math.prod(shape)

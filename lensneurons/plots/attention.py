@@ -77,9 +77,10 @@ def attention_shares(
     least, most = (float(table[f"{end}_share"].to_numpy()[0]) for end in ("lowest", "highest"))
     title = f"No head's attention to {_WORDS[target]} differs among languages beyond chance"
     if differing:
+        high, low = (full_name(str(first[end])) for end in ("highest", "lowest"))
         title = (
-            f"{names[0]} gives {share(most)} of its attention to {_WORDS[target]} in "
-            f"{full_name(str(first['highest']))}, {share(least)} in {full_name(str(first['lowest']))}"
+            f"{names[0]} gives {share(most)} of its attention to {_WORDS[target]} in {high}, "
+            f"{share(least)} in {low}"
         )
     notes = [
         headed(shares.provenance, f"share of attention on {_WORDS[target]}"),

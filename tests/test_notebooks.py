@@ -27,6 +27,7 @@ from notebook_tools import Page
 from tiny import tiny_corpus
 
 import lensneurons as ln
+from lensneurons.activations import SignDifferences
 from lensneurons.alignment.pairs import preference_pairs
 from lensneurons.alignment.responses import (
     SampledResponse,
@@ -35,6 +36,8 @@ from lensneurons.alignment.responses import (
     ScoredResponses,
 )
 from lensneurons.alignment.training import Alignment, DPOSettings
+from lensneurons.comparison import ScriptControl
+from lensneurons.corpora import stream_corpus
 from lensneurons.evaluation.generation import Decoding
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.studies.plan import LEAST, Plan, PlannedStep
@@ -207,8 +210,8 @@ def path(request: pytest.FixtureRequest) -> Path:
     return request.param
 
 
-def test_there_are_six() -> None:
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06"]
+def test_there_are_seven() -> None:
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07"]
 
 
 def test_a_notebook_is_stripped_and_valid(path: Path) -> None:
@@ -327,6 +330,7 @@ def values(bridge: Any, folder: Path) -> list[Any]:
     activations = np.random.default_rng(0).normal(size=(2, 20, 2, 5)).astype(np.float32)
     names = tuple(f"item {n}" for n in range(20))
     items = ln.activations.ItemActivations(("de", "en"), names, activations)
+    ones, ends = np.ones((1, 1), np.int64), np.full((2, 1, 3), 0.5)
     log = {"step": 1, "pairs": "trained", "loss": 0.5, "margin": 0.1, "accuracy": 1.0}
     return [
         *(everything[name] for name in ("parts", "comparison", "claims", "series", "accuracy")),
@@ -370,6 +374,10 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         ln.comparison.coupling(items, draws=1),
         ln.comparison.layer_coupling(items, draws=1),
         ln.experiments.MethodComparison(removed, effects),
+        ln.experiments.attention_shares(model, corpus.head(2)),
+        SignDifferences(("de",), np.array([[3]]), np.array([[1]]), np.array([5]), 8),
+        ScriptControl(("de",), ones, ones, np.ones((1, 1)), ends, ends, 20, 0.95),
+        stream_corpus(corpus.save(folder / "corpus.jsonl")),
         plan,
         Study(folder, plan, before, chosen, "lape", claims=judged),
     ]

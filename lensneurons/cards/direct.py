@@ -92,7 +92,7 @@ def direct_sums(model: Any, tokens: Sequence[int] | None = None) -> DirectSums:
     return sums
 
 
-def _is_id(one: object, size: int) -> bool:
+def _is_id(one: Any, size: int) -> bool:
     whole = isinstance(one, int | np.integer) and not isinstance(one, bool)
     return whole and 0 <= int(one) < size
 

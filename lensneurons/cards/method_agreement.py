@@ -193,7 +193,7 @@ class MethodAgreement(Value):
         return Overview(title, ("measure", "spearman", "signed", recall, "plain passes"), rows)
 
 
-def _told(row: dict[Any, Any], name: str) -> str:
+def _told(row: Any, name: str) -> str:
     if np.isnan(row[name]):
         return "–"
     return f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"

@@ -93,7 +93,7 @@ def test_what_cannot_be_compared_is_refused(llama, model_folder):
     with pytest.raises(ModelError, match="reference is in half precision too"):
         sign_differences(half, CORPUS, reference=half)
     with pytest.raises(ModelError, match="reference has 3 layers x 128 neurons, and the model 3 x"):
-        sign_differences(half, CORPUS, reference=load_model(model_folder("GPTNeo"), device="cpu"))
+        sign_differences(half, CORPUS, reference=load_model(model_folder("Bloom"), device="cpu"))
     hook = ("blocks.0.mlp.hook_post", lambda tensor, hook: tensor * 0)
     with half.hooks(fwd_hooks=[hook]), pytest.raises(LensNeuronsError, match="hooks on the model"):
         sign_differences(half, CORPUS)

@@ -177,7 +177,7 @@ def test_killed_again_and_again(uninterrupted, llama, folder):
 def test_what_was_counted_is_not_run_again(uninterrupted, llama, folder, monkeypatch):
     run_dir = folder.parent / "run"
     assert life(llama, folder, run_dir, uninterrupted[1] - 1) == KILLED
-    monkeypatch.setattr(streaming, "count_batch", None)
+    monkeypatch.setattr(streaming, "read_batch", None)
     monkeypatch.setattr(streaming, "encode", None)
     run(llama, folder, run_dir)
     assert (run_dir / RESULT).read_bytes() == uninterrupted[0]
@@ -323,13 +323,13 @@ def test_a_language_of_another_run_is_refused(llama, folder):
 
 def test_a_shard_counted_twice_is_noticed(llama, folder, monkeypatch):
     """Sabotage: every batch is counted twice; the shards and the languages then disagree."""
-    count = streaming.count_batch
+    read = streaming.read_batch
 
     def twice(*args, **options):
-        count(*args, **options)
-        count(*args, **options)
+        yield from read(*args, **options)
+        yield from read(*args, **options)
 
-    monkeypatch.setattr(streaming, "count_batch", twice)
+    monkeypatch.setattr(streaming, "read_batch", twice)
     with pytest.raises(LensNeuronsError, match=r"languages have \d+ .* and the shards \d+, so"):
         run(llama, folder)
 

@@ -13,8 +13,8 @@ from lensneurons.evaluation.answers import Accuracy, accuracy
 
 ROWS = [
     ("a", "en", "Anna has 3 and buys 4.\n", "She has 3 + 4 = 7 apples. The answer is (7)."),
-    ("a", "de", "Anna hat 3 und kauft 4.\n", "Sie hat 3 + 4 = 7 Äpfel. Die Antwort ist (7)."),
     ("b", "en", "Ben has 9 and sells 5.\n", "He has 9 - 5 = 4 pears left. The answer is (4)."),
+    ("a", "de", "Anna hat 3 und kauft 4.\n", "Sie hat 3 + 4 = 7 Äpfel. Die Antwort ist (7)."),
     ("b", "de", "Ben hat 9 und verkauft 5.\n", "Er hat noch 9 - 5 = 4 Birnen. Also (4)."),
 ]
 CORPUS = build_corpus(

@@ -93,7 +93,7 @@ def test_counts_are_those_of_a_run_that_had_memory(where, error, llama, plain, m
     assert len(short.seen) > failed[-1] + 3
 
 
-@pytest.mark.parametrize("calls", [(1,), (2,), (1, 2), (3, 4, 7)])
+@pytest.mark.parametrize("calls", [(1,), (2,), (1, 2), (3, 4)])
 def test_a_failure_at_any_batch_loses_and_repeats_nothing(calls, llama, plain, monkeypatch):
     failing_in(monkeypatch, "in", Short(most=10**9, calls=calls))
     with pytest.warns(MemoryWarning):
@@ -135,6 +135,7 @@ def test_a_run_folder_goes_on_after_it(llama, plain, monkeypatch, tmp_path):
     assert_same(collect(llama, CORPUS, run_dir=tmp_path, **options), plain)
 
 
+@pytest.mark.filterwarnings("ignore::lensneurons.errors.MemoryWarning")
 def test_a_single_text_that_does_not_fit_is_named(llama, monkeypatch):
     failing_in(monkeypatch, "before", Short(ERRORS[1], most=40))
     with pytest.raises(
@@ -166,7 +167,7 @@ def test_likelihoods_and_matrices(llama, monkeypatch):
     options = {"controls": 2, "progress": False, "match": ("own",), "classes": ("specific",)}
     losses = nll(llama, corpus)
     matrix = ln.ablation_matrix(llama, corpus, tiny.drawn_neurons(), **options)
-    failing_score(monkeypatch, Short(ERRORS[1], most=100))
+    failing_score(monkeypatch, Short(ERRORS[1], most=160))
     with pytest.warns(MemoryWarning) as told:
         np.testing.assert_allclose(nll(llama, corpus).nll, losses.nll, rtol=1e-5)
     assert len(told) == 1

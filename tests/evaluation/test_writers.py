@@ -37,7 +37,7 @@ def test_its_texts_are_judged_and_named(llama, tmp_path):
     assert found.decoding.writer == "by_heart"
     assert Accuracy.load(tmp_path).decoding == found.decoding
     without = accuracy(llama, CORPUS, writer=by_heart, **QUIET)
-    assert [answer.number for answer in without] == [99.0] * 4  # nothing else cuts them
+    assert all(answer.text.endswith("99") for answer in without)  # nothing else cuts them
 
     def another(prompts):
         return by_heart(prompts)

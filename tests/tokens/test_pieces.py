@@ -174,8 +174,8 @@ def test_likelihoods_and_matrices(llama, monkeypatch):
     with pytest.warns(MemoryWarning) as told:
         again = ln.ablation_matrix(llama, corpus, tiny.drawn_neurons(), **options)
     assert len(told) == 1
-    np.testing.assert_allclose(again.effects, matrix.effects, atol=1e-4)
-    np.testing.assert_allclose(again.controls, matrix.controls, atol=1e-4)
+    np.testing.assert_allclose(again.effect, matrix.effect, atol=1e-4)
+    np.testing.assert_allclose(again.control, matrix.control, atol=1e-4)
 
 
 def test_pieces_are_all_rows_once_in_order():

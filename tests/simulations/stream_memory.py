@@ -5,6 +5,15 @@
 A Llama of one layer, 16 wide, reads random words through the tokenizer of the demo model from
 JSON lines of 500 rows a shard, in two languages. With ``--whole`` the same rows are read whole as
 well. The column "above the model" is what has to stay flat.
+
+    how     rows      tokens   above the model, MiB   CPU s
+    stream    200      18,204                    0.0     0.1
+    stream  2,000     181,582                    0.0     1.5
+    stream 20,000   1,816,001                    0.1    15.4
+    whole  20,000   1,816,001                   33.8    14.6
+
+A shard that needs less than loading the model did leaves no trace here, so the column says how much
+more is held than the 512 MiB of that moment.
 """
 
 from __future__ import annotations

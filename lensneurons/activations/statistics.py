@@ -144,7 +144,7 @@ class ActivationStatistics(Value):
 
     @classmethod
     def load(cls, path: str | Path, *, memory_map: bool = False) -> ActivationStatistics:
-        """Read what ``save()`` wrote; a run folder is accepted where one holds such a file.
+        """Read a file of statistics, or a run folder that holds one.
 
         Args:
             path: the file or run folder.

@@ -12,7 +12,7 @@ Each run is compared with the local engine, which has as many threads as a worke
     killed driver   the driver is killed with SIGKILL after two shards; the next one goes on in its
                     folder; Ray's processes of the first are gone by then
 
-A replica of Gemma 3 270M takes about 3 GB. With one text in English and Chinese (2 cores, Ray 2.60):
+A replica of Gemma 3 270M takes about 3 GB. One text in English and Chinese (2 cores, Ray 2.60):
 
     workers 1       equal, 44 s with shards of one batch, 37 s with three
     workers 2       equal, 37 s and 45 s

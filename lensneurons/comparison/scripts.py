@@ -19,8 +19,9 @@ the bootstrap (`lensneurons.uncertainty.drawn`), with S and tau as they are.
 
 What this does not show: that a neuron which falls silent detects letters. The model may not
 recognise the language in Latin letters, and a neuron of the language is silent then too. Nor do the
-other neurons know the meaning; they may know sounds, digits or punctuation. Neurons were chosen for being above tau on these very texts, so some fall below it on
-any others: the random ones, which were not, do so less where they lie farther above.
+other neurons know the meaning; they may know sounds, digits or punctuation. Neurons were chosen for
+being above tau on these very texts, so some fall below it on any others: the random ones, which
+were not, do so less where they lie farther above.
 """
 
 from __future__ import annotations

@@ -16,3 +16,7 @@ from .scripts import ScriptControl as ScriptControl
 from .scripts import script_control as script_control
 from .series import ComparisonSeries as ComparisonSeries
 from .series import compare_series as compare_series
+from .shared_items import ItemSharing as ItemSharing
+from .shared_items import item_sharing as item_sharing
+from .specificity_index import Specificity as Specificity
+from .specificity_index import specificity as specificity

@@ -193,7 +193,7 @@ def coupling(
         )
     if draws < 1:
         raise LensNeuronsError(f"draws={draws}: give 1 or more")
-    classes, codes = _classes(items, neurons)
+    classes, codes = classes_among(items.mean.shape[2:], items.provenance, neurons)
     random = np.random.default_rng(seed)
     shuffles = random.permuted(np.tile(np.arange(n_items), (draws, n_languages, 1)), axis=-1)
     groups = np.arange(n_items) % min(GROUPS, n_items)
@@ -239,19 +239,28 @@ def coupling(
     )
 
 
-def _classes(
-    items: ItemActivations, neurons: LanguageNeurons | None
+def classes_among(
+    shape: tuple[int, ...], provenance: Provenance, neurons: LanguageNeurons | None
 ) -> tuple[tuple[str, ...], NeuronNumbers]:
-    """The classes, "all" before them; the class of each neuron as an index of those after."""
+    """The classes, "all" before them; the class of each neuron as an index of those after.
+
+    Args:
+        shape: layers and neurons a layer of what is classed.
+        provenance: its model.
+        neurons: what knows the classes; None for one class of all.
+
+    Raises:
+        LensNeuronsError: neurons of another shape or other weights.
+    """
     if neurons is None:
-        return ("all",), np.zeros(items.mean.shape[2:], np.int64)
-    shape = (neurons.n_layers, neurons.d_mlp)
-    ours, theirs = items.provenance.weights, neurons.provenance.weights
-    if shape != items.mean.shape[2:] or (ours != theirs and UNKNOWN not in (ours, theirs)):
+        return ("all",), np.zeros(shape, np.int64)
+    own = (neurons.n_layers, neurons.d_mlp)
+    ours, theirs = provenance.weights, neurons.provenance.weights
+    if own != shape or (ours != theirs and UNKNOWN not in (ours, theirs)):
         raise LensNeuronsError(
-            f"these are neurons of another model ({neurons.provenance.model}, {shape[0]} x"
-            f" {shape[1]}) than the items ({items.provenance.model}, {items.n_layers} x"
-            f" {items.d_mlp}): identify those of the same one"
+            f"these are neurons of another model ({neurons.provenance.model}, {own[0]} x"
+            f" {own[1]}) than the items ({provenance.model}, {shape[0]} x {shape[1]}):"
+            " identify those of the same one"
         )
     return ("all", *CLASSES), neurons.class_codes
 

@@ -39,7 +39,7 @@ def test_one_division_by_hand():
     random = np.random.default_rng(0)
     before = counted(random, random.uniform(0, 0.6, (2, 60, 3)), groups=6)
     after = counted(random, random.uniform(0, 0.6, (2, 60, 3)), groups=6)
-    found = specificity(before, after, find=FIND, splits=1, seed=3)
+    found = specificity(before, after, find=FIND, splits=1, draws=2, seed=3)
     first = np.random.default_rng(3).permutation(6) < 3
     numbers = np.zeros((2, 4, 3, 2))
     for way, (choose, tell) in enumerate(((first, ~first), (~first, first))):
@@ -76,7 +76,7 @@ def test_where_nothing_is_specific_the_naive_index_is_not_zero_and_the_honest_on
     """All rates equal .3: whoever is chosen is chosen for noise."""
     random = np.random.default_rng(1)
     statistics = counted(random, np.full((2, 2000, 3), 0.3), tokens=15)
-    found = specificity(statistics, find=FIND, of="specific")
+    found = specificity(statistics, find=FIND, of="specific", draws=20)
     assert (found.naive > 0.05).all()
     assert (found.index < 0.01).all()
     assert (np.abs(found.rival) < 0.015).all()
@@ -89,7 +89,7 @@ def test_the_truth_lies_between_the_index_and_that_with_chosen_rivals():
     for _ in range(30):
         rate = random.beta(1, 4, (2, 100, 3))
         statistics = counted(random, rate, tokens=30, groups=4)
-        found = specificity(statistics, find=FIND, splits=1)
+        found = specificity(statistics, find=FIND, splits=1, draws=2)
         first = np.random.default_rng(0).permutation(4) < 2
         halves = [statistics.resample(half.astype(np.int64)) for half in (first, ~first)]
         true.append(np.mean([true_index(FIND, half, rate) for half in halves], axis=0))
@@ -105,15 +105,15 @@ def test_intervals_hold_the_mean_of_the_estimate():
     random = np.random.default_rng(3)
     rate = random.beta(1, 4, (1, 150, 3))
     ends, found = [], []
-    for _ in range(60):
-        one = specificity(counted(random, rate, groups=10), find=FIND, splits=1)
+    for _ in range(40):
+        one = specificity(counted(random, rate, groups=10), find=FIND, splits=1, draws=20)
         found.append(one.index[0])
         ends.append((one.low[0], one.high[0]))
     true = np.mean(found, axis=0)
     held = np.mean([(low <= true) & (true <= high) for low, high in ends])
     assert held > 0.9
     width = np.mean([high - low for low, high in ends])
-    assert width < 12 * np.std(found, axis=0).mean()
+    assert width < 8 * np.std(found, axis=0).mean()
 
 
 def test_a_change_is_seen_and_the_same_neurons_are_followed():
@@ -122,11 +122,11 @@ def test_a_change_is_seen_and_the_same_neurons_are_followed():
     after = rate.copy()
     after[..., 1] *= 0.8  # the neurons of zh fire less often
     one, two = counted(random, rate), counted(random, after)
-    found = specificity(one, two, find=FIND)
+    found = specificity(one, two, find=FIND, draws=20)
     assert found.same[1, 2] < -0.05
     assert found.same[1, 0] < found.change[1, 0]  # those above the bar afterwards are others
     assert found.same[0, 1] < 0.05
-    none = specificity(one, one, find=FIND)
+    none = specificity(one, one, find=FIND, draws=2)
     assert (none.change == 0).all()
 
 
@@ -135,14 +135,14 @@ def test_files_tables_and_empty_languages(tmp_path):
     rate = random.uniform(0, 0.6, (1, 60, 3))
     rate[..., 2] = 0.01
     both = [counted(random, rate), counted(random, rate)]
-    found = specificity(*both, find=FIND)
+    found = specificity(*both, find=FIND, draws=3)
     assert np.isnan(found.index[:, 2]).all()
     assert found.neurons[:, 2].tolist() == [0, 0]
     again = Specificity.load(found.save(tmp_path / "one"))
     np.testing.assert_array_equal(again.same, found.same)
     assert {"before_index", "after_naive", "change_low", "same"} <= set(found.to_pandas())
     assert "of the same neurons" in found.to_text()
-    alone = specificity(both[0], find=FIND)
+    alone = specificity(both[0], find=FIND, draws=3)
     assert alone.runs == ("before",)
     assert {"index", "low", "naive"} <= set(alone.to_pandas())
     assert np.isnan(alone.change).all()

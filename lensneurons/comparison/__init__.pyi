@@ -4,6 +4,8 @@ from .coupled_layers import LayerCoupling as LayerCoupling
 from .coupled_layers import layer_coupling as layer_coupling
 from .coupled_neurons import Coupling as Coupling
 from .coupled_neurons import coupling as coupling
+from .coupling_changes import CouplingChange as CouplingChange
+from .coupling_changes import coupling_change as coupling_change
 from .overlap import Stability as Stability
 from .overlap import compare_halves as compare_halves
 from .overlap import stability as stability

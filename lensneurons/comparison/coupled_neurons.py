@@ -199,23 +199,23 @@ def coupling(
     groups = np.arange(n_items) % min(GROUPS, n_items)
     left = int(groups.max()) + 1
     found, without, null = (
-        _Sums.zeros(corpora, len(classes), items.n_layers, n_languages)
+        CouplingSums.zeros(corpora, len(classes), items.n_layers, n_languages)
         for corpora in (1, left, draws)
     )
     neuron, p = np.full((2, items.n_layers, items.d_mlp), np.nan)
     for layer in range(items.n_layers):
         given = np.asarray(items.mean[:, :, layer], np.float32)
-        each = _standardised(given, measure)
-        neuron[layer] = _mean_of_pairs(each)
+        each = standardised(given, measure)
+        neuron[layer] = mean_of_pairs(each)
         defined = ~np.isnan(neuron[layer])
         found.add(0, layer, each, neuron[layer], codes[layer])
         for group in range(left):
-            less = _standardised(given[:, groups != group], measure)
-            without.add(group, layer, less, _mean_of_pairs(less), codes[layer])
+            less = standardised(given[:, groups != group], measure)
+            without.add(group, layer, less, mean_of_pairs(less), codes[layer])
         more = np.ones(items.d_mlp)
         for draw, shuffle in enumerate(shuffles):
             other = np.take_along_axis(each, shuffle[..., None], axis=1)
-            by_chance = _mean_of_pairs(other)
+            by_chance = mean_of_pairs(other)
             null.add(draw, layer, other, by_chance, codes[layer])
             more += by_chance >= neuron[layer]
         p[layer, defined] = more[defined] / (draws + 1)
@@ -265,7 +265,7 @@ def classes_among(
     return ("all", *CLASSES), neurons.class_codes
 
 
-def _standardised(values: np.ndarray, measure: Measure) -> np.ndarray:
+def standardised(values: np.ndarray, measure: Measure) -> np.ndarray:
     """Activations [language, item, neuron], each of mean 0 and length 1 over the items.
 
     NaN in all languages where one has no spread.
@@ -282,14 +282,14 @@ def _standardised(values: np.ndarray, measure: Measure) -> np.ndarray:
     return found
 
 
-def _mean_of_pairs(each: np.ndarray) -> np.ndarray:
+def mean_of_pairs(each: np.ndarray) -> np.ndarray:
     """Mean correlation over the pairs of languages, float64 [neuron], of standardised values."""
     n = len(each)
     total = each.sum(axis=0)
     return (np.einsum("ij,ij->j", total, total) - n) / (n * (n - 1))
 
 
-class _Sums(NamedTuple):
+class CouplingSums(NamedTuple):
     """Sums over neurons of couplings, of several corpora at once.
 
     Attributes:
@@ -305,7 +305,7 @@ class _Sums(NamedTuple):
     among: np.ndarray
 
     @classmethod
-    def zeros(cls, corpora: int, classes: int, layers: int, languages: int) -> _Sums:
+    def zeros(cls, corpora: int, classes: int, layers: int, languages: int) -> CouplingSums:
         """Sums before the first layer."""
         shape = (corpora, classes, layers)
         pair = np.zeros((corpora, languages, languages))

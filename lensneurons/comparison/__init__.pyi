@@ -12,6 +12,10 @@ from .overlap import stability as stability
 from .paper_claims import Claim as Claim
 from .paper_claims import Claims as Claims
 from .paper_claims import claims as claims
+from .regressions import Regression as Regression
+from .regressions import language_traits as language_traits
+from .regressions import regress_languages as regress_languages
+from .regressions import regress_pairs as regress_pairs
 from .routing import RoutingDivergence as RoutingDivergence
 from .routing import routing_divergence as routing_divergence
 from .scripts import ScriptControl as ScriptControl

@@ -19,7 +19,8 @@ rows, are what is left out and shuffled here:
                permuted in rows and columns alike (double semi-partialling: Dekker, Krackhardt and
                Snijders 2007, "Sensitivity of MRQAP Tests"; with one predictor the test of Mantel
                1967). Languages: residuals of the outcome without the predictor (Freedman and Lane
-               1983), all rows of a language together
+               1983), all rows of a language together, and a t whose error allows languages of
+               unequal spread (DiCiccio and Romano 2017)
     mixed      the same coefficient with random effects of the languages (REML, statsmodels): both
                languages of a pair add theirs. Its interval takes Student's t with as many degrees
                of freedom as there are languages more than coefficients
@@ -377,8 +378,9 @@ def _fitted(
     p = np.zeros(k)
     for term in range(k):
         others = np.delete(design, term + 1, axis=1)
-        found = _partial_t(others, design[:, term + 1], y)
-        by_chance = _partial_t(others, *permuted(design, y, term + 1))
+        blocks = n if unit == "language" else None
+        found = _partial_t(others, design[:, term + 1], y, blocks)
+        by_chance = _partial_t(others, *permuted(design, y, term + 1), blocks)
         p[term] = (1 + (np.abs(by_chance) >= np.abs(found) - 1e-12).sum()) / (draws + 1)
     with np.errstate(divide="ignore"):
         worth = len(y) / (error / plain.bse) ** 2
@@ -417,13 +419,23 @@ def _require_rank(
             )
 
 
-def _partial_t(others: np.ndarray, predictor: np.ndarray, outcome: np.ndarray) -> np.ndarray:
-    """Student's t of a predictor [..., row] of an outcome [..., row], given other columns."""
+def _partial_t(
+    others: np.ndarray, predictor: np.ndarray, outcome: np.ndarray, blocks: int | None = None
+) -> np.ndarray:
+    """Student's t of a predictor [..., row] of an outcome [..., row], given other columns.
+
+    With `blocks`, the error is that of so many languages whose rows stand together, which may be
+    of unequal spread (DiCiccio and Romano 2017).
+    """
     x, y = _residual(others, predictor), _residual(others, outcome)
     xx, xy, yy = (x * x).sum(-1), (x * y).sum(-1), (y * y).sum(-1)
-    freedom = len(others) - others.shape[1] - 1
-    left = np.maximum(yy - xy**2 / xx, 1e-300) / freedom
-    return np.asarray(xy / np.sqrt(xx * left))
+    if blocks is None:
+        freedom = len(others) - others.shape[1] - 1
+        squared = xx * np.maximum(yy - xy**2 / xx, 0) / freedom
+    else:
+        scores = x * (y - (xy / xx)[..., None] * x)
+        squared = np.square(scores.reshape(*scores.shape[:-1], blocks, -1).sum(-1)).sum(-1)
+    return np.asarray(xy / np.sqrt(np.maximum(squared, 1e-300)))
 
 
 def _mixed(

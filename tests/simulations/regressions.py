@@ -83,13 +83,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=("pairs", "languages"))
     options = parser.parse_args()
     random = np.random.default_rng(options.seed)
     sys.stdout.write(
         "study                        effect  p<=.05: plain ours  held: jack  mixed  worth\n"
     )
     for effect in (0.0, 0.5):
-        for sort in ("distance", "same"):
+        for sort in () if options.only == "languages" else ("distance", "same"):
             for share in (0.0, 0.5, 0.8):
                 numbers = run(
                     lambda seed, share=share, sort=sort, effect=effect: pairs_study(
@@ -102,7 +103,7 @@ def main() -> None:
                     f"{name:28} {effect:6} " + " ".join(f"{x:9.3f}" for x in numbers) + "\n"
                 )
                 sys.stdout.flush()
-        for trainings in (1, 3):
+        for trainings in () if options.only == "pairs" else (1, 3):
             numbers = run(
                 lambda seed, trainings=trainings, effect=effect: languages_study(
                     random, trainings, effect, seed

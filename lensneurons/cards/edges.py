@@ -387,7 +387,7 @@ def _attribute(
             raise ModelError(
                 f"with all neurons halved, the argument differs from what the edges say by "
                 f"{float(off / size):.1%}: something beside patterns and norms is not linear "
-                "(gated attention, patterns that TransformerLens cannot hold, or hooks of yours), so "
+                "(gated attention, patterns that TransformerLens cannot hold, hooks of yours), so "
                 "there are no exact edges"
             )
     return found.numpy(), arguments.numpy()

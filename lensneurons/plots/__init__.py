@@ -21,6 +21,7 @@ from lensneurons.plots.comparison import (
     transitions,
 )
 from lensneurons.plots.curves import alignment_curves, steering_curve
+from lensneurons.plots.edges import neuron_edges
 from lensneurons.plots.files import figure_fragment, save_figure
 from lensneurons.plots.labels import escape_label
 from lensneurons.plots.languages import neuron_map, neuron_probabilities, overlap
@@ -47,6 +48,7 @@ __all__ = [
     "layer_profile",
     "layer_profiles",
     "lens_curves",
+    "neuron_edges",
     "neuron_map",
     "neuron_probabilities",
     "overlap",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from inspect import unwrap
 
 import numpy as np
+import pages
 import pytest
 import tiny
 import torch
+from figure_values import make_edges
 from scipy.stats import pearsonr
 from transformers import AutoModelForCausalLM
 
 import lensneurons as ln
+from lensneurons import plots
 from lensneurons.cards import edges as module
 from lensneurons.cards.edges import NeuronEdges, neuron_edges
 from lensneurons.errors import LensNeuronsError, ModelError
@@ -240,3 +244,35 @@ def test_bad_input_says_what_to_do(llama, monkeypatch):
     other = NeuronSet(np.array([3]), 2, 5, "other")
     with pytest.raises(LensNeuronsError, match="is of a model"):
         call(llama, CORPUS, TARGET, sources=other)
+
+
+def test_on_a_card_edges_are_a_graph_with_every_number(tmp_path):
+    neurons = pages.neurons()
+    card = pages.card(neurons, "L1N2", pages.TEXTS)
+    edges = make_edges(pages.LANGUAGES, layers=1, number=3)
+    with pytest.raises(LensNeuronsError, match="edges into L1N3, and the card is of L1N2"):
+        card.with_edges(edges)
+    edges = replace(edges, target="L1N2", edges=("L0N1", "L0N2", "L0N3"))
+    found = card.with_edges(edges, neurons)
+    again = type(card).load(found.save(tmp_path / "card"))
+    assert again.edges == found.edges
+    html = again._repr_html_()
+    assert html.count("<path ") == 3
+    assert "<svg" not in card._repr_html_()
+    shown = next((k for k in found.facts.languages if k in pages.LANGUAGES), None)
+    for edge in found.edges:
+        assert f"{edge.source} {edge.title}" in html
+        if shown:
+            assert f"{edge.value[shown]:+.3f} [{edge.low[shown]:+.2f}" in html
+    assert html.count("stroke-dasharray") == sum(edge.value[shown] < 0 for edge in found.edges)
+
+
+def test_the_figure_says_what_is_strongest():
+    figure = plots.neuron_edges(make_edges(("zh", "en")))
+    assert figure.layout.meta["title"].startswith(
+        "L0N7 raises the argument of L5N3 most in Chinese"
+    )
+    lines = [trace for trace in figure.data if trace.mode.startswith("lines")]
+    assert max(trace.line.width for trace in lines) == 9
+    with pytest.raises(LensNeuronsError, match="language"):
+        plots.neuron_edges(make_edges(("zh", "en")), "fr")

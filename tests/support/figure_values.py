@@ -15,6 +15,7 @@ from before_after import LANGUAGES, TAU, TRAINED, noisy, plan, runs
 
 from lensneurons import plots
 from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.cards.edges import NeuronEdges
 from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.comparison.series import ComparisonSeries, compare_series
@@ -316,3 +317,27 @@ def require_inert(figure: go.Figure) -> None:
     assert "<img" not in fragment
     templates = [trace.hovertemplate or "" for trace in figure.data]
     assert not any("evil" in text or "%{y} %{customdata[0]}" in text for text in templates)
+
+
+def make_edges(
+    languages: tuple[str, ...] = TEN, *, layers: int = 5, number: int = 8
+) -> NeuronEdges:
+    """Edges into L{layers}N3: the first source raises the first language most."""
+    random = np.random.default_rng(0)
+    value = random.normal(size=(layers, 20, len(languages))) * 0.1
+    value[0, 7, 0] = 2.0
+    flat = np.argsort(-np.abs(value).max(axis=-1).ravel())[:number]
+    own = value.reshape(-1, len(languages))[flat]
+    rest = np.full(len(languages), 0.25)
+    return NeuronEdges(
+        f"L{layers}N3",
+        languages,
+        value,
+        rest + value.sum(axis=(0, 1)),
+        rest,
+        tuple(f"L{one // 20}N{one % 20}" for one in flat),
+        own - 0.1,
+        own + 0.2,
+        own * 0.9,
+        0.95,
+    )

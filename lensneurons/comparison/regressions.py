@@ -24,14 +24,21 @@ rows, are what is left out and shuffled here:
     mixed      the same coefficient with random effects of the languages (REML, statsmodels): both
                languages of a pair add theirs. Its interval takes Student's t with as many degrees
                of freedom as there are languages more than coefficients
-    worth      rows / (jackknifed error / plain error)^2: as how many independent rows these tell
+    worth      rows / (jackknifed error / plain error)^2: as how many independent rows these tell.
+               Of pairs at most about half, since the jackknife counts twice what a pair has of its
+               own; so intervals of pairs are long where languages hardly matter
 
 Ten languages are few. `Regression.detectable` is the partial correlation that so many languages
 find in 80 % of studies at the 5 % level: .80 with ten languages and one predictor. What is not
 found may well be there, and of several predictors tried, one is found by chance.
 
-Simulated with ten languages (tests/simulations/regressions.py), nothing to be found: the plain p of
-least squares is at most .05 in PLAIN % of studies of pairs, the permutation's in OURS %.
+Simulated with ten languages (tests/simulations/regressions.py) and nothing to be found: the plain p
+of least squares is at most .05 in 6, 14 and 24 % of studies of pairs whose trait is a distance,
+where languages have 0, 50 and 80 % of the variance; that of permuted languages in 6, 0 and 9 %. Of
+a trait that is alike or not, both are in 3 to 4 %. With one row a language whose noise grows with
+the predictor it is 13 and 9 %, with three trainings 12 and 7 %: ten languages are too few for an
+exact test there. Jackknifed intervals hold the truth in 91 to 100 %, those of the mixed model in 94
+to 100 %.
 
 >>> traits = language_traits(prepared).assign(family=[...], share=[...])   # doctest: +SKIP
 >>> regress_pairs(neurons.overlap("jaccard"), traits).to_pandas()          # doctest: +SKIP

@@ -199,7 +199,7 @@ def test_on_the_demo_model_edges_are_what_is_cut_where_nothing_reacts():
     found = neuron_edges(model, corpus, "L5N3", top=6)
     site, encoded = neuron_site(model), prepare(model, corpus).encoded
     frozen = [module._Frozen() for _ in encoded.language]
-    sums = np.zeros((7, 2))
+    posts, sums = {}, np.zeros((7, 2))
     for run, name in enumerate([None, *found.edges]):
         layer, source = (int(part) for part in name[1:].split("N")) if name else (-1, -1)
         for text, k in enumerate(encoded.language):
@@ -214,7 +214,6 @@ def test_on_the_demo_model_edges_are_what_is_cut_where_nothing_reacts():
                     held[..., source] = 0
                 return held
 
-            posts = {} if run == 0 and text == 0 else posts
             with torch.no_grad(), module._holding(model, site, 5, frozen[text], leaf, see):
                 model(batch.tokens, attention_mask=None)
             sums[run, k] += seen[0]

@@ -8,7 +8,7 @@ Languages: one training, with errors that grow with the predictor; or three trai
 together within a language. Where something is there, it is .5 standard deviations of the noise per
 standard deviation of the predictor.
 
-80 studies of pairs (seed 0) and 200 of languages took about two minutes of CPU. Plain and permuted p
+80 studies of pairs (seed 0) and 200 of languages, two minutes of CPU. Plain and permuted p
 at most .05, interval of the jackknife and of the mixed model, rows worth:
 
     nothing is there: pairs, distance, share 0     .06 .06 1.0  .95  16

@@ -71,7 +71,9 @@ def card_edges(
         )
         title = ""
         if neurons is not None:
-            title = " ".join([neurons.class_of(source), *neurons.languages_of(source)])
+            languages = neurons.languages_of(source)
+            told = languages if len(languages) <= 4 else [f"in {len(languages)} languages"]
+            title = " ".join([neurons.class_of(source), *told])
         found.append(CardEdge(source, title, value, low, high))
     return tuple(found)
 

@@ -165,7 +165,7 @@ class CouplingChange(Value):
         sort = ["trained" if k in self.trained else "untouched" for k in self.languages]
         table = pd.DataFrame({"of": names, "sort": [*sort, *3 * ["mean"]]})
         table[["change", "low", "high"]] = np.vstack([self.language, self.contrasts])
-        return table[table.of != self.pivot].reset_index(drop=True)
+        return table.loc[table.of != self.pivot].reset_index(drop=True)
 
     def _brief(self) -> str:
         told = ", ".join(

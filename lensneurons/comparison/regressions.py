@@ -317,7 +317,7 @@ def _require(draws: int, level: float) -> None:
         ) from None
 
 
-def _numbers(column: pd.Series, name: str) -> np.ndarray:
+def _numbers(column: Any, name: str) -> np.ndarray:
     """A column as float64."""
     try:
         return np.asarray(column, float)
@@ -327,7 +327,7 @@ def _numbers(column: pd.Series, name: str) -> np.ndarray:
         ) from None
 
 
-def _distances(column: pd.Series) -> np.ndarray:
+def _distances(column: Any) -> np.ndarray:
     """Distances of numbers, or 1 where two entries are alike: float64 [language, language]."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
@@ -392,22 +392,25 @@ def _fitted(
     with np.errstate(divide="ignore"):
         worth = len(y) / (error / plain.bse) ** 2
     mixed, share = _mixed(design, y, members, level)
+    inflation = [variance_inflation_factor(design, term + 1) for term in range(k)]
     return Regression(
-        unit,
-        outcome,
-        tuple(languages),
-        len(y),
-        tuple(names),
-        plain.params[1:],
-        ends.low[1:],
-        ends.high[1:],
-        p,
-        worth[1:],
-        np.array([variance_inflation_factor(design, term + 1) for term in range(k)], float),
-        *mixed[:, 1:],
-        share,
-        draws,
-        level,
+        unit=unit,
+        outcome=outcome,
+        languages=tuple(languages),
+        rows=len(y),
+        terms=tuple(names),
+        estimate=plain.params[1:],
+        low=ends.low[1:],
+        high=ends.high[1:],
+        p=p,
+        worth=worth[1:],
+        inflation=np.array(inflation, float),
+        mixed=mixed[0, 1:],
+        mixed_low=mixed[1, 1:],
+        mixed_high=mixed[2, 1:],
+        of_languages=share,
+        draws=draws,
+        level=level,
     )
 
 

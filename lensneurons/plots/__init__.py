@@ -25,6 +25,7 @@ from lensneurons.plots.edges import neuron_edges
 from lensneurons.plots.files import figure_fragment, save_figure
 from lensneurons.plots.labels import escape_label
 from lensneurons.plots.languages import neuron_map, neuron_probabilities, overlap
+from lensneurons.plots.latent import lens_languages
 from lensneurons.plots.profile import language_histogram, layer_profile, layer_profiles
 from lensneurons.plots.streams import carry_over, lens_curves
 from lensneurons.plots.style import in_theme, language_colour
@@ -48,6 +49,7 @@ __all__ = [
     "layer_profile",
     "layer_profiles",
     "lens_curves",
+    "lens_languages",
     "neuron_edges",
     "neuron_map",
     "neuron_probabilities",

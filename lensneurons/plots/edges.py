@@ -17,7 +17,7 @@ from lensneurons.errors import choose
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.plots.labels import full_name, headed
 from lensneurons.plots.numbers import signed, with_ends
-from lensneurons.plots.style import frame
+from lensneurons.plots.style import GREY, frame
 
 _RAISES, _LOWERS = "#2a70ae", "#d55e00"
 _THICKEST = 9.0
@@ -48,7 +48,7 @@ def neuron_edges(
     most = float(np.abs(own).max()) or 1.0
     layers = [int(name[1:].split("N")[0]) for name in edges.edges]
     last = int(edges.target[1:].split("N")[0])
-    order = np.lexsort((-own, layers))
+    order = np.lexsort(np.stack([-own, np.array(layers, float)]))
     heights = np.linspace(1, -1, len(order)) if len(order) > 1 else np.zeros(1)
     figure = go.Figure()
     for height, number in zip(heights.tolist(), order.tolist(), strict=True):
@@ -71,7 +71,7 @@ def neuron_edges(
             hovertemplate=f"{name}{sort}<br>{told}{lost}<extra></extra>",
         )  # fmt: skip
     figure.add_scatter(
-        x=[last], y=[0], mode="markers+text", marker={"size": 16, "color": "#1f2430"},
+        x=[last], y=[0], mode="markers+text", marker={"size": 16, "color": GREY},
         text=[edges.target], textposition="middle right", showlegend=False, name=edges.target,
         hovertemplate=f"{edges.target}<br>argument {signed(float(edges.argument[place]))}"
         "<extra></extra>",

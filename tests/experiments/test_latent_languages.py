@@ -13,6 +13,7 @@ import tiny
 import torch
 from lens_oracle import by_hand
 
+from lensneurons import plots
 from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.experiments import latent_languages
@@ -225,3 +226,12 @@ def test_bad_input_says_what_to_do(llama, plain, monkeypatch):
     alone = replace(plain, item_ids=("item-0",) * 3, **few)
     with pytest.raises(LensNeuronsError, match="two items"):
         alone.entropy()
+
+
+def test_the_figure_names_the_latent_language_or_none():
+    told = plots.lens_languages(planted_reading(np.random.default_rng(2), lead=0.3)).layout.meta
+    assert told["title"].startswith("Layer 1 has an item's words in English (en) most")
+    told = plots.lens_languages(
+        replace(read := planted_reading(np.random.default_rng(2)), translation=read.elsewhere)
+    ).layout.meta
+    assert told["title"].startswith("No layer has an item's words")

@@ -22,6 +22,7 @@ from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.attention_shares import COLUMNS, AttentionShares
 from lensneurons.experiments.carrying import OUTCOMES, CarryOver
+from lensneurons.experiments.latent_languages import LensLanguages
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.metrics import Metric
 from lensneurons.experiments.steering import SteeringCurve
@@ -340,4 +341,33 @@ def make_edges(
         own + 0.2,
         own * 0.9,
         0.95,
+    )
+
+
+def make_reading(
+    languages: Sequence[str] = TEN, *, layers: int = 12, items: int = 8
+) -> LensLanguages:
+    """A middle layer has the words of the first language; unequal texts."""
+    random = np.random.default_rng(1)
+    k, language = len(languages), np.repeat(np.arange(len(languages)), items)
+    tokens = random.integers(5, 90, len(language))
+    weight = tokens[:, None]
+    elsewhere = np.tile(0.02 * weight, (layers, 1, k))
+    translation = elsewhere * random.uniform(0.9, 1.1, (layers, len(language), k))
+    translation[layers // 2, :, 0] += 0.2 * tokens
+    mass = np.tile(weight * [0.7, 0.3], (layers, 1, 1))
+    entropies = tokens * np.linspace(9, 2, layers)[:, None]
+    return LensLanguages(
+        entropies,
+        mass,
+        translation,
+        elsewhere,
+        tokens,
+        language,
+        tuple(f"i{i}" for i in range(items)) * k,
+        tuple(languages),
+        ("Latn", "none"),
+        np.ones((len(language), k), np.int64),
+        np.array([9, 8]),
+        provenance=Provenance(model="lab/some-model", scope="response"),
     )

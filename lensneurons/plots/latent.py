@@ -56,9 +56,10 @@ def lens_languages(read: LensLanguages) -> go.Figure:
     figure.update_layout(hovermode="x unified")
     first = leads[best[0]]
     layer = int(np.nanargmax(first.estimate))
-    ends = with_ends(*(float(one[layer]) for one in (first.estimate, first.low, first.high)))
+    middle, low, high = (float(one[layer]) for one in (first.estimate, first.low, first.high))
+    ends = with_ends(middle, low, high)
     title = f"No layer has an item's words in another language than that of the text: {ends}"
-    if first.low[layer] > 0:
+    if low > 0:
         title = (
             f"Layer {layer} has an item's words in {full_name(best[0])} most, while it reads other "
             f"languages: {ends}"

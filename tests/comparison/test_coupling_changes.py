@@ -24,7 +24,7 @@ def made(values, languages=LANGUAGES):
     return ItemActivations(languages[: len(values)], names, values)
 
 
-def world(random, items, shared, neurons=40):
+def world(random, items, shared, neurons=20):
     """Two models: languages share topics to a degree [model, language] with English."""
     loadings = np.random.default_rng(0).normal(size=(5, neurons))
     topics, own = random.normal(size=(items, 5)), random.normal(size=(4, items, 5))
@@ -70,7 +70,7 @@ def test_estimates_are_the_jackknifes_and_contrasts_their_means():
             for k in range(1, 4):
                 r[run][k] = np.mean([
                     pearsonr(m.mean[0, kept, 0, j], m.mean[k, kept, 0, j]).statistic
-                    for j in range(40)
+                    for j in range(20)
                 ])  # fmt: skip
         of.append(r[1] - r[0])
     assert found.change[0, -1] == pytest.approx(20 * whole - 19 * np.mean(less), abs=1e-5)
@@ -120,7 +120,7 @@ def test_intervals_hold_the_truth_and_hardly_more():
     random = np.random.default_rng(5)
     shared = [[1, 0.2, 0.5, 0.3], [1, 0.5, 0.6, 0.3]]
     true = coupling_change(*world(random, 8000, shared), trained=("zh", "th"))
-    held, n = np.zeros(3), 80
+    held, n = np.zeros(3), 60
     for _ in range(n):
         found = coupling_change(*world(random, 40, shared), trained=("zh", "th"))
         held += (

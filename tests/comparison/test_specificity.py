@@ -105,7 +105,7 @@ def test_intervals_hold_the_mean_of_the_estimate():
     random = np.random.default_rng(3)
     rate = random.beta(1, 4, (1, 150, 3))
     ends, found = [], []
-    for _ in range(40):
+    for _ in range(25):
         one = specificity(counted(random, rate, groups=10), find=FIND, splits=1, draws=20)
         found.append(one.index[0])
         ends.append((one.low[0], one.high[0]))

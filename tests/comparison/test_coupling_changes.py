@@ -57,7 +57,7 @@ def test_every_change_is_a_difference_of_plain_correlations():
 
 
 def test_estimates_are_the_jackknifes_and_contrasts_their_means():
-    one, two = world(np.random.default_rng(2), 27, [[0.3] * 4, [0.6] * 4])
+    one, two = world(np.random.default_rng(2), 27, [[0.3] * 4, [0.6] * 4], neurons=5)
     found = coupling_change(one, two, trained=("zh", "th"))
     whole = coupling(two, draws=1).neuron.mean() - coupling(one, draws=1).neuron.mean()
     less, of = [], []
@@ -70,7 +70,7 @@ def test_estimates_are_the_jackknifes_and_contrasts_their_means():
             for k in range(1, 4):
                 r[run][k] = np.mean([
                     pearsonr(m.mean[0, kept, 0, j], m.mean[k, kept, 0, j]).statistic
-                    for j in range(20)
+                    for j in range(5)
                 ])  # fmt: skip
         of.append(r[1] - r[0])
     assert found.change[0, -1] == pytest.approx(20 * whole - 19 * np.mean(less), abs=1e-5)

@@ -86,7 +86,7 @@ def test_where_nothing_is_specific_the_naive_index_is_not_zero_and_the_honest_on
 def test_the_truth_lies_between_the_index_and_that_with_chosen_rivals():
     random = np.random.default_rng(2)
     index, rival, true, naive = [], [], [], []
-    for _ in range(30):
+    for _ in range(15):
         rate = random.beta(1, 4, (2, 100, 3))
         statistics = counted(random, rate, tokens=30, groups=4)
         found = specificity(statistics, find=FIND, splits=1, draws=2)
@@ -105,7 +105,7 @@ def test_intervals_hold_the_mean_of_the_estimate():
     random = np.random.default_rng(3)
     rate = random.beta(1, 4, (1, 150, 3))
     ends, found = [], []
-    for _ in range(25):
+    for _ in range(16):
         one = specificity(counted(random, rate, groups=10), find=FIND, splits=1, draws=20)
         found.append(one.index[0])
         ends.append((one.low[0], one.high[0]))

@@ -38,7 +38,7 @@ def lens_languages(read: LensLanguages) -> go.Figure:
     leads = {code: read.lead(code, pooled=True) for code in read.languages}
     best = sorted(leads, key=lambda code: -float(np.nanmax(leads[code].estimate)))
     layers = np.arange(len(read.entropies))
-    figure, height = stack([240, 130], gap=44, heads=["lead over another item's words", "entropy"])
+    figure, height = stack([240, 130], gap=34)
     for number, code in enumerate(best[:_MOST]):
         look = Look(language_colour(code), _DASHES[number], _SYMBOLS[number])
         name = entities(f"{full_name(code)}")
@@ -50,8 +50,8 @@ def lens_languages(read: LensLanguages) -> go.Figure:
         line_with_band(layers, entropy, name="entropy", number=".2f", look=look), rows=2, cols=1
     )
     level_line(figure, 1)
-    figure.update_yaxes(title="probability", row=1)
-    figure.update_yaxes(title="nats", rangemode="tozero", row=2)
+    figure.update_yaxes(title="lead over another item's<br>words, probability", row=1)
+    figure.update_yaxes(title="entropy,<br>nats", rangemode="tozero", row=2)
     figure.update_xaxes(title="layer", row=2)
     figure.update_layout(hovermode="x unified")
     first = leads[best[0]]
@@ -70,6 +70,8 @@ def lens_languages(read: LensLanguages) -> go.Figure:
         f"Probability of the words of the item's own translation less that of another item's, over "
         f"texts in all other languages; {counted(len(set(read.item_ids)), 'item')}, bands: 95% "
         "over items",
+        f"The largest of {len(layers) * len(best)} leads is named; of so many intervals, one in forty "
+        "lies above 0 by chance",
         *([f"{counted(more, 'language')} with smaller leads are not drawn"] if more > 0 else []),
     ]
     return frame(figure, title, notes, plot_height=height, legend=True)

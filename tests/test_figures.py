@@ -25,8 +25,10 @@ from figure_values import (
     hostile,
     make_carry,
     make_curve,
+    make_edges,
     make_lens,
     make_matrix,
+    make_reading,
     make_shares,
     make_statistics,
     planted,
@@ -70,6 +72,8 @@ ORDINARY: dict[str, Callable[[], go.Figure]] = {
     "series": lambda: plots.checkpoint_series(three_checkpoints()),
     "lens": lambda: plots.lens_curves(make_lens()),
     "shares": lambda: plots.attention_shares(make_shares(), "digits"),
+    "edges": lambda: plots.neuron_edges(make_edges()),
+    "latent": lambda: plots.lens_languages(make_reading()),
     "effects": lambda: plots.ablation_effects(make_matrix(*BIG)),
     "carried": lambda: plots.carry_over(with_alike(make_carry(turning(), ("de", "en")), 1)),
     "curve": lambda: plots.steering_curve(make_curve()),
@@ -112,6 +116,8 @@ def with_hostile_names() -> dict[str, Callable[[], go.Figure]]:
         "lens": partial(plots.lens_curves, curves),
         "one language": partial(plots.lens_curves, curves, HOSTILE[5]),
         "shares": partial(plots.attention_shares, looked, "digits"),
+        "latent": partial(plots.lens_languages, replace(make_reading(HOSTILE), provenance=model)),
+        "edges": partial(plots.neuron_edges, replace(make_edges(HOSTILE), provenance=model)),
         "effects": partial(plots.ablation_effects, matrix),
         "carried": partial(plots.carry_over, with_alike(carried, 2)),
         "strange": partial(plots.carry_over, strange),
@@ -121,7 +127,7 @@ def with_hostile_names() -> dict[str, Callable[[], go.Figure]]:
 
 def test_hostile_names_are_shown_and_do_nothing() -> None:
     figures = with_hostile_names()
-    assert len(figures) == len(OF_NEURONS) + 13
+    assert len(figures) == len(OF_NEURONS) + 15
     for draw in figures.values():
         require_inert(draw())
 
@@ -230,6 +236,8 @@ def test_every_figure_of_a_large_model_is_small() -> None:
         plots.checkpoint_series(ComparisonSeries("0", tuple(map(str, range(1, 41))), checkpoints)),
         plots.lens_curves(make_lens(MANY, layers=80, pivot="nl")),
         plots.attention_shares(make_shares(MANY, heads=20), "digits"),
+        plots.neuron_edges(make_edges(MANY, layers=79, number=30)),
+        plots.lens_languages(make_reading(MANY, layers=80)),
         plots.ablation_effects(make_matrix(*BIG, languages=MANY, items=4)),
         plots.carry_over(with_alike(make_carry(shares, MANY), 3)),
         plots.steering_curve(make_curve(np.arange(60) / 10, np.linspace(0, 1, 60))),

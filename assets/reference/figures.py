@@ -91,5 +91,12 @@ curve = ln.steering_curve(
 )
 figure = ln.plots.steering_curve(curve)
 
+# %% lens_languages: in whose words each layer has the item
+figure = ln.plots.lens_languages(ln.experiments.lens_languages(model, corpus.head(6)))
+
+# %% neuron_edges: which earlier neurons drive one late neuron
+edges = ln.cards.neuron_edges(model, corpus.head(4), "L3N10", top=8, cut=False)
+figure = ln.plots.neuron_edges(edges)
+
 # %% in_theme: any figure on a dark ground
 figure = ln.plots.in_theme(ln.plots.overlap(neurons), "dark")

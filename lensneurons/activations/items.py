@@ -132,7 +132,7 @@ def item_activations(
     """
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
     encoded, site = prepared.encoded, prepared.site
-    kept, left_out = _whole_items(encoded)
+    kept, left_out = whole_items(encoded)
     if not kept:
         raise CorpusError(
             f"no item has counted tokens in all of {list(encoded.languages)}: select languages "
@@ -167,7 +167,7 @@ def _mean_of_rows(values: torch.Tensor, counted: CountedMask) -> np.ndarray:
     return (total / inside.sum(1).clamp(min=1)[:, None]).float().cpu().numpy()
 
 
-def _whole_items(encoded: EncodedCorpus) -> tuple[list[str], int]:
+def whole_items(encoded: EncodedCorpus) -> tuple[list[str], int]:
     """The items with counted tokens in every language, and how many others there are."""
     languages: dict[str, set[int]] = {name: set() for name in encoded.item_ids}
     for name, language, start, stop in zip(

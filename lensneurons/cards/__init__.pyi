@@ -9,6 +9,8 @@ from .card import describe_all as describe_all
 from .card import neuron_facts as neuron_facts
 from .contexts import Contexts as Contexts
 from .contexts import top_contexts as top_contexts
+from .edges import NeuronEdges as NeuronEdges
+from .edges import neuron_edges as neuron_edges
 from .method_agreement import MethodAgreement as MethodAgreement
 from .method_agreement import importance_agreement as importance_agreement
 from .public_pages import public_page as public_page

@@ -42,6 +42,8 @@ from lensneurons.cards.agreement import (
 )
 from lensneurons.cards.attribution import Importance, importance
 from lensneurons.cards.contexts import Context, top_contexts
+from lensneurons.cards.edge_graph import CardEdge, card_edges, edge_graph
+from lensneurons.cards.edges import NeuronEdges
 from lensneurons.cards.public_pages import public_page
 from lensneurons.cards.vocabulary import VocabularyEffect, promoted_tokens
 from lensneurons.errors import LensNeuronsError, StorageError, shown
@@ -218,6 +220,7 @@ class NeuronCard(Value):
         agreement: how well importance predicts the effects of the neurons that were described
             together; None where they were fewer than ten, or one of the two was not measured.
         page: address of the neuron's public page, where one is documented (`public_pages`).
+        edges: the strongest edges from earlier neurons, where `with_edges` was called.
     """
 
     FILE_KIND = "neuron card"
@@ -233,6 +236,7 @@ class NeuronCard(Value):
     source: str
     agreement: ImportanceAgreement | None = None
     page: str | None = None
+    edges: tuple[CardEdge, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.page is not None and not self.page.startswith("https://"):
@@ -258,6 +262,14 @@ class NeuronCard(Value):
         own = [context.language for context in self.contexts]
         measured = [k for found in (*self.importance.values(), self.effect or {}) for k in found]
         return tuple(dict.fromkeys([*self.facts.probability, *own, *measured]))
+
+    def with_edges(self, edges: NeuronEdges, neurons: LanguageNeurons | None = None) -> NeuronCard:
+        """The card with what `neuron_edges` gives, drawn as a small graph.
+
+        `neurons` tell the classes of the sources. A `LensNeuronsError` says that the edges lead to
+        another neuron.
+        """
+        return replace(self, edges=card_edges(edges, self.facts.name, neurons))
 
     def to_dict(self) -> dict[str, Any]:
         """The card as JSON values; an infinite score is null."""
@@ -345,6 +357,11 @@ def card_html(card: NeuronCard) -> str:
         )
     if card.predicted is not None:
         notes.append(f"Predicted: minus {METHODS['activation_gradient']}. {card.worth}")
+    if card.edges:
+        notes.append(
+            "Edges: what earlier neurons give to the argument of this one past all others, with "
+            "attention and norms as they were, mean over tokens; dashed: they lower it."
+        )
     return (
         html_templates("lensneurons.cards")
         .get_template("card.html.jinja")
@@ -357,6 +374,7 @@ def card_html(card: NeuronCard) -> str:
             tau=min(facts.tau, 1.0),
             vocabulary=[(f"{name}, {ts[0].deviation:+.1f}", ts) for name, ts in effect.lists],
             contexts=[(k, [c for c in card.contexts if c.language == k]) for k in card.languages],
+            graph=edge_graph(card.edges, facts.name, facts.languages) if card.edges else None,
             notes=notes,
             visible=lambda text: text.translate(_VISIBLE),
             held=lambda text: bytes_told(text.strip()),

@@ -193,29 +193,29 @@ def coupling(
         )
     if draws < 1:
         raise LensNeuronsError(f"draws={draws}: give 1 or more")
-    classes, codes = _classes(items, neurons)
+    classes, codes = classes_among(items.mean.shape[2:], items.provenance, neurons)
     random = np.random.default_rng(seed)
     shuffles = random.permuted(np.tile(np.arange(n_items), (draws, n_languages, 1)), axis=-1)
     groups = np.arange(n_items) % min(GROUPS, n_items)
     left = int(groups.max()) + 1
     found, without, null = (
-        _Sums.zeros(corpora, len(classes), items.n_layers, n_languages)
+        CouplingSums.zeros(corpora, len(classes), items.n_layers, n_languages)
         for corpora in (1, left, draws)
     )
     neuron, p = np.full((2, items.n_layers, items.d_mlp), np.nan)
     for layer in range(items.n_layers):
         given = np.asarray(items.mean[:, :, layer], np.float32)
-        each = _standardised(given, measure)
-        neuron[layer] = _mean_of_pairs(each)
+        each = standardised(given, measure)
+        neuron[layer] = mean_of_pairs(each)
         defined = ~np.isnan(neuron[layer])
         found.add(0, layer, each, neuron[layer], codes[layer])
         for group in range(left):
-            less = _standardised(given[:, groups != group], measure)
-            without.add(group, layer, less, _mean_of_pairs(less), codes[layer])
+            less = standardised(given[:, groups != group], measure)
+            without.add(group, layer, less, mean_of_pairs(less), codes[layer])
         more = np.ones(items.d_mlp)
         for draw, shuffle in enumerate(shuffles):
             other = np.take_along_axis(each, shuffle[..., None], axis=1)
-            by_chance = _mean_of_pairs(other)
+            by_chance = mean_of_pairs(other)
             null.add(draw, layer, other, by_chance, codes[layer])
             more += by_chance >= neuron[layer]
         p[layer, defined] = more[defined] / (draws + 1)
@@ -239,24 +239,33 @@ def coupling(
     )
 
 
-def _classes(
-    items: ItemActivations, neurons: LanguageNeurons | None
+def classes_among(
+    shape: tuple[int, ...], provenance: Provenance, neurons: LanguageNeurons | None
 ) -> tuple[tuple[str, ...], NeuronNumbers]:
-    """The classes, "all" before them; the class of each neuron as an index of those after."""
+    """The classes, "all" before them; the class of each neuron as an index of those after.
+
+    Args:
+        shape: layers and neurons a layer of what is classed.
+        provenance: its model.
+        neurons: what knows the classes; None for one class of all.
+
+    Raises:
+        LensNeuronsError: neurons of another shape or other weights.
+    """
     if neurons is None:
-        return ("all",), np.zeros(items.mean.shape[2:], np.int64)
-    shape = (neurons.n_layers, neurons.d_mlp)
-    ours, theirs = items.provenance.weights, neurons.provenance.weights
-    if shape != items.mean.shape[2:] or (ours != theirs and UNKNOWN not in (ours, theirs)):
+        return ("all",), np.zeros(shape, np.int64)
+    own = (neurons.n_layers, neurons.d_mlp)
+    ours, theirs = provenance.weights, neurons.provenance.weights
+    if own != shape or (ours != theirs and UNKNOWN not in (ours, theirs)):
         raise LensNeuronsError(
-            f"these are neurons of another model ({neurons.provenance.model}, {shape[0]} x"
-            f" {shape[1]}) than the items ({items.provenance.model}, {items.n_layers} x"
-            f" {items.d_mlp}): identify those of the same one"
+            f"these are neurons of another model ({neurons.provenance.model}, {own[0]} x"
+            f" {own[1]}) than the items ({provenance.model}, {shape[0]} x {shape[1]}):"
+            " identify those of the same one"
         )
     return ("all", *CLASSES), neurons.class_codes
 
 
-def _standardised(values: np.ndarray, measure: Measure) -> np.ndarray:
+def standardised(values: np.ndarray, measure: Measure) -> np.ndarray:
     """Activations [language, item, neuron], each of mean 0 and length 1 over the items.
 
     NaN in all languages where one has no spread.
@@ -273,14 +282,14 @@ def _standardised(values: np.ndarray, measure: Measure) -> np.ndarray:
     return found
 
 
-def _mean_of_pairs(each: np.ndarray) -> np.ndarray:
+def mean_of_pairs(each: np.ndarray) -> np.ndarray:
     """Mean correlation over the pairs of languages, float64 [neuron], of standardised values."""
     n = len(each)
     total = each.sum(axis=0)
     return (np.einsum("ij,ij->j", total, total) - n) / (n * (n - 1))
 
 
-class _Sums(NamedTuple):
+class CouplingSums(NamedTuple):
     """Sums over neurons of couplings, of several corpora at once.
 
     Attributes:
@@ -296,7 +305,7 @@ class _Sums(NamedTuple):
     among: np.ndarray
 
     @classmethod
-    def zeros(cls, corpora: int, classes: int, layers: int, languages: int) -> _Sums:
+    def zeros(cls, corpora: int, classes: int, layers: int, languages: int) -> CouplingSums:
         """Sums before the first layer."""
         shape = (corpora, classes, layers)
         pair = np.zeros((corpora, languages, languages))

@@ -6,6 +6,8 @@ from .carrying import CarryOver as CarryOver
 from .carrying import PatchPair as PatchPair
 from .carrying import answer_pairs as answer_pairs
 from .carrying import carry_over as carry_over
+from .latent_languages import LensLanguages as LensLanguages
+from .latent_languages import lens_languages as lens_languages
 from .lens import LensCurves as LensCurves
 from .lens import logit_lens as logit_lens
 from .method_comparison import MethodComparison as MethodComparison

@@ -372,7 +372,7 @@ def logit_lens(
         counted = prepare(model, reference, scope=scope, tokenizer=tokenizer).encoded
     backend = getattr(tokenizer, "backend_tokenizer")  # noqa: B009
     kinds = token_kinds(counted, backend, int(model.cfg.d_vocab), share=share, least=least)
-    _require_readable(model)
+    require_readable(model)
     members = np.eye(len(counted.languages) + 2, dtype=np.float32)[kinds]
     mass = np.zeros((int(model.cfg.n_layers), len(encoded), members.shape[1]))
     true = np.zeros(mass.shape[:2])
@@ -441,19 +441,43 @@ def _has_letter(text: str) -> bool:
     return any(unicodedata.category(character)[0] in "LM" for character in text)
 
 
-@torch.inference_mode()
 def _read(model: Any, batch: Batch, members: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mass [layer, row, kind] and truth [layer, row] of one batch.
+    """Mass [layer, row, kind] and truth [layer, row] of one batch."""
+    mass = np.zeros((int(model.cfg.n_layers), len(batch.rows), members.shape[1]))
+    true = np.zeros(mass.shape[:2])
+    members = to_device(model, members)
+
+    def take(layer: int, p: torch.Tensor, rows: torch.Tensor, following: torch.Tensor) -> None:
+        truth = p.gather(1, following[:, None].to(p.device))[:, 0]
+        by_kind = p @ members.to(p.device)
+        np.add.at(mass[layer], rows.numpy(), by_kind.cpu().double().numpy())
+        np.add.at(true[layer], rows.numpy(), truth.cpu().double().numpy())
+
+    read_layers(model, batch, take)
+    return mass, true
+
+
+Take = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], None]
+
+
+@torch.inference_mode()
+def read_layers(model: Any, batch: Batch, take: Take) -> None:
+    """Read every layer of one batch through the lens, some positions at once.
 
     The residual stream is read inside the hook, layer by layer: none is kept. Padding is on the
     right, where a causal model needs no mask.
+
+    Args:
+        model: a TransformerLens model.
+        batch: some texts; the counted tokens that have a token before them are looked at.
+        take: called as ``take(layer, p, rows, following)`` with probabilities float32 [token,
+            vocabulary], the row of each token int64 [token], and the token that does come next.
+
+    Raises:
+        ModelError: a layer gives numbers that are not finite.
     """
-    n_layers = int(model.cfg.n_layers)
-    mass = np.zeros((n_layers, len(batch.rows), members.shape[1]))
-    true = np.zeros(mass.shape[:2])
     row = batch.predicted.nonzero()[:, 0]
     following = batch.tokens[:, 1:][batch.predicted]
-    members = to_device(model, members)
     at_once = max(1, LOGITS // 8 // int(model.cfg.d_vocab))
 
     def reader(layer: int) -> Callable[..., None]:
@@ -463,17 +487,13 @@ def _read(model: Any, batch: Batch, members: torch.Tensor) -> tuple[np.ndarray, 
             for some, rows, ids in zip(*parts, strict=True):
                 p = read_next(model, some)
                 require_finite(p, f"the probabilities read from layer {layer}")
-                truth = p.gather(1, ids[:, None].to(p.device))[:, 0]
-                by_kind = p @ members.to(p.device)
-                np.add.at(mass[layer], rows.numpy(), by_kind.cpu().double().numpy())
-                np.add.at(true[layer], rows.numpy(), truth.cpu().double().numpy())
+                take(layer, p, rows, ids)
 
         return read
 
-    hooks = [(residual_name(layer), reader(layer)) for layer in range(n_layers)]
+    hooks = [(residual_name(layer), reader(layer)) for layer in range(int(model.cfg.n_layers))]
     with model.hooks(fwd_hooks=hooks):
         model(to_device(model, batch.tokens), attention_mask=None, **least_logits(model))
-    return mass, true
 
 
 def read_next(model: Any, vectors: torch.Tensor) -> Float[torch.Tensor, "token vocabulary"]:
@@ -497,7 +517,7 @@ def read_next(model: Any, vectors: torch.Tensor) -> Float[torch.Tensor, "token v
 
 
 @torch.inference_mode()
-def _require_readable(model: Any) -> None:
+def require_readable(model: Any) -> None:
     """Prove on a short probe that the lens says in the last layer what the model says.
 
     Raises:

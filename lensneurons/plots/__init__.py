@@ -21,9 +21,11 @@ from lensneurons.plots.comparison import (
     transitions,
 )
 from lensneurons.plots.curves import alignment_curves, steering_curve
+from lensneurons.plots.edges import neuron_edges
 from lensneurons.plots.files import figure_fragment, save_figure
 from lensneurons.plots.labels import escape_label
 from lensneurons.plots.languages import neuron_map, neuron_probabilities, overlap
+from lensneurons.plots.latent import lens_languages
 from lensneurons.plots.profile import language_histogram, layer_profile, layer_profiles
 from lensneurons.plots.streams import carry_over, lens_curves
 from lensneurons.plots.style import in_theme, language_colour
@@ -47,6 +49,8 @@ __all__ = [
     "layer_profile",
     "layer_profiles",
     "lens_curves",
+    "lens_languages",
+    "neuron_edges",
     "neuron_map",
     "neuron_probabilities",
     "overlap",

@@ -12,7 +12,7 @@ import planted
 import pytest
 import tiny
 import torch
-from torch.nn import functional
+from lens_oracle import by_hand
 from transformers import AutoModelForCausalLM
 
 from lensneurons.corpora.corpus import load_corpus
@@ -29,35 +29,6 @@ from lensneurons.uncertainty.items import expanded_tail
 
 CORPUS = tiny.tiny_corpus()
 OPTIONS = {"least": 1, "share": 0.8}
-
-
-def by_hand(folder: Path, architecture: str, ids: torch.Tensor, norms: int = 1) -> np.ndarray:
-    """float64 [layer, pos, vocabulary]: Hugging Face's blocks, then norm and unembedding."""
-    hf = AutoModelForCausalLM.from_pretrained(folder).double()
-    gpt = architecture == "GPT2"
-    blocks, norm = (
-        (hf.transformer.h, hf.transformer.ln_f) if gpt else (hf.model.layers, hf.model.norm)
-    )
-    kept = []
-    for block in blocks:
-        block.register_forward_hook(
-            lambda module, given, said: kept.append(said[0] if isinstance(said, tuple) else said)
-        )
-    with torch.no_grad():
-        hf(ids[None], use_cache=False)
-        stream = torch.stack([one.reshape(-1, one.shape[-1]) for one in kept])
-        for _ in range(norms):
-            size = stream.shape[-1:]
-            if gpt:
-                stream = functional.layer_norm(stream, size, norm.weight, norm.bias, norm.eps)
-            else:
-                gain = norm.weight + architecture.startswith("Gemma")
-                eps = getattr(norm, "variance_epsilon", None) or norm.eps
-                stream = functional.rms_norm(stream, size, gain, eps)
-        logits = stream @ hf.get_output_embeddings().weight.T
-        if cap := getattr(hf.config, "final_logit_softcapping", None):
-            logits = (logits / cap).tanh() * cap
-    return logits.softmax(-1).numpy()
 
 
 def oracle(folder: Path, architecture: str, model, norms: int = 1):
@@ -104,7 +75,7 @@ def test_a_norm_applied_twice_is_another_result(llama, plain, model_folder, monk
     monkeypatch.setattr(lens, "read_next", lambda m, v: read_next(m, m.ln_final(v[None])[0]))
     with pytest.raises(ModelError, match="in the last layer the lens differs from the model by"):
         logit_lens(llama, CORPUS, **OPTIONS)
-    monkeypatch.setattr(lens, "_require_readable", lambda model: None)
+    monkeypatch.setattr(lens, "require_readable", lambda model: None)
     sabotaged = logit_lens(llama, CORPUS, **OPTIONS)
     np.testing.assert_allclose(sabotaged.true, true, atol=1e-4)
 
@@ -119,7 +90,7 @@ def test_the_last_layer_is_the_model(architecture, bridge):
         theirs = model(tokens, return_type="logits")[0].softmax(-1)
     ours = read_next(model, last[0])
     torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-4)
-    lens._require_readable(model)
+    lens.require_readable(model)
 
 
 def test_batches_and_padding_change_nothing_and_memory_is_bounded(bridge, monkeypatch):

@@ -15,12 +15,14 @@ from before_after import LANGUAGES, TAU, TRAINED, noisy, plan, runs
 
 from lensneurons import plots
 from lensneurons.activations.statistics import ActivationStatistics
+from lensneurons.cards.edges import NeuronEdges
 from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.paper_claims import Claim, Claims
 from lensneurons.comparison.series import ComparisonSeries, compare_series
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.attention_shares import COLUMNS, AttentionShares
 from lensneurons.experiments.carrying import OUTCOMES, CarryOver
+from lensneurons.experiments.latent_languages import LensLanguages
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.metrics import Metric
 from lensneurons.experiments.steering import SteeringCurve
@@ -316,3 +318,56 @@ def require_inert(figure: go.Figure) -> None:
     assert "<img" not in fragment
     templates = [trace.hovertemplate or "" for trace in figure.data]
     assert not any("evil" in text or "%{y} %{customdata[0]}" in text for text in templates)
+
+
+def make_edges(
+    languages: tuple[str, ...] = TEN, *, layers: int = 5, number: int = 8
+) -> NeuronEdges:
+    """Edges into L{layers}N3: the first source raises the first language most."""
+    random = np.random.default_rng(0)
+    value = random.normal(size=(layers, 20, len(languages))) * 0.1
+    value[0, 7, 0] = 2.0
+    flat = np.argsort(-np.abs(value).max(axis=-1).ravel())[:number]
+    own = value.reshape(-1, len(languages))[flat]
+    rest = np.full(len(languages), 0.25)
+    return NeuronEdges(
+        f"L{layers}N3",
+        languages,
+        value,
+        rest + value.sum(axis=(0, 1)),
+        rest,
+        tuple(f"L{one // 20}N{one % 20}" for one in flat),
+        own - 0.1,
+        own + 0.2,
+        own * 0.9,
+        0.95,
+    )
+
+
+def make_reading(
+    languages: Sequence[str] = TEN, *, layers: int = 12, items: int = 8
+) -> LensLanguages:
+    """A middle layer has the words of the first language; unequal texts."""
+    random = np.random.default_rng(1)
+    k, language = len(languages), np.repeat(np.arange(len(languages)), items)
+    tokens = random.integers(5, 90, len(language))
+    weight = tokens[:, None]
+    elsewhere = np.tile(0.02 * weight, (layers, 1, k))
+    translation = elsewhere * random.uniform(0.9, 1.1, (layers, len(language), k))
+    translation[layers // 2, :, 0] += 0.2 * tokens
+    mass = np.tile(weight * [0.7, 0.3], (layers, 1, 1))
+    entropies = tokens * np.linspace(9, 2, layers)[:, None]
+    return LensLanguages(
+        entropies,
+        mass,
+        translation,
+        elsewhere,
+        tokens,
+        language,
+        tuple(f"i{i}" for i in range(items)) * k,
+        tuple(languages),
+        ("Latn", "none"),
+        np.ones((len(language), k), np.int64),
+        np.array([9, 8]),
+        provenance=Provenance(model="lab/some-model", scope="response"),
+    )

@@ -19,7 +19,6 @@ What this does not find: two parts that read the same texts under different fing
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +55,28 @@ def merge_statistics(
         parts = [parts]
     if not isinstance(parts, Iterable):
         raise LensNeuronsError(f"parts={shown(parts)}: give a list of statistics or of their files")
+    given = list(parts)
     found = [
         one
         if isinstance(one, ActivationStatistics)
         else ActivationStatistics.load(one, memory_map=True)
-        for one in parts
+        for one in given
     ]
     if not found:
         raise LensNeuronsError("no statistics to merge: give one part or more")
-    provenance = reduce(Provenance.merge, [one.provenance for one in found])
-    _require_same_shape(found)
+    names = [
+        f"part {number}" + (f" ({one})" if isinstance(one, str | Path) else "")
+        for number, one in enumerate(given, 1)
+    ]
+    provenance = _merged_provenance(found, names)
+    _require_same_shape(found, names)
     languages = tuple(dict.fromkeys(language for one in found for language in one.languages))
-    names = [name for name in ARRAYS if all(getattr(one, name) is not None for one in found)]
+    arrays_of_all = [
+        name for name in ARRAYS if all(getattr(one, name) is not None for one in found)
+    ]
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
         name: (first.dtype, (*first.shape[:-1], len(languages)))
-        for name in names
+        for name in arrays_of_all
         for first in [getattr(found[0], name)]
     }
     fields = {"languages": languages, "provenance": provenance}
@@ -84,7 +90,8 @@ def merge_statistics(
     in_file = {own.get(name, name): shape for name, shape in shapes.items()}
     details = ActivationStatistics._packed(fields)[1]
     with filling_arrays(file, ActivationStatistics.FILE_KIND, in_file, details) as arrays:
-        _fill({name: arrays[own.get(name, name)] for name in names}, found, languages)
+        totals = {name: arrays[own.get(name, name)] for name in arrays_of_all}
+        _fill(totals, found, languages)
     return ActivationStatistics.load(file, memory_map=True)
 
 
@@ -107,20 +114,35 @@ def _fill(
             let_go(total)
 
 
-def _require_same_shape(parts: Sequence[ActivationStatistics]) -> None:
+def _merged_provenance(parts: Sequence[ActivationStatistics], names: Sequence[str]) -> Provenance:
+    """The provenance of the sum of all parts.
+
+    Raises:
+        ProvenanceError: names the first part that does not belong to those before it, and why.
+    """
+    total = parts[0].provenance
+    for name, one in zip(names[1:], parts[1:], strict=True):
+        try:
+            total = total.merge(one.provenance)
+        except ProvenanceError as error:
+            raise ProvenanceError(f"{name}, beside those before it: {error}") from None
+    return total
+
+
+def _require_same_shape(parts: Sequence[ActivationStatistics], names: Sequence[str]) -> None:
     """Raise unless all parts have the groups, layers and neurons of the first."""
     first = parts[0]
-    for number, other in enumerate(parts):
+    for part, other in zip(names, parts, strict=True):
         ours, theirs = (list(one.grouped_counts.shape[:-1]) for one in (first, other))
         if ours != theirs:
             raise LensNeuronsError(
-                f"part {number + 1} has [group, layer, neuron] {theirs}, the first one {ours}: "
+                f"{part} has [group, layer, neuron] {theirs}, the first one {ours}: "
                 "merge statistics of one model, collected with the same groups"
             )
         for name in ("n_experts", "n_heads"):
             ours, theirs = getattr(first, name), getattr(other, name)
             if ours != theirs:
                 raise ProvenanceError(
-                    f"part {number + 1} has {name}={theirs}, the first one {ours}: merge "
+                    f"{part} has {name}={theirs}, the first one {ours}: merge "
                     "statistics of one model and one site"
                 )

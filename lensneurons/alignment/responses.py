@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
 from lensneurons.engines.choice import Engine
-from lensneurons.engines.pool import engine_for, pool
+from lensneurons.engines.pool import engine_for
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.answers import expected_number
 from lensneurons.evaluation.blocks import in_blocks
@@ -59,6 +59,7 @@ from lensneurons.evaluation.writers import (
     require_writer,
     written_by,
 )
+from lensneurons.evaluation.written_blocks import Writing, written_by_workers
 from lensneurons.languages.codes import language_code, language_name
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
 from lensneurons.models.identity import original_tokenizer
@@ -235,15 +236,14 @@ def respond(
         prompts = prompts_from(first)
         if writer is not None:
             return rows(first, written_by(writer, prompts, decoding))
-        return rows(first, Writing(decoding, tokenizer).on(model)((first, prompts)))
+        own = {"first_row": first, "tokenizer": tokenizer, "progress": False}
+        return rows(first, write_responses(model, prompts, decoding, **own))
 
     def by_workers(missing: Sequence[int]) -> Iterator[tuple[int, list[SampledResponse]]]:
-        names = [f"prompts {n} to {n + len(prompts_from(n)) - 1}" for n in missing]
-        if workers is not None and missing:
-            with pool(workers, model) as hands:
-                payload = [(first, prompts_from(first)) for first in missing].__getitem__
-                for place, written in hands.run(Writing(decoding, tokenizer), names, payload):
-                    yield missing[place], rows(missing[place], written)
+        if workers is not None:
+            blocks, work = {n: prompts_from(n) for n in missing}, Writing(decoding, tokenizer)
+            for first, written in written_by_workers(workers, model, work, blocks):
+                yield first, rows(first, written)
 
     plan = {"samples": samples, **decoding.plan()}
     return in_blocks(
@@ -252,24 +252,6 @@ def respond(
         size=PROMPTS_A_BLOCK, run_dir=run_dir, provenance=provenance, plan=plan,
         label="respond", progress=progress, perform=None if workers is None else by_workers,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Writing:
-    """What a worker of `respond` does: writes a block of prompts, whose first has a place."""
-
-    decoding: Decoding
-    tokenizer: PreTrainedTokenizerBase
-
-    def on(self, model: Any) -> Callable[[tuple[int, Sequence[str]]], list[Response]]:
-        """The function that writes a block."""
-
-        def write(block: tuple[int, Sequence[str]]) -> list[Response]:
-            first, prompts = block
-            options = {"first_row": first, "tokenizer": self.tokenizer, "progress": False}
-            return write_responses(model, prompts, self.decoding, **options)
-
-        return write
 
 
 @plain_options

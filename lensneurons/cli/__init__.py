@@ -1,6 +1,7 @@
 """The command line: one command for each step, from `demo` and `collect` to `report`.
 
     lensneurons collect Qwen/Qwen3-0.6B-Base --corpus answers.jsonl --out runs/base
+    lensneurons merge node1/run node2/run --out base.safetensors   # counts of several machines
     lensneurons identify runs/base --out results/      # neurons, table, report; or --json
     lensneurons parts runs/base                        # the four parts and their evidence
     lensneurons identify activations/mgsm --published  # the authors' own .pt counts

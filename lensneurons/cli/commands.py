@@ -21,6 +21,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from lensneurons.activations.collection import collect, require_memory
+from lensneurons.activations.merging import merge_statistics
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.alignment.controls import random_adapter
 from lensneurons.alignment.pairs import preference_pairs
@@ -150,6 +151,22 @@ def do_collect(options: Namespace) -> None:
         corpus = in_template(options, model, corpus)
     counting = {"engine": engine, **pick(options, *COUNTING)}
     say(collect(model, corpus, run_dir=options.out, **counting).to_text())
+    say(f"next: lensneurons identify {options.out}")
+
+
+def do_merge(options: Namespace) -> None:
+    """Add up what several runs counted, into one file.
+
+    Raises:
+        LensNeuronsError: the file is one of the parts, which would be lost.
+    """
+    require_writable_file(options.out)
+    for one in options.parts:
+        if options.out.resolve() in (one.resolve(), (one / "statistics.safetensors").resolve()):
+            raise LensNeuronsError(
+                f"--out {options.out} is one of the parts: give the sum a name of its own"
+            )
+    say(merge_statistics(options.parts, file=options.out).to_text())
     say(f"next: lensneurons identify {options.out}")
 
 
@@ -381,7 +398,7 @@ def do_report(options: Namespace) -> None:
 
     require_writable_file(options.out)
     first, *others = options.folders
-    statistics = ActivationStatistics.load(first)
+    statistics = ActivationStatistics.load(first, memory_map=True)
     neurons = find_neurons(options, statistics)
     parts = None
     if neurons.n_layers >= FEWEST_LAYERS:
@@ -566,10 +583,10 @@ def open_same_model(options: Namespace, statistics: ActivationStatistics) -> Any
 
 
 def read_statistics(options: Namespace) -> ActivationStatistics:
-    """Read the statistics of a run folder, or published counts."""
+    """Read the statistics of a run folder or file, which stay on the disk, or published counts."""
     if options.published or holds_published_counts(options.folder):
         return read_published_counts(options.folder, languages=options.languages)
-    statistics = ActivationStatistics.load(options.folder)
+    statistics = ActivationStatistics.load(options.folder, memory_map=True)
     return statistics.select(options.languages) if options.languages else statistics
 
 

@@ -16,6 +16,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "lensneurons collect allenai/OLMoE-1B-7B-0924 --corpus texts.jsonl --site experts "
         "--engine ray --workers 4 --worker-gpus 1 --out runs/experts",
     ),
+    "merge": (
+        "lensneurons merge runs/en runs/zh runs/sw --out runs/all.safetensors",
+        "lensneurons merge node1.safetensors node2.safetensors --out all.safetensors",
+    ),
     "identify": (
         "lensneurons identify runs/base --out results",
         "lensneurons identify runs/base --score lape --top-rate 0.02 --json",

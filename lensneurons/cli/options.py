@@ -116,6 +116,11 @@ def build_parser() -> argparse.ArgumentParser:
     _declare_study(command("study", "do the whole analysis of a model, in a folder"))
     _declare_collect(command("collect", "count activations of a model over a corpus"))
 
+    add = command("merge", "add up the counts of several runs, or of several machines")
+    told = "run folders of collect with different texts, files of statistics, or sums of them"
+    add("parts", metavar="PART", nargs="+", type=Path, help=told)
+    add("--out", required=True, type=Path, help="file of the sum")
+
     add = command("identify", "classify neurons by their languages")
     _add_source(add)
     add("--out", type=Path, help="folder for neurons, table and report")
@@ -309,7 +314,7 @@ def _declare_compare(add: Add) -> None:
 
 def _add_source(add: Add) -> None:
     """The options of commands that identify neurons and need no model."""
-    add("folder", metavar="FOLDER", type=Path, help="run folder of collect")
+    add("folder", metavar="FOLDER", type=Path, help="run folder of collect, or file of merge")
     add("--published", action="store_true", help="FOLDER holds published .pt counts")
     add("--languages", type=_names, help="such as en,zh,sw (default: all)")
     _add_identification(add)

@@ -4,7 +4,7 @@
     engine="ray"      workers on this machine, `RayEngine` with its defaults
     engine=RayEngine(workers=8, gpus=1, address="auto")      a cluster, one model a GPU
 
-`collect`, `ablation_matrix`, `respond` and `study` take an engine (``pip install
+`collect`, `ablation_matrix`, `accuracy`, `respond` and `study` take an engine (``pip install
 'lensneurons[ray]'``). The result is the same, bit for bit, for any number of workers and any size
 of the shards: the driver, which is the process that called, makes the plan, and adds up what comes
 back in the order of the plan.

@@ -46,6 +46,8 @@ import numpy as np
 
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.corpora.items import Item
+from lensneurons.engines.choice import Engine
+from lensneurons.engines.pool import engine_for
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError, choose
 from lensneurons.evaluation.blocks import in_blocks
 from lensneurons.evaluation.generation import (
@@ -65,6 +67,7 @@ from lensneurons.evaluation.writers import (
     require_writer,
     written_by,
 )
+from lensneurons.evaluation.written_blocks import Writing, written_by_workers
 from lensneurons.languages.codes import language_name
 from lensneurons.languages.detection import (
     MINIMUM_CONFIDENCE,
@@ -284,6 +287,7 @@ def accuracy(
     tokenizer: PreTrainedTokenizerBase | None = None,
     run_dir: str | Path | None = None,
     writer: Writer | None = None,
+    engine: Engine = "local",
     progress: bool = True,
 ) -> Accuracy:
     """Let a model answer every item of a corpus, and judge number and language apart.
@@ -308,6 +312,9 @@ def accuracy(
         writer: writes in place of the model, such as a vLLM server: a function from a list of
             prompts to the list of their texts (`lensneurons.evaluation.writers`). It decides
             tokens, temperature and seed itself.
+        engine: ``"local"``, this process; ``"ray"`` or a `lensneurons.engines.RayEngine`, workers
+            that write a block of prompts each. Their texts are those of this process with a
+            `run_dir`; without one it makes fuller batches, which round otherwise.
         progress: show one progress bar, in texts.
 
     Returns:
@@ -318,8 +325,10 @@ def accuracy(
             a language, with fewer in one, or with an item of the corpus.
         LensNeuronsError: an option out of its range, prompts too long, or a language that cannot be
             told from others of its script; a `writer` that gives something else than one text a
-            prompt, or stands beside its own options or hooks.
-        ModelError: not a TransformerLens model, or its tokenizer cannot be read.
+            prompt, or stands beside its own options or hooks; Ray is not installed, has too little
+            room, or its workers died.
+        ModelError: not a TransformerLens model, or its tokenizer cannot be read; the model has
+            hooks, and there are workers; or theirs is another one.
         StorageError: the folder holds something else, or another process works in it.
         ProvenanceError: the folder was begun with another model, corpus or plan.
     """
@@ -337,9 +346,10 @@ def accuracy(
         fit_context(model, [len(row) for row in encode_prompts(prompts, tokenizer)], max_new_tokens)
     else:
         own = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        require_writer(writer, model, **own)
+        require_writer(writer, model, engine=engine, **own)
         decoding = decoding_of(writer, decoding)
         provenance = provenance_of(writer, provenance)
+    workers = engine_for(engine, model)
 
     def write(first: int, block: Sequence[str]) -> list[Response]:
         if writer is not None:
@@ -348,15 +358,22 @@ def accuracy(
             model, block, decoding, first_row=first, tokenizer=tokenizer, progress=False
         )
 
+    def by_workers(missing: Sequence[int]) -> Iterator[tuple[int, list[Response]]]:
+        if workers is not None:
+            blocks = {first: prompts[first : first + size] for first in missing}
+            yield from written_by_workers(workers, model, Writing(decoding, tokenizer), blocks)
+
     def judge(written: Sequence[Response]) -> Accuracy:
         answers = tuple(map(_judge, corpus, expected, written, asks))
         return Accuracy(answers, decoding, provenance)
 
     # Without a folder nothing can be lost, and one block makes the fullest batches.
-    size = len(prompts) if run_dir is None else PROMPTS_A_BLOCK
+    one_block = run_dir is None and workers is None
+    size = len(prompts) if one_block else PROMPTS_A_BLOCK
     return in_blocks(
         prompts, write, Response, judge, size=size, run_dir=run_dir, provenance=provenance,
         plan=decoding.plan(), label="accuracy", progress=progress,
+        perform=None if workers is None else by_workers,
     )  # fmt: skip
 
 

@@ -61,6 +61,7 @@ from lensneurons.options import plain_options
 NEIGHBOURS = ("en", "es", "fr", "de", "pt", "it", "nl", "pl", "id", "tr", "vi")
 MINIMUM_CONFIDENCE = 0.5
 
+_DIGITS = 9  # of a probability
 _KANA = ("Hira", "Kana")
 _KANA_SHARE = 0.05  # Japanese NTREX sentences have 18 % or more, Chinese ones none
 _NO_KANA = 0.4  # share of single characters of Japanese text after which kana are still missing
@@ -227,7 +228,8 @@ def _ask(
     for value in _detector(script, candidates).compute_language_confidence_values(text):
         shares[_base(value.language.iso_code_639_1.name.lower())] += value.value
     best = max(shares, key=lambda tag: shares[tag])
-    return best, min(1.0, shares[best])
+    # Lingua adds in an order of its own each time: the last bits differ between two calls.
+    return best, min(1.0, round(shares[best], _DIGITS))
 
 
 @lru_cache(maxsize=32)

@@ -28,6 +28,7 @@ from lensneurons.neurons.scores import score_terms
 from lensneurons.neurons.sets import NeuronSet
 
 FEWEST_NEURONS = 3  # a set of fewer is nearly empty
+_ROWS = 2**13  # neurons that are looked at together
 
 
 def lape_rate(neurons: LanguageNeurons, fewest: int = FEWEST_NEURONS) -> float | None:
@@ -45,13 +46,19 @@ def lape_rate(neurons: LanguageNeurons, fewest: int = FEWEST_NEURONS) -> float |
     (terms,) = score_terms(neurons.probability, neurons.languages, np.float64)
     order = np.argsort(np.where(n > 0, terms.entropy, np.inf), axis=None, kind="stable")
     above, member = neurons.above.reshape(-1, n_languages), ((n > 0) & (n < n_languages)).ravel()
-    places: list[int] = []  # of the neuron with which a language has enough
-    for k in range(n_languages):
-        found = np.flatnonzero(above[:, k][order] & member[order])
-        if len(found) < fewest:
-            return None
-        places.append(int(found[fewest - 1]))
-    rate = (max(places) + 1) / n.size
+    counted = np.flatnonzero(member[order])  # places in the order of neurons that sets may hold
+    found, last = np.zeros(n_languages, np.int64), -1
+    for first in range(0, len(counted), _ROWS):  # most often the first ones are enough
+        some = counted[first : first + _ROWS]
+        totals = found + np.cumsum(above[order[some]], axis=0, dtype=np.int64)
+        lacking, found = found < fewest, totals[-1]
+        if (reached := lacking & (found >= fewest)).any():
+            last = int(some[np.argmax(totals[:, reached] >= fewest, axis=0).max()])
+        if (found >= fewest).all():
+            break
+    else:
+        return None
+    rate = (last + 1) / n.size
     step = 10.0 ** (math.floor(math.log10(rate)) - 1)
     rounded = float(f"{math.ceil(round(rate / step, 9)) * step:.2g}")
     return rounded if rounded < 1 else None

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,10 @@ from lensneurons.shapes import NeuronMask, NeuronNumbers, NeuronScores, Probabil
 LanguageRows = Float[np.ndarray, "language layer neuron"]
 LanguageScores = Float[np.ndarray, "layer neuron"]
 SMALLEST_SHARE = 1e-12
-BLOCK = 2**17  # probabilities that are scored together: 1 MB, which caches hold
+# Neurons that are scored together: 64 kB a language, which caches hold. A number of probabilities
+# instead would make the steps of a block grow with the square of the languages.
+NEURONS = 2**13
+BLOCK = 2**17  # probabilities that are counted together: 1 MB
 FEW = 2**20  # probabilities that are sorted as they are: 8 MB
 _SAMPLE = 2**16
 
@@ -47,6 +51,7 @@ class Terms(NamedTuple):
     maximum: LanguageScores
 
 
+@cache
 def expected_largest_part(n_languages: int) -> float:
     """``H_K / K``, the expected largest part of a random division into K parts.
 
@@ -104,11 +109,10 @@ def count_above(probability: Probabilities, bar: float) -> NeuronNumbers:
 
 def _blocks(probability: Probabilities) -> Iterator[tuple[Any, Probabilities]]:
     """Some neurons of one layer after others: where they are, and [1, neuron, language] of them."""
-    layers, width, languages = probability.shape
-    step = max(1, BLOCK // max(1, languages))
+    layers, width, _ = probability.shape
     for layer in range(layers):
-        for first in range(0, width, step):
-            at = np.s_[layer : layer + 1, first : first + step]
+        for first in range(0, width, NEURONS):
+            at = np.s_[layer : layer + 1, first : first + NEURONS]
             yield at, probability[at]
 
 

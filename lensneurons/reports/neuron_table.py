@@ -1,9 +1,10 @@
 """The searchable table of language neurons, and their cards.
 
-A row is ``[name, class, languages, score, p_max, N, selected, [p, ...]]``; languages are places in
-the list of languages. A large model has more neurons than a report can hold. Those with the lowest
-scores are kept and the others are counted. Neurons with a card are always there, even those that
-the score leaves out, whose score is null. The browser adds the probabilities to each card.
+A row is ``[name, class, languages, score, p_max, N, selected, p]``; languages are places in the
+list of languages, and p is a text of two digits of base 36 a language, in thousandths. A large
+model has more neurons than a report can hold. Those with the lowest scores are kept and the others
+are counted. Neurons with a card are always there, even those that the score leaves out, whose score
+is null. The browser adds the probabilities to each card.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from lensneurons.plots.style import language_colour
 from lensneurons.reports.contents import ReportValues, Table, visible
 from lensneurons.tokens.characters import bytes_note, bytes_told, excerpt_html
 
-MOST_NEURONS = 3000  # about 110 bytes each with ten languages
+MOST_NEURONS = 3000  # about 80 bytes each with ten languages
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_THOUSANDTHS = np.array([_DIGITS[n // 36] + _DIGITS[n % 36] for n in range(1001)])
 
 
 def table_data(values: ReportValues) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def _rows(neurons: LanguageNeurons, places: np.ndarray) -> list[list[Any]]:
             float(shares.max()),
             int(own.sum()),
             int(selected),
-            shares.tolist(),
+            "".join(_THOUSANDTHS[np.rint(1000 * shares).astype(np.int64)]),
         ]
         for place, code, score, selected, own, shares in columns
     ]

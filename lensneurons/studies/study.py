@@ -264,7 +264,7 @@ def study(
         figures: endings of files to draw all figures as, ``"svg"``, ``"png"``, ``"html"``; the
             first two start Chrome.
         title: heading of the page.
-        engine: who counts and measures effects: ``"local"``, this process; ``"ray"`` or a
+        engine: who answers, counts and measures effects: ``"local"``, this process; ``"ray"`` or a
             `lensneurons.engines.RayEngine`, workers, with the same result.
         say: called with each line about the progress.
 
@@ -452,6 +452,7 @@ class _Job:
             batch_tokens=16 * given["batch_tokens"],
             seed=given["seed"],
             run_dir=run_dir,
+            engine=given["engine"],
             progress=False,
         )
 

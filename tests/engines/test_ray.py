@@ -41,6 +41,7 @@ def test_any_number_of_workers_gives_the_same_statistics(run, told):
 def test_cells_and_texts_are_the_same(told):
     assert told["matrix 2"] == told["matrix"]
     assert told["texts 2"] == told["texts"]
+    assert told["answers 2"] == told["answers"]
 
 
 def test_a_killed_worker_is_replaced_and_its_shard_counts_once(told):

@@ -18,6 +18,8 @@ from lensneurons.corpora.corpus import build_corpus
 from lensneurons.corpora.streams import stream_corpus
 from lensneurons.engines import RayEngine
 from lensneurons.errors import LensNeuronsError, ModelError, StorageError
+from lensneurons.evaluation import answers as judged
+from lensneurons.evaluation.answers import accuracy
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.replicas import (
     build_model,
@@ -236,6 +238,27 @@ def test_blocks_in_any_order_are_the_same_texts(llama, shuffled, tmp_path, monke
     assert len(shuffled.did) == len(set(shuffled.did)) == 5
 
 
+def test_answers_in_any_order_have_the_same_verdicts(llama, shuffled, tmp_path, monkeypatch):
+    """Drawn texts, so that a block that took another place's noise would differ."""
+    monkeypatch.setattr(judged, "PROMPTS_A_BLOCK", 2)
+    options = {"max_new_tokens": 6, "temperature": 1.0, "progress": False}
+    local, folder = tmp_path / "local", tmp_path / "ours"
+    wanted = accuracy(llama, PROBLEMS, run_dir=local, **options)
+    shuffled.stop_after = 2
+    with pytest.raises(Stopped):
+        accuracy(llama, PROBLEMS, run_dir=folder, engine="ray", **options)
+    assert len(list((folder / "blocks").iterdir())) == 2
+    shuffled.stop_after = 10**9
+    found = accuracy(llama, PROBLEMS, run_dir=folder, engine="ray", **options)
+    assert found.answers == wanted.answers
+    assert len({answer.text for answer in found}) == len(PROBLEMS)
+    file = "accuracy.safetensors"
+    assert (folder / file).read_bytes() == (local / file).read_bytes()
+    assert sorted(shuffled.did) == ["prompts 0 to 1", "prompts 2 to 3", "prompts 4 to 5"]
+    again = accuracy(llama, PROBLEMS, engine="ray", **options)  # without a folder
+    assert again.answers == wanted.answers
+
+
 @pytest.mark.parametrize("architecture", ["GPT2", "Gemma3", "OPT"])
 def test_a_replica_is_the_model_with_changed_weights(architecture, model_folder):
     from lensneurons.models.loading import load_model
@@ -273,6 +296,7 @@ def test_hooks_do_not_travel(llama, monkeypatch):
             lambda: collect(llama, CORPUS, engine="ray", **OPTIONS),
             lambda: ablation_matrix(llama, CORPUS, tiny.drawn_neurons(), engine="ray", **MATRIX),
             lambda: respond(llama, PROBLEMS, engine="ray", progress=False),
+            lambda: accuracy(llama, PROBLEMS, engine="ray", progress=False),
         ):
             with pytest.raises(ModelError, match="they do not travel to workers"):
                 call()

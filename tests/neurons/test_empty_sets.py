@@ -10,6 +10,7 @@ import pytest
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.errors import EmptySetWarning, LensNeuronsError
+from lensneurons.neurons import empty_sets
 from lensneurons.neurons.empty_sets import FEWEST_NEURONS, lape_rate
 from lensneurons.neurons.identification import identify
 from lensneurons.samples.sample import load_sample
@@ -27,9 +28,11 @@ def smallest(neurons) -> int:
     return min(len(neurons[language]) for language in neurons.languages)
 
 
+@pytest.mark.parametrize("rows", [1, 5, 10**6])
 @pytest.mark.parametrize("seed", range(8))
-def test_the_rate_is_the_least_that_gives_every_language_enough(seed):
-    """Against all rates, tried one by one."""
+def test_the_rate_is_the_least_that_gives_every_language_enough(seed, rows, monkeypatch):
+    """Against all rates, tried one by one; however many neurons are looked at together."""
+    monkeypatch.setattr(empty_sets, "_ROWS", rows)
     statistics = drawn(seed)
     size = 60
     sizes = [

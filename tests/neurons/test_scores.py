@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import method_oracle as oracle
 import numpy as np
@@ -140,6 +141,7 @@ def test_neither_blocks_nor_counting_change_a_bit(monkeypatch, block, few, drawn
     languages = ["zh", "en", "de", "sw", "th"]
     wanted, rows = np.sort(p, axis=None), language_rows(p, languages)
     monkeypatch.setattr(scores, "BLOCK", block)
+    monkeypatch.setattr(scores, "NEURONS", block)
     monkeypatch.setattr(scores, "FEW", few)
     for percentile in (0.001, 0.1, 0.5, 0.95, 0.999):
         place = min(max(round(percentile * p.size), 1), p.size) - 1
@@ -150,3 +152,27 @@ def test_neither_blocks_nor_counting_change_a_bit(monkeypatch, block, few, drawn
         assert terms.entropy.tobytes() == normalised_entropy(own).tobytes()
         assert terms.maximum.tobytes() == normalised_maximum(own).tobytes()
     assert np.array_equal(count_above(p, 0.3), languages_above(rows, 0.3))
+
+
+def test_the_steps_of_scoring_grow_with_the_languages_and_not_with_their_square(monkeypatch):
+    """Steps are operations on one language of a block: blocks times languages."""
+    monkeypatch.setattr(scores, "NEURONS", 16)
+    steps = dict.fromkeys(("blocks", "parts"), 0)
+    entropy, part = scores.normalised_entropy, scores.expected_largest_part.__wrapped__
+
+    def counting_blocks(rows):
+        steps["blocks"] += 1
+        return entropy(rows)
+
+    @cache
+    def counting_parts(n_languages):
+        steps["parts"] += 1
+        return part(n_languages)
+
+    monkeypatch.setattr(scores, "normalised_entropy", counting_blocks)
+    monkeypatch.setattr(scores, "expected_largest_part", counting_parts)
+    for n_languages in (4, 100):
+        steps.update(blocks=0, parts=0)
+        p = np.random.default_rng(0).random((3, 50, n_languages))
+        score_terms(p, [f"x{k:03d}" for k in range(n_languages)], "f8", "f4")
+        assert steps == {"blocks": 3 * 4 * 2, "parts": 1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from dataclasses import replace
@@ -16,6 +18,7 @@ import pages
 import pytest
 from figure_values import wobbly
 from pages import Page
+from plotly.offline import get_plotlyjs
 
 from lensneurons import plots
 from lensneurons.comparison.before_after import TableName, compare
@@ -49,6 +52,12 @@ def sections() -> list[Section]:
     return [one for tab in make_tabs(ReportValues(**values)) for one in tab.sections]
 
 
+def unpacked(source: str) -> dict[str, str]:
+    """The packed texts of a page, by the id of their element."""
+    found = re.findall(r'<script type="text/plain" data-packed id="([^"]+)">([^<]*)<', source)
+    return {name: gzip.decompress(base64.b64decode(text)).decode() for name, text in found}
+
+
 def written(folder: Path, found: LanguageNeurons, *names: str, **more: Any) -> Page:
     """A page of neurons with the cards of some, without plotly.js: 4.6 MB less to parse."""
     cards = [pages.card(found, name, pages.TEXTS) for name in names]
@@ -60,13 +69,15 @@ def written(folder: Path, found: LanguageNeurons, *names: str, **more: Any) -> P
 
 
 def test_the_page_needs_nothing_but_itself(source: str, page: Page) -> None:
-    assert len(source.encode()) < 8_000_000
+    assert len(source.encode()) < 3_500_000
     policy = str(next(m["content"] for m in page.named("meta") if m.get("http-equiv")))
     assert policy.startswith("default-src 'none'; script-src 'unsafe-inline';")
     assert "http" not in policy
     addresses = [a for _, at in page.elements for n, a in at.items() if n in ("src", "href")]
     assert sorted(set(addresses)) == ["#tabs", "data:,"]
-    assert source.count("plotly.js v") == 1
+    scripts = [at for name, at in page.elements if name == "script"]
+    assert [at["id"] for at in scripts if at.get("id") == "plotly"] == ["plotly"]
+    assert unpacked(source)["plotly"] == get_plotlyjs()
 
 
 def test_tabs_are_there_for_what_was_given(page: Page, tmp_path: Path) -> None:
@@ -163,7 +174,9 @@ def test_the_table_is_that_of_the_neurons(page: Page) -> None:
     assert list(peaks) == pytest.approx(frame["p_max"], abs=6e-4)
     assert list(n_above) == frame["n_above"].tolist()
     p = frame[[f"p_{k}" for k in pages.LANGUAGES]].to_numpy()
-    assert np.abs(np.array(shares) - p).max() <= 5e-4
+    read = [[int(one[2 * k : 2 * k + 2], 36) / 1000 for k in range(10)] for one in shares]
+    assert {len(one) for one in shares} == {20}
+    assert np.abs(np.array(read) - p).max() <= 5e-4 + 1e-12
     assert [k["code"] for k in table["languages"]] == list(pages.LANGUAGES)
     assert f"All {len(frame)} selected neurons that are active above tau" in page.text
 
@@ -181,6 +194,25 @@ def test_a_large_model_has_its_best_neurons_and_is_told_which_are_missing(
         f"Of the {len(frame)} selected neurons that are active above tau in some language, the 20 "
         f"with the lowest scores (up to {bar}); the other {len(frame) - 20} are left out here"
     ) in page.text
+
+
+def test_a_hundred_languages_take_little_room_and_lose_no_number(tmp_path: Path) -> None:
+    found = pages.many_languages()
+    source = report(tmp_path / "page.html", found).read_text("utf-8")
+    assert len(source) < 4_500_000
+    page, texts = Page(source), unpacked(source)
+    (heat,) = [
+        one["data"]
+        for one in (json.loads(text) for name, text in texts.items() if name != "plotly")
+        if one["data"][0]["name"] == "overlap"
+    ]
+    z = np.frombuffer(base64.b64decode(heat[0]["z"]["bdata"]), heat[0]["z"]["dtype"])
+    z, languages = z.reshape(100, 100), found.language_order()
+    wanted = found.overlap().loc[list(languages), list(languages)].to_numpy()
+    assert np.array_equal(z[~np.eye(100, dtype=bool)], wanted[~np.eye(100, dtype=bool)])
+    rows = page.blocks["table"]["rows"]
+    assert len(rows) == neuron_table.MOST_NEURONS
+    assert {len(row[-1]) for row in rows} == {200}
 
 
 def test_an_explorer_that_would_make_the_file_large_is_made_on_demand_alone(

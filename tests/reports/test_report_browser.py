@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import browser
+import numpy as np
 import pages
 import pytest
 from explored import explored
@@ -19,6 +20,8 @@ TABS = ("findings", "layers", "languages", "neurons", "explorer", "effects", "ch
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 TOUCHED = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
 Open = Callable[..., Any]
+# A figure is unpacked before it is drawn.
+DRAWN = "() => [...document.querySelectorAll('.plot')].every(p => !p.drawn || p._fullLayout)"
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,7 @@ def opened(chromium: Any, desktop: Any, file: Path) -> Iterator[Open]:
             page.on(event, listener)
         used.append((page, heard))
         page.goto(f"{path.as_uri()}#{tab}")
+        page.wait_for_function(DRAWN)
         return page
 
     yield open_page
@@ -312,7 +316,25 @@ def test_the_first_screen_has_a_sentence_and_does_not_wait_for_plotly(opened: Op
     page.keyboard.press("Escape")
     assert focused(page) == "Open its card"
     page.locator("#tab-layers").click()
-    assert page.evaluate("typeof Plotly") == "object"
+    page.wait_for_function("typeof Plotly == 'object'")
+
+
+def test_a_hundred_languages_are_drawn_and_in_the_cards(opened: Open, tmp_path: Path) -> None:
+    """Their heat maps are packed."""
+    found = pages.many_languages()
+    page = opened("languages", path=report(tmp_path / "many.html", found))
+    heat = page.locator("#languages .plot").last
+    z = heat.evaluate("p => Array.from(p.calcdata[0][0].z[7])")
+    languages = found.language_order()
+    row = found.overlap().loc[languages[7], list(languages)].tolist()
+    wanted = [value for place, value in enumerate(row) if place != 7]
+    assert [one for one in z if one is not None] == pytest.approx(wanted)
+    name = found.to_pandas()["name"].iloc[0]
+    page.locator("#tab-neurons").click()
+    page.locator(f'[data-neuron="{name}"]').click()
+    layer, neuron = map(int, name.removeprefix("L").split("N"))
+    told = page.locator(".bars td:last-child").all_inner_texts()
+    assert told == [f"{value:.3f}" for value in np.round(found.probability[layer, neuron], 3)]
 
 
 def test_a_click_on_a_cell_tells_its_story_and_leads_to_its_neurons(opened: Open) -> None:
@@ -376,6 +398,7 @@ def test_all_tabs_are_printed_on_white(opened: Open, tmp_path: Path) -> None:
     assert page.locator("#explorer").is_hidden()  # it is made to be used
     assert page.locator('[role="tab"]:visible').count() == 0
     plots = page.locator(".plot")
+    page.wait_for_function(DRAWN)
     drawn = plots.evaluate_all("ps => ps.map(p => p._fullLayout && p._fullLayout.font.color)")
     assert set(drawn) == {"#1f2430"}
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from shuffled_pool import ShuffledPool
 
 from lensneurons.activations.collection import collect
 from lensneurons.cli import main
@@ -19,6 +21,7 @@ from lensneurons.corpora.checks import CorpusWarning
 from lensneurons.corpora.corpus import build_corpus, load_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.evaluation import answers as answering
+from lensneurons.evaluation import written_blocks
 from lensneurons.evaluation.generation import Response
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.experiments.lens import logit_lens
@@ -246,6 +249,25 @@ def test_bare_numbers_are_answered_first(bridge, bare, texts, tmp_path, monkeypa
     assert {row.verdict for row in found.claims["change"]} <= {"undecided", "does not hold"}
     difference = pd.read_csv(found.folder / "tables" / "accuracy-difference.csv")
     assert (difference["change"] == 0).all()
+
+
+def test_workers_answer_and_count_what_one_process_does(bridge, bare, texts, tmp_path, monkeypatch):
+    responses = {item.prompt: item.response for item in texts}
+
+    def write(model, prompts, decoding, **options):
+        return [Response(responses[p], True, 9) for p in prompts]
+
+    options = {**SMALL, "skip": ["lens", "effects", "cards"], "max_new_tokens": 4}
+    monkeypatch.setattr(answering, "write_responses", write)
+    study(bridge("Llama"), bare, tmp_path / "local", **options)
+    monkeypatch.setattr(answering, "write_responses", None)  # this process writes nothing now
+    monkeypatch.setattr(written_blocks, "write_responses", write)
+    monkeypatch.setattr(studying, "ray_started", lambda engine: nullcontext())
+    pool = ShuffledPool(monkeypatch)
+    study(bridge("Llama"), bare, tmp_path / "ray", engine="ray", **options)
+    assert "prompts 0 to 77" in pool.did
+    assert any(name.startswith("batches") for name in pool.did)
+    assert hashes(tmp_path / "ray") == hashes(tmp_path / "local")
 
 
 # --- plan and budget ---

@@ -76,6 +76,11 @@ def neurons(languages: tuple[str, ...] = LANGUAGES, d_mlp: int = D_MLP) -> Langu
     )
 
 
+def many_languages() -> LanguageNeurons:
+    """The same in a hundred languages, with more neurons than a page lists."""
+    return neurons(tuple(f"x{number:03d}" for number in range(100)), 700)
+
+
 def runs() -> tuple[ActivationStatistics, ActivationStatistics]:
     """What the neurons were identified from, in six groups; and a later run, with other counts."""
     found, random = neurons(), np.random.default_rng(8)

@@ -27,12 +27,14 @@ from lensneurons.activations.shards import Counting
 from lensneurons.alignment import responses
 from lensneurons.engines.pool import ray_started
 from lensneurons.errors import LensNeuronsError
+from lensneurons.evaluation import answers
 
 warnings.filterwarnings("ignore", "no other neurons are as active")
 QUIET: dict[str, Any] = {"progress": False}
 COUNT = {**QUIET, "batch_tokens": 200, "groups": 3}
 CELLS = {**QUIET, "classes": ["specific"], "controls": 2, "match": "own", "languages": ["zh"]}
 WRITE = {**QUIET, "samples": 2, "max_new_tokens": 4}
+ANSWER = {**QUIET, "max_new_tokens": 4}
 
 
 def digest(*parts: bytes) -> str:
@@ -87,6 +89,8 @@ def main(folder: Path, address: str | None) -> dict[str, Any]:
     responses.PROMPTS_A_BLOCK = 4
     texts = corpus.head(2)
     told["texts"] = digest(repr(ln.alignment.respond(model, texts, **WRITE).rows).encode())
+    answers.PROMPTS_A_BLOCK = 2
+    told["answers"] = digest(repr(ln.accuracy(model, texts, **ANSWER).answers).encode())
     engine = ln.engines.RayEngine(workers=3, address=address)
     begun = time.time()
     with ray_started(engine):
@@ -100,6 +104,8 @@ def main(folder: Path, address: str | None) -> dict[str, Any]:
         told["matrix 2"] = of_matrix(found)
         found = ln.alignment.respond(model, texts, engine=two, **WRITE)
         told["texts 2"] = digest(repr(found.rows).encode())
+        found = ln.accuracy(model, texts, engine=two, **ANSWER)
+        told["answers 2"] = digest(repr(found.answers).encode())
         dying(model, corpus, folder, two, told)
         told["no room"] = refused(model, corpus, replace(two, workers=1000))
     return told

@@ -26,7 +26,7 @@ from lensneurons.models.running import runs_model
 
 MODULES = (
     "lensneurons.activations.shards", "lensneurons.activations.streaming",
-    "lensneurons.experiments.cells", "lensneurons.alignment.responses",
+    "lensneurons.experiments.cells", "lensneurons.evaluation.written_blocks",
 )  # fmt: skip
 _REPLICAS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 

@@ -10,6 +10,17 @@ const make = (tag, name = "", text = "") => {
 };
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+/* What is long is packed (gzip in base64), and unpacked while nobody waits for it. */
+const unpacking = {};
+const unpack = (id) => unpacking[id] ??= (async () => {
+  const bytes = Uint8Array.from(atob(find(id).textContent), (letter) => letter.charCodeAt(0));
+  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(plain).text();
+})();
+addEventListener("load", () => setTimeout(() => {
+  for (const one of all("script[data-packed]")) unpack(one.id).catch(() => {}); /* told when drawn */
+}));
+
 /* Figures: drawn when they are first seen, again when the ground turns dark or light. Plotly is run
    for the first of them, so the first screen does not wait for it. */
 const themes = read("themes");
@@ -17,21 +28,24 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const touch = matchMedia("(pointer: coarse)").matches;
 let printing = false;
 
-const loadPlotly = () => {
+const loadPlotly = async () => {
   if (window.Plotly) return;
+  const text = await unpack("plotly");
+  if (window.Plotly) return; /* another figure was faster */
   const code = make("script");
-  code.textContent = find("plotly").textContent;
+  code.textContent = text;
   document.head.append(code);
 };
-const draw = (plot) => {
-  loadPlotly();
-  const spec = read(`figure-${plot.dataset.number}`);
-  const template = themes[dark.matches && !printing ? "dark" : "light"];
-  const layout = { ...spec.layout, template, dragmode: touch ? false : "zoom" };
-  if (printing) layout.width = 660;
+const specOf = async (id) => "packed" in find(id).dataset ? JSON.parse(await unpack(id)) : read(id);
+const draw = async (plot) => {
   plot.drawn = true;
-  const config = { displayModeBar: false, responsive: true, scrollZoom: false };
   try {
+    await loadPlotly();
+    const spec = await specOf(`figure-${plot.dataset.number}`);
+    const template = themes[dark.matches && !printing ? "dark" : "light"];
+    const layout = { ...spec.layout, template, dragmode: touch ? false : "zoom" };
+    if (printing) layout.width = 660;
+    const config = { displayModeBar: false, responsive: true, scrollZoom: false };
     const done = Plotly.react(plot, spec.data, layout, config);
     if (!plot.told && spec.data.some((trace) => trace.meta?.opens)) {
       plot.told = true;
@@ -253,18 +267,19 @@ const bars = (neuron) => {
   table.languages.forEach((language, k) => {
     const row = body.insertRow();
     const name = make("th", "word", language.name);
+    const p = parseInt(neuron.p.slice(2 * k, 2 * k + 2), 36) / 1000;
     name.scope = "row";
     const track = make("div", "track");
     const bar = make("i");
     bar.style.background = language.colour;
-    bar.style.width = `${100 * neuron.p[k]}%`;
+    bar.style.width = `${100 * p}%`;
     bar.style.opacity = above.has(k) ? 1 : .45;
     const line = make("b");
     line.style.left = `${100 * table.tau}%`;
     track.append(bar, line);
     const cell = make("td");
     cell.append(track);
-    row.append(name, cell, make("td", above.has(k) ? "above" : "", neuron.p[k].toFixed(3)));
+    row.append(name, cell, make("td", above.has(k) ? "above" : "", p.toFixed(3)));
     if (above.has(k)) row.lastChild.title = name.title = "above tau";
     if (above.has(k)) name.classList.add("above");
   });

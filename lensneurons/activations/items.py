@@ -71,6 +71,20 @@ class ItemActivations(Value):
     left_out: int = 0
     provenance: Provenance = field(default_factory=Provenance)
 
+    @classmethod
+    @plain_options
+    def load(cls, path: str | Path, *, memory_map: bool = False) -> ItemActivations:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            memory_map: leave the numbers in the file and read them as they are needed.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        return cls._read(path, memory_map=memory_map)
+
     def __post_init__(self) -> None:
         size = len(self.languages), len(self.item_ids)
         if self.mean.shape[:2] != size:

@@ -17,8 +17,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "--engine ray --workers 4 --worker-gpus 1 --out runs/experts",
     ),
     "identify": (
-        "lensneurons identify runs/base --out results",
-        "lensneurons identify runs/base --score lape --top-rate 0.02 --json",
+        "lensneurons identify runs/base --score lape --top-rate 0.02 --out results",
+        "lensneurons identify runs/base --method script_lape --romanised runs/latin --json",
     ),
     "parts": (
         "lensneurons parts runs/base",

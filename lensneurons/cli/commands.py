@@ -124,6 +124,7 @@ def do_study(options: Namespace) -> None:
         "dry_run", "budget", "skip", "trained", "items", "effect_items", "controls", "match",
         "lens_items", "card_items", "cards", "classes", "metric", "score", "top_rate", "scope",
         "max_new_tokens", "stop", "groups", "batch_tokens", "seed", "figures", "title", "system",
+        "methods", "method_items", "method_neurons", "single_neurons",
     )  # fmt: skip
     found = study(
         load_model(options.model, **loading),

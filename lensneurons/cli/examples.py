@@ -9,7 +9,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "study": (
         "lensneurons study Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --out study --dry-run",
-        "lensneurons study Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --out study --budget 2h",
+        "lensneurons study Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --out study --budget 2h "
+        "--methods lape,average_precision,plnd",
     ),
     "collect": (
         "lensneurons collect demo --corpus demo --limit 50 --out runs/demo",

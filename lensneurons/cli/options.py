@@ -172,6 +172,13 @@ def _declare_study(add: Add) -> None:
     add("--lens-items", type=_positive, default=20, help="for the logit lens")
     add("--card-items", type=_positive, default=20, help="for the cards")
     add("--cards", type=_positive, default=2, help="of each language")
+    told = "compare ways to find neurons, and measure coupling (without names: the four best known)"
+    known = ["lape", "difference", "average_precision", "plnd"]
+    add("--methods", type=_names, nargs="?", const=known, default=[], metavar="NAMES", help=told)
+    told = "counted items that methods of single texts, measures and coupling read"
+    add("--method-items", type=_positive, default=80, help=told)
+    add("--method-neurons", type=_positive, default=100, help="of each language by each method")
+    add("--single-neurons", type=_positive, default=100, help="that are removed one by one")
     steps = "remove the first class, then it and the second, and so on"
     add("--classes", type=_names, default="specific,related,agnostic", help=steps)
     add("--metric", type=_names, default="nll", help="nll, accuracy (slow), or nll,accuracy")

@@ -177,7 +177,7 @@ def test_collect_writes_what_the_methods_read(llama, tmp_path, capsys, monkeypat
     shortened = []
 
     def half(texts):
-        items = [replace(one, response=one.response[: len(one.response) // 2]) for one in texts]
+        items = [replace(one, response=one.response[::-1]) for one in texts]
         shortened.append(replace(texts, items=tuple(items)))
         return shortened[0]
 

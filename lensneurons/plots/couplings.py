@@ -59,10 +59,10 @@ def coupling(found: Coupling) -> go.Figure:
     figure.update_yaxes(**change_axis("coupling, mean correlation", *every))
     level_line(figure, 1, float(np.nanmean(found.null[0])), "dot")
     figure.update_layout(hovermode="x unified")
-    return frame(figure, _title(found), _notes(found), plot_height=height, legend=True)
+    return frame(figure, told_coupling(found), _notes(found), plot_height=height, legend=True)
 
 
-def _title(found: Coupling) -> str:
+def told_coupling(found: Coupling) -> str:
     """The layer that couples most over all neurons, if any does measurably."""
     estimate, low, high = (getattr(found, name)[0, :-1] for name in ("estimate", "low", "high"))
     if not np.isfinite(estimate).any() or not (low > 0).any():
@@ -83,9 +83,7 @@ def _notes(found: Coupling) -> list[str]:
         f"Bands: {found.level:.0%} intervals over items; dotted: {found.draws} shuffles of items",
     ]
     if undefined := int(found.undefined.sum()):
-        notes.append(
-            f"Left out, as they are the same for all items: {counted(undefined, 'neuron')}"
-        )
+        notes.append(f"Left out, the same for all items: {counted(undefined, 'neuron')}")
     return notes
 
 

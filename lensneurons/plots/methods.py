@@ -39,8 +39,8 @@ _LOOKS = (
 )  # fmt: skip
 _OWN = "control (own): mean diagonal"
 _EFFECTS = (  # figure of the matrix, entry of the legend, look
-    ("mean diagonal", "their own language", Look("#d55e00")),
-    (_OWN, "it, without random neurons as active", Look(GREY, symbol="circle-open")),
+    ("mean diagonal", "own language", Look("#d55e00")),
+    (_OWN, "own language, random neurons as active removed", Look(GREY, symbol="circle-open")),
     ("mean off-diagonal", "other languages", Look("#0072b2", symbol="square")),
 )
 
@@ -71,15 +71,20 @@ def method_effects(comparison: MethodComparison, *, level: float = 0.95) -> go.F
     metric = METRICS[matrix.metric]
     axis = change_axis(f"change of {metric.subject}, {metric.unit}", *every)
     figure.update_xaxes(**axis, zeroline=True).update_yaxes(**_down(names))
-    beyond = {name: found[name]["beyond control (own): mean diagonal"] for name in names}
     return frame(
-        figure, _effects_title(beyond, metric.short_unit, metric.harm),
+        figure, told_effects(comparison, level=level),
         _effects_notes(comparison, level), plot_height=_ROW * len(names), legend=True,
     )  # fmt: skip
 
 
-def _effects_title(beyond: dict[str, Interval], unit: str, harm: int) -> str:
+def told_effects(comparison: MethodComparison, *, level: float = 0.95) -> str:
     """The method whose neurons do most harm beyond random ones, if any measurably does."""
+    matrix = comparison.matrix
+    unit, harm = METRICS[matrix.metric].short_unit, METRICS[matrix.metric].harm
+    beyond = {
+        name: matrix.figures(name, level=level)["beyond control (own): mean diagonal"]
+        for name in comparison.sets
+    }
     if all(np.isnan(float(one.low)) for one in beyond.values()):
         return "Too few items for intervals: no method can be told from random neurons"
     harms = {
@@ -88,9 +93,7 @@ def _effects_title(beyond: dict[str, Interval], unit: str, harm: int) -> str:
     }
     clear = [name for name, (_, least) in harms.items() if least > 0]
     if not clear:
-        return (
-            "No method finds neurons whose language is harmed measurably more than by random ones"
-        )
+        return "No method's neurons harm their language measurably more than random ones do"
     best = max(clear, key=lambda name: harms[name][0])
     one = beyond[best]
     ends = with_ends(float(one.estimate), float(one.low), float(one.high))
@@ -223,11 +226,19 @@ def importance_agreement(agreement: MethodAgreement, *, level: float = 0.95) -> 
     if not np.isnan(agreement.plain_seconds):
         costs = (f"{plain(name)} {cost:.3g}" for name, cost in rows["cost"].items())
         notes.append(f"Cost, in plain passes over the texts: {listing(costs)}")
-    title = _agreement_title(names, found["spearman"])
+    title = _told_spearman(names, found["spearman"])
     return frame(figure, title, notes, plot_height=_ROW * len(names), legend=True)
 
 
-def _agreement_title(names: Sequence[str], found: Interval) -> str:
+def told_agreement(agreement: MethodAgreement) -> str:
+    """The measure that ranks best, in a sentence."""
+    table = agreement.to_pandas()
+    rows = table[table["language"] == "all"]
+    columns = (rows[f"spearman{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+    return _told_spearman([*map(str, rows["method"])], Interval.of(*columns, 0.95, "bootstrap"))
+
+
+def _told_spearman(names: Sequence[str], found: Interval) -> str:
     """The measure that ranks best, and whether others do measurably worse."""
     if not np.isfinite(found.estimate).any():
         return "No measure tells the neurons of this sample apart"

@@ -81,10 +81,8 @@ def _coupled(found: Coupling, neurons: LanguageNeurons) -> Iterator[Section]:
     layers = [*map(str, range(found.estimate.shape[1] - 1)), "all"]
     rows = []
     for place, layer in enumerate(layers):
-        ends = zip(
-            *(part[:, place] for part in (found.estimate, found.low, found.high)), strict=True
-        )
-        rows.append((layer, *(_ends(*map(float, one)) for one in ends)))
+        parts = np.stack([found.estimate[:, place], found.low[:, place], found.high[:, place]], 1)
+        rows.append((layer, *(_ends(*one) for one in parts.tolist())))
     head = ("layer", *("all neurons" if name == "all" else name for name in found.classes))
     caption = f"Mean correlation over {found.n_items} items, with {found.level:.0%} intervals"
     yield Section(

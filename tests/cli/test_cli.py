@@ -174,23 +174,25 @@ def test_identify_by_a_method(run_folder, capsys) -> None:
 
 def test_collect_writes_what_the_methods_read(llama, tmp_path, capsys, monkeypatch) -> None:
     model, _, corpus = llama
-    shortened = []
+    turned = []
 
-    def half(texts):
+    def backwards(texts):
         items = [replace(one, response=one.response[::-1]) for one in texts]
-        shortened.append(replace(texts, items=tuple(items)))
-        return shortened[0]
+        turned.append(replace(texts, items=tuple(items)))
+        return turned[0]
 
-    monkeypatch.setattr(cli_commands, "romanise", half)
+    monkeypatch.setattr(cli_commands, "romanise", backwards)
     command = ["collect", model, "--corpus", corpus, "--device", "cpu", "--groups", "2"]
     file = tmp_path / "items"
     out = printed(capsys, *command, "--out", tmp_path / "own", "--items", file, bars=True)
     assert f"activations of single texts: {file}" in out
-    assert not shortened
+    assert not turned
     printed(capsys, *command, "--out", tmp_path / "latin", "--romanised", bars=True)
     own, latin = (ActivationStatistics.load(tmp_path / name) for name in ("own", "latin"))
-    assert latin.provenance.corpora == (shortened[0].fingerprint,)
-    items = item_activations(load_model(model, device="cpu"), load_corpus(str(corpus)))
+    assert latin.provenance.corpora == (turned[0].fingerprint,)
+    whole = load_model(model, device="cpu")
+    items = item_activations(whole, load_corpus(str(corpus)), progress=False)
+    capsys.readouterr()  # the bar of loading
     mapped = ItemActivations.load(file, memory_map=True)
     assert np.array_equal(mapped.mean, items.mean)
     for name, given, told in (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_study import RATES, SIZES, SMALL, WORK, hashes, stopped
+from small_studies import RATES, SIZES, SMALL, WORK, hashes, short_texts, stopped
 
 from lensneurons.activations.items import item_activations
 from lensneurons.cards.attribution import importance
@@ -17,7 +17,6 @@ from lensneurons.cards.method_agreement import importance_agreement
 from lensneurons.cli import main
 from lensneurons.comparison.coupled_layers import layer_coupling
 from lensneurons.comparison.coupled_neurons import coupling
-from lensneurons.corpora.corpus import load_corpus
 from lensneurons.errors import LensNeuronsError, ProvenanceError
 from lensneurons.experiments.method_comparison import compare_methods
 from lensneurons.neurons.identification import identify
@@ -37,9 +36,7 @@ ASKED: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def texts():
-    corpus = load_corpus("demo", split="test", limit=60, languages=LANGUAGES)
-    longest = {one: max(len(i.text) for i in corpus if i.id == one) for one in corpus.ids}
-    return corpus.select(ids=sorted(longest, key=lambda one: longest[one])[:26])
+    return short_texts(LANGUAGES)
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def test_a_title_claims_nothing_that_intervals_do_not_show() -> None:
     assert title(plots.method_effects(same)) == told
     few = make_methods(items=3)
     assert title(plots.method_effects(few)).startswith("Too few items for intervals")
-    assert "five items" in " ".join(plots.method_effects(few).layout.meta["notes"])
+    assert "too few for an interval" in " ".join(plots.method_effects(few).layout.meta["notes"])
 
 
 def test_overlap_and_layers_are_those_of_the_sets() -> None:

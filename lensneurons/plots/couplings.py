@@ -9,23 +9,25 @@ What these do not show: what is shared. Topic, length and digits couple neurons 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.comparison.coupled_neurons import Coupling
 from lensneurons.plots.labels import entities, full_name, headed
 from lensneurons.plots.numbers import counted, share, small_change, with_ends
-from lensneurons.plots.panels import Look, change_axis, level_line, line_with_band, stack
+from lensneurons.plots.panels import Look, level_line, line_with_band, stack
 from lensneurons.plots.style import (
     CLASS_COLOURS,
     CLASS_SYMBOLS,
-    GREY,
     frame,
     language_ticks,
     layer_ticks,
 )
 from lensneurons.uncertainty.groups import Interval
 
+_ALL = "#b8569f"
 _MOST_WRITTEN = 32  # languages whose numbers fit into the cells
 _DASHES = {"specific": "dash", "related": "dot", "agnostic": "dashdot", "unclassified": "longdash"}
 
@@ -50,16 +52,32 @@ def coupling(found: Coupling) -> go.Figure:
             continue  # no neuron of this class
         every.append(ends)
         look = Look(
-            CLASS_COLOURS.get(name, GREY), _DASHES.get(name, "solid"),
+            CLASS_COLOURS.get(name, _ALL), _DASHES.get(name, "solid"),
             CLASS_SYMBOLS.get(name, "cross"),
         )  # fmt: skip
         told = "all neurons" if name == "all" else name
-        figure.add_traces(line_with_band(layers, ends, name=told, look=look, number=".2f"))
+        for number, run in enumerate(_runs(np.isfinite(ends.estimate))):
+            part = replace(
+                ends, estimate=ends.estimate[run], low=ends.low[run], high=ends.high[run]
+            )
+            drawn = line_with_band(layers[run], part, name=told, look=look, number=".2f")
+            drawn[-1].update(showlegend=number == 0)
+            figure.add_traces(drawn)
     figure.update_xaxes(title="layer", **layer_ticks(len(layers)))
-    figure.update_yaxes(**change_axis("coupling, mean correlation", *every))
-    level_line(figure, 1, float(np.nanmean(found.null[0])), "dot")
+    least = min([0.0, *(float(np.nanmin(one.low)) for one in every)])
+    most = max([0.1, *(float(np.nanmax(one.high)) for one in every)])
+    ends = [least - 0.03, most + 0.03]
+    figure.update_yaxes(title="coupling, mean correlation", range=ends, nticks=6)
+    if every:
+        level_line(figure, 1, float(np.nanmean(found.null[0])), "dot")
     figure.update_layout(hovermode="x unified")
     return frame(figure, told_coupling(found), _notes(found), plot_height=height, legend=True)
+
+
+def _runs(known: np.ndarray) -> list[slice]:
+    """The runs of layers that have a number, so that no band spans one without."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
+    return [slice(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def told_coupling(found: Coupling) -> str:

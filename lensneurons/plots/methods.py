@@ -19,11 +19,13 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lensneurons.cards.method_agreement import MethodAgreement
+from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.method_comparison import MethodComparison
 from lensneurons.experiments.metrics import METRICS
-from lensneurons.plots.labels import capital, escape_label, full_name, headed, plain
+from lensneurons.plots.ablation import as_active
+from lensneurons.plots.labels import escape_label, full_name, headed, plain
 from lensneurons.plots.numbers import counted, listing, share, small_share, with_ends
-from lensneurons.plots.panels import Look, change_axis
+from lensneurons.plots.panels import Look
 from lensneurons.plots.style import GREY, frame, layer_ticks, ticks
 from lensneurons.uncertainty.groups import Interval
 
@@ -40,7 +42,7 @@ _LOOKS = (
 _OWN = "control (own): mean diagonal"
 _EFFECTS = (  # figure of the matrix, entry of the legend, look
     ("mean diagonal", "own language", Look("#d55e00")),
-    (_OWN, "own language, random neurons as active removed", Look(GREY, symbol="circle-open")),
+    (_OWN, "own language, random neurons", Look(GREY, symbol="circle-open")),
     ("mean off-diagonal", "other languages", Look("#0072b2", symbol="square")),
 )
 
@@ -68,9 +70,9 @@ def method_effects(comparison: MethodComparison, *, level: float = 0.95) -> go.F
         every.append(ends)
         rows = np.arange(len(names)) + 0.22 * (number - 1)
         figure.add_trace(_points(ends, rows, names, told, look, ".3f"))
-    metric = METRICS[matrix.metric]
-    axis = change_axis(f"change of {metric.subject}, {metric.unit}", *every)
-    figure.update_xaxes(**axis, zeroline=True).update_yaxes(**_down(names))
+    figure.update_xaxes(title=METRICS[matrix.metric].unit, nticks=8, range=_around(every))
+    figure.update_yaxes(**_down(names))
+    figure.add_vline(x=0, layer="below", line={"width": 1})
     return frame(
         figure, told_effects(comparison, level=level),
         _effects_notes(comparison, level), plot_height=_ROW * len(names), legend=True,
@@ -97,7 +99,7 @@ def told_effects(comparison: MethodComparison, *, level: float = 0.95) -> str:
     best = max(clear, key=lambda name: harms[name][0])
     one = beyond[best]
     ends = with_ends(float(one.estimate), float(one.low), float(one.high))
-    told = f"Beyond random neurons as active, those of {plain(best, _LONGEST)} change their own"
+    told = f"Beyond random neurons, those of {plain(best, _LONGEST)} change their own"
     others = f", the most harm of {len(beyond)} methods" if len(beyond) > 1 else ""
     return f"{told} language by {ends} {unit}{others}"
 
@@ -109,7 +111,18 @@ def _effects_notes(comparison: MethodComparison, level: float) -> list[str]:
     return [
         headed(matrix.provenance, f"neurons of each language, as many by each method: {sizes}"),
         f"Means over {counted(len(first), 'language')}; {bars}",
+        *_told_random(matrix, list(comparison.sets)),
     ]
+
+
+def _told_random(matrix: AblationMatrix, names: Sequence[str]) -> list[str]:
+    """How active the random neurons of each method are, a sentence for each way."""
+    ways: dict[str, list[str]] = {}
+    for name in names:
+        ways.setdefault(as_active(matrix, name, "own"), []).append(plain(name, _LONGEST))
+    if len(ways) == 1:
+        return [f"Random neurons are {next(iter(ways))}"]
+    return [f"Random neurons of {listing(of)} are {way}" for way, of in ways.items()]
 
 
 def method_overlap(comparison: MethodComparison) -> go.Figure:
@@ -140,8 +153,8 @@ def method_overlap(comparison: MethodComparison) -> go.Figure:
     places = np.argwhere(values == np.nanmax(values))
     one, other = (plain(names[place], _LONGEST) for place in sorted(places[0]))
     least, most = float(np.nanmin(values)), float(np.nanmax(values))
-    told = f"{one} and {other} share most of their neurons"
-    title = f"{told}: Jaccard {share(most)}, {share(least)} at the least"
+    told = f"Of all pairs {one} and {other} have most neurons in common"
+    title = f"{told}: Jaccard {share(most)}; the least is {share(least)}"
     if len(names) == 2:
         title = f"{one} and {other} share neurons: Jaccard {share(most)}"
     note = "Jaccard: neurons of both / neurons of either; mean over the languages"
@@ -173,14 +186,14 @@ def method_layers(comparison: MethodComparison) -> go.Figure:
         middle[name] = int(np.searchsorted(running, running[-1] / 2))
     early, late = (f(names, key=lambda name: middle[name]) for f in (min, max))
     title = (
-        f"Half of its neurons each method has by layer {middle[early]}"
+        f"Each method has half of its neurons by layer {middle[early]}"
         if middle[early] == middle[late]
         else f"{plain(early, _LONGEST)} has half of its neurons by layer {middle[early]}, "
         f"{plain(late, _LONGEST)} by layer {middle[late]}"
     )
     languages = listing(full_name(k) for k in next(iter(comparison.sets.values())))
     notes = [headed(comparison.matrix.provenance, f"all neurons of {languages} together")]
-    return frame(figure, capital(title), notes, plot_height=300, legend=True)
+    return frame(figure, title, notes, plot_height=300, legend=True)
 
 
 def importance_agreement(agreement: MethodAgreement, *, level: float = 0.95) -> go.Figure:
@@ -277,6 +290,14 @@ def _points(
         hovertemplate=f"%{{customdata[0]}}<br>%{{fullData.name}}: %{{x:{number}}} "
         f"(%{{customdata[1]:{number}}} to %{{customdata[2]:{number}}})<extra></extra>",
     )  # fmt: skip
+
+
+def _around(every: Sequence[Interval]) -> list[float]:
+    """Ends of an axis that shows all numbers with their intervals, and 0."""
+    ends = np.concatenate([[0.0], *(np.ravel([x.estimate, x.low, x.high]) for x in every)])
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    room = 0.05 * (high - low) or 1.0
+    return [low - room, high + room]
 
 
 def _down(names: Sequence[str]) -> dict[str, Any]:

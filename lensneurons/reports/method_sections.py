@@ -118,7 +118,7 @@ def _coupled_layers(found: LayerCoupling, neurons: LanguageNeurons) -> Section:
     return Section(
         "Whole layers",
         "Do the same items lie close in both languages (CKA), and is an item's translation the "
-        "nearest of all? Intervals of each pair are in the tables of the study."
+        "nearest of all? The value's table has intervals for each pair."
         + other_model(found.provenance, neurons),
         open_tables=(Table(head, tuple(rows), f"{caption}nearest in {1 / found.n_items:.3f}"),),
     )

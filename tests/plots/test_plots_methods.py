@@ -31,7 +31,7 @@ def test_effects_stand_beside_those_of_random_neurons() -> None:
             assert low == pytest.approx(float(found[key].low))
             assert trace.customdata[place][1] == pytest.approx(float(found[key].low))
     # PLND does most, and random neurons as active nearly as much: beyond them LAPE does most.
-    assert title(figure).startswith("Beyond random neurons as active, those of lape change")
+    assert title(figure).startswith("Beyond random neurons, those of lape change")
     assert "the most harm of 3 methods" in title(figure)
 
 
@@ -39,6 +39,8 @@ def test_a_title_claims_nothing_that_intervals_do_not_show() -> None:
     same = make_methods(levels=((0.1, 0.1, 0.1), (0.2, 0.2, 0.2), (0.3, 0.1, 0.4)))
     told = "No method's neurons harm their language measurably more than random ones do"
     assert title(plots.method_effects(same)) == told
+    notes = plots.method_effects(make_methods()).layout.meta["notes"]
+    assert any(note.startswith("Random neurons") and "active in that" in note for note in notes)
     few = make_methods(items=3)
     assert title(plots.method_effects(few)).startswith("Too few items for intervals")
     assert "too few for an interval" in " ".join(plots.method_effects(few).layout.meta["notes"])
@@ -73,6 +75,14 @@ def test_coupling_by_layer_and_pair() -> None:
     assert values[0, 1] == values[1, 0] == 0.9
     assert np.isnan(values.diagonal()).all()
     assert title(pairs).startswith("English (en) and Russian (ru) are coupled most: 0.90 (0.87")
+    gaps = found.estimate.copy()
+    gaps[1, [0, 2, 5]] = np.nan  # unclassified ones in layers 1, 3 and 4 alone
+    drawn = plots.coupling(Coupling(**{**vars(found), "estimate": gaps})).data
+    own = [one for one in drawn if one.name == "unclassified" and one.mode == "lines+markers"]
+    assert [list(one.x) for one in own] == [[1], [3, 4]]
+    assert [one.showlegend for one in own] == [True, False]
+    bands = [one for one in drawn if one.name == "unclassified" and one.mode == "lines"]
+    assert [sorted(set(one.x)) for one in bands] == [[3, 4]]
     nothing = Coupling(**{
         **vars(found), "estimate": found.estimate * 0, "low": found.estimate * 0 - 0.1
     })  # fmt: skip

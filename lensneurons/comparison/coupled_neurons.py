@@ -24,7 +24,7 @@ Simulated with neurons that follow few, heavy-tailed topics (tests/simulations/c
 uncoupled neurons is uniform, and intervals of 95 % hold the truth in 93 to 97 % of corpora of 60
 items. With 20 items they do in 84 to 97 %, least where nearly all is shared.
 
-Neurons are read in blocks of `BLOCK` activations, so memory does not grow with the items where
+Neurons are read in blocks (`ItemActivations.blocks`), so memory does not grow with the items where
 these lie in a file (``item_activations(file=...)``); the shuffles take ``8 * draws * languages``
 bytes an item. Moments would be enough for Pearson's r and its jackknife, and no file would be
 needed; but not for the null, which pairs the items anew, nor for Spearman's, whose ranks take all
@@ -42,7 +42,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
 Measure = Literal["pearson", "spearman"]
 FEWEST = 20  # items
 GROUPS = 20
-BLOCK = 2**20  # activations that are in memory at once, as float64 and in a few copies
 ByLayer = Float64[np.ndarray, "class layers"]
 PARTS = ("estimate", "low", "high", "null", "p")
 
@@ -211,9 +209,7 @@ def coupling(
         for corpora in (1, left, draws)
     )
     neuron, p = np.full((2, items.n_layers, items.d_mlp), np.nan)
-    width = max(1, BLOCK // (n_languages * n_items))
-    for layer, first in product(range(items.n_layers), range(0, items.d_mlp, width)):
-        block = slice(first, first + width)
+    for layer, block in items.blocks():
         given = np.asarray(items.mean[:, :, layer, block], np.float32)
         each, own = _standardised(given, measure), codes[layer, block]
         coupled = _mean_of_pairs(each)

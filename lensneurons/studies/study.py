@@ -151,9 +151,12 @@ def study(
         lens_items: items that the logit lens reads.
         card_items: items that cards quote and measure on.
         cards: cards of each language.
-        methods: two or more ways to find neurons, to compare by what removing their neurons does
-            (`lensneurons.studies.methods_step.METHODS`), with coupling and the agreement of
-            measures; none leaves the step out. A folder begun without can be gone on with them.
+        methods: two or more ways to find neurons, compared by what removing their neurons does,
+            with coupling and the agreement of measures: methods of `identify` (``"paper"``,
+            ``"lape"``, ``"activation_entropy"``, ``"difference"``, ``"average_precision"``,
+            ``"paired_difference"``) and measures of importance (``"activation"``, ``"plnd"``,
+            ``"direct"``, ``"activation_gradient"``). None leaves the step out; a folder begun
+            without can be gone on with them.
         method_items: counted items that methods of single texts, measures and coupling read.
         method_neurons: neurons of each language by each method.
         single_neurons: neurons that are removed one by one.

@@ -226,7 +226,7 @@ def test_neurons_are_read_in_blocks_whose_memory_items_do_not_change(tmp_path, m
             return real(array, *rest, **more)
 
         with monkeypatch.context() as patched:
-            patched.setattr("lensneurons.comparison.coupled_neurons.BLOCK", 3 * 24 * 2)
+            patched.setattr("lensneurons.activations.items.BLOCK", 3 * 24 * 2)
             patched.setattr(np, "take_along_axis", watched)
             blocks = coupling(items, neurons, measure=measure, draws=5)
         assert max(largest) == 3 * 24 * 2

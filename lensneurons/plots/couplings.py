@@ -156,7 +156,8 @@ def _pairs_title(found: Coupling, values: np.ndarray) -> str:
 
     def ends(place: int) -> str:
         parts = (found.pair_estimate, found.pair_low, found.pair_high)
-        return with_ends(*(float(part.flat[place]) for part in parts), share)
+        estimate, low, high = (float(part.flat[place]) for part in parts)
+        return with_ends(estimate, low, high, share)
 
     most, least = int(np.nanargmax(values)), int(np.nanargmin(values))
     if len(values) == 2:

@@ -221,8 +221,7 @@ def importance_agreement(agreement: MethodAgreement, *, level: float = 0.95) -> 
     )
     figure, every, found = go.Figure(), [], {}
     for number, (key, told, look) in enumerate(kinds):
-        columns = (rows[f"{key}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
-        ends = found[key] = Interval.of(*columns, level, "bootstrap")
+        ends = found[key] = _of_column(rows, key, level)
         every.append(ends)
         places = np.arange(len(names)) + 0.22 * (number - 1)
         figure.add_trace(_points(ends, places, names, told, look, ".2f"))
@@ -246,9 +245,14 @@ def importance_agreement(agreement: MethodAgreement, *, level: float = 0.95) -> 
 def told_agreement(agreement: MethodAgreement) -> str:
     """The measure that ranks best, in a sentence."""
     table = agreement.to_pandas()
-    rows = table[table["language"] == "all"]
-    columns = (rows[f"spearman{end}"].to_numpy(float) for end in ("", "_low", "_high"))
-    return _told_spearman([*map(str, rows["method"])], Interval.of(*columns, 0.95, "bootstrap"))
+    rows = table[table["language"] == "all"].set_index("method")
+    return _told_spearman([*map(str, rows.index)], _of_column(rows, "spearman", 0.95))
+
+
+def _of_column(rows: Any, name: str, level: float) -> Interval:
+    """A column of a table of agreements with its ends."""
+    estimate, low, high = (rows[f"{name}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+    return Interval.of(estimate, low, high, level, "bootstrap")
 
 
 def _told_spearman(names: Sequence[str], found: Interval) -> str:
@@ -256,7 +260,8 @@ def _told_spearman(names: Sequence[str], found: Interval) -> str:
     if not np.isfinite(found.estimate).any():
         return "No measure tells the neurons of this sample apart"
     best = int(np.nanargmax(found.estimate))
-    ends = with_ends(*(float(one[best]) for one in (found.estimate, found.low, found.high)), share)
+    estimate, low, high = (float(one[best]) for one in (found.estimate, found.low, found.high))
+    ends = with_ends(estimate, low, high, share)
     near = sum(bool(high >= found.low[best]) for high in np.delete(found.high, best))
     told = f"{plain(names[best])} ranks neurons most as their removal does: {ends}"
     if len(names) == 1:
@@ -271,8 +276,8 @@ def _looks(number: int) -> list[Look]:
 
 def _stacked(found: Sequence[Interval], level: float) -> Interval:
     """Numbers with their ends, one after the other."""
-    ends = ([float(getattr(one, name)) for one in found] for name in ("estimate", "low", "high"))
-    return Interval.of(*ends, level, found[0].method)
+    middle, low, high = np.array([(one.estimate, one.low, one.high) for one in found], float).T
+    return Interval.of(middle, low, high, level, found[0].method)
 
 
 def _points(

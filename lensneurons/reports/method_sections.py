@@ -45,8 +45,11 @@ def _compared(comparison: MethodComparison, neurons: LanguageNeurons) -> Iterato
     effects = comparison.to_pandas().set_index(["method", "figure"])
     rows = []
     for name in comparison.sets:
-        ends = (effects.loc[(name, figure)].to_numpy(float).tolist() for figure in FIGURES)
-        rows.append((name, *(with_ends(*one, signed) for one in ends)))
+        cells = []
+        for figure in FIGURES:
+            estimate, low, high = effects.loc[(name, figure)].to_numpy(float).tolist()
+            cells.append(with_ends(estimate, low, high, signed))
+        rows.append((name, *cells))
     unit = METRICS[comparison.matrix.metric].unit
     few = comparison.matrix.too_few or "95% intervals over items"
     caption = f"{unit}, mean over the languages; {few}; selectivity: own effect less the others"

@@ -174,7 +174,7 @@ def _identified(
     """The neurons of one method; that some language has few is told by the comparison."""
     if name in found.neurons:
         return found.neurons[name]
-    reads = {"items": items()} if name in BY_ITEMS else {}
+    reads: dict[str, Any] = {"items": items()} if name in BY_ITEMS else {}
     with warnings.catch_warnings(action="ignore", category=EmptySetWarning):
         return identify(found.statistics, method=cast(Any, name), top_rate=top_rate, **reads)
 

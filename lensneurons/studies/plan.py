@@ -234,7 +234,7 @@ def measure_rates(
     # A group is a hash of an item's name: the few items of a batch must not share one.
     groups = next(n for n in range(2, 100) if len(set(item_groups(few.ids, n))) > 1)
     statistics = collect(model, probe, groups=groups, **quiet)
-    found = dict.fromkeys(("counting", "scoring", "lens", "card", "neurons"), 0.0)
+    found = dict.fromkeys(("counting", "scoring", "lens", "card", "neurons", "coupling"), 0.0)
     found["counting"] = _seconds(lambda: collect(model, probe, groups=groups, **quiet)) / tokens
     site = probe.site
     removed = NeuronSet(np.zeros(1, np.int64), site.n_layers, site.d_mlp)

@@ -41,6 +41,7 @@ from figure_values import (
     with_parts,
     wobbly,
 )
+from method_values import make_agreement, make_coupling, make_methods
 
 from lensneurons import plots
 from lensneurons.comparison.paper_claims import NAN, Claims, claims
@@ -77,6 +78,12 @@ ORDINARY: dict[str, Callable[[], go.Figure]] = {
     "effects": lambda: plots.ablation_effects(make_matrix(*BIG)),
     "carried": lambda: plots.carry_over(with_alike(make_carry(turning(), ("de", "en")), 1)),
     "curve": lambda: plots.steering_curve(make_curve()),
+    "methods": lambda: plots.method_effects(make_methods()),
+    "methods' overlap": lambda: plots.method_overlap(make_methods()),
+    "methods' layers": lambda: plots.method_layers(make_methods()),
+    "coupling": lambda: plots.coupling(make_coupling()),
+    "pairs": lambda: plots.language_coupling(make_coupling()),
+    "measures": lambda: plots.importance_agreement(make_agreement()),
 }
 
 
@@ -105,6 +112,10 @@ def with_hostile_names() -> dict[str, Callable[[], go.Figure]]:
     named = {"neurons": HOSTILE[5], "ablated": HOSTILE[2], "method": HOSTILE[4]}
     curve = make_curve(toward=HOSTILE[0], prompts_in=HOSTILE[1])
     curve = replace(curve, provenance=model, **named)
+    three = (HOSTILE[0], HOSTILE[2], HOSTILE[5])
+    compared = make_methods(three, languages=HOSTILE, provenance=model)
+    coupled = make_coupling(HOSTILE, provenance=model)
+    measured = make_agreement(three, languages=HOSTILE, provenance=model)
     return {
         **{name: partial(draw, hostile()) for name, draw in OF_NEURONS.items()},
         "histogram": partial(plots.histogram_change, found),
@@ -122,12 +133,18 @@ def with_hostile_names() -> dict[str, Callable[[], go.Figure]]:
         "carried": partial(plots.carry_over, with_alike(carried, 2)),
         "strange": partial(plots.carry_over, strange),
         "curve": partial(plots.steering_curve, curve),
+        "methods": partial(plots.method_effects, compared),
+        "methods' overlap": partial(plots.method_overlap, compared),
+        "methods' layers": partial(plots.method_layers, compared),
+        "coupling": partial(plots.coupling, coupled),
+        "pairs": partial(plots.language_coupling, coupled),
+        "measures": partial(plots.importance_agreement, measured),
     }
 
 
 def test_hostile_names_are_shown_and_do_nothing() -> None:
     figures = with_hostile_names()
-    assert len(figures) == len(OF_NEURONS) + 15
+    assert len(figures) == len(OF_NEURONS) + 21
     for draw in figures.values():
         require_inert(draw())
 
@@ -241,6 +258,8 @@ def test_every_figure_of_a_large_model_is_small() -> None:
         plots.ablation_effects(make_matrix(*BIG, languages=MANY, items=4)),
         plots.carry_over(with_alike(make_carry(shares, MANY), 3)),
         plots.steering_curve(make_curve(np.arange(60) / 10, np.linspace(0, 1, 60))),
+        plots.coupling(make_coupling(MANY, layers=80)),
+        plots.language_coupling(make_coupling(MANY, layers=80)),
     ]
     for figure in figures:
         assert len(plots.figure_fragment(figure)) < LARGEST, figure.layout.meta["title"]

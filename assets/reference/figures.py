@@ -75,6 +75,42 @@ figure = ln.plots.carry_over(ln.carry_over(model, pairs, progress=False))
 shares = ln.experiments.attention_shares(model, corpus)
 figure = ln.plots.attention_shares(shares, "special")
 
+# %% coupling: is an item answered as its translation is?
+few = ["en", "zh", "th"]
+several = ln.load_corpus("demo", split="test", limit=25, languages=few)
+items = ln.activations.item_activations(model, several, progress=False)
+coupled = ln.comparison.coupling(items, draws=99)
+figure = ln.plots.coupling(coupled)
+
+# %% language_coupling: between which languages
+figure = ln.plots.language_coupling(coupled)
+
+# %% method_effects: what the neurons of several methods do
+counted = ln.collect(model, several.head(20), progress=False)
+methods = {
+    name: ln.identify(counted, method=name, top_rate=0.09)
+    for name in ("lape", "difference", "activation_entropy")
+}
+held_out = several.select(ids=several.ids[-5:])
+compared = ln.experiments.compare_methods(
+    model, held_out, methods, methods["lape"], number=40, controls=5, progress=False
+)
+figure = ln.plots.method_effects(compared)
+
+# %% method_overlap: whether they are the same neurons
+figure = ln.plots.method_overlap(compared)
+
+# %% method_layers: where they are
+figure = ln.plots.method_layers(compared)
+
+# %% importance_agreement: which cheap measure ranks single neurons as their removal does
+measures = ("plnd", "activation_gradient")
+agreement = ln.cards.importance_agreement(
+    model, several.select(["en"]).head(1), methods["lape"],
+    number=40, methods=measures, progress=False,
+)  # fmt: skip
+figure = ln.plots.importance_agreement(agreement)
+
 # %% steering_curve: what turning up the neurons of a language does
 found = ln.identify(before, score="lape", top_rate=0.09)
 curve = ln.steering_curve(

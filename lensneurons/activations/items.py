@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
     from lensneurons.corpora.corpus import ParallelCorpus
 
+BLOCK = 2**20  # activations that are read at once; a few float64 copies of them are 8 MB each
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ItemActivations(Value):
@@ -71,6 +73,20 @@ class ItemActivations(Value):
     left_out: int = 0
     provenance: Provenance = field(default_factory=Provenance)
 
+    @classmethod
+    @plain_options
+    def load(cls, path: str | Path, *, memory_map: bool = False) -> ItemActivations:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            memory_map: leave the numbers in the file and read them as they are needed.
+
+        Raises:
+            StorageError: no such file, or a damaged, foreign or newer one.
+        """
+        return cls._read(path, memory_map=memory_map)
+
     def __post_init__(self) -> None:
         size = len(self.languages), len(self.item_ids)
         if self.mean.shape[:2] != size:
@@ -88,6 +104,15 @@ class ItemActivations(Value):
     def d_mlp(self) -> int:
         """Neurons a layer."""
         return self.mean.shape[3]
+
+    def blocks(self) -> Iterator[tuple[int, slice]]:
+        """Every layer and run of its neurons that is read at once: `BLOCK` numbers at most, or one
+        neuron. So what reads a file block by block needs no more memory for more items.
+        """
+        width = max(1, BLOCK // max(1, len(self.languages) * len(self.item_ids)))
+        for layer in range(self.n_layers):
+            for first in range(0, self.d_mlp, width):
+                yield layer, slice(first, first + width)
 
     def _brief(self) -> str:
         size = f"{self.n_layers} layers x {self.d_mlp} neurons"

@@ -117,6 +117,11 @@ class MethodAgreement(Value):
             value=self.value[:, kept],
         )
 
+    def without_times(self) -> MethodAgreement:
+        """The same without measured times (NaN), so that equal calls give equal files."""
+        unknown = np.full(len(self.methods), np.nan)
+        return replace(self, seconds=unknown, plain_seconds=np.nan, effect_seconds=np.nan)
+
     @plain_options
     def to_pandas(
         self, *, top: int | None = None, level: float = 0.95, draws: int = 1000, seed: int = 0
@@ -183,7 +188,7 @@ class MethodAgreement(Value):
             (
                 row["method"],
                 *(_told(row, name) for name in ("spearman", "signed", "recall")),
-                f"{row['cost']:.3g}",
+                "–" if np.isnan(row["cost"]) else f"{row['cost']:.3g}",
             )
             for _, row in table[table["language"] == "all"].iterrows()
         ]

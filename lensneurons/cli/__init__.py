@@ -3,6 +3,7 @@
     lensneurons collect Qwen/Qwen3-0.6B-Base --corpus answers.jsonl --out runs/base
     lensneurons merge node1/run node2/run --out base.safetensors   # counts of several machines
     lensneurons identify runs/base --out results/      # neurons, table, report; or --json
+    lensneurons identify runs/base --method script_lape --romanised runs/latin
     lensneurons parts runs/base                        # the four parts and their evidence
     lensneurons identify activations/mgsm --published  # the authors' own .pt counts
     lensneurons ablate Qwen/Qwen3-0.6B-Base runs/base --corpus answers.jsonl --languages zh,de \
@@ -18,9 +19,10 @@
     lensneurons report runs/base runs/ablation runs/cards --out report.html
 
 `options` declares the flags: each has the name of the argument of the function behind the command.
-`commands` calls those functions. Without a command the help is shown; a mistyped command or option
-is told what comes nearest. Bad input, and a file that cannot be read or written, end with one line
-on stderr and exit code 2. Jobs that write a run folder continue when they are called again.
+`inputs` opens what they name, and `commands` calls those functions. Without a command the help is
+shown; a mistyped command or option is told what comes nearest. Bad input, and a file that cannot be
+read or written, end with one line on stderr and exit code 2. Jobs that write a run folder continue
+when they are called again.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import os
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Sequence
 from functools import reduce
 from html import escape
 from operator import or_
@@ -21,6 +20,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from lensneurons.activations.collection import collect, require_memory
+from lensneurons.activations.items import ItemActivations, item_activations
 from lensneurons.activations.merging import merge_statistics
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.alignment.controls import random_adapter
@@ -36,44 +36,55 @@ from lensneurons.alignment.translation import translation_scorer
 from lensneurons.cards.card import card_html, describe_all, neuron_facts
 from lensneurons.cards.records import write_records
 from lensneurons.cli import summaries
+from lensneurons.cli.inputs import (
+    PLACES,
+    in_template,
+    open_corpus,
+    open_engine,
+    open_model,
+    open_same_model,
+    open_shots,
+    open_stream,
+    pick,
+)
 from lensneurons.cli.shown_files import gather
 from lensneurons.comparison.before_after import TABLES, compare
 from lensneurons.comparison.paper_claims import claims
 from lensneurons.comparison.series import compare_series
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus, wanted_languages
-from lensneurons.corpora.streams import CorpusStream, stream_corpus
-from lensneurons.engines.choice import Engine, RayEngine
+from lensneurons.corpora.romanised import romanise
 from lensneurons.errors import (
     EmptySetWarning,
     LensNeuronsError,
-    ProvenanceError,
     StorageError,
     choose,
 )
 from lensneurons.evaluation.answers import answer_scorer
-from lensneurons.evaluation.shots import require_examples
 from lensneurons.experiments.ablation import ablation_matrix, ablation_sets
 from lensneurons.experiments.ablation_effects import FEWEST
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.interventions.export import export
 from lensneurons.languages.codes import language_code
 from lensneurons.languages.detection import require_identifiable
-from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.methods import READS
 from lensneurons.neurons.parts import FEWEST_LAYERS, divide_layers
 from lensneurons.neurons.published import holds_published_counts, read_published_counts
-from lensneurons.tokens.chat import chat_corpus, refuse_system_alone
 from lensneurons.values.files import plain_numbers, replacing, write_csv
-from lensneurons.values.provenance import UNKNOWN
 
-PLACES = ("device", "device_map", "max_memory", "offload_folder")  # where a model's weights lie
 COUNTING = ("site", "branches", "scope", "groups", "batch_tokens", "max_length", "overlong")
 DPO_SETTINGS = (
     "steps", "batch", "micro_batch", "learning_rate", "beta", "rank", "alpha",
     "checkpoint_every", "seed",
 )  # fmt: skip
+# What a method reads beside the counts, and who writes it.
+_WRITTEN_BY = {
+    "items": "--items FILE, the activations of single texts: collect --items FILE writes them",
+    "romanised": "--romanised RUN, counts of the same texts in Latin letters: collect the corpus "
+    "again with --romanised and --out RUN",
+}
 CARD_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
@@ -114,6 +125,7 @@ def do_study(options: Namespace) -> None:
         "dry_run", "budget", "skip", "trained", "items", "effect_items", "controls", "match",
         "lens_items", "card_items", "cards", "classes", "metric", "score", "top_rate", "scope",
         "max_new_tokens", "stop", "groups", "batch_tokens", "seed", "figures", "title", "system",
+        "methods", "method_items", "method_neurons", "single_neurons",
     )  # fmt: skip
     found = study(
         load_model(options.model, **loading),
@@ -143,14 +155,22 @@ def do_collect(options: Namespace) -> None:
     """Count activations of a model over a corpus, into a run folder."""
     require_writable(options.out)
     engine = open_engine(options)
+    require_writable_file(options.items)
+    if options.items is not None and (options.stream or options.site != "neurons"):
+        raise LensNeuronsError("--items takes texts that are read whole (no --stream), and neurons")
     corpus = open_stream(options) if options.stream else open_corpus(options, options.languages)
     if isinstance(corpus, ParallelCorpus):
         require_memory(options.groups, len(corpus.languages))
+        corpus = romanise(corpus) if options.romanised else corpus
     model = open_model(options, options.dtype)
     if isinstance(corpus, ParallelCorpus):
         corpus = in_template(options, model, corpus)
     counting = {"engine": engine, **pick(options, *COUNTING)}
     say(collect(model, corpus, run_dir=options.out, **counting).to_text())
+    if options.items is not None and isinstance(corpus, ParallelCorpus):
+        reading = pick(options, "scope", "batch_tokens")
+        item_activations(model, corpus, **reading).save(options.items)
+        say(f"activations of single texts: {options.items}")
     say(f"next: lensneurons identify {options.out}")
 
 
@@ -428,11 +448,6 @@ def neurons_of(neurons: LanguageNeurons, options: Namespace) -> Any:
     return reduce(or_, rows.values()).relabel(f"{'+'.join(options.classes)} {' '.join(rows)}")
 
 
-def pick(options: Namespace, *names: str) -> dict[str, Any]:
-    """Options by the names of the arguments that take them, which are their own names."""
-    return {name: getattr(options, name) for name in names}
-
-
 def tell(options: Namespace, value: Any, text: str) -> None:
     """Print a result: as one JSON object if the options say so, else as text."""
     if options.json:
@@ -485,103 +500,6 @@ def require_writable_file(path: Path | None) -> None:
     require_writable(path.parent)
 
 
-def open_engine(options: Namespace) -> Engine:
-    """The engine that the options name.
-
-    Raises:
-        LensNeuronsError: options of workers, and none are asked for.
-    """
-    named = {"workers": options.workers, "cpus": options.worker_cpus}
-    named |= {"gpus": options.worker_gpus, "address": options.ray_address}
-    given = {name: value for name, value in named.items() if value is not None}
-    if options.engine == "ray":
-        return RayEngine(**given)
-    if given:
-        raise LensNeuronsError("--workers, --worker-... and --ray-address need --engine ray")
-    return "local"
-
-
-def open_corpus(options: Namespace, languages: Sequence[str] | None) -> ParallelCorpus:
-    """Read the corpus that the options name, in some languages or in all."""
-    if not options.chat:
-        refuse_system_alone(None, options.system)
-    return load_corpus(options.corpus, languages=languages, **pick(options, "split", "limit"))
-
-
-def open_stream(options: Namespace) -> CorpusStream:
-    """The corpus that the options name, to be read shard by shard.
-
-    Raises:
-        LensNeuronsError: an option that a stream does not take.
-    """
-    if options.chat or options.system is not None or options.limit is not None:
-        raise LensNeuronsError(
-            "--stream reads texts as they are, and all of them: leave --chat, --system and --limit "
-            "away, or read the corpus whole"
-        )
-    return stream_corpus(
-        options.corpus, languages=options.languages, **pick(options, "split", "shard_items")
-    )
-
-
-def open_shots(options: Namespace, corpus: ParallelCorpus) -> ParallelCorpus | None:
-    """Read the worked examples that the options name, in the languages of a corpus.
-
-    Raises:
-        LensNeuronsError: a number of examples, and no file.
-        CorpusError: what `require_examples` refuses, or fewer examples than asked.
-    """
-    if options.shots is None:
-        if options.n_shots is not None:
-            raise LensNeuronsError("--n-shots takes examples from a file: give --shots too")
-        return None
-    languages = corpus.languages
-    shots = load_corpus(options.shots, languages=languages, limit=options.n_shots)
-    require_examples(corpus.items, shots)
-    if options.n_shots and len(shots) < options.n_shots * len(languages):
-        raise LensNeuronsError(
-            f"--n-shots {options.n_shots}: {options.shots} has {len(shots) // len(languages)} "
-            "examples a language"
-        )
-    return shots
-
-
-def in_template(options: Namespace, model: Any, corpus: ParallelCorpus) -> ParallelCorpus:
-    """The corpus in the model's chat template where the options say so, else as it is."""
-    return chat_corpus(model, corpus, system=options.system) if options.chat else corpus
-
-
-def open_model(options: Namespace, dtype: Any) -> Any:
-    """Load the model that the options name."""
-    return load_model(
-        options.model,
-        dtype=dtype,
-        local_files_only=options.offline,
-        adapter=getattr(options, "adapter", None),  # align has none
-        adapter_revision=getattr(options, "adapter_revision", None),
-        **pick(options, *PLACES, "revision"),
-    )
-
-
-def open_same_model(options: Namespace, statistics: ActivationStatistics) -> Any:
-    """Load the model in the number format of the run, and require the weights of the run.
-
-    Raises:
-        ProvenanceError: its weights differ, and ``--other-weights`` was not given.
-    """
-    origin = statistics.provenance
-    dtype = options.dtype or (origin.dtype if origin.dtype != UNKNOWN else "float32")
-    model = open_model(options, dtype)
-    same = origin.weights in (UNKNOWN, hash_weights(model))
-    if not same and not options.other_weights:
-        raise ProvenanceError(
-            f"{options.model} in {dtype} does not have the weights that {options.folder} was "
-            f"collected from ({origin.model} in {origin.dtype}): give that model and --dtype, or "
-            "--other-weights to test its neurons in this one"
-        )
-    return model
-
-
 def read_statistics(options: Namespace) -> ActivationStatistics:
     """Read the statistics of a run folder or file, which stay on the disk, or published counts."""
     if options.published or holds_published_counts(options.folder):
@@ -591,6 +509,19 @@ def read_statistics(options: Namespace) -> ActivationStatistics:
 
 
 def find_neurons(options: Namespace, statistics: ActivationStatistics) -> LanguageNeurons:
-    """Identify the neurons of some statistics as the options say."""
+    """Identify the neurons of some statistics as the options say.
+
+    Raises:
+        LensNeuronsError: the method lacks what it reads beside them; says what writes it.
+    """
     chosen = pick(options, "score", "top_rate", "percentile", "lambda_", "tau")
+    if hasattr(options, "way"):  # `identify` and `parts`; others take a score alone
+        needed = READS.get(options.way)
+        if needed is not None and getattr(options, needed) is None:
+            raise LensNeuronsError(f"--method {options.way} needs {_WRITTEN_BY[needed]}")
+        chosen["method"] = options.way
+        if options.items is not None:
+            chosen["items"] = ItemActivations.load(options.items, memory_map=True)
+        if options.romanised is not None:
+            chosen["romanised"] = ActivationStatistics.load(options.romanised)
     return identify(statistics, **chosen)

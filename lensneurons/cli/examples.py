@@ -9,7 +9,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "study": (
         "lensneurons study Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --out study --dry-run",
-        "lensneurons study Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --out study --budget 2h",
+        "lensneurons study Qwen/Qwen3-0.6B-Base --corpus texts.jsonl --out study --budget 2h "
+        "--methods lape,average_precision,plnd",
     ),
     "collect": (
         "lensneurons collect demo --corpus demo --limit 50 --out runs/demo",
@@ -21,8 +22,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "lensneurons merge node1.safetensors node2.safetensors --out all.safetensors",
     ),
     "identify": (
-        "lensneurons identify runs/base --out results",
-        "lensneurons identify runs/base --score lape --top-rate 0.02 --json",
+        "lensneurons identify runs/base --score lape --top-rate 0.02 --out results",
+        "lensneurons identify runs/base --method script_lape --romanised runs/latin --json",
     ),
     "parts": (
         "lensneurons parts runs/base",

@@ -30,6 +30,9 @@ SITES = ("neurons", *_EXPERTS, "q", "k", "v", "attn_out", "mlp_out")
 SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
 POOLS = ("all", "unselected", "below tau")
 METHODS = ("zero", "mean")  # resampling needs a second corpus
+# How neurons are scored; a test holds them against `lensneurons.neurons.methods.Method`.
+WAYS = ("paper", "lape", "activation_entropy", "difference", "average_precision",
+        "paired_difference", "script_lape")  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -174,6 +177,13 @@ def _declare_study(add: Add) -> None:
     add("--lens-items", type=_positive, default=20, help="for the logit lens")
     add("--card-items", type=_positive, default=20, help="for the cards")
     add("--cards", type=_positive, default=2, help="of each language")
+    told = "compare ways to find neurons, and measure coupling (without names: the four best known)"
+    known = ["lape", "difference", "average_precision", "plnd"]
+    add("--methods", type=_names, nargs="?", const=known, default=[], metavar="NAMES", help=told)
+    told = "counted items that methods of single texts, measures and coupling read"
+    add("--method-items", type=_positive, default=80, help=told)
+    add("--method-neurons", type=_positive, default=100, help="of each language by each method")
+    add("--single-neurons", type=_positive, default=100, help="that are removed one by one")
     steps = "remove the first class, then it and the second, and so on"
     add("--classes", type=_names, default="specific,related,agnostic", help=steps)
     add("--metric", type=_names, default="nll", help="nll, accuracy (slow), or nll,accuracy")
@@ -205,6 +215,9 @@ def _declare_collect(add: Add) -> None:
     add("--batch-tokens", type=_positive, default=4096, help="padding included")
     add("--max-length", type=_positive, help="longest text in tokens")
     add("--overlong", default="refuse", choices=("refuse", "cut"))
+    add("--romanised", action="store_true", help="count the texts in Latin letters (uroman)")
+    told = "write the activations of single texts as well, for identify --items FILE"
+    add("--items", type=Path, metavar="FILE", help=told)
     add("--stream", action="store_true", help="read shard by shard what is larger than memory")
     add("--shard-items", type=_positive, default=1000, help="rows of a shard of --stream")
     _add_engine(add)
@@ -317,6 +330,13 @@ def _add_source(add: Add) -> None:
     add("folder", metavar="FOLDER", type=Path, help="run folder of collect, or file of merge")
     add("--published", action="store_true", help="FOLDER holds published .pt counts")
     add("--languages", type=_names, help="such as en,zh,sw (default: all)")
+    # `--method` of `ablate` is another thing, so this one is kept under a name of its own.
+    told = "how neurons are scored, in place of --score"
+    add("--method", dest="way", choices=WAYS, help=told)
+    told = "for the methods of single texts: what collect --items FILE wrote"
+    add("--items", type=Path, metavar="FILE", help=told)
+    told = "for script_lape: what collect --romanised wrote of the same texts"
+    add("--romanised", type=Path, metavar="RUN", help=told)
     _add_identification(add)
 
 
@@ -333,7 +353,7 @@ def _add_identification(add: Add) -> None:
     add("--percentile", type=float, default=0.95, help="of tau")
     add("--lambda", dest="lambda_", type=_weight, default="auto", help="a number, or found exactly")
     add("--tau", type=float, help="a bar to use instead of the percentile")
-    add("--score", default="paper", choices=("paper", "lape"))
+    add("--score", choices=("paper", "lape"), help="of the neurons (default: paper)")
     add("--json", action="store_true", help="print one JSON object")
 
 

@@ -8,7 +8,10 @@ from typing import Any
 
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import NeuronCard
+from lensneurons.cards.method_agreement import MethodAgreement
 from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.coupled_layers import LayerCoupling
+from lensneurons.comparison.coupled_neurons import Coupling
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.errors import LensNeuronsError, StorageError
@@ -16,6 +19,7 @@ from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.method_comparison import MethodComparison
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.values.files import read_kind
 
@@ -32,6 +36,10 @@ SHOWN: dict[str, Any] = {
     "lens": LensCurves,
     "carry_over": CarryOver,
     "steering": SteeringCurve,
+    "methods": MethodComparison,
+    "coupling": Coupling,
+    "layer_coupling": LayerCoupling,
+    "agreement": MethodAgreement,
 }
 
 

@@ -23,6 +23,9 @@ nothing is shared.
 
 >>> layer_coupling(item_activations(model, corpus)).to_pandas()          # doctest: +SKIP
 
+Memory grows with the items: ``8 * languages * items * (items + neurons a layer)`` bytes for the
+kernels and the layer that is compared; a few hundred items are enough, and more cost their square.
+
 What this does not show: which neurons agree (`lensneurons.comparison.coupled_neurons`), or that the
 model uses the agreement. Long texts, digits and names can be found again in any language.
 """

@@ -24,7 +24,13 @@ Simulated with neurons that follow few, heavy-tailed topics (tests/simulations/c
 uncoupled neurons is uniform, and intervals of 95 % hold the truth in 93 to 97 % of corpora of 60
 items. With 20 items they do in 84 to 97 %, least where nearly all is shared.
 
->>> items = item_activations(model, corpus)                              # doctest: +SKIP
+Neurons are read in blocks (`ItemActivations.blocks`), so memory does not grow with the items where
+these lie in a file (``item_activations(file=...)``); the shuffles take ``8 * draws * languages``
+bytes an item. Moments would be enough for Pearson's r and its jackknife, and no file would be
+needed; but not for the null, which pairs the items anew, nor for Spearman's, whose ranks take all
+items of a neuron at once.
+
+>>> items = item_activations(model, corpus, file="items.npy")           # doctest: +SKIP
 >>> coupling(items, neurons).to_pandas()                                 # doctest: +SKIP
 
 What this does not show: what is shared. Texts differ in topic, in length and in their digits, and a
@@ -203,22 +209,22 @@ def coupling(
         for corpora in (1, left, draws)
     )
     neuron, p = np.full((2, items.n_layers, items.d_mlp), np.nan)
-    for layer in range(items.n_layers):
-        given = np.asarray(items.mean[:, :, layer], np.float32)
-        each = standardised(given, measure)
-        neuron[layer] = mean_of_pairs(each)
-        defined = ~np.isnan(neuron[layer])
-        found.add(0, layer, each, neuron[layer], codes[layer])
+    for layer, block in items.blocks():
+        given = np.asarray(items.mean[:, :, layer, block], np.float32)
+        each, own = standardised(given, measure), codes[layer, block]
+        coupled = mean_of_pairs(each)
+        neuron[layer, block] = coupled
+        found.add(0, layer, each, coupled, own)
         for group in range(left):
             less = standardised(given[:, groups != group], measure)
-            without.add(group, layer, less, mean_of_pairs(less), codes[layer])
-        more = np.ones(items.d_mlp)
+            without.add(group, layer, less, mean_of_pairs(less), own)
+        more = np.ones(len(coupled))
         for draw, shuffle in enumerate(shuffles):
             other = np.take_along_axis(each, shuffle[..., None], axis=1)
             by_chance = mean_of_pairs(other)
-            null.add(draw, layer, other, by_chance, codes[layer])
-            more += by_chance >= neuron[layer]
-        p[layer, defined] = more[defined] / (draws + 1)
+            null.add(draw, layer, other, by_chance, own)
+            more += by_chance >= coupled
+        p[layer, block] = np.where(np.isnan(coupled), np.nan, more / (draws + 1))
     told: dict[str, np.ndarray] = {}
     parts = zip(found.means(), without.means(), null.means(), strict=True)
     for prefix, (one, rest, chance) in zip(("", "pair_"), parts, strict=True):
@@ -314,19 +320,17 @@ class CouplingSums(NamedTuple):
     def add(
         self, corpus: int, layer: int, each: np.ndarray, coupled: np.ndarray, codes: np.ndarray
     ) -> None:
-        """Add the neurons of a layer: standardised values, couplings and classes."""
+        """Add some neurons of a layer: standardised values, couplings and classes."""
         told = ~np.isnan(coupled)
         flat = each[..., told].reshape(len(each), -1)
         self.pair[corpus] += flat @ flat.T
         self.among[corpus] += told.sum()
-        self.by_class[corpus, 0, layer], self.number[corpus, 0, layer] = (
-            coupled[told].sum(),
-            told.sum(),
-        )
+        self.by_class[corpus, 0, layer] += coupled[told].sum()
+        self.number[corpus, 0, layer] += told.sum()
         others = self.by_class.shape[1] - 1
         if others:
-            self.by_class[corpus, 1:, layer] = np.bincount(codes[told], coupled[told], others)
-            self.number[corpus, 1:, layer] = np.bincount(codes[told], minlength=others)
+            self.by_class[corpus, 1:, layer] += np.bincount(codes[told], coupled[told], others)
+            self.number[corpus, 1:, layer] += np.bincount(codes[told], minlength=others)
 
     def means(self) -> Iterator[np.ndarray]:
         """Means [corpus, class, layer + 1] and [corpus, language, language]."""

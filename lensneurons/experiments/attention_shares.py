@@ -47,6 +47,7 @@ from jaxtyping import Float64, Int, Int64
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError, ModelError, choose
 from lensneurons.languages.codes import foreign_share
+from lensneurons.models.attention_patterns import ROW_TOLERANCE, pattern_hooks
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import least_logits, to_device
 from lensneurons.models.running import runs_model
@@ -69,8 +70,6 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 WRITTEN = TARGETS[1:5]  # what is written, once before and once among the counted tokens
 # Columns of `AttentionShares.mass`: a token is of exactly one.
 COLUMNS = ("special", *(f"{place} {what}" for place in ("prompt", "response") for what in WRITTEN))
-# Rows of random scores over 32 to 2048 tokens add up to 1 within 0.0025 in bf16, 0.0004 in fp16.
-_TOLERANCE = 0.01
 # A vowel sign alone is a mark.
 _LETTER, _DIGIT = regex.compile(r"[\p{L}\p{M}]"), regex.compile(r"\p{Nd}")
 
@@ -280,12 +279,7 @@ def attention_shares(
             hold something else.
     """
     model_family(model)
-    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(int(model.cfg.n_layers))]
-    if missing := [name for name in names if name not in model.hook_dict]:
-        raise ModelError(
-            f"the model has no {missing[0]}: a layer without attention that TransformerLens hooks "
-            "has no shares; choose another model"
-        )
+    names = pattern_hooks(model)
     prepared = prepare(model, corpus, scope=scope, tokenizer=tokenizer)
     encoded = prepared.encoded
     columns = source_columns(encoded, prepared.tokenizer)
@@ -395,7 +389,7 @@ def _read(
         model(to_device(model, batch.tokens), attention_mask=None, **least_logits(model))
     # The hook may hold something else, such as scores before the softmax, or look ahead.
     total = mass.sum(axis=-1) / batch.counted.sum(1).numpy()
-    if not (mass.min() >= 0 and np.abs(total - 1).max() <= _TOLERANCE):
+    if not (mass.min() >= 0 and np.abs(total - 1).max() <= ROW_TOLERANCE):
         raise ModelError(
             f"the hooks hold no attention: what a token looks at adds up to {total.min():.3g} to "
             f"{total.max():.3g}, and the least is {mass.min():.3g}; remove other hooks, or report "

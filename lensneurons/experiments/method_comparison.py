@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -39,13 +39,14 @@ from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import PreparedCorpus
-from lensneurons.values.base import Overview, Shown
+from lensneurons.values.base import Overview, Value
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lensneurons.corpora.corpus import ParallelCorpus
 
+_SHAPE = ("n_layers", "d_mlp", "n_experts", "unit", "n_heads")  # what sets of a model share
 FIGURES = {
     "own effect": "mean diagonal",
     "others": "mean off-diagonal",
@@ -65,16 +66,47 @@ class Ranked(Protocol):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MethodComparison(Shown):
+class MethodComparison(Value):
     """Sets of several methods, and what removing them does. Made by `compare_methods`.
+
+    A file of it holds the matrix and the indices of the neurons; sets that were read say no more
+    how active their neurons are.
 
     Attributes:
         sets: method to language to its neurons, as many for all methods.
         matrix: the effects of removing them, a setting for each method.
     """
 
+    FILE_KIND: ClassVar = "comparison of methods"
+
     sets: Mapping[str, Mapping[str, NeuronSet]]
     matrix: AblationMatrix
+
+    def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays, details = self.matrix._pack()
+        every = [one for of in self.sets.values() for one in of.values()]
+        arrays["chosen"] = np.concatenate([one.flat for one in every])
+        rows = [
+            [method, k, one.label, len(one)]
+            for method, of in self.sets.items()
+            for k, one in of.items()
+        ]
+        shape = {name: getattr(every[0], name) for name in _SHAPE}
+        return arrays, details | {"sets": rows, "shape": shape}
+
+    @classmethod
+    def _unpack(
+        cls, arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]
+    ) -> MethodComparison:
+        details, arrays = dict(details), dict(arrays)
+        rows, shape, rest = details.pop("sets"), details.pop("shape"), arrays.pop("chosen")
+        sets: dict[str, dict[str, NeuronSet]] = {}
+        for method, k, label, size in rows:
+            flat, rest = rest[:size], rest[size:]
+            sets.setdefault(method, {})[k] = NeuronSet(flat=flat, label=label, **shape)
+        if len(rest):
+            raise ValueError(f"{len(rest)} neurons are of no set")
+        return cls(sets, AblationMatrix._unpack(arrays, details))
 
     def to_pandas(self, *, level: float = 0.95) -> pd.DataFrame:
         """One row a method and figure: method, figure, estimate, low, high; means over languages.

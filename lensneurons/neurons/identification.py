@@ -37,6 +37,7 @@ from lensneurons.neurons.empty_sets import warn_of_few_neurons
 from lensneurons.neurons.lambda_search import floor_lambda, largest_lambda
 from lensneurons.neurons.language_neurons import LanguageNeurons, Population
 from lensneurons.neurons.methods import (
+    GIVES,
     READS,
     Method,
     activation_entropy,
@@ -59,7 +60,7 @@ def identify(
     method: Method | None = None,
     score: Score | None = None,
     items: ItemActivations | None = None,
-    transliterated: ActivationStatistics | None = None,
+    romanised: ActivationStatistics | None = None,
     top_rate: float = 0.01,
     percentile: float = 0.95,
     lambda_: float | Literal["auto"] = "auto",
@@ -77,7 +78,7 @@ def identify(
         score: another word for `method`, for the first two.
         items: activations of single texts of the same languages (`item_activations`), for
             ``"average_precision"`` and ``"paired_difference"``.
-        transliterated: what `collect` gives of the same texts in other letters, for
+        romanised: what `collect` gives of the same texts romanised (`corpora.romanise`), for
             ``"script_lape"``; languages in Latin letters stand for themselves.
         top_rate: share of all neurons to select, by lowest score.
         percentile: tau is this percentile of all activation probabilities.
@@ -97,12 +98,12 @@ def identify(
         IdentificationError: a method that lacks what it reads, a rate outside (0, 1), a tau outside
             [0, 1), a negative lambda, fewer than two languages, neurons that are all silent or all
             alike, or no lambda without language-agnostic neurons.
-        ProvenanceError: `items` or `transliterated` are of another model.
+        ProvenanceError: `items` or `romanised` are of another model.
 
     Warns:
         EmptySetWarning: a language has hardly any neurons; says why, and what would give it some.
     """
-    chosen = _method(method, score, items=items, transliterated=transliterated)
+    chosen = _method(method, score, items=items, romanised=romanised)
     _check(statistics, chosen, top_rate, percentile, lambda_, tau)
     probability = statistics.probability
     _require_difference(probability)
@@ -120,8 +121,8 @@ def identify(
             values = activation_entropy(statistics)
         elif chosen == "difference":
             values = token_difference(statistics)
-        elif transliterated is not None:
-            kept = kept & keeps_languages(statistics, transliterated, bar)
+        elif romanised is not None:
+            kept = kept & keeps_languages(statistics, romanised, bar)
         elif items is not None and chosen != "lape":
             values = item_score(statistics, items, chosen)
         values = np.where(kept, values, np.inf)
@@ -170,7 +171,7 @@ def _method(method: str | None, score: str | None, **given: object) -> Any:
     for name, value in given.items():
         readers = [one for one, reads in READS.items() if reads == name]
         if value is None and chosen in readers:
-            raise IdentificationError(f"method={chosen!r} needs {name}=")
+            raise IdentificationError(f"method={chosen!r} needs {name}=: {GIVES[name]}")
         if value is not None and chosen not in readers:
             raise IdentificationError(f"{name}= needs method={readers[0]!r}, not {chosen!r}")
     return chosen

@@ -22,7 +22,7 @@ is left out: it belongs to no language whatever its score.
         controls false discoveries.
 
     "script_lape"         LAPE among the neurons that keep each of their languages (p > tau) where
-        the same texts are transliterated. Which neurons are left out is our rule; at one tau for
+        the same texts are romanised. Which neurons are left out is our rule; at one tau for
         both texts, so a neuron that fires less on any romanised text is left out as well.
 
 >>> identify(statistics, method="average_precision", items=items)       # doctest: +SKIP
@@ -50,7 +50,11 @@ Method = Literal[
 ]  # fmt: skip
 # What each method reads beside the statistics.
 READS = {"average_precision": "items", "paired_difference": "items"}
-READS |= {"script_lape": "transliterated"}
+READS |= {"script_lape": "romanised"}
+GIVES = {
+    "items": "what item_activations(model, corpus) gives",
+    "romanised": "what collect(model, corpora.romanise(corpus)) gives",
+}
 
 
 def activation_entropy(statistics: ActivationStatistics) -> NeuronScores:
@@ -109,24 +113,24 @@ def item_score(
 
 
 def keeps_languages(
-    statistics: ActivationStatistics, transliterated: ActivationStatistics, tau: float
+    statistics: ActivationStatistics, romanised: ActivationStatistics, tau: float
 ) -> NeuronMask:
-    """Bool [layer, neuron]: above tau in the transliterated texts of each language it is of.
+    """Bool [layer, neuron]: above tau in the romanised texts of each language it is of.
 
     Raises:
         IdentificationError: the second statistics lack a language, or are of another model.
         ProvenanceError: they are of another model, with what differs.
     """
-    require_same_model(statistics.provenance, transliterated.provenance)
-    shape = transliterated.n_layers, transliterated.d_mlp
-    lacking = sorted(set(statistics.languages) - set(transliterated.languages))
+    require_same_model(statistics.provenance, romanised.provenance)
+    shape = romanised.n_layers, romanised.d_mlp
+    lacking = sorted(set(statistics.languages) - set(romanised.languages))
     if lacking or shape != (statistics.n_layers, statistics.d_mlp):
         raise IdentificationError(
-            f"transliterated= holds {shape[0]} layers x {shape[1]} neurons and lacks {lacking}:"
+            f"romanised= holds {shape[0]} layers x {shape[1]} neurons and lacks {lacking}:"
             " collect all languages of the statistics with the same model; one in Latin letters"
             " stands for itself"
         )
-    again = transliterated.select(statistics.languages).probability > tau
+    again = romanised.select(statistics.languages).probability > tau
     return np.all(again | (statistics.probability <= tau), axis=-1)
 
 

@@ -15,6 +15,9 @@ language on its own:
         the value is the mean of these differences over their standard deviation (Cohen's d_z), and
         p that of a paired t-test, two-sided.
 
+Memory does not grow with items that lie in a file (``item_activations(file=...)``): neurons are
+read in blocks.
+
 >>> items = item_activations(model, corpus)                              # doctest: +SKIP
 >>> ranking = rank_neurons(items, method="average_precision")            # doctest: +SKIP
 >>> ln.ablate(model, ranking.top("zh", 100))                             # doctest: +SKIP
@@ -169,8 +172,11 @@ def rank_neurons(items: ItemActivations, *, method: Ranking = "average_precision
             " languages and two items, or more"
         )
     rank = _average_precision if method == "average_precision" else _difference
-    found = [rank(np.asarray(items.mean[:, :, layer])) for layer in range(items.n_layers)]
-    value, p = (np.stack(one).swapaxes(1, 2) for one in zip(*found, strict=True))
+    shape = items.n_layers, items.d_mlp, len(items.languages)
+    value, p = np.empty(shape), np.empty(shape)
+    for layer, block in items.blocks():
+        found = rank(np.asarray(items.mean[:, :, layer, block]))
+        value[layer, block], p[layer, block] = (one.T for one in found)
     known = None if method == "average_precision" else p
     return NeuronRanking(
         items.languages, len(items.item_ids), method, value, known, items.provenance

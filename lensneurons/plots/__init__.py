@@ -20,12 +20,19 @@ from lensneurons.plots.comparison import (
     language_changes,
     transitions,
 )
+from lensneurons.plots.couplings import coupling, language_coupling
 from lensneurons.plots.curves import alignment_curves, steering_curve
 from lensneurons.plots.edges import neuron_edges
 from lensneurons.plots.files import figure_fragment, save_figure
 from lensneurons.plots.labels import escape_label
 from lensneurons.plots.languages import neuron_map, neuron_probabilities, overlap
 from lensneurons.plots.latent import lens_languages
+from lensneurons.plots.methods import (
+    importance_agreement,
+    method_effects,
+    method_layers,
+    method_overlap,
+)
 from lensneurons.plots.profile import language_histogram, layer_profile, layer_profiles
 from lensneurons.plots.streams import carry_over, lens_curves
 from lensneurons.plots.style import in_theme, language_colour
@@ -38,19 +45,25 @@ __all__ = [
     "carry_over",
     "checkpoint_series",
     "claims",
+    "coupling",
     "class_changes",
     "escape_label",
     "figure_fragment",
     "histogram_change",
+    "importance_agreement",
     "in_theme",
     "language_changes",
     "language_colour",
+    "language_coupling",
     "language_histogram",
     "layer_profile",
     "layer_profiles",
     "lens_curves",
     "lens_languages",
     "neuron_edges",
+    "method_effects",
+    "method_layers",
+    "method_overlap",
     "neuron_map",
     "neuron_probabilities",
     "overlap",

@@ -4,7 +4,7 @@
     explorer
     comparison, series                the neurons are those of one of its models, at its bar
     accuracy, steering, carry-over,   may be measured on other weights (the model after training,
-    lens, effects                     say), which the report tells; of another architecture: refused
+    lens, effects, methods, coupling, say), which the report tells; of another architecture: refused
 
 What this does not show: values of an earlier lensneurons, or made by hand, may not say where they
 come from. What they do not say is not checked.
@@ -26,7 +26,15 @@ from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.reports.contents import ReportValues
 from lensneurons.values.provenance import UNKNOWN, Provenance
 
-_MEASURED = ("accuracy", "steering", "carry_over", "lens")
+_MEASURED = (
+    "accuracy",
+    "steering",
+    "carry_over",
+    "lens",
+    "coupling",
+    "layer_coupling",
+    "agreement",
+)
 
 
 def require_together(values: ReportValues) -> None:
@@ -48,6 +56,8 @@ def require_together(values: ReportValues) -> None:
     for matrix in values.effects:
         require_own_effects(neurons, matrix)
         _require_same_model(neurons, "effects", matrix.provenance)
+    if values.methods is not None:
+        _require_same_model(neurons, "methods", values.methods.matrix.provenance)
     for name in _MEASURED:
         if (one := getattr(values, name)) is not None:
             _require_same_model(neurons, name, one.provenance)

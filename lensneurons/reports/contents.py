@@ -12,13 +12,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lensneurons.cards.card import NeuronCard
+from lensneurons.cards.method_agreement import MethodAgreement
 from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.coupled_layers import LayerCoupling
+from lensneurons.comparison.coupled_neurons import Coupling
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.method_comparison import MethodComparison
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
@@ -56,6 +60,10 @@ class ReportValues:
     lens: LensCurves | None = None
     beside: Mapping[str, LanguageNeurons | PublishedProfile] = field(default_factory=dict)
     explorer: Explorer | None = None
+    methods: MethodComparison | None = None
+    coupling: Coupling | None = None
+    layer_coupling: LayerCoupling | None = None
+    agreement: MethodAgreement | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from lensneurons.plots.ablation import (
     told_beyond,
     top_setting,
 )
+from lensneurons.plots.couplings import told_coupling
 from lensneurons.plots.labels import full_name
+from lensneurons.plots.methods import told_agreement, told_effects
 from lensneurons.plots.numbers import MINUS, counted, listing, span
 from lensneurons.plots.profile import told_parts
 from lensneurons.reports.contents import ReportValues, Table
@@ -62,6 +64,12 @@ def find_all(values: ReportValues) -> Iterator[str]:
     yield from map(_of_effects, values.effects)
     if values.accuracy is not None:
         yield _of_accuracy(values.accuracy)
+    if values.methods is not None:
+        yield f"{told_effects(values.methods)}."
+    if values.coupling is not None:
+        yield f"{told_coupling(values.coupling)} (mean correlation over items)."
+    if values.agreement is not None:
+        yield f"{told_agreement(values.agreement)} (Spearman)."
     if values.comparison is not None:
         yield _of_comparison(values.comparison)
     if values.claims is not None:

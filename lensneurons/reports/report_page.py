@@ -30,7 +30,10 @@ from plotly.offline import get_plotlyjs
 
 from lensneurons import __version__
 from lensneurons.cards.card import NeuronCard
+from lensneurons.cards.method_agreement import MethodAgreement
 from lensneurons.comparison.before_after import Comparison
+from lensneurons.comparison.coupled_layers import LayerCoupling
+from lensneurons.comparison.coupled_neurons import Coupling
 from lensneurons.comparison.paper_claims import Claims
 from lensneurons.comparison.series import ComparisonSeries
 from lensneurons.errors import LensNeuronsError, shown
@@ -38,6 +41,7 @@ from lensneurons.evaluation.answers import Accuracy
 from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
+from lensneurons.experiments.method_comparison import MethodComparison
 from lensneurons.experiments.steering import SteeringCurve
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
@@ -84,6 +88,10 @@ def report(
     lens: LensCurves | None = None,
     beside: Mapping[str, LanguageNeurons | PublishedProfile] | None = None,
     explorer: Explorer | None = None,
+    methods: MethodComparison | None = None,
+    coupling: Coupling | None = None,
+    layer_coupling: LayerCoupling | None = None,
+    agreement: MethodAgreement | None = None,
     title: str = TITLE,
     notes: Sequence[str] = (),
 ) -> Path:
@@ -108,6 +116,10 @@ def report(
         explorer: what `explore` gives for these neurons, with texts, say. By default the explorer
             of the report shows neurons and layers alone, and those of more than 5 million
             probabilities have none.
+        methods: neurons of several methods, and what removing them does.
+        coupling: of neurons between the languages.
+        layer_coupling: the same of whole layers.
+        agreement: how well measures of importance rank single neurons.
         title: heading of the report.
         notes: paragraphs that have to be read first, such as what the model is.
 
@@ -122,7 +134,8 @@ def report(
     effects = _several("effects", AblationMatrix, effects)
     values = ReportValues(
         neurons, parts, cards, effects, comparison, claims, series, accuracy, steering, carry_over,
-        lens, beside or {}, explorer or _explorer_of(neurons),
+        lens, beside or {}, explorer or _explorer_of(neurons), methods, coupling, layer_coupling,
+        agreement,
     )  # fmt: skip
     require_together(values)
     unit = neurons.provenance.unit

@@ -23,8 +23,8 @@ from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import MINUS, listing, share, signed, span, with_ends
 from lensneurons.plots.profile import profile_of
 from lensneurons.reports.contents import ReportValues, Section, Tab, Table, table_of
+from lensneurons.reports.method_sections import methods_sections, other_model
 from lensneurons.uncertainty.groups import Interval
-from lensneurons.values.provenance import UNKNOWN, Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,19 +54,12 @@ def make_tabs(values: ReportValues) -> tuple[Tab, ...]:
         Tab("neurons", "Neurons", tuple(_one_neuron(values.neurons))),
         Tab("explorer", "Explorer", ()),
         Tab("effects", "Effects", tuple(_effects(values))),
+        Tab("methods", "Methods", tuple(methods_sections(values))),
         Tab("claims", "Claims", () if about_changes else claims),
         Tab("change", "Change", (*(claims if about_changes else ()), *_changes(values))),
     )
     always = ("neurons",) if values.explorer is None else ("neurons", "explorer")
     return tuple(tab for tab in tabs if tab.sections or tab.name in always)
-
-
-def _other_model(provenance: Provenance, neurons: LanguageNeurons) -> str:
-    """A warning if something was measured on other weights than the neurons; else nothing."""
-    ours, theirs = neurons.provenance.weights, provenance.weights
-    if UNKNOWN in (ours, theirs) or ours == theirs:
-        return ""
-    return f" Measured on other weights than those of the neurons: {provenance.model}."
 
 
 # Layers
@@ -117,7 +110,7 @@ def _layers(values: ReportValues) -> Iterator[Section]:
         yield Section(
             "What each layer would say",
             "Every layer read through the last norm and the unembedding: in the words of which "
-            "language would it go on?" + _other_model(curves.provenance, neurons),
+            "language would it go on?" + other_model(curves.provenance, neurons),
             plots.lens_curves(curves, neurons=neurons if fits else None),
             (Table(("layer", *curves.kinds), rows, caption),),
             least_width=_WORDY_WIDTH,
@@ -131,7 +124,7 @@ def _layers(values: ReportValues) -> Iterator[Section]:
         yield Section(
             "What a layer carries from one language to another",
             "The stream after a layer, put into a text of another language: which answer, in "
-            "which language, does the model then give?" + _other_model(result.provenance, neurons),
+            "which language, does the model then give?" + other_model(result.provenance, neurons),
             plots.carry_over(result, parts),
             (Table(head, rows, caption),),
         )
@@ -202,7 +195,7 @@ def _effects(values: ReportValues) -> Iterator[Section]:
             "evaluated. Random neurons stand beside them, matched by how active they are in that "
             "language: what they do as well comes from activity. Neurons belong to a language if "
             "removing them harms it more than other languages, and more so than such random "
-            "neurons do." + _other_model(matrix.provenance, values.neurons),
+            "neurons do." + other_model(matrix.provenance, values.neurons),
             plots.ablation_effects(matrix),
             tuple(_cell_tables(matrix)),
             tuple(_control_tables(matrix)),
@@ -212,7 +205,7 @@ def _effects(values: ReportValues) -> Iterator[Section]:
         yield Section(
             "Steering",
             "What the model writes, and what it loses, when the neurons of a language are turned "
-            "up." + _other_model(curve.provenance, values.neurons),
+            "up." + other_model(curve.provenance, values.neurons),
             plots.steering_curve(curve),
             (_steering_table(curve),),
             least_width=_WORDY_WIDTH,
@@ -222,7 +215,7 @@ def _effects(values: ReportValues) -> Iterator[Section]:
             "Right answers, in the right language",
             "The last number of a text is its answer; the language of the whole text is identified "
             "by a library. Shares of the answers with 95% intervals (Wilson)."
-            + _other_model(accuracy.provenance, values.neurons),
+            + other_model(accuracy.provenance, values.neurons),
             open_tables=(_accuracy_table(accuracy),),
         )
 

@@ -31,7 +31,11 @@ from typing import Any
 import numpy as np
 
 from lensneurons.activations.collection import collect
+from lensneurons.activations.items import ItemActivations
 from lensneurons.cards.card import describe_all
+from lensneurons.comparison.coupled_layers import layer_coupling
+from lensneurons.comparison.coupled_neurons import FEWEST as FEWEST_COUPLED
+from lensneurons.comparison.coupled_neurons import GROUPS, coupling
 from lensneurons.comparison.overlap import compare_halves
 from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import EmptySetWarning, LensNeuronsError
@@ -49,6 +53,10 @@ from lensneurons.tokens.prepared import prepare
 from lensneurons.values.base import Overview, Table
 
 PROBE_TOKENS = 1500  # of the texts that rates are measured on
+PROBE_NEURONS = 256  # whose coupling is measured
+SINGLE_ITEMS = 2  # that neurons are removed on one by one
+COUPLING_DRAWS = 200
+MEASURES = ("activation", "plnd", "direct", "activation_gradient")  # of importance, cheap ones
 WRITTEN = (2, 8)  # new tokens of the texts whose writing is measured
 BATCHES = (2, 12)  # and how many of them are written at once
 ENOUGH_SECONDS = 1.0  # of a step of unlike costs: shorter is mostly what a call costs by itself
@@ -91,7 +99,8 @@ class PlannedStep:
         tokens: of these texts; for writing, of the texts at their longest.
         seconds: of wall-clock time.
         memory: GiB of the process at its largest.
-        disk: MiB that the step leaves in the folder.
+        disk: MiB that the step writes into the folder. Activations of single texts, most of what
+            "methods" writes, are removed at its end.
     """
 
     step: str
@@ -160,6 +169,7 @@ class Rates:
         step: seconds of one step of writing, without texts; NaN where nothing is written.
         step_text: what each text adds to it.
         memory: GiB of the process after measuring.
+        coupling: seconds of the coupling of all neurons and layers over `FEWEST_COUPLED` items.
     """
 
     counting: float
@@ -170,6 +180,7 @@ class Rates:
     step: float
     step_text: float
     memory: float
+    coupling: float = 0.0
 
 
 def peak_memory() -> float:
@@ -223,11 +234,11 @@ def measure_rates(
     # A group is a hash of an item's name: the few items of a batch must not share one.
     groups = next(n for n in range(2, 100) if len(set(item_groups(few.ids, n))) > 1)
     statistics = collect(model, probe, groups=groups, **quiet)
-    found = dict.fromkeys(("counting", "scoring", "lens", "card", "neurons"), 0.0)
+    found = dict.fromkeys(("counting", "scoring", "lens", "card", "neurons", "coupling"), 0.0)
     found["counting"] = _seconds(lambda: collect(model, probe, groups=groups, **quiet)) / tokens
     site = probe.site
     removed = NeuronSet(np.zeros(1, np.int64), site.n_layers, site.d_mlp)
-    if "effects" in steps or "cards" in steps:
+    if {"effects", "cards", "methods"} & set(steps):
         with ablate(model, removed):
             nll(model, probe.corpus.head(1), scope=scope, **quiet)
             found["scoring"] = _seconds(lambda: nll(model, probe, **quiet)) / tokens
@@ -256,6 +267,8 @@ def measure_rates(
             describe_all(model, identified[0], names, corpus=few, scope=scope, **quiet)
 
         found["card"] = max(0.0, _rate(describe, slow) / an_item - found["scoring"])
+    if "methods" in steps:
+        found["coupling"] = _coupling_seconds(len(corpus.languages), site.n_layers, site.d_mlp)
     step = each = math.nan
     if prompts:
         per_step = []
@@ -269,6 +282,18 @@ def measure_rates(
         each = max(0.0, (per_step[1] - per_step[0]) / (BATCHES[1] - BATCHES[0]))
         step = max(per_step[0] - BATCHES[0] * each, 1e-4)
     return Rates(**found, step=step, step_text=each, memory=peak_memory())
+
+
+def _coupling_seconds(languages: int, n_layers: int, d_mlp: int) -> float:
+    """Seconds of both couplings over `FEWEST_COUPLED` items, from a few made-up neurons."""
+    width, draws = min(d_mlp, PROBE_NEURONS), 20
+    values = np.random.default_rng(0).random((languages, FEWEST_COUPLED, 1, width), np.float32)
+    names = tuple(map(str, range(FEWEST_COUPLED)))
+    items = ItemActivations(tuple(f"l{n}" for n in range(languages)), names, values)
+    by_neuron = _seconds(lambda: coupling(items, draws=draws))
+    by_layer = _seconds(lambda: layer_coupling(items, draws=draws))
+    passes = (1 + GROUPS + COUPLING_DRAWS) / (1 + GROUPS + draws)
+    return passes * n_layers * (by_neuron * d_mlp / width + by_layer)
 
 
 @dataclass(frozen=True)
@@ -289,6 +314,9 @@ class Work:
         neurons: of the model.
         groups: of items.
         other_items: of the second corpus.
+        methods: that are compared.
+        method_items: that they read, at most.
+        single_neurons: that are removed one by one.
     """
 
     steps: tuple[str, ...]
@@ -304,6 +332,9 @@ class Work:
     neurons: int
     groups: int
     other_items: int = 0
+    methods: tuple[str, ...] = ()
+    method_items: int = 0
+    single_neurons: int = 0
 
 
 def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...]:
@@ -348,6 +379,17 @@ def plan_steps(work: Work, sizes: Sizes, rates: Rates) -> tuple[PlannedStep, ...
     cards = sizes.cards * work.languages
     seconds = read * (rates.card + cards * rates.scoring)
     add("cards", sizes.card_items * work.languages * (cards + 4), seconds, 20_000 * cards)
+    one_by_one = SINGLE_ITEMS * work.single_neurons
+    items = min(work.method_items, sizes.items)
+    measures = len([one for one in work.methods if one in MEASURES])
+    compared = len(work.methods) * work.rows * sizes.effect_items
+    compared *= 1 + math.ceil(sizes.controls / sizes.effect_items)
+    scored = compared + one_by_one + 2 * items * measures  # a gradient costs about two passes
+    seconds = work.tokens * (scored * rates.scoring + items * rates.counting)
+    seconds += rates.coupling * items / FEWEST_COUPLED
+    texts = (scored + items) * work.languages
+    disk = 4 * items * work.languages * work.neurons + 16 * work.neurons
+    add("methods", texts, seconds, disk + 16 * compared * work.languages)
     texts = sizes.items * work.languages
     seconds = texts / work.languages * work.tokens * rates.counting
     disk = counts

@@ -24,6 +24,8 @@ from lensneurons.neurons.language_neurons import LAYER_CLASSES
 from lensneurons.plots.files import save_figure
 from lensneurons.reports import report
 from lensneurons.samples.profiles import published_profile
+from lensneurons.studies.finished import BY_METHODS, Study
+from lensneurons.studies.methods_step import left_out
 from lensneurons.values.base import to_json
 from lensneurons.values.files import (
     plain_numbers,
@@ -37,8 +39,6 @@ from lensneurons.values.provenance import library_versions
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
-
-from lensneurons.studies.study import Study
 
 
 def write_results(study: Study, corpus: ParallelCorpus, options: Mapping[str, Any]) -> None:
@@ -59,11 +59,12 @@ def write_results(study: Study, corpus: ParallelCorpus, options: Mapping[str, An
             effects=tuple(study.effects.values()),
             accuracy=study.accuracy,
             lens=study.lens,
+            **{name: getattr(study, name) for name in BY_METHODS},
             comparison=study.comparison,
             claims=study.claims.get("change", study.claims.get("model")),
             beside={"Mistral-7B of the paper": published_profile("mistral-7b")},
             title=options["title"] or f"Language neurons of {Path(model).name}",
-            notes=notes(study, corpus),
+            notes=[*notes(study, corpus), *left_out(study, options["languages"])],
         )
     )
     hashes = {
@@ -122,6 +123,16 @@ def tables(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"selectivity-{metric}", matrix.summary()
         matched = [matrix.matched(one).assign(setting=one) for one in matrix.classes]
         yield f"matched-{metric}", pd.concat(matched, ignore_index=True)
+    if study.methods is not None:
+        yield "methods", study.methods.to_pandas()
+        yield "methods-overlap", study.methods.overlap().reset_index(names="method")
+        yield "methods-layers", study.methods.layer_profile().reset_index()
+    if study.coupling is not None and study.layer_coupling is not None:
+        yield "coupling", study.coupling.to_pandas()
+        yield "coupling-pairs", study.coupling.pairs()
+        yield "coupling-layers", study.layer_coupling.to_pandas()
+    if study.agreement is not None:
+        yield "agreement", study.agreement.to_pandas()
     for name, one in (("", study.accuracy), ("-aligned", study.aligned_accuracy)):
         if one is not None:
             yield f"accuracy{name}", one.per_language()
@@ -145,6 +156,15 @@ def figures(study: Study) -> Iterator[tuple[str, go.Figure]]:
         yield "lens", plots.lens_curves(study.lens)
     for metric, matrix in study.effects.items():
         yield f"effects-{metric}", plots.ablation_effects(matrix)
+    if study.methods is not None:
+        yield "methods", plots.method_effects(study.methods)
+        yield "methods-overlap", plots.method_overlap(study.methods)
+        yield "methods-layers", plots.method_layers(study.methods)
+    if study.coupling is not None:
+        yield "coupling", plots.coupling(study.coupling)
+        yield "coupling-pairs", plots.language_coupling(study.coupling)
+    if study.agreement is not None:
+        yield "agreement", plots.importance_agreement(study.agreement)
     if study.comparison is not None:
         yield "change-languages", plots.language_changes(study.comparison)
         yield "change-histogram", plots.histogram_change(study.comparison)
@@ -203,6 +223,25 @@ def numbers(study: Study, corpus: ParallelCorpus) -> dict[str, Any]:
     for name, one in (("accuracy", study.accuracy), ("aligned_accuracy", study.aligned_accuracy)):
         if one is not None:
             found[name] = one.per_language().to_dict("index")
+    if study.methods is not None:
+        found["methods"] = {
+            "neurons": {k: len(one) for k, one in next(iter(study.methods.sets.values())).items()},
+            "effects": study.methods.to_pandas().to_dict("records"),
+            "overlap": study.methods.overlap().to_dict("index"),
+            "layers": study.methods.layer_profile().to_dict("list"),
+        }
+    if study.coupling is not None and study.layer_coupling is not None:
+        found["coupling"] = {
+            "items": study.coupling.n_items,
+            "neurons": study.coupling.to_pandas().to_dict("records"),
+            "pairs": study.coupling.pairs().to_dict("records"),
+            "layers": study.layer_coupling.to_pandas().to_dict("records"),
+        }
+    if study.agreement is not None:
+        found["agreement"] = {
+            "neurons": len(study.agreement.neurons),
+            "measures": study.agreement.to_pandas().to_dict("records"),
+        }
     found["claims"] = {
         name: [to_json(row) for row in one.rows] for name, one in study.claims.items()
     }

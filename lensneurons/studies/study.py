@@ -7,6 +7,7 @@
     lens       the languages that each layer would say
     effects    deactivation matrices with controls, on the last items, which the counts do not read
     cards      the strongest neurons of each language, looked at closely
+    methods    other methods and measures beside them, and coupling (if asked for)
     aligned    counts of a second model, its answers, and what changed
     results    claims with verdicts, page, tables, figures, and all numbers in ``study.json``
 
@@ -32,10 +33,10 @@ are different ones, and the fewer there are the wider the intervals.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from lensneurons.activations.collection import collect, require_memory
 from lensneurons.activations.statistics import ActivationStatistics
@@ -50,7 +51,7 @@ from lensneurons.errors import LensNeuronsError, choose
 from lensneurons.evaluation.answers import Accuracy, accuracy, expected_number
 from lensneurons.evaluation.generation import encode_prompts, fit_context
 from lensneurons.experiments.ablation import MATCHES, ablation_matrix
-from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
+from lensneurons.experiments.ablation_effects import FEWEST
 from lensneurons.experiments.controls import Match
 from lensneurons.experiments.lens import LensCurves, logit_lens
 from lensneurons.experiments.metrics import METRICS
@@ -59,7 +60,9 @@ from lensneurons.neurons.identification import Score, identify
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import FEWEST_LAYERS, LayerParts, divide_layers
 from lensneurons.options import plain_options
+from lensneurons.studies.finished import SCORES, Study
 from lensneurons.studies.kept import Kept
+from lensneurons.studies.methods_step import compare_all, require_methods
 from lensneurons.studies.model_claims import model_claims
 from lensneurons.studies.plan import (
     LEAST,
@@ -74,120 +77,19 @@ from lensneurons.studies.texts import counted_items, is_bare, with_answers
 from lensneurons.tokens.chat import Template, chat_corpus, refuse_system_alone
 from lensneurons.tokens.encoding import Scope
 from lensneurons.tokens.prepared import prepare, refuse_hooks
-from lensneurons.values.base import Overview, Shown
-from lensneurons.values.files import load_json, remove_leftovers, system_path
+from lensneurons.values.files import remove_leftovers, system_path
 from lensneurons.values.run_folders import Run, open_folder
 
-STEPS = ("answers", "counts", "neurons", "lens", "effects", "cards", "aligned", "results")
+STEPS = (
+    "answers", "counts", "neurons", "lens", "effects", "cards", "methods", "aligned", "results",
+)  # fmt: skip
 SKIPPABLE = ("lens", "effects", "cards")
-SCORES: tuple[Score, ...] = get_args(Score)
 # Options that a folder may be begun without, and then be gone on with.
-UNDECIDED = ("aligned", "other", "dry_run", "skip", "figures", "title", "engine", "say")
+UNDECIDED = (
+    "aligned", "other", "dry_run", "skip", "figures", "title", "engine", "say",
+    "methods", "method_items", "method_neurons", "single_neurons",
+)  # fmt: skip
 FOLDERS = ("values", "cards", "tables", "figures")
-
-
-@dataclass(eq=False, repr=False)
-class Study(Shown):
-    """What a study found. Made by `study`; ``Study.load`` reads a finished folder.
-
-    Attributes:
-        folder: where everything is.
-        plan: what it was to cost.
-        statistics: activation counts of the model.
-        neurons: identified neurons by score, ``"paper"`` and ``"lape"``.
-        score: the score whose neurons the effects and the page are about.
-        parts: the layers divided; None for fewer than five.
-        stability: by what the neurons were identified again (``"halves"``, ``"other corpus"``).
-        accuracy: the model's answers; None where it wrote none.
-        lens: curves of the logit lens, or None.
-        effects: matrices by metric.
-        cards: of the strongest neurons.
-        aligned: statistics of the second model, or None.
-        aligned_accuracy: its answers, or None.
-        comparison: what changed, or None.
-        claims: verdicts on the paper's statements, of the model or of the change.
-        page: path of the report.
-    """
-
-    folder: Path
-    plan: Plan
-    statistics: ActivationStatistics
-    neurons: Mapping[str, LanguageNeurons]
-    score: Score
-    parts: LayerParts | None = None
-    stability: dict[str, Stability] = field(default_factory=dict)
-    accuracy: Accuracy | None = None
-    lens: LensCurves | None = None
-    effects: dict[str, AblationMatrix] = field(default_factory=dict)
-    cards: tuple[NeuronCard, ...] = ()
-    aligned: ActivationStatistics | None = None
-    aligned_accuracy: Accuracy | None = None
-    comparison: Comparison | None = None
-    claims: dict[str, Claims] = field(default_factory=dict)
-
-    @property
-    def chosen(self) -> LanguageNeurons:
-        """The neurons that effects and page are about."""
-        return self.neurons[self.score]
-
-    @property
-    def page(self) -> Path:
-        """The report."""
-        return self.folder / "page.html"
-
-    @property
-    def numbers(self) -> dict[str, Any]:
-        """What ``study.json`` holds."""
-        return load_json(self.folder / "study.json")
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Study:
-        """Read a finished study.
-
-        Raises:
-            StorageError: the folder holds no finished study, or a file of it is damaged.
-        """
-        path = system_path(folder)
-        about = load_json(path / "study.json")
-
-        def read(kind: Any, file: str) -> Any:
-            return kind.load(path / file) if (path / file).exists() else None
-
-        scores = {one: LanguageNeurons.load(path / f"values/{one}.safetensors") for one in SCORES}
-        metrics = {one: read(AblationMatrix, f"effects-{one}") for one in METRICS}
-        again = {"halves": "halves", "other corpus": "other"}
-        stabilities = {
-            one: read(Stability, f"values/stability-{file}.safetensors")
-            for one, file in again.items()
-        }
-        judged = {one: read(Claims, f"values/claims-{one}.json") for one in ("model", "change")}
-        return cls(
-            folder=path,
-            plan=Plan.load(path / "plan.jsonl"),
-            statistics=ActivationStatistics.load(path / "counts"),
-            neurons=scores,
-            score=about["score"],
-            parts=read(LayerParts, "values/parts.safetensors"),
-            stability={name: one for name, one in stabilities.items() if one is not None},
-            accuracy=read(Accuracy, "answers"),
-            lens=read(LensCurves, "values/lens.safetensors"),
-            effects={name: one for name, one in metrics.items() if one is not None},
-            cards=tuple(NeuronCard.load(file) for file in sorted(path.glob("cards/*.jsonl"))),
-            aligned=read(ActivationStatistics, "aligned-counts"),
-            aligned_accuracy=read(Accuracy, "aligned-answers"),
-            comparison=read(Comparison, "values/comparison.safetensors"),
-            claims={name: one for name, one in judged.items() if one is not None},
-        )
-
-    def _brief(self) -> str:
-        found = [f"{self.statistics.provenance.model}: {self.chosen.description}"]
-        found += [f"effects on {one.metric}, {one.n_items} items" for one in self.effects.values()]
-        return "; ".join([*found, f"page: {self.page}"])
-
-    def _overview(self) -> Overview:
-        judged = [row for one in self.claims.values() for row in one]
-        rows = [(row.claim, f"{row.measured:.4g}", row.verdict) for row in judged]
-        return Overview(repr(self), ("claim", "measured", "verdict"), rows)
 
 
 @plain_options
@@ -207,6 +109,10 @@ def study(
     lens_items: int = 20,
     card_items: int = 20,
     cards: int = 2,
+    methods: Sequence[str] = (),
+    method_items: int = 80,
+    method_neurons: int = 100,
+    single_neurons: int = 100,
     languages: Sequence[str] | None = None,
     classes: Sequence[str] = LAYER_CLASSES,
     metric: Sequence[str] = ("nll",),
@@ -245,6 +151,15 @@ def study(
         lens_items: items that the logit lens reads.
         card_items: items that cards quote and measure on.
         cards: cards of each language.
+        methods: two or more ways to find neurons, compared by what removing their neurons does,
+            with coupling and the agreement of measures: methods of `identify` (``"paper"``,
+            ``"lape"``, ``"activation_entropy"``, ``"difference"``, ``"average_precision"``,
+            ``"paired_difference"``) and measures of importance (``"activation"``, ``"plnd"``,
+            ``"direct"``, ``"activation_gradient"``). None leaves the step out; a folder begun
+            without can be gone on with them.
+        method_items: counted items that methods of single texts, measures and coupling read.
+        method_neurons: neurons of each language by each method.
+        single_neurons: neurons that are removed one by one.
         languages: whose neurons are removed; None for all.
         classes: the settings of the matrices.
         metric: ``"nll"``, ``"accuracy"`` (slow), or both.
@@ -306,6 +221,7 @@ class _Job:
             if step not in given["skip"]
             and (step != "answers" or self.answered)
             and (step != "aligned" or given["aligned"] is not None)
+            and (step != "methods" or given["methods"])
         )
 
     def run(self) -> Study | Plan:
@@ -360,6 +276,9 @@ class _Job:
             neurons=prepared.site.n_layers * prepared.site.d_mlp,
             groups=given["groups"],
             other_items=0 if given["other"] is None else len(given["other"].ids),
+            methods=tuple(given["methods"]),
+            method_items=given["method_items"],
+            single_neurons=given["single_neurons"],
         )
 
     def _plan(self) -> Plan:
@@ -422,6 +341,9 @@ class _Job:
         if "cards" in self.steps:
             with kept.timed("cards"):
                 found.cards = self._describe(kept, found, counted.head(sizes.card_items))
+        if "methods" in self.steps:
+            with kept.timed("methods"):
+                compare_all(self.model, found, kept, counted, texts.select(ids=rest), given)
         if "aligned" in self.steps:
             with kept.timed("aligned"):
                 self._compare(folder, kept, found, texts, counted, counting)
@@ -579,6 +501,7 @@ def _check(given: Mapping[str, Any]) -> None:
         choose(name, METRICS, "metric")
     for name in given["figures"]:
         choose(name, ("svg", "png", "html"), "figures")
+    require_methods(given)
     for one in (given["match"],) if isinstance(given["match"], str) else given["match"]:
         choose(one, MATCHES, "match")
     for name, least in asdict(LEAST).items():

@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Float32
 
 from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.models.attention_patterns import ROW_TOLERANCE, pattern_hooks
 from lensneurons.models.family import model_family
 from lensneurons.models.forward import to_device
 from lensneurons.models.running import runs_model
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 
 # A number takes about 7 bytes of the page, and a browser draws each as a rectangle.
 MOST_NUMBERS = 500_000
-# Rows of random scores over 32 to 2048 tokens add up to 1 within 0.0025 in bf16, 0.0004 in fp16.
-_TOLERANCE = 0.01
 _LONGEST = 14  # characters of a token's name on an axis
 
 
@@ -152,7 +151,7 @@ def attention(
             `most_numbers`.
     """
     model_family(model)
-    name = _hook_name(model, layer)
+    (name,) = pattern_hooks(model, [layer])
     n_heads = int(model.cfg.n_heads)
     chosen = tuple(range(n_heads) if heads is None else heads)
     if not chosen or not set(chosen) <= set(range(n_heads)) or len(set(chosen)) < len(chosen):
@@ -173,20 +172,6 @@ def attention(
     return AttentionView(tuple(shown), layer, chosen, str(model.cfg.model_name))
 
 
-def _hook_name(model: Any, layer: int) -> str:
-    """The hook of a layer's patterns; raise if there is none."""
-    n_layers = int(model.cfg.n_layers)
-    if not 0 <= layer < n_layers:
-        raise LensNeuronsError(f"layer {layer}: the model has layers 0 to {n_layers - 1}")
-    name = f"blocks.{layer}.attn.hook_pattern"
-    if name not in model.hook_dict:
-        raise ModelError(
-            f"the model has no {name}: its layer {layer} has no attention that TransformerLens "
-            "hooks; choose another layer or model"
-        )
-    return name
-
-
 def _pattern(model: Any, name: str, read: TextTokens) -> Float32[np.ndarray, "head to from"]:
     """The patterns of one text; raise unless the hook fires once and holds causal attention."""
     seen: list[torch.Tensor] = []
@@ -203,7 +188,7 @@ def _pattern(model: Any, name: str, read: TextTokens) -> Float32[np.ndarray, "he
     pattern = seen[0][0].float().cpu().numpy()
     # The hook may hold something else, such as scores before the softmax.
     ahead, rows = float(np.abs(np.triu(pattern, 1)).max()), pattern.sum(-1)
-    if not (pattern.min() >= 0 and ahead == 0 and np.abs(rows - 1).max() <= _TOLERANCE):
+    if not (pattern.min() >= 0 and ahead == 0 and np.abs(rows - 1).max() <= ROW_TOLERANCE):
         raise ModelError(
             f"{name} holds no causal attention: rows add up to {rows.min():.3g} to "
             f"{rows.max():.3g}, the smallest entry is {pattern.min():.3g} and the largest on a "

@@ -26,6 +26,7 @@ import fixed_costs
 import gpu
 import identification
 import memory
+import methods
 import preparation
 import workers
 from timing import RECORDS
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "fixed_costs": fixed_costs,
     "explorer": explorer,
     "cost": cost,
+    "methods": methods,
     "workers": workers,
     "gpu": gpu,
 }

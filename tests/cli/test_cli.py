@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import Mock
 
 import fuzzing
@@ -27,10 +27,12 @@ from figure_values import make_matrix
 from own_effects import of_neurons
 
 from lensneurons.activations.collection import collect
+from lensneurons.activations.items import ItemActivations, item_activations
 from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import NeuronCard, describe
 from lensneurons.cli import commands as cli_commands
 from lensneurons.cli import main, summaries
+from lensneurons.cli.options import WAYS
 from lensneurons.cli.summaries import describe_card
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.errors import EmptySetWarning, LensNeuronsError
@@ -38,6 +40,7 @@ from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
+from lensneurons.neurons.methods import Method
 from lensneurons.neurons.published import read_published_counts
 from lensneurons.tokens.chat import chat_corpus
 
@@ -153,6 +156,56 @@ def test_identify_takes_every_option(published, capsys) -> None:
     assert list(found("--languages", "zh, en")["per_language"]) == ["zh", "en"]
 
 
+def test_the_methods_are_those_of_identify() -> None:
+    assert get_args(Method) == WAYS
+
+
+def test_identify_by_a_method(run_folder, capsys) -> None:
+    statistics = ActivationStatistics.load(run_folder)
+    asked = ["identify", run_folder, "--json", "--top-rate", "0.2"]
+    found = json.loads(printed(capsys, *asked, "--method", "difference"))
+    told = identify(statistics, method="difference", top_rate=0.2)
+    assert found["histogram"] == told.histogram("selected").tolist()
+    assert found["histogram"] != json.loads(printed(capsys, *asked))["histogram"]
+    again = ["--method", "script_lape", "--romanised", run_folder]
+    same = json.loads(printed(capsys, *asked, *again))  # nothing is lost on the texts themselves
+    assert same == json.loads(printed(capsys, *asked, "--method", "lape"))
+
+
+def test_collect_writes_what_the_methods_read(llama, tmp_path, capsys, monkeypatch) -> None:
+    model, _, corpus = llama
+    turned = []
+
+    def backwards(texts):
+        items = [replace(one, response=one.response[::-1]) for one in texts]
+        turned.append(replace(texts, items=tuple(items)))
+        return turned[0]
+
+    monkeypatch.setattr(cli_commands, "romanise", backwards)
+    command = ["collect", model, "--corpus", corpus, "--device", "cpu", "--groups", "2"]
+    file = tmp_path / "items"
+    out = printed(capsys, *command, "--out", tmp_path / "own", "--items", file, bars=True)
+    assert f"activations of single texts: {file}" in out
+    assert not turned
+    printed(capsys, *command, "--out", tmp_path / "latin", "--romanised", bars=True)
+    own, latin = (ActivationStatistics.load(tmp_path / name) for name in ("own", "latin"))
+    assert latin.provenance.corpora == (turned[0].fingerprint,)
+    whole = load_model(model, device="cpu")
+    items = item_activations(whole, load_corpus(str(corpus)), progress=False)
+    capsys.readouterr()  # the bar of loading
+    mapped = ItemActivations.load(file, memory_map=True)
+    assert np.array_equal(mapped.mean, items.mean)
+    for name, given, told in (
+        ("average_precision", ["--items", file], {"items": items}),
+        ("script_lape", ["--romanised", tmp_path / "latin"], {"romanised": latin}),
+    ):
+        asked = ["identify", tmp_path / "own", "--json", "--method", name, "--top-rate", "0.2"]
+        found = json.loads(printed(capsys, *asked, *given))
+        by_hand = identify(own, method=name, top_rate=0.2, **told)
+        assert found["histogram"] == by_hand.histogram("selected").tolist()
+        assert sum(found["histogram"]) > 0
+
+
 def test_identify_a_run_folder(run_folder, capsys) -> None:
     found = json.loads(printed(capsys, "identify", run_folder, "--json", *PLANTED))
     assert found["layers"] == [list(row) for row in planted.PROFILE]
@@ -248,6 +301,33 @@ BAD: list[tuple[list[str], str]] = [
     (["identify", "{published}", "--lambda", "much"], "'much' is neither a number nor 'auto'"),
     (["identify", "{published}", "--score", "lap"], "invalid choice: 'lap'"),
     (["identify", "{published}", "--score", "lape", "--lambda", "0.1"], "LAPE has no lambda"),
+    (["identify", "{published}", "--method", "lap"], "invalid choice: 'lap'"),
+    (
+        ["identify", "{published}", "--method", "script_lape"],
+        "--method script_lape needs --romanised RUN, counts of the same texts in Latin letters",
+    ),
+    (
+        ["identify", "{published}", "--method", "average_precision"],
+        "needs --items FILE, the activations of single texts: collect --items FILE writes them",
+    ),
+    (["identify", "{published}", "--method", "difference"], "needs sums and squares"),
+    (["identify", "{published}", "--method", "lape", "--score", "paper"], "give one of the two"),
+    (
+        ["identify", "{run}", "--method", "lape", "--romanised", "{run}"],
+        "romanised= needs method='script_lape', not 'lape'",
+    ),
+    (
+        ["identify", "{run}", "--method", "paired_difference", "--items", "{neurons}"],
+        "but activations of items is wanted",
+    ),
+    (
+        ["collect", "m", *DEMO, "--out", "{empty}/r", "--items", "i", "--site", "q"],
+        "--items takes texts that are read whole (no --stream), and neurons",
+    ),
+    (
+        ["collect", "m", *DEMO, "--out", "{empty}/r", "--stream", "--romanised"],
+        "--stream reads texts as they are",
+    ),
     (["identify", "{published}", "--languages", "zh"], "at least two languages"),
     (["identify", "{published}", "--languages", "zh,xx"], "language='xx' is not known"),
     (["identify", "{published}", "--languages", ","], "',' names nothing"),
@@ -337,7 +417,7 @@ def test_a_closed_standard_output_ends_the_program_quietly(published, monkeypatc
 
 def test_the_revision_of_an_adapter_reaches_the_loader(tmp_path, monkeypatch, capsys) -> None:
     loaded = Mock(side_effect=LensNeuronsError("seen"))
-    monkeypatch.setattr("lensneurons.cli.commands.load_model", loaded)
+    monkeypatch.setattr("lensneurons.cli.inputs.load_model", loaded)
     given = ["--adapter", "a", "--adapter-revision", "v2"]
     assert "seen" in refused(capsys, "collect", "m", *DEMO, "--out", tmp_path / "r", *given)
     assert loaded.call_args.kwargs["adapter_revision"] == "v2"
@@ -400,7 +480,7 @@ def llama(model_folder, tmp_path_factory) -> tuple[str, Path, Path]:
 def no_model(monkeypatch) -> None:
     """Loading a model is an error."""
     loaded = Mock(side_effect=AssertionError("a model was loaded"))
-    monkeypatch.setattr("lensneurons.cli.commands.load_model", loaded)
+    monkeypatch.setattr("lensneurons.cli.inputs.load_model", loaded)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from inspect import unwrap
 from itertools import combinations
 
@@ -204,3 +205,32 @@ def test_saved_and_shown(tmp_path):
     assert len(table) == 2 * 3
     assert {"cka_p", "retrieval_low", "cosine_high"} <= set(table)
     assert "cka" in two.to_text()
+
+
+def test_neurons_are_read_in_blocks_whose_memory_items_do_not_change(tmp_path, monkeypatch):
+    """Blocks of one neuron give what one block of all gives; a file is never read whole."""
+    random = np.random.default_rng(9)
+    neurons = tiny.drawn_neurons(languages=("en", "zh", "th"))
+    values = draw(random, 0.4, (3, 24, neurons.n_layers, neurons.d_mlp)).astype(np.float32)
+    values[0, :, 1, 3] = 0.0
+    np.save(tmp_path / "items.npy", values)
+    mapped = np.load(tmp_path / "items.npy", mmap_mode="r")
+    items = ItemActivations(("en", "zh", "th"), tuple(f"item {n}" for n in range(24)), mapped)
+    for measure in ("pearson", "spearman"):
+        whole = coupling(items, neurons, measure=measure, draws=5)
+        largest: list[int] = []
+        real = np.take_along_axis
+
+        def watched(array, *rest, real=real, largest=largest, **more):
+            largest.append(array.size)
+            return real(array, *rest, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("lensneurons.activations.items.BLOCK", 3 * 24 * 2)
+            patched.setattr(np, "take_along_axis", watched)
+            blocks = coupling(items, neurons, measure=measure, draws=5)
+        assert max(largest) == 3 * 24 * 2
+        for entry in fields(Coupling):
+            one, other = getattr(whole, entry.name), getattr(blocks, entry.name)
+            if isinstance(one, np.ndarray):
+                np.testing.assert_allclose(other, one, atol=1e-9)

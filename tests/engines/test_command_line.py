@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lensneurons.cli.commands import open_engine
+from lensneurons.cli.inputs import open_engine
 from lensneurons.cli.options import build_parser
 from lensneurons.engines import RayEngine
 from lensneurons.errors import LensNeuronsError

@@ -8,11 +8,11 @@ import tiny
 
 from lensneurons.activations.items import item_activations
 from lensneurons.cards.attribution import importance
-from lensneurons.errors import LensNeuronsError
+from lensneurons.errors import LensNeuronsError, StorageError
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.experiments.belonging import require_own_effects
-from lensneurons.experiments.method_comparison import compare_methods
+from lensneurons.experiments.method_comparison import MethodComparison, compare_methods
 from lensneurons.interventions.editing import ablate
 from lensneurons.neurons.rankings import rank_neurons
 from lensneurons.neurons.sets import NeuronSet
@@ -122,3 +122,17 @@ def test_bad_sets_and_methods_are_refused_before_a_pass(llama, neurons, methods)
         compare_methods(llama, CORPUS, {"drawn": neurons, "set": one}, neurons)
     with pytest.raises(LensNeuronsError, match="give 1 to that many"):
         neurons.top("en", 10**6)
+
+
+def test_a_comparison_comes_back_from_its_file(compared, tmp_path):
+    path = compared.save(tmp_path / "methods.safetensors")
+    again = MethodComparison.load(path)
+    assert again.sets == compared.sets
+    assert {k: one.label for k, one in again.sets["PLND"].items()} == {
+        k: one.label for k, one in compared.sets["PLND"].items()
+    }
+    assert again.to_pandas().equals(compared.to_pandas())
+    assert again.overlap().equals(compared.overlap())
+    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
+    with pytest.raises(StorageError, match="comparison of methods is wanted|holds"):
+        MethodComparison.load(compared.matrix.save(tmp_path / "matrix"))

@@ -159,7 +159,7 @@ def test_script_detectors_are_left_out():
     """One loses its language, one a language that it is not of: that one stays."""
     plain = identify(STATISTICS, method="lape", tau=TAU, top_rate=0.1)
     again = romanised({(0, 5): "zh", (0, 6): "zh", (1, 8): "th"})
-    found = identify(STATISTICS, method="script_lape", transliterated=again, tau=TAU, top_rate=0.1)
+    found = identify(STATISTICS, method="script_lape", romanised=again, tau=TAU, top_rate=0.1)
     assert "L0N5" in plain["zh"]
     assert "L0N5" not in found["zh"]
     assert "L0N6" in found["en"]
@@ -167,13 +167,11 @@ def test_script_detectors_are_left_out():
     assert np.isinf(found.score[1, 8])  # it is of all three languages, and lost one
     kept = np.isfinite(found.score)
     np.testing.assert_array_equal(found.score[kept], plain.score[kept])
-    same = identify(
-        STATISTICS, method="script_lape", transliterated=STATISTICS, tau=TAU, top_rate=0.1
-    )
+    same = identify(STATISTICS, method="script_lape", romanised=STATISTICS, tau=TAU, top_rate=0.1)
     np.testing.assert_array_equal(same.selected, plain.selected)
     more = replace(again, languages=("th", "zh", "en"), grouped_counts=again.grouped_counts[
         ..., [2, 0, 1]], grouped_tokens=again.grouped_tokens[:, [2, 0, 1]])  # fmt: skip
-    turned = identify(STATISTICS, method="script_lape", transliterated=more, tau=TAU, top_rate=0.1)
+    turned = identify(STATISTICS, method="script_lape", romanised=more, tau=TAU, top_rate=0.1)
     np.testing.assert_array_equal(turned.score, found.score)
 
 
@@ -188,11 +186,11 @@ OTHER_MODEL = replace(STATISTICS, provenance=Provenance(model="m", weights="othe
         ({"score": "difference"}, "score='difference' is not known"),
         ({"method": "lape", "score": "paper"}, "method='lape' and score='paper': give one"),
         ({"method": "average_precision"}, "method='average_precision' needs items="),
-        ({"method": "script_lape"}, "method='script_lape' needs transliterated="),
+        ({"method": "script_lape"}, "method='script_lape' needs romanised="),
         ({"items": TEXTS}, "items= needs method='average_precision', not 'paper'"),
         (
-            {"method": "lape", "transliterated": BARE},
-            "transliterated= needs method='script_lape', not 'lape'",
+            {"method": "lape", "romanised": BARE},
+            "romanised= needs method='script_lape', not 'lape'",
         ),
         ({"method": "difference", "lambda_": 0.1}, "method='difference' has no lambda"),
         (
@@ -200,7 +198,7 @@ OTHER_MODEL = replace(STATISTICS, provenance=Provenance(model="m", weights="othe
             "give those of one model and the same languages",
         ),
         (
-            {"method": "script_lape", "transliterated": STATISTICS.select(["zh", "en"])},
+            {"method": "script_lape", "romanised": STATISTICS.select(["zh", "en"])},
             r"lacks \['th'\]: collect all languages",
         ),
     ],
@@ -218,7 +216,7 @@ def test_counts_alone_have_no_means(method):
 
 def test_another_model_is_refused():
     with pytest.raises(ProvenanceError, match="weights: 'w' and 'others'"):
-        identify(STATISTICS, method="script_lape", transliterated=OTHER_MODEL)
+        identify(STATISTICS, method="script_lape", romanised=OTHER_MODEL)
     items = replace(TEXTS, provenance=OTHER_MODEL.provenance)
     with pytest.raises(ProvenanceError, match="weights: 'w' and 'others'"):
         identify(STATISTICS, method="average_precision", items=items)

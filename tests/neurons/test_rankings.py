@@ -103,3 +103,17 @@ def test_bad_input_saved_and_shown(tmp_path):
     np.testing.assert_array_equal(again.p, found.p)
     assert len(found.to_pandas()) == 2 * 3 * 2
     assert found.to_xarray()["value"].sel(language="b").shape == (2, 3)
+
+
+@pytest.mark.parametrize("method", ["average_precision", "difference"])
+def test_blocks_of_neurons_give_what_all_at_once_give(method, monkeypatch):
+    values = np.random.default_rng(5).random((3, 7, 2, 11)).astype(np.float32)
+    values[..., 4] = 0.5  # alike for all texts
+    items = ItemActivations(("en", "zh", "th"), tuple("abcdefg"), values)
+    whole = rank_neurons(items, method=method)
+    monkeypatch.setattr("lensneurons.activations.items.BLOCK", 3 * 7 * 4)
+    assert [part.start for _, part in items.blocks()] == [0, 4, 8] * 2
+    blocks = rank_neurons(items, method=method)
+    assert np.array_equal(blocks.value, whole.value, equal_nan=True)
+    if whole.p is not None:
+        assert np.array_equal(blocks.p, whole.p, equal_nan=True)

@@ -7,18 +7,17 @@ import shutil
 from contextlib import nullcontext
 from hashlib import sha256
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from shuffled_pool import ShuffledPool
+from small_studies import RATES, SIZES, SMALL, WORK, hashes, short_texts, stopped
 
 from lensneurons.activations.collection import collect
 from lensneurons.cli import main
 from lensneurons.corpora.checks import CorpusWarning
-from lensneurons.corpora.corpus import build_corpus, load_corpus
+from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.evaluation import answers as answering
 from lensneurons.evaluation import written_blocks
@@ -26,41 +25,24 @@ from lensneurons.evaluation.generation import Response
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.experiments.lens import logit_lens
 from lensneurons.neurons.identification import identify
-from lensneurons.studies.plan import LEAST, Plan, Rates, Sizes, Work, fit, plan_steps
+from lensneurons.studies.plan import LEAST, Plan, Rates, Work, fit, plan_steps
 from lensneurons.studies.study import Study, study
 from lensneurons.tokens.batches import item_groups
 
 studying = import_module("lensneurons.studies.study")  # its name is also its function
 
 LANGUAGES = ["en", "de", "zh"]
-SMALL: dict[str, Any] = {
-    "effect_items": 5, "controls": 5, "lens_items": 2, "card_items": 2, "cards": 1,
-    "top_rate": 0.2, "classes": ["specific", "related"],
-}  # fmt: skip
-# Measured times are never the same; steps.json has the hash of the plan.
-MEASURED = ("plan.jsonl", "timings.json", "steps.json")
 
 
 @pytest.fixture(scope="session")
 def texts():
-    corpus = load_corpus("demo", split="test", limit=60, languages=LANGUAGES)
-    longest = {one: max(len(i.text) for i in corpus if i.id == one) for one in corpus.ids}
-    return corpus.select(ids=sorted(longest, key=lambda one: longest[one])[:26])
+    return short_texts(LANGUAGES)
 
 
 @pytest.fixture(scope="session")
 def finished(bridge, texts, tmp_path_factory) -> Study:
     """A study of a tiny random model that ran through."""
     return study(bridge("Llama"), texts, tmp_path_factory.mktemp("study") / "whole", **SMALL)
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file whose bytes do not tell the time, locks left out."""
-    return {
-        path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (*MEASURED, ".lock")
-    }
 
 
 # --- what it leaves ---
@@ -126,16 +108,6 @@ def test_a_finished_study_is_read_again(finished):
 
 # In the order in which a study calls them, each in another step.
 STOPS = ("collect", "identify", "logit_lens", "ablation_matrix", "describe_all")
-
-
-def stopped(whole):
-    """A function that does its work, and is stopped before anybody gets the value."""
-
-    def stop(*arguments, **options):
-        whole(*arguments, **options)
-        raise KeyboardInterrupt
-
-    return stop
 
 
 def test_a_study_that_was_stopped_in_every_step_ends_with_the_same_bytes(
@@ -271,14 +243,6 @@ def test_workers_answer_and_count_what_one_process_does(bridge, bare, texts, tmp
 
 
 # --- plan and budget ---
-
-WORK = Work(
-    steps=("counts", "neurons", "lens", "effects", "cards", "results"), languages=4, tokens=200.0,
-    settings=3, rows=4, matches=2, metrics=("nll",), new_tokens=0, prompt_tokens=0,
-    batch_tokens=4096, neurons=10_000, groups=10,
-)  # fmt: skip
-RATES = Rates(0.01, 0.02, 0.05, 0.1, 3.0, np.nan, np.nan, 1.5)
-SIZES = Sizes(items=300, effect_items=20, controls=40, lens_items=50, card_items=20, cards=2)
 
 
 def test_the_plan_by_hand():

@@ -26,6 +26,7 @@ from tiny import D_MLP, LAYERS, byte_tokenizer, first_matrix
 from lensneurons import views
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
+from lensneurons.models.attention_patterns import pattern_hooks
 from lensneurons.models.forward import has_hooks, watching
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.style import TEMPLATES
@@ -395,7 +396,7 @@ def test_a_hook_that_holds_no_pattern_is_seen(bridge: Callable[..., Any]) -> Non
                 views.attention(model, "abc", 0)
     hookless = SimpleNamespace(cfg=SimpleNamespace(n_layers=2), hook_dict={})
     with pytest.raises(ModelError, match=r"has no blocks\.0\.attn\.hook_pattern"):
-        attention_view._hook_name(hookless, 0)
+        pattern_hooks(hookless, [0])
 
 
 def test_the_page_draws_every_text_and_names_every_token(

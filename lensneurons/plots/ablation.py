@@ -187,7 +187,8 @@ def top_setting(matrix: AblationMatrix, means: Sequence[SettingMeans]) -> int:
         return len(matrix.classes) - 1
     first = matrix.matches[0]
     removing = matrix.sizes.any(axis=1)
-    fair = removing & [not misses_match(matrix, one, first) for one in matrix.classes]
+    matched = [not misses_match(matrix, one, first) for one in matrix.classes]
+    fair = removing & np.array(matched)
     candidates = fair if fair.any() else removing
     beyond = [
         [float(one.selectivity_beyond_control[first].estimate) for one in means],

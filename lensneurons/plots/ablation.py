@@ -144,20 +144,26 @@ def as_active(matrix: AblationMatrix, setting: str, match: Match) -> str:
     """
     if match == "layer":
         return _MATCHED[match]
-    side, place = matrix.sides.index(match), matrix.classes.index(setting)
-    gaps = (
-        worst_layer(rates, matrix.identified.index(row), match, side)
-        for row, rates in zip(matrix.rows, matrix.rates[:, place].swapaxes(0, 1), strict=True)
-    )
-    if not any(gap.missed for gap in gaps if gap):
+    if not misses_match(matrix, setting, match):
         return f"as {_MATCHED[match]}"
-    (p, elsewhere), others = matrix.mean_p(setting)[[0, side]].T, len(matrix.identified) - 1
+    side, others = matrix.sides.index(match), len(matrix.identified) - 1
+    p, elsewhere = matrix.mean_p(setting)[[0, side]].T
     if match == "activity" and others:
         p = (p + others * elsewhere) / (1 + others)
     ours, theirs = map(share, p.tolist())
     if ours == theirs:
         return f"about as {_MATCHED[match]}"
     return f"{'less' if p[1] < p[0] else 'more'} {_MATCHED[match]} (p {theirs} against {ours})"
+
+
+def misses_match(matrix: AblationMatrix, setting: str, match: Match) -> bool:
+    """Whether a layer of a row misses its match by more than `ControlWarning` lets pass."""
+    side, place = matrix.sides.index(match), matrix.classes.index(setting)
+    gaps = (
+        worst_layer(rates, matrix.identified.index(row), match, side)
+        for row, rates in zip(matrix.rows, matrix.rates[:, place].swapaxes(0, 1), strict=True)
+    )
+    return match != "layer" and any(gap.missed for gap in gaps if gap)
 
 
 def _told_panels(matrix: AblationMatrix) -> str:
@@ -174,18 +180,21 @@ def _told_panels(matrix: AblationMatrix) -> str:
 def top_setting(matrix: AblationMatrix, means: Sequence[SettingMeans]) -> int:
     """Place of the setting that a title is about: the one that goes farthest beyond its control.
 
-    One that removes nothing only where all do, and then the last.
+    One whose control is not as active as the set, only where all are such. One that removes
+    nothing, only where all do, and then the last.
     """
     if not matrix.sizes.any():
         return len(matrix.classes) - 1
     first = matrix.matches[0]
+    removing = matrix.sizes.any(axis=1)
+    fair = removing & [not misses_match(matrix, one, first) for one in matrix.classes]
+    candidates = fair if fair.any() else removing
     beyond = [
         [float(one.selectivity_beyond_control[first].estimate) for one in means],
         [float(one.beyond_control[first].estimate) for one in means],
     ]
     known = next((x for x in beyond if np.isfinite(x).any()), [0.0] * len(means))
-    removing = np.where(matrix.sizes.any(axis=1), np.nan_to_num(known, nan=-np.inf), -np.inf)
-    return int(np.argmax(removing))
+    return int(np.argmax(np.where(candidates, np.nan_to_num(known, nan=-np.inf), -np.inf)))
 
 
 def removes_nothing(matrix: AblationMatrix, one: SettingMeans) -> bool:

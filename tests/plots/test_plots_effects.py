@@ -26,6 +26,7 @@ from figure_values import (
 from lensneurons import plots
 from lensneurons.errors import LensNeuronsError
 from lensneurons.experiments.carrying import OUTCOMES
+from lensneurons.experiments.setting_means import setting_means
 from lensneurons.plots import ablation, numbers
 from lensneurons.plots.style import TEMPLATES
 
@@ -141,14 +142,18 @@ def test_random_neurons_are_called_as_active_only_where_they_are(change: str) ->
     assert told_of(plots.ablation_effects(near)).count("as active in that language") == 2
     rates[1, 1, 3, :, own[3]] = 0.6 if change == "less" else 1.2
     mean = f"(p {0.825 if change == 'less' else 0.975:.2f} against 0.90)"
-    told = told_of(plots.ablation_effects(replace(matrix, rates=rates)))
+    far = replace(matrix, rates=rates)
+    related = setting_means(far)[1]
+    told = ablation.headline(far, related)
     assert f"than removing random neurons {change} active in that language {mean}: +1.1" in told
+    told = ablation.told_beyond(far, related)
     assert f"to their language than random neurons {change} active in it {mean} (" in told
+    told = told_of(plots.ablation_effects(far))
     shown = f"as active in that language, for specific, or {change} active in that language {mean}"
     assert f"panels show those {shown}, for specific + related; each" in told
     assert f"+ related: random, {change} active" in told
     assert "specific: random, as active" in told
-    assert told.count("as active in that language") == 1
+    assert told.count("as active in that language") == 2  # in the title, of the other setting
     assert ablation.as_active(matrix, "related", "layer") == "of the same layers"
     assert ablation.as_active(replace(matrix, rates=rates), "specific", "own").startswith("as ")
 
@@ -173,6 +178,19 @@ def test_title_is_about_the_setting_farthest_beyond_its_control() -> None:
     assert title(plots.ablation_effects(replace(matrix, control=control))).startswith(
         "Removing specific neurons is more selective"
     )
+
+
+def test_title_prefers_a_setting_whose_random_neurons_are_as_active() -> None:
+    """The second goes farther, but how much of that is activity, its control cannot tell."""
+    matrix = make_matrix((1.0, 0.0, 0.0), (3.0, 0.1, 0.0))
+    assert title(plots.ablation_effects(matrix)).startswith("Removing specific + related neurons")
+    rates = matrix.rates.copy()
+    rates[1, 1] /= 2
+    told = title(plots.ablation_effects(replace(matrix, rates=rates)))
+    assert told.startswith(f"Removing specific neurons is more selective than removing {ACTIVE}")
+    rates[1, 0] /= 2
+    told = title(plots.ablation_effects(replace(matrix, rates=rates)))
+    assert told.startswith("Removing specific + related neurons is more selective")
 
 
 def test_title_of_accuracy_takes_a_loss_for_harm() -> None:

@@ -29,8 +29,8 @@ It holds ``languages * BLOCK`` bytes a neuron, and counts of ``4 * languages * G
 >>> shared.to_pandas().query("state == 'all'")                           # doctest: +SKIP
 
 Simulated with neurons that follow few topics (tests/comparison/test_shared_items.py): p is at most
-.05 in 2 to 7 % of corpora where nothing is shared; intervals of 95 % hold the truth in 91 to 97 % of
-corpora of 20 items, and in 94 to 98 % of 40.
+.05 in 2 to 7 % of corpora where nothing is shared; intervals of 95 % hold the truth in 91 to 97 %
+of corpora of 20 items, and in 94 to 98 % of 40.
 
 What this does not show: what is shared. Translations are alike in length, digits and names as well
 as in meaning. A short text is above a bar, or below it, by few tokens, so the same neuron has less

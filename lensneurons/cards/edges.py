@@ -20,7 +20,8 @@ Dill et al. 2023, arXiv 2304.05969). `NeuronEdges.cut` is how much of the argume
 >>> edges = neuron_edges(model, corpus, "L12N345")                        # doctest: +SKIP
 >>> edges.to_pandas(), ln.plots.neuron_edges(edges)                       # doctest: +SKIP
 
-Intervals are a jackknife over groups of items, with Student's t.
+Intervals are a jackknife over groups of items, with Student's t. The sums of `GROUPS` groups take
+``8 * GROUPS * languages`` bytes a neuron.
 
 What this does not show: paths through other neurons; each of them has edges of its own. An edge
 into the argument of a gated neuron says nothing of its linear branch. A sum of large edges of

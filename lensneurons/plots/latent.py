@@ -70,8 +70,8 @@ def lens_languages(read: LensLanguages) -> go.Figure:
         f"Probability of the words of the item's own translation less that of another item's, over "
         f"texts in all other languages; {counted(len(set(read.item_ids)), 'item')}, bands: 95% "
         "over items",
-        f"The largest of {len(layers) * len(best)} leads is named; one interval in forty "
-        "lies above 0 by chance",
+        f"The largest of {len(layers) * len(best)} leads is named; of so many intervals, one in "
+        "forty lies above 0 by chance",
         *([f"{counted(more, 'language')} with smaller leads are not drawn"] if more > 0 else []),
     ]
     return frame(figure, title, notes, plot_height=height, legend=True)

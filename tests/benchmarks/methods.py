@@ -81,6 +81,8 @@ def _memory(model: object) -> Iterator[str]:
             reading = {"file": Path(folder) / "items.npy", "progress": False}
             read = partial(item_activations, model, ln.prepare(model, texts), **reading)
             yield told(f"item_activations into a file, {number} items", _peak(read), "MiB")
+            work = partial(layer_coupling, read(), draws=20)
+            yield told(f"layer_coupling, {number} items", _peak(work), "MiB")
     for number in (500, 2000):  # made-up numbers: as many would take long to read
         with tempfile.TemporaryDirectory() as folder:
             shape = (len(LANGUAGES), number, 1, 1024)

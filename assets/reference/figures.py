@@ -86,15 +86,18 @@ figure = ln.plots.coupling(coupled)
 figure = ln.plots.language_coupling(coupled)
 
 # %% method_effects: what the neurons of several methods do
+import warnings  # noqa: E402
+
 counted = ln.collect(model, several.head(20), progress=False)
 methods = {
     name: ln.identify(counted, method=name, top_rate=0.09)
     for name in ("lape", "difference", "activation_entropy")
 }
 held_out = several.select(ids=several.ids[-5:])
-compared = ln.experiments.compare_methods(
-    model, held_out, methods, methods["lape"], number=40, controls=5, progress=False
-)
+with warnings.catch_warnings(action="ignore"):  # the demo lacks random neurons as active
+    compared = ln.experiments.compare_methods(
+        model, held_out, methods, methods["lape"], number=40, controls=5, progress=False
+    )
 figure = ln.plots.method_effects(compared)
 
 # %% method_overlap: whether they are the same neurons

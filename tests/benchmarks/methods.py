@@ -4,7 +4,7 @@ CPU seconds of the demo model on the same texts, the sides in turns: each round 
 `collect` of that round. Ways that read statistics are measured from ready ones, without the pass
 that made them; ways that read single texts or gradients include their pass. Integrated gradients
 have fewer texts, and `collect` of these beside them. Then the most memory that Python's own arrays
-took (tracemalloc) at 40 and at 160 items, whose activations lie in a file.
+took (tracemalloc) at few and at four times as many items, whose activations lie in a file.
 """
 
 import tempfile
@@ -19,10 +19,11 @@ import numpy as np
 from timing import take_turns, told
 
 import lensneurons as ln
-from lensneurons.activations.items import item_activations
+from lensneurons.activations.items import ItemActivations, item_activations
 from lensneurons.cards import importance
 from lensneurons.comparison import coupling, layer_coupling
 from lensneurons.experiments import attention_shares
+from lensneurons.neurons import rank_neurons
 
 LANGUAGES = ["en", "de", "zh", "th", "sw"]
 ITEMS, FEW = 20, 2
@@ -80,12 +81,21 @@ def _memory(model: object) -> Iterator[str]:
             reading = {"file": Path(folder) / "items.npy", "progress": False}
             read = partial(item_activations, model, ln.prepare(model, texts), **reading)
             yield told(f"item_activations into a file, {number} items", _peak(read), "MiB")
-            items = read()
-            for measure in ("pearson", "spearman"):
-                work = partial(coupling, items, measure=measure, draws=20)
-                yield told(f"coupling, {measure}, {number} items", _peak(work), "MiB")
-            work = partial(layer_coupling, items, draws=20)
+            work = partial(layer_coupling, read(), draws=20)
             yield told(f"layer_coupling, {number} items", _peak(work), "MiB")
+    for number in (500, 2000):  # made-up numbers: as many would take long to read
+        with tempfile.TemporaryDirectory() as folder:
+            shape = (len(LANGUAGES), number, 1, 1024)
+            file = Path(folder) / "items.npy"
+            np.save(file, np.random.default_rng(0).random(shape, np.float32))
+            names = tuple(map(str, range(number)))
+            items = ItemActivations(tuple(LANGUAGES), names, np.load(file, mmap_mode="r"))
+            for measure in ("pearson", "spearman"):
+                work = partial(coupling, items, measure=measure, draws=2)
+                yield told(f"coupling, {measure}, {number:,} items", _peak(work), "MiB")
+            for method in ("average_precision", "difference"):
+                work = partial(rank_neurons, items, method=method)
+                yield told(f"rank_neurons, {method}, {number:,} items", _peak(work), "MiB")
 
 
 def _peak(work: Callable[[], object]) -> float:

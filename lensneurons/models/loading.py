@@ -14,6 +14,7 @@ This package is the only one that knows how TransformerLens is built.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args

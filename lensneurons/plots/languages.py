@@ -35,6 +35,7 @@ from lensneurons.plots.style import (
     class_key,
     frame,
     language_colour,
+    language_rows,
     language_ticks,
     layer_ticks,
     population_note,
@@ -115,7 +116,7 @@ def _model_map(neurons: LanguageNeurons) -> go.Figure:
     figure.update_yaxes(title="language", **language_ticks(languages, down=True))
     told = "Each cell: specific and related neurons of a language; a related one counts for several"
     notes = [population_note(neurons), told]
-    height = min(max(24 * len(languages), 150), 560)
+    height = language_rows(len(languages), each=24, least=150, most=560)
     return frame(figure, _map_title(neurons), notes, plot_height=height)
 
 
@@ -289,7 +290,8 @@ def overlap(
     note += "; –: not defined, a set is empty" if np.isnan(values).any() else ""
     title = _overlap_title(languages, pairs, measure)
     notes = [population_note(neurons), note]
-    return frame(figure, title, notes, plot_height=min(max(34 * k, 200), 620))
+    height = language_rows(k, each=34, least=200, most=620)
+    return frame(figure, title, notes, plot_height=height)
 
 
 def _grey_cells(

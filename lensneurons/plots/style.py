@@ -114,11 +114,21 @@ def ticks(texts: Sequence[str]) -> dict[str, Any]:
     return {"tickmode": "array", "tickvals": [*range(len(texts))], "ticktext": [*texts]}
 
 
+MANY_LANGUAGES = 45  # whose names need a smaller font
+
+
 def language_ticks(languages: Sequence[str], *, down: bool = False) -> dict[str, Any]:
     """The settings of an axis whose positions 0, 1, ... are languages, across or down."""
     ends = (-0.5, len(languages) - 0.5)
     names = ticks([language_tick(code) for code in languages])
+    if len(languages) > MANY_LANGUAGES:
+        names["tickfont"] = {"size": 7}  # 9 pixels a language (`language_rows`)
     return {**names, "showgrid": False, "range": [*(ends[::-1] if down else ends)]}
+
+
+def language_rows(n_languages: int, *, each: int, least: int, most: int) -> int:
+    """Pixels of rows of languages: `each` for one, within bounds, but never too few for a name."""
+    return max(min(max(each * n_languages, least), most), 9 * n_languages)
 
 
 def layer_ticks(n_layers: int) -> dict[str, Any]:

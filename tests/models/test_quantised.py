@@ -101,6 +101,73 @@ def test_fp8_is_read_as_the_floats_that_it_stands_for(plain: Path, tmp_path: Pat
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
 
 
+def held_as_floats(found: Any, floats: dict[str, torch.Tensor], folder: Path, scheme: str) -> None:
+    """A model that was read from packed weights has these floats, and counts what they count."""
+    save_file(floats, folder / "model.safetensors", {"format": "pt"})
+    wanted = ln.load_model(folder, device="cpu")
+    assert quantisation_of(found) == scheme
+    assert {weight.dtype for weight in found.parameters()} == {torch.float32}
+    for a, b in zip(found.parameters(), wanted.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    one, other = (ln.collect(model, tiny_corpus(), progress=False) for model in (found, wanted))
+    assert (one.counts == other.counts).all()
+    assert one.provenance.quantisation == scheme
+
+
+@pytest.mark.skipif(
+    not (find_spec("bitsandbytes") and find_spec("accelerate")),
+    reason="needs bitsandbytes, and the extra split: pip install bitsandbytes",
+)
+def test_bitsandbytes_is_read_as_the_floats_that_it_stands_for(plain: Path, tmp_path: Path) -> None:
+    from bitsandbytes.functional import dequantize_4bit
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    floats = save_model("Llama", tmp_path / "floats")
+    four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    packed = AutoModelForCausalLM.from_pretrained(
+        plain, quantization_config=four, device_map="cpu", dtype=torch.float32
+    )
+    stands_for = load_file(plain / "model.safetensors")
+    for name, weight in packed.named_parameters():
+        if hasattr(weight, "quant_state"):
+            own = dequantize_4bit(weight.data, weight.quant_state).to(torch.float32)
+            assert not torch.equal(own, stands_for[name])  # it was rounded
+            stands_for[name] = own.contiguous()
+    packed.save_pretrained(tmp_path / "packed")
+    for file in plain.glob("token*"):
+        (tmp_path / "packed" / file.name).write_bytes(file.read_bytes())
+    found = ln.load_model(tmp_path / "packed", device="cpu")
+    held_as_floats(found, stands_for, floats, "bitsandbytes nf4")
+
+
+@pytest.mark.skipif(
+    not (find_spec("compressed_tensors") and find_spec("accelerate")),
+    reason="needs compressed-tensors, and the extra split: pip install compressed-tensors",
+)
+def test_compressed_tensors_are_read_as_the_floats_that_they_stand_for(tmp_path: Path) -> None:
+    floats, packed = (save_model("Llama", tmp_path / name) for name in ("floats", "packed"))
+    eight = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "tensor"}
+    scheme = {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": eight}},
+        "ignore": ["lm_head"],
+    }
+    held, stands_for = {}, {}
+    for name, weight in load_file(floats / "model.safetensors").items():
+        if "proj" in name and weight.ndim == 2:
+            scale = weight.abs().max() / 127
+            small = torch.round(weight / scale).to(torch.int8)
+            held |= {name: small, name.replace("weight", "weight_scale"): scale.reshape(1)}
+            stands_for[name] = small.float() * scale
+        else:
+            held[name] = stands_for[name] = weight
+    save_file(held, packed / "model.safetensors", {"format": "pt"})
+    found = ln.load_model(configured(packed, scheme), device="cpu")
+    held_as_floats(found, stands_for, floats, "compressed-tensors")
+
+
 def test_schemes_by_name() -> None:
     class Config:
         quantization_config: Any = None

@@ -335,6 +335,10 @@ def test_the_overlap_of_many_languages_stays_small() -> None:
     assert pairs.z.shape == (100, 100)
     assert sum(bool(cell) for row in sizes.customdata for cell in row) == 100
     assert len(figure.to_json()) < 1_500_000
+    for one in (figure, plots.neuron_map(drawn_neurons(0, languages))):
+        margin = one.layout.margin
+        pixels = (one.layout.height - margin.t - margin.b) / 100
+        assert pixels > one.layout.yaxis.tickfont.size  # no name stands on another
 
 
 def test_two_empty_sets_have_no_overlap_instead_of_zero() -> None:

@@ -1,23 +1,21 @@
 """Count with 1, 2 and 3 workers of Ray, kill a worker and the driver, and compare every bit.
 
-    python tests/simulations/ray_workers.py [--model demo] [--workers 1 2 3] [--items 4]
-        [--languages en zh sw]
+    python tests/simulations/ray_workers.py [--model demo] [--workers 1 2 3] [--shards 1 3]
+        [--items 4] [--languages en zh sw] [--flores FOLDER]
 
-Each run is compared with the local engine, which has as many threads as a worker, one. Printed are
-``equal`` or ``UNEQUAL``, and seconds, the start of Ray and the loading of the replicas included:
+Each run is compared with the local engine, which has as many threads as a worker, one. Texts are
+those of the demo, or sentences of FLORES (`real_controls.py` says what FOLDER holds). Printed are
+``equal`` or ``UNEQUAL``, and seconds; those of the first run hold the start of Ray and the loading
+of its replicas, which later runs use again:
 
-    workers N       statistics of N workers, with shards of one and of three batches
-    matrix          effects and controls of random sets, by the most workers
-    killed worker   a worker is killed from outside while it counts
-    killed driver   the driver is killed with SIGKILL after two shards; the next one goes on in its
-                    folder; Ray's processes of the first are gone by then
+    workers N       statistics of N workers, with shards of so many batches
+    matrix          effects and controls of two random sets, two languages, two items, by the most
+                    workers
+    killed worker   a worker is killed from outside after the first shard, while it counts
+    killed driver   the driver is killed with SIGKILL after two shards, with one worker; the next
+                    goes on in its folder; Ray's processes of the first are gone by then
 
-A replica of Gemma 3 270M takes about 3 GB. One text in English and Chinese (2 cores, Ray 2.60):
-
-    workers 1       equal, 44 s with shards of one batch, 37 s with three
-    workers 2       equal, 37 s and 45 s
-
-The matrix and the kills were not run on it; on a tiny model they are `tests/engines/test_ray.py`.
+A replica of Gemma 3 270M takes about 3 GB; `assets/measurements.md` has what it gave.
 """
 
 from __future__ import annotations
@@ -39,10 +37,12 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import psutil
 import torch
+from real_controls import sentences
 
 import lensneurons as ln
+from lensneurons.engines.pool import ray_started
 
-COUNT: dict[str, Any] = {"progress": False, "batch_tokens": 64, "groups": 3}
+COUNT: dict[str, Any] = {"progress": False, "batch_tokens": 64, "groups": 3, "scope": "all"}
 ARRAYS = ("grouped_counts", "grouped_tokens", "sums", "squares")
 
 
@@ -83,6 +83,7 @@ def kill_driver(folder: Path, options: argparse.Namespace) -> None:
     """Begin the same count in a process, and kill it after two shards."""
     command = [sys.executable, __file__, "--model", options.model, "--driver", str(folder)]
     command += ["--items", str(options.items), "--languages", *options.languages]
+    command += ["--flores", str(options.flores)] if options.flores else []
     child = subprocess.Popen(command)
     while child.poll() is None and len(list(folder.glob("languages/*"))) < 2:
         time.sleep(0.02)
@@ -101,41 +102,59 @@ def main() -> None:
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--items", type=int, default=4)
     parser.add_argument("--languages", nargs="+", default=["en", "zh", "sw"])
+    parser.add_argument("--shards", nargs="+", type=int, default=[1, 3], help="batches of a shard")
+    parser.add_argument("--flores", type=Path, help="folder of sentences to read")
     parser.add_argument("--driver", type=Path)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "no other neurons are as active")
     torch.set_num_threads(1)
     model = ln.load_model(options.model, device="cpu")
-    corpus = ln.load_corpus("demo", languages=options.languages).head(options.items)
+    corpus = texts_of(options)
     ray = ln.engines.RayEngine
     if options.driver is not None:
-        ln.collect(model, corpus, run_dir=options.driver, engine=ray(shard_batches=1), **COUNT)
+        one = ray(workers=1, shard_batches=1)
+        ln.collect(model, corpus, run_dir=options.driver, engine=one, **COUNT)
         return
+    begun = time.monotonic()
     wanted = ln.collect(model, corpus, **COUNT)
-    for workers in options.workers:
-        for size in (1, 3):
-            engine = ray(workers=workers, shard_batches=size)
-            run = lambda engine=engine: ln.collect(model, corpus, engine=engine, **COUNT)  # noqa: E731
-            timed(f"workers {workers}, shards of {size}", run, wanted)
+    tokens = int(wanted.tokens.sum())
+    print(f"{'one process':30} {tokens} tokens {time.monotonic() - begun:7.1f} s", flush=True)
     many = ray(workers=max(options.workers), shard_batches=1)
     neurons = ln.identify(wanted, score="lape", top_rate=0.05)
     cells = {"classes": ["specific"], "controls": 2, "match": "own", "progress": False}
-    texts = corpus.head(2)
+    cells |= {"languages": options.languages[:2], "scope": "all"}
+    texts = corpus.select(options.languages[:2]).head(2)
     local = ln.ablation_matrix(model, texts, neurons, **cells)
-    timed(
-        f"matrix, workers {many.workers}",
-        lambda: ln.ablation_matrix(model, texts, neurons, engine=many, **cells),
-        local, ("effect", "control", "base", "weight"),
-    )  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "worker"
-        threading.Thread(target=kill_one, args=[folder], daemon=True).start()
-        killed = {"run_dir": folder, "engine": many, **COUNT}
-        timed("killed worker", lambda: ln.collect(model, corpus, **killed), wanted)
+        with ray_started(many):
+            for workers in options.workers:
+                for size in options.shards:
+                    engine = ray(workers=workers, shard_batches=size)
+                    run = lambda engine=engine: ln.collect(model, corpus, engine=engine, **COUNT)  # noqa: E731
+                    timed(f"workers {workers}, shards of {size}", run, wanted)
+            timed(
+                f"matrix, workers {many.workers}",
+                lambda: ln.ablation_matrix(model, texts, neurons, engine=many, **cells),
+                local, ("effect", "control", "base", "weight"),
+            )  # fmt: skip
+            folder = Path(name) / "worker"
+            threading.Thread(target=kill_one, args=[folder], daemon=True).start()
+            killed = {"run_dir": folder, "engine": many, **COUNT}
+            timed("killed worker", lambda: ln.collect(model, corpus, **killed), wanted)
         folder = Path(name) / "driver"
         kill_driver(folder, options)
-        goes_on = {"run_dir": folder, "engine": many, **COUNT}
+        done = len(list(folder.glob("languages/*")))
+        print(f"  {done} shards are in its folder", flush=True)
+        goes_on = {"run_dir": folder, "engine": ray(workers=1, shard_batches=1), **COUNT}
         timed("killed driver", lambda: ln.collect(model, corpus, **goes_on), wanted)
+
+
+def texts_of(options: argparse.Namespace) -> ln.ParallelCorpus:
+    """The sentences of FLORES, or the problems of the demo."""
+    if options.flores:
+        languages = tuple(options.languages)
+        return ln.build_corpus(sentences(options.flores, "dev", options.items, languages))
+    return ln.load_corpus("demo", languages=options.languages).head(options.items)
 
 
 if __name__ == "__main__":

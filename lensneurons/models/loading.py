@@ -177,15 +177,18 @@ def read_model(
         told = None if file else quantised_as(config)
         own |= {} if file else options_for_floats(source, config)
         kind = _auto_class(config)
-        loaded: Any = kind.from_pretrained(
-            place,
-            dtype=dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the report, and refused below
-            **options,
-            **own,
-            **(spread or {}),
-        )
+        with warnings.catch_warnings():
+            # Of compressed-tensors: the checkpoint's own scheme is used, as floats, as it shall be.
+            warnings.filterwarnings("ignore", "You passed `quantization_config`")
+            loaded: Any = kind.from_pretrained(
+                place,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the report, and refused below
+                **options,
+                **own,
+                **(spread or {}),
+            )
     except ModelError:
         raise
     except Exception as error:  # a folder can be wrong in ways that end anywhere in transformers

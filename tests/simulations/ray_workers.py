@@ -30,6 +30,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -108,44 +109,69 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "no other neurons are as active")
     torch.set_num_threads(1)
+    ray, corpus = ln.engines.RayEngine, texts_of(options)
     model = ln.load_model(options.model, device="cpu")
-    corpus = texts_of(options)
-    ray = ln.engines.RayEngine
     if options.driver is not None:
         one = ray(workers=1, shard_batches=1)
-        ln.collect(model, corpus, run_dir=options.driver, engine=one, **COUNT)
+        with ExitStack() as stack:
+            start_ray(stack, one)
+            ln.collect(model, corpus, run_dir=options.driver, engine=one, **COUNT)
         return
+    many = ray(workers=max(options.workers), shard_batches=1)
+    with ExitStack() as stack:
+        start_ray(stack, many)
+        in_workers(options, model, corpus, many, stack)
+
+
+def start_ray(stack: ExitStack, engine: ln.engines.RayEngine, tries: int = 10) -> None:
+    """Start Ray, which waits 30 s for its own processes: on a busy machine that is too short."""
+    for left in reversed(range(tries)):
+        try:
+            stack.enter_context(ray_started(engine))
+            return
+        except ln.LensNeuronsError as error:
+            print(f"  {error}", flush=True)
+            if not left:
+                raise
+
+
+def in_workers(
+    options: argparse.Namespace, model: Any, corpus: ln.ParallelCorpus, many: Any, stack: ExitStack
+) -> None:
+    """The runs; Ray is there, and ends before the driver is killed."""
+    ray = ln.engines.RayEngine
     begun = time.monotonic()
     wanted = ln.collect(model, corpus, **COUNT)
     tokens = int(wanted.tokens.sum())
     print(f"{'one process':30} {tokens} tokens {time.monotonic() - begun:7.1f} s", flush=True)
-    many = ray(workers=max(options.workers), shard_batches=1)
     neurons = ln.identify(wanted, score="lape", top_rate=0.05)
     cells = {"classes": ["specific"], "controls": 2, "match": "own", "progress": False}
     cells |= {"languages": options.languages[:2], "scope": "all"}
     texts = corpus.select(options.languages[:2]).head(2)
     local = ln.ablation_matrix(model, texts, neurons, **cells)
     with tempfile.TemporaryDirectory() as name:
-        with ray_started(many):
-            for workers in options.workers:
-                for size in options.shards:
-                    engine = ray(workers=workers, shard_batches=size)
-                    run = lambda engine=engine: ln.collect(model, corpus, engine=engine, **COUNT)  # noqa: E731
-                    timed(f"workers {workers}, shards of {size}", run, wanted)
-            timed(
-                f"matrix, workers {many.workers}",
-                lambda: ln.ablation_matrix(model, texts, neurons, engine=many, **cells),
-                local, ("effect", "control", "base", "weight"),
-            )  # fmt: skip
-            folder = Path(name) / "worker"
-            threading.Thread(target=kill_one, args=[folder], daemon=True).start()
-            killed = {"run_dir": folder, "engine": many, **COUNT}
-            timed("killed worker", lambda: ln.collect(model, corpus, **killed), wanted)
+        for workers in options.workers:
+            for size in options.shards:
+                engine = ray(workers=workers, shard_batches=size)
+                run = lambda engine=engine: ln.collect(model, corpus, engine=engine, **COUNT)  # noqa: E731
+                timed(f"workers {workers}, shards of {size}", run, wanted)
+        timed(
+            f"matrix, workers {many.workers}",
+            lambda: ln.ablation_matrix(model, texts, neurons, engine=many, **cells),
+            local, ("effect", "control", "base", "weight"),
+        )  # fmt: skip
+        folder = Path(name) / "worker"
+        threading.Thread(target=kill_one, args=[folder], daemon=True).start()
+        killed = {"run_dir": folder, "engine": many, **COUNT}
+        timed("killed worker", lambda: ln.collect(model, corpus, **killed), wanted)
+        stack.close()
         folder = Path(name) / "driver"
         kill_driver(folder, options)
         done = len(list(folder.glob("languages/*")))
         print(f"  {done} shards are in its folder", flush=True)
-        goes_on = {"run_dir": folder, "engine": ray(workers=1, shard_batches=1), **COUNT}
+        one = ray(workers=1, shard_batches=1)
+        start_ray(stack, one)
+        goes_on = {"run_dir": folder, "engine": one, **COUNT}
         timed("killed driver", lambda: ln.collect(model, corpus, **goes_on), wanted)
 
 

@@ -139,7 +139,7 @@ def test_neurons_inside_experts_have_their_names_in_the_table_and_in_the_explore
     assert re.fullmatch(r"L\d+E[0-7]N\d+", names[0])
     rows = table_data(ReportValues(inside))["rows"]
     assert [row[0] for row in rows] == names
-    assert '"experts": 8' in explore(inside).html()
+    assert '"experts":8' in explore(inside).html()
 
 
 def test_texts_say_expert():

@@ -5,15 +5,15 @@
 
 Each run is compared with the local engine, which has as many threads as a worker, one. Texts are
 those of the demo, or sentences of FLORES (`real_controls.py` says what FOLDER holds). Printed are
-``equal`` or ``UNEQUAL``, and seconds, without the start of Ray and the loading of replicas, which all
-runs of a number of workers wait for:
+``equal`` or ``UNEQUAL``, and seconds, without the start of Ray and the loading of replicas, which
+all runs of a number of workers wait for:
 
     workers N       statistics of N workers, with shards of so many batches
     matrix          effects and controls of two random sets, two languages, two items, by the most
                     workers
     killed worker   a worker is killed from outside after the first shard, while it counts
     killed driver   the driver is killed with SIGKILL after two shards, with one worker; the next
-                    goes on in its folder; Ray's processes of the first are gone by then
+                    goes on in its folder; how many of Ray's processes outlive the first by a minute
 
 A replica of Gemma 3 270M takes about 3 GB; `assets/measurements.md` has what it gave.
 """

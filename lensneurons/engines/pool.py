@@ -15,6 +15,7 @@ here, by the place of the shard.
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ STARTS = 3  # attempts to start Ray; a busy machine needs longer than it waits
 # everything else on the machine.
 ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
+
+_OF_RAY = re.compile(r"[\\/]ray[\\/]")  # the folder of its programs
 
 # One entry while a `ray_started` block runs: its pool, or an empty list.
 _BLOCKS: list[list[Pool]] = []
@@ -115,6 +118,7 @@ def _start(ray: Any, engine: RayEngine) -> None:
         options["include_dashboard"] = False
         options["num_cpus"] = max(os.cpu_count() or 1, engine.workers * engine.cpus)
     for left in reversed(range(STARTS if here else 1)):
+        before = _processes_of_ray()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Ray's own next versions
@@ -123,12 +127,26 @@ def _start(ray: Any, engine: RayEngine) -> None:
         except Exception as error:  # whatever its processes end in
             with suppress(Exception):
                 ray.shutdown()
+            for process in _processes_of_ray() - before:  # Ray forgets those of such an attempt
+                with suppress(Exception):
+                    process.kill()
             if left == 0:
                 where = "on this machine" if here else f"at address={engine.address!r}"
                 raise LensNeuronsError(
                     f"Ray did not start {where}: {first_sentence(error)}; its logs are in "
                     "/tmp/ray/session_latest/logs. A machine that is very busy is too slow for it"
                 ) from error
+
+
+def _processes_of_ray() -> set[Any]:
+    """Ray's own processes among those that this one has begun."""
+    psutil = import_module("psutil")  # comes with Ray
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if any(part.startswith("ray::") or _OF_RAY.search(part) for part in process.cmdline()):
+                found.add(process)
+    return found
 
 
 def _require_room(ray: Any, engine: RayEngine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -156,3 +158,26 @@ def test_a_ray_that_does_not_start_is_tried_three_times(fake, llama, monkeypatch
     with pytest.raises(LensNeuronsError, match=r"at address='ray://a:1': the node timed out"):
         doubled(RayEngine(address="ray://a:1"), llama, [1])
     assert tries == ["ray://a:1"]
+
+
+def test_a_start_that_fails_leaves_no_process(fake, llama, monkeypatch):
+    """Ray itself forgets what it had begun; other processes of this one go on."""
+    waiting = [sys.executable, "-c", "import time; time.sleep(60)"]
+    other = subprocess.Popen([*waiting, "array/of/x"])
+    left = []
+
+    def init(**options: Any) -> None:
+        left.append(subprocess.Popen([*waiting, "/site/ray/core/gcs_server"]))
+        raise RuntimeError("the node timed out")
+
+    monkeypatch.setattr(fake, "init", init)
+    try:
+        with pytest.raises(LensNeuronsError, match="on this machine: the node timed out"):
+            doubled(RayEngine(), llama, [1])
+        assert len(left) == 3
+        assert all(process.wait(10) < 0 for process in left)
+        assert other.poll() is None
+    finally:
+        for process in (other, *left):
+            process.kill()
+            process.wait()

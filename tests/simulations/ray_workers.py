@@ -5,15 +5,15 @@
 
 Each run is compared with the local engine, which has as many threads as a worker, one. Texts are
 those of the demo, or sentences of FLORES (`real_controls.py` says what FOLDER holds). Printed are
-``equal`` or ``UNEQUAL``, and seconds; those of the first run hold the start of Ray and the loading
-of its replicas, which later runs use again:
+``equal`` or ``UNEQUAL``, and seconds, without the start of Ray and the loading of replicas, which
+all runs of a number of workers wait for:
 
     workers N       statistics of N workers, with shards of so many batches
     matrix          effects and controls of two random sets, two languages, two items, by the most
                     workers
     killed worker   a worker is killed from outside after the first shard, while it counts
     killed driver   the driver is killed with SIGKILL after two shards, with one worker; the next
-                    goes on in its folder; Ray's processes of the first are gone by then
+                    goes on in its folder; how many of Ray's processes outlive the first by a minute
 
 A replica of Gemma 3 270M takes about 3 GB; `assets/measurements.md` has what it gave.
 """
@@ -31,6 +31,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ import torch
 from real_controls import sentences
 
 import lensneurons as ln
-from lensneurons.engines.pool import ray_started
+from lensneurons.engines.pool import pool, ray_started
 
 COUNT: dict[str, Any] = {"progress": False, "batch_tokens": 64, "groups": 3, "scope": "all"}
 ARRAYS = ("grouped_counts", "grouped_tokens", "sums", "squares")
@@ -153,6 +154,7 @@ def in_workers(
         for workers in options.workers:
             for size in options.shards:
                 engine = ray(workers=workers, shard_batches=size)
+                have_replicas(engine, model)
                 run = lambda engine=engine: ln.collect(model, corpus, engine=engine, **COUNT)  # noqa: E731
                 timed(f"workers {workers}, shards of {size}", run, wanted)
         timed(
@@ -173,6 +175,27 @@ def in_workers(
         start_ray(stack, one)
         goes_on = {"run_dir": folder, "engine": one, **COUNT}
         timed("killed driver", lambda: ln.collect(model, corpus, **goes_on), wanted)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Work that waits, and says in which process."""
+
+    def on(self, model: Any) -> Callable[[float], int]:
+        def wait(seconds: float) -> int:
+            time.sleep(seconds)
+            return os.getpid()
+
+        return wait
+
+
+def have_replicas(engine: ln.engines.RayEngine, model: Any) -> None:
+    """Wait until every worker has its replica: else the first ones do all there is."""
+    begun, there, number = time.monotonic(), set[int](), 4 * engine.workers
+    with pool(engine, model) as hands:
+        while len(there) < engine.workers:
+            there |= {pid for _, pid in hands.run(Waiting(), ["wait"] * number, lambda _: 0.5)}
+    print(f"  {len(there)} workers have replicas, {time.monotonic() - begun:.1f} s", flush=True)
 
 
 def texts_of(options: argparse.Namespace) -> ln.ParallelCorpus:

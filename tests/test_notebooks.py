@@ -19,8 +19,10 @@ import nbformat
 import notebook_tools as tools
 import numpy as np
 import pages
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from figure_values import make_edges, make_reading
 from IPython.core.interactiveshell import InteractiveShell
 from nbclient.exceptions import CellExecutionError
 from notebook_tools import Page
@@ -37,7 +39,7 @@ from lensneurons.alignment.responses import (
 )
 from lensneurons.alignment.training import Alignment, DPOSettings
 from lensneurons.comparison import ScriptControl
-from lensneurons.corpora import stream_corpus
+from lensneurons.corpora import build_corpus, stream_corpus
 from lensneurons.evaluation.generation import Decoding
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.studies.plan import LEAST, Plan, PlannedStep
@@ -331,6 +333,12 @@ def values(bridge: Any, folder: Path) -> list[Any]:
     names = tuple(f"item {n}" for n in range(20))
     items = ln.activations.ItemActivations(("de", "en"), names, activations)
     ones, ends = np.ones((1, 1), np.int64), np.full((2, 1, 3), 0.5)
+    texts = [(k, n) for k in ("de", "en") for n in range(20)]
+    parallel = build_corpus(
+        {"id": f"{n}", "language": k, "prompt": "", "response": f"{n} cats"} for k, n in texts
+    )
+    codes, distance = list("abcdef"), np.abs(np.subtract.outer(np.arange(6) ** 2, np.arange(6)))
+    overlap = pd.DataFrame(distance + distance.T, codes, codes)
     log = {"step": 1, "pairs": "trained", "loss": 0.5, "margin": 0.1, "accuracy": 1.0}
     return [
         *(everything[name] for name in ("parts", "comparison", "claims", "series", "accuracy")),
@@ -373,6 +381,12 @@ def values(bridge: Any, folder: Path) -> list[Any]:
         ln.neurons.rank_neurons(items),
         ln.comparison.coupling(items, draws=1),
         ln.comparison.layer_coupling(items, draws=1),
+        ln.comparison.coupling_change(items, items),
+        ln.comparison.item_sharing(model, parallel, draws=1, progress=False),
+        ln.comparison.specificity(before, draws=2),
+        ln.comparison.regress_pairs(overlap, pd.DataFrame({"x": range(6)}, codes), draws=1),
+        make_edges(),
+        make_reading(),
         ln.experiments.MethodComparison(removed, effects),
         ln.experiments.attention_shares(model, corpus.head(2)),
         SignDifferences(("de",), np.array([[3]]), np.array([[1]]), np.array([5]), 8),

@@ -76,7 +76,7 @@ class ItemActivations(Value):
     @classmethod
     @plain_options
     def load(cls, path: str | Path, *, memory_map: bool = False) -> ItemActivations:
-        """Read what `save` wrote.
+        """Read a saved file.
 
         Args:
             path: the file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from inspect import unwrap
 from itertools import permutations
 
@@ -193,11 +194,10 @@ def test_bad_input_is_refused_before_a_pass(llama, monkeypatch):
         ({"draws": 0}, "draws=0"),
         ({"bar": 1.0}, "a share of tokens"),
         ({"level": 2.0}, "level"),
-        ({"neurons": tiny.drawn_neurons().__class__(**{
-            **vars(tiny.drawn_neurons()), "probability": np.ones((3, 5, 2)),
-            "score": np.ones((3, 5)), "selected": np.ones((3, 5), bool),
-            "languages": ("en", "th"),
-        })}, "another model"),
+        ({"neurons": replace(
+            tiny.drawn_neurons(), probability=np.ones((3, 5, 2)), score=np.ones((3, 5)),
+            selected=np.ones((3, 5), bool), languages=("en", "th"),
+        )}, "another model"),
     ):  # fmt: skip
         with pytest.raises(LensNeuronsError, match=told):
             unwrap(item_sharing)(llama, corpus, progress=False, **given)

@@ -99,9 +99,10 @@ def told_effects(comparison: MethodComparison, *, level: float = 0.95) -> str:
     best = max(clear, key=lambda name: harms[name][0])
     one = beyond[best]
     ends = with_ends(float(one.estimate), float(one.low), float(one.high))
-    told = f"Beyond random neurons, those of {plain(best, _LONGEST)} change their own"
+    controls = f"random neurons {as_active(matrix, best, 'own')}"
+    told = f"Neurons of {plain(best, _LONGEST)} change their own language by {ends} {unit} beyond"
     others = f", the most harm of {len(beyond)} methods" if len(beyond) > 1 else ""
-    return f"{told} language by {ends} {unit}{others}"
+    return f"{told} {controls}{others}"
 
 
 def _effects_notes(comparison: MethodComparison, level: float) -> list[str]:

@@ -31,7 +31,7 @@ def test_effects_stand_beside_those_of_random_neurons() -> None:
             assert low == pytest.approx(float(found[key].low))
             assert trace.customdata[place][1] == pytest.approx(float(found[key].low))
     # PLND does most, and random neurons as active nearly as much: beyond them LAPE does most.
-    assert title(figure).startswith("Beyond random neurons, those of lape change")
+    assert title(figure).startswith("Neurons of lape change their own language by")
     assert "the most harm of 3 methods" in title(figure)
 
 

@@ -48,7 +48,7 @@ def test_the_page_says_what_the_values_say(tmp_path, monkeypatch) -> None:
     tabs = [one["id"] for one in page.named("button") if one.get("role") == "tab"]
     assert "tab-methods" in tabs
     labels = [one["aria-label"] for one in page.named("div") if one.get("class") == "plot"]
-    assert sum("Beyond random neurons, those of lape" in one for one in labels) == 1
+    assert sum("Neurons of lape change their own language by" in one for one in labels) == 1
     assert "answered most alike in layer 3: 0.60 (0.56 to 0.64)" in page.text
     assert "activation_gradient ranks neurons most as their removal does" in page.text
     effects = GIVEN["methods"].to_pandas().set_index(["method", "figure"])

@@ -1,9 +1,11 @@
-"""The published ways to find language neurons, on a real model at equal numbers; run by hand.
+"""The published ways to find language neurons at equal numbers, on a real model; run by hand.
 
     python tests/simulations/real_methods.py MODEL FOLDER [--number 100] [--rows de zh ja sw]
+    python tests/simulations/real_methods.py demo demo --scope response --read 60 --number 30
 
 MODEL is a folder or a name; FOLDER holds `CODE.dev.tsv` and `CODE.test.tsv` of FLORES sentences, as
-for `real_controls.py`. Neurons are found on sentences of ``dev`` and removed on those of ``test``.
+for `real_controls.py`, or is ``demo`` for problems of the demo world. Neurons are found on ``dev``
+(``validation``) and removed on ``test``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,14 @@ from lensneurons.experiments import compare_methods
 from lensneurons.neurons import rank_neurons
 
 
+def texts(folder: Path, split: str, number: int, languages: tuple[str, ...]) -> ln.ParallelCorpus:
+    """Sentences of FLORES, or problems of the demo."""
+    if str(folder) != "demo":
+        return ln.build_corpus(sentences(folder, split, number, languages))
+    split = {"dev": "validation"}.get(split, split)
+    return ln.load_corpus("demo", split=split, limit=number, languages=languages)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
@@ -29,11 +39,12 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10, help="sentences that effects are read on")
     parser.add_argument("--number", type=int, default=100, help="neurons of each language")
     parser.add_argument("--rows", nargs="+", default=["de", "zh", "ja", "sw"])
+    parser.add_argument("--scope", default="all", choices=["all", "response"])
     parser.add_argument("--out", type=Path, help="run folder of the effects")
     options = parser.parse_args()
     model = ln.load_model(options.model)
-    corpus = ln.build_corpus(sentences(options.folder, "dev", options.read, LANGUAGES))
-    read = ln.prepare(model, corpus, scope="all")
+    corpus = texts(options.folder, "dev", options.read, LANGUAGES)
+    read = ln.prepare(model, corpus, scope=options.scope)
     seconds: dict[str, float] = {}
 
     def timed(name, find):
@@ -58,7 +69,7 @@ def main() -> None:
     told = ", ".join(f"{name} {one:.0f}" for name, one in seconds.items())
     print(f"CPU seconds: {told}", flush=True)
     columns = tuple(dict.fromkeys(("en", *options.rows)))
-    held_out = ln.build_corpus(sentences(options.folder, "test", options.items, columns))
+    held_out = texts(options.folder, "test", options.items, columns)
     found = compare_methods(
         model,
         held_out,
@@ -67,7 +78,7 @@ def main() -> None:
         number=options.number,
         languages=options.rows,
         controls=options.items,
-        scope="all",
+        scope=options.scope,
         run_dir=options.out,
         batch_tokens=2048,
         progress=False,

@@ -1,10 +1,11 @@
-"""Train the adapters of the demo model, from a checkout of this repository and nothing else.
+"""Train the adapters of a demo model, from a checkout of this repository and nothing else.
 
     python -m lensneurons.demo.workshop.align zh-de --out FOLDER
 
 There are three alignments into English: of two plentiful languages, of two scarce ones, and of all
-nine. ``--shuffled`` turns preferences around by the toss of a coin: the control. In the plentiful
-languages the model is nearly always right, so they need more problems to give some pairs.
+nine. ``--mlp`` adapts the MLPs as well as the attention. There are two controls: ``--shuffled``
+turns preferences around by the toss of a coin, and ``--random`` changes the weights of a finished
+alignment by as much in a random direction.
 
 Rate and steps are the same for all. They were chosen by the accuracy on held-out pairs and on
 validation problems in the trained languages, before anything was measured on test problems.
@@ -16,10 +17,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 
 from lensneurons.alignment.checkpoints import mark_adapter
+from lensneurons.alignment.controls import random_adapter
 from lensneurons.alignment.pairs import preference_pairs
 from lensneurons.alignment.responses import respond, score_responses
 from lensneurons.alignment.training import Alignment, DPOOptions, align
@@ -44,6 +47,8 @@ SETTINGS: DPOOptions = {
     "checkpoint_every": 25,
     "held_out": 0.1,
 }
+CHANGEABLE = {"learning_rate": float, "steps": int, "nll_weight": float, "beta": float}
+EVERYWHERE = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def export(run: Alignment, folder: str | Path) -> Path:
@@ -76,28 +81,46 @@ def export(run: Alignment, folder: str | Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Sample answers, score them, train one of the adapters on them, and say where it is."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensneurons.demo.workshop.align", description="Align the demo model."
+        prog="python -m lensneurons.demo.workshop.align", description="Align a demo model."
     )
-    parser.add_argument("name", choices=ALIGNMENTS, help="which languages")
-    parser.add_argument("--out", type=Path, required=True, help="folder; resumed if begun")
-    parser.add_argument("--shuffled", action="store_true", help="turn pairs around: the control")
+    add = parser.add_argument
+    add("name", choices=ALIGNMENTS, help="which languages")
+    add("--out", type=Path, required=True, help="folder; resumed if begun")
+    add("--model", default=DEMO, help="folder of another model (default: the demo model)")
+    add("--mlp", action="store_true", help="adapt the MLPs too")
+    add("--problems", type=int, help="training problems to answer")
+    add("--samples", type=int, default=SAMPLES, help=f"answers to each (default: {SAMPLES})")
+    add("--per-language", type=int, default=10_000, help="most pairs of a language")
+    for key, of in CHANGEABLE.items():
+        add(f"--{key.replace('_', '-')}", type=of, help="of the training, as in DPOSettings")
+    control = parser.add_mutually_exclusive_group()
+    control.add_argument("--shuffled", action="store_true", help="turn pairs around: a control")
+    control.add_argument("--random", action="store_true", help="a random direction: a control")
     options = parser.parse_args(arguments)
-    run_name = f"{options.name}-shuffled" if options.shuffled else options.name
+    name = f"{options.name}-mlp" if options.mlp else options.name
+    if options.random:
+        target = options.out / f"{name}-random"
+        sys.stdout.write(f"{random_adapter(options.out / name, target)}\n")
+        return 0
     languages, answers = ALIGNMENTS[options.name], options.out / f"{options.name}-answers"
-    corpus = load_corpus(DEMO, split="train", limit=PROBLEMS[options.name])
+    corpus = load_corpus(DEMO, split="train", limit=options.problems or PROBLEMS[options.name])
     responses = respond(
-        load_model(DEMO, device="cpu"),
+        load_model(options.model, device="cpu"),
         corpus.select(languages),
-        samples=SAMPLES,
+        samples=options.samples,
         max_new_tokens=LONGEST,
         run_dir=answers / "responses",
     )
     scored = score_responses(responses, corpus, pivot=PIVOT, run_dir=answers / "scores")
-    pairs = preference_pairs(scored, languages=languages)
+    pairs = preference_pairs(scored, languages=languages, per_language=options.per_language)
     if options.shuffled:
-        pairs = pairs.shuffled()
-    run = align(DEMO, pairs, options.out / run_name, device="cpu", **SETTINGS)
-    sys.stdout.write(f"{export(run, options.out / 'adapters' / run_name)}\n")
+        pairs, name = pairs.shuffled(), f"{name}-shuffled"
+    settings: Any = {**SETTINGS, "modules": EVERYWHERE if options.mlp else "attention"}
+    given = {key: getattr(options, key) for key in CHANGEABLE}
+    settings |= {key: value for key, value in given.items() if value is not None}
+    run = align(options.model, pairs, options.out / name, device="cpu", **settings)
+    ours = options.model == DEMO
+    sys.stdout.write(f"{export(run, options.out / 'adapters' / name) if ours else run.folder}\n")
     return 0
 
 

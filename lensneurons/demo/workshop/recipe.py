@@ -62,13 +62,14 @@ class Recipe:
         seed: seed of the weights and of the problems.
         gate: non-linearity of the gates.
         tied: use the embedding as the unembedding too.
-        firing_target: share of the tokens at which the neurons of every layer shall fire. The
-            penalty of each layer then has its own weight, which rises while the layer fires more
-            and falls while it fires less, when the layer pays nothing. A layer's gates are measured
-            in units of their mean where they fire. 0 for the one penalty of weight `sparsity`.
-        steer_from: step at which those weights begin, at `steer_start`; before it there is none.
-        steer_start: weight of the penalty of each layer at first.
-        steer_gain: a weight is multiplied by ``exp(steer_gain * (rate - firing_target))`` a step.
+        firing_target: share of the tokens at which the neurons of every layer shall fire at most. A
+            layer that fires more is charged, each by its own excess, in units of the mean of its
+            gates where they fire (`lensneurons.demo.workshop.train.weigh_layers`). 0 for the one
+            penalty of weight `sparsity`.
+        steer_from: step from which layers are charged so.
+        steer_over: steps in which the target falls from one half, where an untrained gate is, to
+            `firing_target`, by the same factor a step.
+        steer_gain: weight of a layer's penalty at twice the target.
         long_share: share of the problems that take three or four steps.
         meetings: way in which two languages meet (see `lensneurons.demo.world.meetings`) to its
             share of the problems. The language of the question, then the other one, are drawn by
@@ -109,9 +110,9 @@ class Recipe:
     gate: Literal["relu", "silu"] = "relu"
     tied: bool = True
     firing_target: float = 0.0
-    steer_from: int = 200
-    steer_start: float = 0.01
-    steer_gain: float = 0.3
+    steer_from: int = 50
+    steer_over: int = 200
+    steer_gain: float = 1.0
     long_share: float = 0.0
     meetings: Mapping[str, float] = field(default_factory=dict[str, float])
     worked: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -160,6 +161,13 @@ class Recipe:
         rise = (step + 1) / self.warm_up if self.warm_up else 1.0
         left = (self.steps - step) / max(1.0, self.fall * self.steps)
         return self.learning_rate * min(1.0, rise, left)
+
+    def target_at(self, step: int) -> float:
+        """Return the share of the tokens at which a layer may fire in a step without a charge."""
+        if step < self.steer_from:
+            return 1.0
+        done = min(1.0, (step - self.steer_from) / max(1, self.steer_over))
+        return 0.5 ** (1 - done) * self.firing_target**done
 
 
 SECONDS = Recipe(

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import re
 import sys
 import tomllib
 import warnings
@@ -32,6 +31,7 @@ import torch
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.demo.run import SCORE, SETTINGS, TOP_RATE
+from lensneurons.demo.workshop.choice import is_worked
 from lensneurons.demo.workshop.recipe import Recipe
 from lensneurons.demo.workshop.train import LOG, train
 from lensneurons.demo.world import LANGUAGES
@@ -59,7 +59,6 @@ FIGURES = {
     "mean diagonal": "own effect",
     "control (own): mean diagonal": "of controls",
 }
-_EQUATION = re.compile(r"\d+ [-+×÷] \d+ = \d")
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +83,10 @@ def read_runs(path: str | Path) -> dict[str, Recipe]:
     return recipes
 
 
-def run_series(runs: Mapping[str, Recipe], folder: str | Path) -> Path:
+def run_series(runs: Mapping[str, Recipe], folder: str | Path, *, compiled: bool = False) -> Path:
     """Train and measure every run that is not finished, and return the path of the table.
+
+    `compiled` is an argument of `train`.
 
     Raises:
         StorageError: a folder holds the training of another recipe.
@@ -93,7 +94,7 @@ def run_series(runs: Mapping[str, Recipe], folder: str | Path) -> Path:
     target = Path(folder)
     for name, recipe in runs.items():
         place = target / name
-        train(recipe, place, progress=False)
+        train(recipe, place, progress=False, compiled=compiled)
         if not (place / MEASURED).is_file():
             save_json(place / MEASURED, measure(place), sealed=False)
         logger.info("%s is measured", name)
@@ -119,7 +120,7 @@ def measure(folder: Path) -> dict[str, Any]:
         )  # fmt: skip
     answers = accuracy(model, corpus.head(ANSWERED), max_new_tokens=LONGEST, progress=False)
     written: Any = answers.to_pandas()
-    written["worked"] = [bool(_EQUATION.search(text)) for text in written["text"]]
+    written["worked"] = written["text"].map(is_worked)
     shares = written.groupby("language")[["both", "worked"]].mean().to_dict()
     summary = matrix.summary()
     both = summary[summary["removed"] == matrix.name_of(SETTINGS[-1])]
@@ -209,11 +210,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="of the runs and their table; resumed if begun")
     parser.add_argument("--runs", type=Path, default=RUNS, help="TOML file of the runs")
+    parser.add_argument("--compile", action="store_true", help="translate the models first (C++)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     try:
-        table = run_series(read_runs(options.runs), options.folder)
+        table = run_series(read_runs(options.runs), options.folder, compiled=options.compile)
     except LensNeuronsError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -7,14 +7,16 @@ The folder is one of Hugging Face. The same call resumes a training that was sto
     draw the problems of a step -> forward and backward, batch by batch -> optimizer -> next step
 
 The loss is the mean negative log-likelihood of the tokens plus a penalty on the gate activations:
-one for all layers, or one a layer, steered towards the same firing rate in each. Response tokens
+one for all layers, or one a layer, which holds all layers at the same firing rate. Response tokens
 weigh 1 and prompt tokens less: most of a prompt is chance (names, numbers), while the response
 follows from it. Prompts still count, so that the model is a language model of both and its neurons
 know the grammar of each language.
 
 The same recipe on the same machine with the same number of threads gives the same weights, however
 often the training was stopped. Other versions of PyTorch, of transformers or of this code may round
-differently, and then a long training ends with other weights, as with another seed.
+differently, and then a long training ends with other weights, as with another seed. So may
+``--compile``, which translates the model with the C++ compiler of the machine before the first step
+(one to five minutes) and takes about two thirds of the time from then on.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -63,15 +65,20 @@ class _Run:
     tokenizer: PreTrainedTokenizerBase
     model: LlamaForCausalLM
     optimizer: Optimizer
-    steering: torch.Tensor  # float32 [layer], weight of each layer's penalty
     firing: torch.Tensor  # float32 [layer], rate of the last step
+    forward: Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # `token_nll`
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
 
 
 def train(
-    recipe: Recipe, folder: str | Path, *, progress: bool = True, stop_after: int | None = None
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    progress: bool = True,
+    stop_after: int | None = None,
+    compiled: bool = False,
 ) -> Path:
     """Train the model of a recipe, or go on where an earlier call stopped.
 
@@ -82,6 +89,8 @@ def train(
             line a checkpoint) and the checkpoint.
         progress: show a progress bar.
         stop_after: stop once so many steps are done in all, with a checkpoint.
+        compiled: translate the model with the C++ compiler of this machine first. It rounds
+            differently, and may do so again after each stop.
 
     Returns:
         The folder.
@@ -92,7 +101,7 @@ def train(
     """
     from tqdm.auto import tqdm
 
-    run = _open_run(recipe, Path(folder))
+    run = _open_run(recipe, Path(folder), compiled=compiled)
     last = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
     with tqdm(total=last, initial=run.step, desc="train", unit="step", disable=not progress) as bar:
         while run.step < last:
@@ -106,14 +115,15 @@ def train(
     return run.folder
 
 
-def _open_run(recipe: Recipe, folder: Path) -> _Run:
+def _open_run(recipe: Recipe, folder: Path, *, compiled: bool) -> _Run:
     """Begin a training, or read back where it stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(recipe.vocabulary, recipe.tokenizer_items, recipe.context)
     model = build_model(recipe, tokenizer)
     optimizer = Optimizer(dict(model.named_parameters()), recipe.weight_decay)
-    steering = torch.full((recipe.n_layers,), recipe.steer_start)
-    run = _Run(recipe, folder, tokenizer, model, optimizer, steering, torch.zeros_like(steering))
+    firing = torch.zeros(recipe.n_layers)
+    forward = torch.compile(token_nll, dynamic=True) if compiled else token_nll
+    run = _Run(recipe, folder, tokenizer, model, optimizer, firing, forward)
     if (folder / CHECKPOINT).is_file():
         _restore(run)
         _export(run)  # a kill may have left the model of the checkpoint before
@@ -131,19 +141,16 @@ def _step(run: _Run) -> tuple[float, float]:
     charge = sum(float(batch.charge.sum()) for batch in batches)
     tokens = sum(int((batch.charge > 0).sum()) for batch in batches)
     run.model.zero_grad(set_to_none=True)
-    # A layer that fired too little in the last step pays nothing: its weight lags behind its rate.
-    weights = run.steering * (run.firing > run.recipe.firing_target)
+    weights = weigh_layers(run.recipe, run.step, run.firing)
     run.firing.zero_()
     nlls, gates = [], []
     for batch in batches:
-        each, passed, fired = token_nll(run.model, torch.from_numpy(batch.ids))
+        each, passed, fired = run.forward(run.model, torch.from_numpy(batch.ids))
         charges = torch.from_numpy(batch.charge)
         nll = (each * torch.from_numpy(batch.weight[:, 1:])).sum() / weight
         gate = (passed.mean(0) * charges).sum() / charge
         if not run.recipe.firing_target:
             loss = nll + run.recipe.sparsity * gate
-        elif run.step < run.recipe.steer_from:
-            loss = nll
         else:
             loss = nll + charge_layers(passed, fired, charges, weights) / charge
         loss.backward()
@@ -153,11 +160,18 @@ def _step(run: _Run) -> tuple[float, float]:
     run.tokens += tokens
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), CLIP)
     run.optimizer.step(run.step, run.recipe.rate_at(run.step))
-    if run.recipe.firing_target and run.step >= run.recipe.steer_from:
-        off_target = run.firing - run.recipe.firing_target
-        run.steering *= (run.recipe.steer_gain * off_target).exp()
     run.step += 1
     return sum(nlls), sum(gates)
+
+
+def weigh_layers(recipe: Recipe, step: int, firing: torch.Tensor) -> torch.Tensor:
+    """Return what each layer's penalty weighs in a step, float32 [layer], from its last rate.
+
+    A layer that fires no more than the target of the step pays nothing. One that fires more pays in
+    proportion to the excess. So no weight lags behind its rate: weights that grew while a layer
+    fired too much were measured to push all layers far below the target and to hold them there.
+    """
+    return recipe.steer_gain * (firing / recipe.target_at(step) - 1).clamp(min=0)
 
 
 def charge_layers(
@@ -235,7 +249,7 @@ def _checkpoint(run: _Run, nll: float, gate: float) -> None:
 def _state(run: _Run) -> dict[str, torch.Tensor]:
     """Everything that the next step depends on, by its name in the checkpoint."""
     weights = {f"weight.{name}": weight for name, weight in run.optimizer.weights.items()}
-    steered = {"steering": run.steering, "firing": run.firing} if run.recipe.firing_target else {}
+    steered = {"firing": run.firing} if run.recipe.firing_target else {}
     return weights | run.optimizer.state | steered
 
 
@@ -287,6 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="another seed than the recipe's")
     parser.add_argument("--steps", type=int, help="another number of steps than the recipe's")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--compile", action="store_true", help="translate the model first (C++)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -294,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = {name: value for name, value in changes.items() if value is not None}
     try:
         recipe = replace(RECIPES[options.preset], **given)
-        folder = train(recipe, options.out, progress=not options.quiet)
+        folder = train(recipe, options.out, progress=not options.quiet, compiled=options.compile)
     except LensNeuronsError as error:
         sys.stderr.write(f"{error}\n")
         return 2

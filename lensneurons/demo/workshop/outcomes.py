@@ -1,0 +1,188 @@
+"""What the alignments of a demo model did to its answers: how many are right, and worked out.
+
+    python -m lensneurons.demo.workshop.outcomes BASE FOLDER --run zh-de=ADAPTER --run ...
+
+Every run answers the same problems as the base, greedily. A run is named by what it is: a name of
+`ALIGNMENTS`, with ``-mlp``, ``-shuffled`` or ``-random`` behind it. Its trained languages follow
+from the name; the untouched ones are the rest without English, into which all are aligned. Answers
+are kept in the folder, one folder a run, so a call that was stopped goes on.
+
+Two tables come out: right answers in the right language, and worked answers. Each has the base, and
+of each run its change with a 95 % interval over problems, by language and as a mean over the
+trained and over the untouched languages. A control (``-shuffled``, ``-random``) is a run like the
+others, and each alignment is also compared with its controls.
+
+What they do not show: that another training of the base, or of the adapter, would do the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from lensneurons.corpora.corpus import load_corpus
+from lensneurons.demo.workshop.align import ALIGNMENTS, LONGEST, PIVOT
+from lensneurons.demo.workshop.choice import is_worked
+from lensneurons.demo.world import LANGUAGES
+from lensneurons.errors import LensNeuronsError
+from lensneurons.evaluation.answers import Accuracy, accuracy
+from lensneurons.models.loading import load_model
+from lensneurons.uncertainty.items import item_bootstrap
+from lensneurons.values.files import replacing
+
+CONTROLS = ("shuffled", "random")
+Figure = Literal["right", "worked"]
+TITLES: Mapping[Figure, str] = {
+    "right": "Right answer in the right language",
+    "worked": "Worked answers",
+}
+
+
+def groups_of(run: str) -> dict[str, tuple[str, ...]]:
+    """The languages that a run trained and those that it left untouched, by its name.
+
+    Raises:
+        LensNeuronsError: it does not begin with the name of an alignment.
+    """
+    for name, trained in ALIGNMENTS.items():
+        if run == name or run.startswith(f"{name}-"):
+            left = tuple(code for code in LANGUAGES if code not in (*trained, PIVOT))
+            return {"trained": trained, "untouched": left}
+    raise LensNeuronsError(f"run {run!r}: begin its name with one of {', '.join(ALIGNMENTS)}")
+
+
+def answer_all(
+    base: str | Path,
+    adapters: Mapping[str, str | Path],
+    folder: Path,
+    *,
+    split: str = "test",
+    problems: int = 500,
+) -> dict[str, Accuracy]:
+    """Let the base and every run answer the same problems; return them by name, the base first.
+
+    Raises:
+        LensNeuronsError: the name of a run tells no trained languages.
+    """
+    for name in adapters:
+        groups_of(name)
+    corpus = load_corpus("demo", split=split, limit=problems)
+    found: dict[str, Accuracy] = {}
+    for name, adapter in {"base": None, **adapters}.items():
+        model = load_model(base, adapter=adapter, device="cpu")
+        options: Any = {"max_new_tokens": LONGEST, "run_dir": folder / name}
+        found[name] = accuracy(model, corpus, **options)
+    return found
+
+
+def verdicts(answers: Accuracy, figure: Figure) -> np.ndarray:
+    """Bool [language, item]: what each answer is, in the order of `LANGUAGES` and of the items."""
+    given = {
+        (one.language, one.id): one.both if figure == "right" else is_worked(one.text)
+        for one in answers
+    }
+    items = dict.fromkeys(one.id for one in answers)
+    return np.array([[given[code, item] for item in items] for code in LANGUAGES])
+
+
+def compare_means(
+    before: np.ndarray, after: np.ndarray, languages: Iterable[str]
+) -> tuple[float, float, float]:
+    """Mean change over languages with its 95 % interval over items; shares, -1 to 1.
+
+    `before` and `after` are what `verdicts` gives.
+    """
+    rows = [LANGUAGES.index(code) for code in languages]
+    change = (after[rows].astype(float) - before[rows]).mean(axis=0)
+    n = len(change)
+    found = item_bootstrap([str(k) for k in range(n)], np.zeros(n, int), change, np.ones(n))
+    return float(found.estimate[0]), float(found.low[0]), float(found.high[0])
+
+
+def write_tables(found: Mapping[str, Accuracy]) -> str:
+    """Write both tables in Markdown, in percent and points of percent."""
+    lines: list[str] = []
+    for figure, title in TITLES.items():
+        values = {name: verdicts(answers, figure) for name, answers in found.items()}
+        base = values.pop("base")
+        head = ["", *LANGUAGES, "trained", "untouched"]
+        lines += [f"### {title}", "", _row(head), _row(["---"] * len(head))]
+        lines.append(_row(["base", *(f"{100 * share:.1f}" for share in base.mean(1)), "", ""]))
+        for name, after in values.items():
+            groups = groups_of(name)
+            cells = [_change(base, after, [code]) for code in LANGUAGES]
+            marked = [
+                f"**{cell}**" if code in groups["trained"] else cell
+                for code, cell in zip(LANGUAGES, cells, strict=True)
+            ]
+            means = [_change(base, after, group) for group in groups.values()]
+            lines.append(_row([name, *marked, *means]))
+        lines += ["", *_beyond(values), ""]
+    return "\n".join(lines)
+
+
+def _beyond(values: Mapping[str, np.ndarray]) -> list[str]:
+    """Sentences that compare each alignment with its controls."""
+    told = []
+    for name, after in values.items():
+        for control in CONTROLS:
+            if (other := f"{name}-{control}") not in values:
+                continue
+            parts = [
+                f"{_change(values[other], after, group)} in the {word} languages"
+                for word, group in groups_of(name).items()
+                if group
+            ]
+            told.append(f"* {name} beyond its control {control}: {', '.join(parts)}")
+    return told
+
+
+def _change(before: np.ndarray, after: np.ndarray, languages: Sequence[str]) -> str:
+    """The mean change over languages in points of percent; empty where there are none."""
+    if not languages:
+        return ""
+    middle, low, high = (100 * one for one in compare_means(before, after, languages))
+    return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer, compare, and say where the tables are; return 2 if a run cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lensneurons.demo.workshop.outcomes",
+        description="Compare the answers of a demo model before and after its alignments.",
+    )
+    parser.add_argument("base", help="folder of the model, or demo")
+    parser.add_argument("folder", type=Path, help="of answers and tables; resumed if begun")
+    parser.add_argument("--run", action="append", default=[], metavar="NAME=ADAPTER")
+    parser.add_argument("--split", default="test", help="validation to choose, test to report")
+    parser.add_argument("--problems", type=int, default=500)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        adapters = dict(run.split("=", 1) for run in options.run)
+        found = answer_all(
+            options.base, adapters, options.folder, split=options.split, problems=options.problems
+        )
+    except LensNeuronsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    table = options.folder / "outcomes.md"
+    with replacing(table) as temporary:
+        temporary.write_text(write_tables(found), encoding="utf-8")
+    sys.stdout.write(f"{table}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""The choice between a worked and a direct answer, patched and ablated: against Hugging Face."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lensneurons.activations.collection import collect
+from lensneurons.corpora.corpus import load_corpus
+from lensneurons.demo.run import SCORE, TOP_RATE
+from lensneurons.demo.workshop.choice import ALL, find_fork, is_worked, measure_choice, sets_in
+from lensneurons.demo.world import LANGUAGES, generate, render
+from lensneurons.errors import LensNeuronsError
+from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.loading import load_model
+from lensneurons.neurons.identification import identify
+
+CODES = ["en", "zh", "sw"]
+PROBLEMS = generate("test", 3)
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[Any, Any]:
+    return load_model("demo", device="cpu"), load_model("demo", adapter="zh-de", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def neurons(models) -> Any:
+    corpus = load_corpus("demo", split="validation", limit=10, languages=CODES)
+    return identify(collect(models[0], corpus, progress=False), score=SCORE, top_rate=TOP_RATE)
+
+
+@pytest.fixture(scope="module")
+def found(models, neurons) -> Any:
+    return measure_choice(*models, PROBLEMS, neurons, draws=2)
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_a_fork_is_where_the_two_answers_part(models, code) -> None:
+    tokenizer = original_tokenizer(models[0])
+    for problem in generate("test", 20):
+        fork = find_fork(problem, code, tokenizer)
+        text = tokenizer.decode(fork.ids, skip_special_tokens=True)
+        for worked, token in ((True, fork.worked), (False, fork.direct)):
+            prompt, response = render(problem, code, worked=worked)
+            whole = tokenizer(prompt)["input_ids"]
+            whole += tokenizer(response, add_special_tokens=False)["input_ids"]
+            assert whole[: len(fork.ids) + 1] == [*fork.ids, token]
+            assert text.startswith(prompt)
+            assert is_worked(response) == worked
+
+
+def by_hugging_face(
+    models: tuple[Any, Any], code: str, patched: np.ndarray, ablated: np.ndarray
+) -> list[np.ndarray]:
+    """Shares of base and aligned model, and of both with neurons bool [layer, neuron] changed."""
+    base, aligned = (model.original_model for model in models)
+    tokenizer = original_tokenizer(models[0])
+    results = []
+    for problem in PROBLEMS:
+        ids, *tokens = find_fork(problem, code, tokenizer)
+        text = torch.tensor([ids])
+        kept: dict[int, torch.Tensor] = {}
+
+        def run(model: Any, change: Any = None, text: Any = text, tokens: Any = tokens) -> float:
+            handles = []
+            for layer, block in enumerate(model.model.layers):
+                down = getattr(block.mlp.down_proj, "original_component", block.mlp.down_proj)
+                if change is not None:
+                    handles.append(
+                        down.register_forward_pre_hook(
+                            lambda _, given, layer=layer: change(layer, given[0])
+                        )
+                    )
+            with torch.no_grad():
+                chosen = model(text).logits[0, -1].double().softmax(-1)[tokens]
+            for handle in handles:
+                handle.remove()
+            return float(chosen[0] / chosen.sum())
+
+        def keep(layer: int, value: torch.Tensor, kept: Any = kept) -> None:
+            kept[layer] = value.clone()
+
+        def put(layer: int, value: torch.Tensor, kept: Any = kept) -> torch.Tensor:
+            return torch.where(torch.from_numpy(patched[layer]), kept[layer], value)
+
+        def silence(layer: int, value: torch.Tensor) -> torch.Tensor:
+            return value.masked_fill(torch.from_numpy(ablated[layer]), 0)
+
+        results.append([run(base, keep), run(aligned), run(aligned, put), run(base, silence)])
+    return list(np.array(results).T)
+
+
+@pytest.mark.parametrize("condition", [ALL, "layer 3", "related", "specific of layer 7"])
+def test_patched_and_ablated_shares_equal_plain_hooks(models, neurons, found, condition) -> None:
+    place = found.conditions.index(condition)
+    for row, code in enumerate(neurons.languages):
+        every = np.ones((8, 512), bool)
+        mask = {
+            ALL: every,
+            "layer 3": every & (np.arange(8) == 3)[:, None],
+            "related": neurons.related[code].mask(),
+            "specific of layer 7": neurons.specific[code].mask() & (np.arange(8) == 7)[:, None],
+        }[condition]
+        assert found.sizes[place, row] == mask.sum()
+        assert mask.any()
+        base, aligned, patched, ablated = by_hugging_face(models, code, mask, mask)
+        np.testing.assert_allclose(found.base[row], base, rtol=1e-3)
+        np.testing.assert_allclose(found.aligned[row], aligned, rtol=1e-3)
+        np.testing.assert_allclose(found.patched[place, row], patched, rtol=1e-3)
+        np.testing.assert_allclose(found.ablated[place, row], ablated, rtol=1e-3)
+
+
+def test_controls_have_as_many_neurons_and_a_table_tells_means(found) -> None:
+    sizes = dict(zip(found.conditions, found.sizes, strict=True))
+    for name in ("specific", "related"):
+        np.testing.assert_array_equal(sizes[name], sizes[f"control of {name}"])
+        layers = [sizes[f"{name} of layer {layer}"] for layer in range(8)]
+        np.testing.assert_array_equal(sum(layers), sizes[name])
+    table = found.table(["zh", "sw"])
+    rows = [found.languages.index(code) for code in ("zh", "sw")]
+    change = (found.aligned - found.base)[rows]
+    assert table.loc["change", "taken_back"] == pytest.approx(change.mean())
+    place = found.conditions.index("layer 7")
+    back = (found.patched[place] - found.aligned)[rows].mean()
+    assert table.loc["layer 7", "taken_back"] == pytest.approx(back)
+    assert (table["taken_back_low"] <= table["taken_back"]).all()
+    with pytest.raises(LensNeuronsError, match="de"):
+        found.table(["de"])
+
+
+def test_a_class_that_fills_its_layers_has_no_control(neurons, found) -> None:
+    dense = replace(neurons, probability=np.full_like(neurons.probability, 0.9), tau=0.5)
+    sets = dict(sets_in(dense, "zh", 1, 0))
+    assert [len(one) for one in sets["agnostic"]] == [8 * 512]
+    assert sets["control of agnostic"] == []
+    unknown = found.patched.copy()
+    unknown[0] = np.nan
+    table = replace(found, patched=unknown).table(["zh"])
+    assert np.isnan(table.loc[ALL, "taken_back"])
+    assert not np.isnan(table.loc[ALL, "removed"])

@@ -12,7 +12,14 @@ import torch
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.demo.run import SCORE, TOP_RATE
-from lensneurons.demo.workshop.choice import ALL, find_fork, is_worked, measure_choice, sets_in
+from lensneurons.demo.workshop.choice import (
+    ALL,
+    find_fork,
+    is_worked,
+    measure_choice,
+    sets_in,
+    write_table,
+)
 from lensneurons.demo.world import LANGUAGES, generate, render
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.identity import original_tokenizer
@@ -95,19 +102,19 @@ def by_hugging_face(
     return list(np.array(results).T)
 
 
-@pytest.mark.parametrize("condition", [ALL, "layer 3", "related", "specific of layer 7"])
+@pytest.mark.parametrize("condition", [ALL, "layer 3", "related", "specific of layer 0"])
 def test_patched_and_ablated_shares_equal_plain_hooks(models, neurons, found, condition) -> None:
     place = found.conditions.index(condition)
+    assert found.sizes[place].any()
     for row, code in enumerate(neurons.languages):
         every = np.ones((8, 512), bool)
         mask = {
             ALL: every,
             "layer 3": every & (np.arange(8) == 3)[:, None],
             "related": neurons.related[code].mask(),
-            "specific of layer 7": neurons.specific[code].mask() & (np.arange(8) == 7)[:, None],
+            "specific of layer 0": neurons.specific[code].mask() & (np.arange(8) == 0)[:, None],
         }[condition]
         assert found.sizes[place, row] == mask.sum()
-        assert mask.any()
         base, aligned, patched, ablated = by_hugging_face(models, code, mask, mask)
         np.testing.assert_allclose(found.base[row], base, rtol=1e-3)
         np.testing.assert_allclose(found.aligned[row], aligned, rtol=1e-3)
@@ -129,6 +136,10 @@ def test_controls_have_as_many_neurons_and_a_table_tells_means(found) -> None:
     back = (found.patched[place] - found.aligned)[rows].mean()
     assert table.loc["layer 7", "taken_back"] == pytest.approx(back)
     assert (table["taken_back_low"] <= table["taken_back"]).all()
+    [head, _, first, *rest] = write_table(table)
+    assert head == "| neurons of | how many | patched | ablated |"
+    assert first.startswith(f"| change |  | {100 * change.mean():+.1f} (")
+    assert len(rest) == len(found.conditions)
     with pytest.raises(LensNeuronsError, match="de"):
         found.table(["de"])
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from lensneurons.demo.workshop import outcomes
+from lensneurons.demo.workshop.align import groups_of
 from lensneurons.demo.workshop.outcomes import (
     answer_all,
     compare_means,
-    groups_of,
     main,
     verdicts,
     write_tables,

@@ -27,6 +27,8 @@ from lensneurons.alignment.pairs import preference_pairs
 from lensneurons.alignment.responses import respond, score_responses
 from lensneurons.alignment.training import Alignment, DPOOptions, align
 from lensneurons.corpora.corpus import load_corpus
+from lensneurons.demo.world import LANGUAGES
+from lensneurons.errors import LensNeuronsError
 from lensneurons.models.adapters import read_mark
 from lensneurons.models.loading import DEMO, load_model
 from lensneurons.values.files import load_json, replacing, save_json
@@ -49,6 +51,19 @@ SETTINGS: DPOOptions = {
 }
 CHANGEABLE = {"learning_rate": float, "steps": int, "nll_weight": float, "beta": float}
 EVERYWHERE = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def groups_of(run: str) -> dict[str, tuple[str, ...]]:
+    """The languages that a run trained and those that it left untouched, by its name.
+
+    Raises:
+        LensNeuronsError: it does not begin with the name of an alignment.
+    """
+    for name, trained in ALIGNMENTS.items():
+        if run == name or run.startswith(f"{name}-"):
+            left = tuple(code for code in LANGUAGES if code not in (*trained, PIVOT))
+            return {"trained": trained, "untouched": left}
+    raise LensNeuronsError(f"run {run!r}: begin its name with one of {', '.join(ALIGNMENTS)}")
 
 
 def export(run: Alignment, folder: str | Path) -> Path:

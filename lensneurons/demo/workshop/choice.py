@@ -17,7 +17,12 @@ Neurons that carry the change take it back where they are patched. An adapter of
 reaches the choice without neurons too: "all neurons" says how much goes through neurons at all. The
 controls are random neurons of the same layers, as active in the language of the text.
 
->>> found = measure_choice(base, aligned, corpus, neurons)                      # doctest: +SKIP
+    python -m lensneurons.demo.workshop.choice BASE zh-de=ADAPTER
+
+prints a table for the trained and one for the untouched languages. Classes are those of the base,
+found on validation problems; the choice is measured on test problems.
+
+>>> found = measure_choice(base, aligned, problems, neurons)                    # doctest: +SKIP
 >>> found.table(["es", "ru"])                                                   # doctest: +SKIP
 
 What it does not show: what comes after the choice; effects of neurons on it do not add up.
@@ -25,7 +30,9 @@ What it does not show: what comes after the choice; effects of neurons on it do 
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -35,6 +42,12 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from lensneurons.activations.collection import collect
+from lensneurons.corpora.corpus import load_corpus
+from lensneurons.demo.run import SCORE, TOP_RATE
+from lensneurons.demo.workshop.align import groups_of
+from lensneurons.demo.workshop.markdown import markdown_table
+from lensneurons.demo.world import generate
 from lensneurons.demo.world.language import find_language
 from lensneurons.demo.world.problems import Problem
 from lensneurons.demo.world.template import pick_variant, write_answer, write_question
@@ -43,7 +56,9 @@ from lensneurons.experiments.controls import draw_control
 from lensneurons.interventions.editing import ablate, hooking
 from lensneurons.interventions.patching import Put, read_source
 from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.loading import load_model
 from lensneurons.models.sites import neuron_site
+from lensneurons.neurons.identification import identify
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.uncertainty.items import item_bootstrap
@@ -246,3 +261,53 @@ def _shares(model: Any, ids: torch.Tensor, forks: Sequence[Fork]) -> tuple[np.nd
     chosen = logits[torch.arange(len(forks)), ends].double().softmax(-1)
     two = chosen.gather(-1, torch.tensor([[fork.direct, fork.worked] for fork in forks])).numpy()
     return two[:, 0] / two.sum(-1), two.sum(-1)
+
+
+def write_table(table: pd.DataFrame) -> list[str]:
+    """Write a table of effects in Markdown, in points of percent."""
+    head = ["neurons of", "how many", "patched", "ablated"]
+    rows = [
+        [str(name), f"{row['neurons']:.0f}" if row["neurons"] == row["neurons"] else ""]
+        + [_points(row, column) for column in ("taken_back", "removed")]
+        for name, row in table.iterrows()
+    ]
+    return markdown_table(head, rows)
+
+
+def _points(row: pd.Series, column: str) -> str:
+    middle, low, high = (100 * row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    return "" if np.isnan(middle) else f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print which neurons carry what an alignment changed; return 2 if a model cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lensneurons.demo.workshop.choice",
+        description="Patch and ablate the neurons of a demo model where it chooses how to answer.",
+    )
+    parser.add_argument("base", help="folder of the model, or demo")
+    parser.add_argument("run", metavar="NAME=ADAPTER", help="as for the outcomes")
+    parser.add_argument("--problems", type=int, default=40, help="test problems a language")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    name, _, adapter = options.run.partition("=")
+    try:
+        groups = groups_of(name)
+        base = load_model(options.base, device="cpu")
+        aligned = load_model(options.base, adapter=adapter, device="cpu")
+        statistics = collect(base, load_corpus("demo", split="validation", limit=100))
+        neurons = identify(statistics, score=SCORE, top_rate=TOP_RATE)
+        found = measure_choice(base, aligned, generate("test", options.problems), neurons)
+    except LensNeuronsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    for word, languages in groups.items():
+        if languages:
+            lines = write_table(found.table(languages))
+            sys.stdout.write("\n".join((f"\n{name}, {word} languages:\n", *lines, "")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

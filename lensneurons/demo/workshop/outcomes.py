@@ -27,8 +27,9 @@ import numpy as np
 import torch
 
 from lensneurons.corpora.corpus import load_corpus
-from lensneurons.demo.workshop.align import ALIGNMENTS, LONGEST, PIVOT
+from lensneurons.demo.workshop.align import LONGEST, groups_of
 from lensneurons.demo.workshop.choice import is_worked
+from lensneurons.demo.workshop.markdown import markdown_table
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.answers import Accuracy, accuracy
@@ -42,19 +43,6 @@ TITLES: Mapping[Figure, str] = {
     "right": "Right answer in the right language",
     "worked": "Worked answers",
 }
-
-
-def groups_of(run: str) -> dict[str, tuple[str, ...]]:
-    """The languages that a run trained and those that it left untouched, by its name.
-
-    Raises:
-        LensNeuronsError: it does not begin with the name of an alignment.
-    """
-    for name, trained in ALIGNMENTS.items():
-        if run == name or run.startswith(f"{name}-"):
-            left = tuple(code for code in LANGUAGES if code not in (*trained, PIVOT))
-            return {"trained": trained, "untouched": left}
-    raise LensNeuronsError(f"run {run!r}: begin its name with one of {', '.join(ALIGNMENTS)}")
 
 
 def answer_all(
@@ -112,8 +100,7 @@ def write_tables(found: Mapping[str, Accuracy]) -> str:
         values = {name: verdicts(answers, figure) for name, answers in found.items()}
         base = values.pop("base")
         head = ["", *LANGUAGES, "trained", "untouched"]
-        lines += [f"### {title}", "", _row(head), _row(["---"] * len(head))]
-        lines.append(_row(["base", *(f"{100 * share:.1f}" for share in base.mean(1)), "", ""]))
+        rows = [["base", *(f"{100 * share:.1f}" for share in base.mean(1)), "", ""]]
         for name, after in values.items():
             groups = groups_of(name)
             cells = [_change(base, after, [code]) for code in LANGUAGES]
@@ -122,8 +109,8 @@ def write_tables(found: Mapping[str, Accuracy]) -> str:
                 for code, cell in zip(LANGUAGES, cells, strict=True)
             ]
             means = [_change(base, after, group) for group in groups.values()]
-            lines.append(_row([name, *marked, *means]))
-        lines += ["", *_beyond(values), ""]
+            rows.append([name, *marked, *means])
+        lines += [f"### {title}", "", *markdown_table(head, rows), "", *_beyond(values), ""]
     return "\n".join(lines)
 
 
@@ -149,10 +136,6 @@ def _change(before: np.ndarray, after: np.ndarray, languages: Sequence[str]) -> 
         return ""
     middle, low, high = (100 * one for one in compare_means(before, after, languages))
     return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

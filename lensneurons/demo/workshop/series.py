@@ -32,6 +32,7 @@ from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.demo.run import SCORE, SETTINGS, TOP_RATE
 from lensneurons.demo.workshop.choice import is_worked
+from lensneurons.demo.workshop.markdown import markdown_table
 from lensneurons.demo.workshop.recipe import Recipe
 from lensneurons.demo.workshop.train import LOG, train
 from lensneurons.demo.world import LANGUAGES
@@ -193,9 +194,8 @@ def _rows(
     cells: Callable[[Any], list[str]],
 ) -> list[str]:
     """Write one Markdown table, with a row for each run."""
-    head = ["run", *columns]
-    table = [head, ["---"] * len(head), *([name, *cells(m)] for name, m in found.items())]
-    return ["", f"## {title}", "", *(f"| {' | '.join(row)} |" for row in table)]
+    rows = ([name, *cells(measured)] for name, measured in found.items())
+    return ["", f"## {title}", "", *markdown_table(["run", *columns], rows)]
 
 
 def _numbers(values: Mapping[str, float], names: Iterable[str]) -> list[str]:

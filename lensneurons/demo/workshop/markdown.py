@@ -1,0 +1,10 @@
+"""Tables of the workshop's cards, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Write a table, a line each of its head and rows."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]

@@ -434,10 +434,10 @@ def test_the_card_tells_both_seeds(tmp_path, monkeypatch) -> None:
     second = train(replace(recipe, seed=1), tmp_path / "second", progress=False)
     assert weights_bytes(folder) != weights_bytes(second)
     sizes = {"problems": 2, "matrix_items": 5}
-    card = write_card(folder, again=second, **sizes).read_text(encoding="utf-8")
+    card = write_card(folder, again=[second], **sizes).read_text(encoding="utf-8")
     alone = write_card(second, **sizes).read_text(encoding="utf-8")
     assert "## Again" not in alone
-    accuracy = [row.strip("| ").split(" | ") for row in alone.splitlines() if row.count(" | ") == 6]
+    accuracy = [row.strip("| ").split(" | ") for row in alone.splitlines() if row.count(" | ") == 7]
     assert accuracy[0][3:6:2] == ["right language", "right language where it could be told"]
     assert {row[0] for row in accuracy[1:]} == set(LANGUAGES)
     assert all(row[4] in ("0.0%", "50.0%", "100.0%") for row in accuracy[1:])  # of two problems
@@ -455,4 +455,4 @@ def test_the_card_tells_both_seeds(tmp_path, monkeypatch) -> None:
     assert sum("right answer and right language" in name for name in told) == len(LANGUAGES)
     for other in (folder, train(replace(TINY, seed=1), tmp_path / "other", progress=False)):
         with pytest.raises(ProvenanceError, match="was not made by the recipe of"):
-            write_card(folder, again=other)
+            write_card(folder, again=[other])

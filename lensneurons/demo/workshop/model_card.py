@@ -15,12 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.demo.run import SCORE, TOP_RATE
+from lensneurons.demo.workshop.choice import is_worked
 from lensneurons.demo.workshop.recipe import Recipe
 from lensneurons.demo.workshop.train import LOG, RECIPE
 from lensneurons.demo.world import LANGUAGES
@@ -36,6 +38,7 @@ from lensneurons.plots.ablation import headline, told_beyond
 from lensneurons.values.files import load_json, replacing
 
 CONTROLS = 20
+CHOSEN_ON = 0  # the seed that recipes are chosen on
 # Most tokens of an answer; a worked answer has about 40.
 LONGEST = 100
 SHOWN_LINES = 12
@@ -44,7 +47,7 @@ SHOWN_LINES = 12
 def write_card(
     folder: str | Path,
     *,
-    again: str | Path | None = None,
+    again: Sequence[str | Path] = (),
     problems: int = 200,
     matrix_items: int = 20,
 ) -> Path:
@@ -52,7 +55,7 @@ def write_card(
 
     Args:
         folder: what `train` made.
-        again: what `train` made of the same recipe with another seed; the card compares the two.
+        again: what `train` made of the same recipe with other seeds; the card compares them.
         problems: test problems in each language, for the accuracy.
         matrix_items: test problems in each language, for the deactivation matrix.
 
@@ -61,18 +64,21 @@ def write_card(
 
     Raises:
         StorageError: a folder holds no finished training.
-        ProvenanceError: `again` is of another recipe, or of the same seed.
+        ProvenanceError: one of `again` is of another recipe, or a seed stands there twice.
     """
     path = Path(folder)
     recipe = Recipe(**load_json(path / RECIPE))
-    if again is not None:
-        second = Recipe(**load_json(Path(again) / RECIPE))
-        if second == recipe or replace(second, seed=recipe.seed) != recipe:
-            told = f"{again} was not made by the recipe of {folder} with another seed"
+    seeds = {recipe.seed}
+    for other in again:
+        second = Recipe(**load_json(Path(other) / RECIPE))
+        if second.seed in seeds or replace(second, seed=recipe.seed) != recipe:
+            told = f"{other} was not made by the recipe of {folder} with another seed"
             raise ProvenanceError(told)
+        seeds.add(second.seed)
     facts = _measure(path, problems, matrix_items)
     facts["languages"] = LANGUAGES
-    facts["again"] = None if again is None else _measure(Path(again), problems, matrix_items)
+    facts["again"] = [_measure(Path(other), problems, matrix_items) for other in again]
+    facts["chosen_on"] = CHOSEN_ON
     save_figure(training_curve(facts["log"]), path / "training_curve.svg")
     options: Any = {"undefined": StrictUndefined, "keep_trailing_newline": True}
     environment = Environment(
@@ -95,6 +101,8 @@ def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
     model = load_model(folder, device="cpu")
     corpus = load_corpus("demo", split="test", limit=problems)
     answers = accuracy(model, corpus, max_new_tokens=LONGEST)
+    worked = pd.Series([is_worked(answer.text) for answer in answers])
+    shares = worked.groupby([answer.language for answer in answers]).mean()
     rows = []
     for language, row in answers.per_language().to_dict("index").items():
         told = {
@@ -104,6 +112,7 @@ def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
             for part in ("right_answer", "right_language", "right_language_determined", "both")
         }
         told["undetermined"] = f"{row['undetermined']:.1%}"
+        told["worked"] = f"{shares[language]:.1%}"
         rows.append({"language": language, "share": recipe.shares[str(language)], **told})
     # Identified on validation problems, removed on test problems.
     statistics = collect(model, load_corpus("demo", split="validation", limit=100))
@@ -155,7 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Write the card of a demo model.",
     )
     parser.add_argument("folder", type=Path, help="what lensneurons.demo.workshop.train made")
-    parser.add_argument("--again", type=Path, help="the same with another seed, to stand beside")
+    parser.add_argument(
+        "--again", type=Path, nargs="+", default=[], help="the same with other seeds"
+    )
     parser.add_argument("--problems", type=int, default=200, help="for the accuracy")
     parser.add_argument("--items", type=int, default=20, help="for the deactivation matrix")
     options = parser.parse_args(arguments)

@@ -40,6 +40,7 @@ MADE_BY = {
     "ActivationStatistics": "what collect() gives",
     "Accuracy": "what accuracy() gives",
     "CarryOver": "what carry_over() gives",
+    "Continuations": "what try_without() gives",
     "Claims": "what claims() or model_claims() gives",
     "Comparison": "what compare() gives",
     "Coupling": "what coupling() gives",

@@ -21,6 +21,7 @@ from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.method_comparison import MethodComparison
 from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.experiments.without import Continuations
 from lensneurons.values.files import read_kind
 
 MATRIX = "ablation.safetensors"
@@ -40,6 +41,7 @@ SHOWN: dict[str, Any] = {
     "coupling": Coupling,
     "layer_coupling": LayerCoupling,
     "agreement": MethodAgreement,
+    "continuations": Continuations,
 }
 
 
@@ -53,7 +55,7 @@ def gather(paths: Sequence[Path]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in paths:
         for argument, value in _values(path):
-            if argument in ("effects", "cards"):
+            if argument in ("effects", "cards", "continuations"):
                 found.setdefault(argument, []).append(value)
             elif argument == "runs":
                 found.setdefault("runs", {})[path] = value

@@ -58,6 +58,8 @@ def require_together(values: ReportValues) -> None:
         _require_same_model(neurons, "effects", matrix.provenance)
     if values.methods is not None:
         _require_same_model(neurons, "methods", values.methods.matrix.provenance)
+    for one in values.continuations:
+        _require_same_model(neurons, "continuations", one.provenance)
     for name in _MEASURED:
         if (one := getattr(values, name)) is not None:
             _require_same_model(neurons, name, one.provenance)

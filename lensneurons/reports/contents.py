@@ -24,6 +24,7 @@ from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.method_comparison import MethodComparison
 from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.experiments.without import Continuations
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.labels import plain
@@ -64,6 +65,7 @@ class ReportValues:
     coupling: Coupling | None = None
     layer_coupling: LayerCoupling | None = None
     agreement: MethodAgreement | None = None
+    continuations: Sequence[Continuations] = ()
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.method_comparison import MethodComparison
 from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.experiments.without import Continuations
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.options import MADE_BY, plain_options
@@ -92,6 +93,7 @@ def report(
     coupling: Coupling | None = None,
     layer_coupling: LayerCoupling | None = None,
     agreement: MethodAgreement | None = None,
+    continuations: Continuations | Sequence[Continuations] = (),
     title: str = TITLE,
     notes: Sequence[str] = (),
 ) -> Path:
@@ -120,6 +122,7 @@ def report(
         coupling: of neurons between the languages.
         layer_coupling: the same of whole layers.
         agreement: how well measures of importance rank single neurons.
+        continuations: what the model writes with and without some neurons, prompt by prompt.
         title: heading of the report.
         notes: paragraphs that have to be read first, such as what the model is.
 
@@ -132,10 +135,11 @@ def report(
     """
     cards = _several("cards", NeuronCard, cards)
     effects = _several("effects", AblationMatrix, effects)
+    continuations = _several("continuations", Continuations, continuations)
     values = ReportValues(
         neurons, parts, cards, effects, comparison, claims, series, accuracy, steering, carry_over,
         lens, beside or {}, explorer or _explorer_of(neurons), methods, coupling, layer_coupling,
-        agreement,
+        agreement, continuations,
     )  # fmt: skip
     require_together(values)
     unit = neurons.provenance.unit

@@ -16,6 +16,7 @@ from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.lens import KINDS
 from lensneurons.experiments.metrics import METRICS
 from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.experiments.without import Continuations
 from lensneurons.neurons.language_neurons import LAYER_CLASSES, LanguageNeurons
 from lensneurons.neurons.parts import LayerParts
 from lensneurons.plots.ablation import as_active, interval_told, multiplicity
@@ -51,9 +52,9 @@ def make_tabs(values: ReportValues) -> tuple[Tab, ...]:
     tabs = (
         Tab("layers", "Layers", tuple(_layers(values))),
         Tab("languages", "Languages", tuple(_languages(values.neurons))),
+        Tab("effects", "Effects", tuple(_effects(values))),
         Tab("neurons", "Neurons", tuple(_one_neuron(values.neurons))),
         Tab("explorer", "Explorer", ()),
-        Tab("effects", "Effects", tuple(_effects(values))),
         Tab("methods", "Methods", tuple(methods_sections(values))),
         Tab("claims", "Claims", () if about_changes else claims),
         Tab("change", "Change", (*(claims if about_changes else ()), *_changes(values))),
@@ -201,6 +202,14 @@ def _effects(values: ReportValues) -> Iterator[Section]:
             tuple(_control_tables(matrix)),
             least_width=_MATRIX_WIDTH if len(matrix.languages) > 5 else 0,
         )
+    if values.continuations:
+        yield Section(
+            "The same prompt without neurons",
+            "What the model writes as it is, without some neurons, and without as many random ones "
+            "of the same layers. The NLL is of what the model writes as it is. One prompt and one "
+            "random set each: examples, no measurement.",
+            open_tables=tuple(map(_continuation_table, values.continuations)),
+        )
     if (curve := values.steering) is not None:
         yield Section(
             "Steering",
@@ -278,6 +287,23 @@ def _cell_tables(matrix: AblationMatrix) -> Iterator[Table]:
             )
             head = ("removed", "neurons", *matrix.languages)
             yield Table(head, rows, f"{METRICS[matrix.metric].unit}: {told}")
+
+
+def _continuation_table(found: Continuations) -> Table:
+    """What a prompt is continued with, whole and edited."""
+    names = {"whole": "nothing", "without": found.neurons, "random": f"random, {found.match}"}
+    rows = tuple(
+        (
+            names[row["condition"]],
+            "–" if np.isnan(row["strength"]) else f"{row['strength']:g}",
+            row["text"] or "(nothing)",
+            f"{row['changed']:.0%}",
+            row["nll"],
+        )
+        for row in found.to_pandas().to_dict("records")
+    )
+    head = (found.edit, "strength", "text", "words changed", "NLL, nats a token")
+    return Table(head, rows, f"{found.prompt} …")
 
 
 def _steering_table(curve: SteeringCurve) -> Table:

@@ -81,12 +81,12 @@ def test_the_page_needs_nothing_but_itself(source: str, page: Page) -> None:
 
 
 def test_tabs_are_there_for_what_was_given(page: Page, tmp_path: Path) -> None:
-    names = ["findings", "layers", "languages", "neurons", "explorer"]
-    names += ["effects", "change", "about"]
+    names = ["findings", "layers", "languages", "effects", "neurons", "explorer", "change", "about"]
+    always = ["findings", "layers", "languages", "neurons", "explorer", "about"]
     tabs = [b["id"] for b in page.named("button") if b.get("role") == "tab"]
     assert tabs == [f"tab-{name}" for name in names]
     least = written(tmp_path, pages.neurons())
-    for one, there in ((page, names), (least, [*names[:5], "about"])):
+    for one, there in ((page, names), (least, always)):
         assert [d["id"] for d in one.named("div") if d.get("role") == "tabpanel"] == there
     assert "with texts" not in least.text
 
@@ -110,7 +110,7 @@ def test_the_summary_counts_what_is_there(page: Page) -> None:
 def test_every_section_has_its_words_and_every_figure_its_numbers(
     page: Page, sections: list[Section]
 ) -> None:
-    assert len(sections) == 19
+    assert len(sections) == 20
     for section in sections:
         assert section.heading in page.text
         assert section.text in page.text
@@ -121,6 +121,20 @@ def test_every_section_has_its_words_and_every_figure_its_numbers(
     plots = [d for d in page.named("div") if d.get("class") == "plot"]
     assert len(plots) == sum(section.figure is not None for section in sections) == 16
     assert all(d["role"] == "img" and d["tabindex"] == "0" and d["aria-label"] for d in plots)
+
+
+def test_a_prompt_stands_with_what_was_written_without_neurons(
+    source: str, sections: list[Section]
+) -> None:
+    (one,) = [section for section in sections if section.heading.startswith("The same prompt")]
+    (table,) = one.open_tables
+    assert table.caption == "3 + 4 & so on …"
+    assert table.rows == (
+        ("nothing", "–", "Answer: 7", "0%", 0.25),
+        ("th: 12 neurons", "0", "Answer: <8>", "50%", 1.5),
+        ("random, as active", "0", "Answer: 7", "0%", 0.5),
+    )
+    assert "Answer: &lt;8&gt;" in source
 
 
 def test_other_models_stand_below_this_one(sections: list[Section]) -> None:

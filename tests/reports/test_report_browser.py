@@ -16,7 +16,7 @@ from lensneurons.reports import report
 
 playwright = browser.playwright
 
-TABS = ("findings", "layers", "languages", "neurons", "explorer", "effects", "change", "about")
+TABS = ("findings", "layers", "languages", "effects", "neurons", "explorer", "change", "about")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 TOUCHED = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
 Open = Callable[..., Any]

@@ -27,6 +27,7 @@ from lensneurons.experiments.ablation_effects import AblationMatrix
 from lensneurons.experiments.carrying import CarryOver
 from lensneurons.experiments.lens import LensCurves
 from lensneurons.experiments.steering import SteeringCurve
+from lensneurons.experiments.without import Continuation, Continuations
 from lensneurons.languages.detection import LanguageGuess
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.parts import divide_layers
@@ -176,6 +177,18 @@ def lens() -> LensCurves:
     return make_lens(("en", "zh", "th"), layers=N_LAYERS, items=4)
 
 
+def continued() -> Continuations:
+    """One prompt: whole, without the neurons of Thai, and without random ones."""
+    rows = (
+        Continuation("whole", None, "Answer: 7", 0.25),
+        Continuation("without", 0.0, "Answer: <8>", 1.5),
+        Continuation("random", 0.0, "Answer: 7", 0.5),
+    )
+    return Continuations(
+        rows, "3 + 4 & so on", "Answer: 7", 4, "th: 12 neurons", "scaled, by factor", "as active"
+    )
+
+
 @cache
 def everything() -> dict[str, Any]:
     """The arguments of `report`, all of them; treat as read-only."""
@@ -195,6 +208,7 @@ def everything() -> dict[str, Any]:
         "steering": steering(),
         "carry_over": carried(),
         "lens": lens(),
+        "continuations": [continued()],
         "beside": {"the paper's": published_profile("mistral-7b")},
         "title": "Everything at once",
         "notes": ["Nothing here was measured."],

@@ -1,10 +1,11 @@
 """`lensneurons demo`: everything, on the model that comes with the package, without a network.
 
-load -> collect on held-out problems -> identify -> four parts -> ablate -> describe -> report
+load -> collect on held-out problems -> identify -> four parts -> ablate -> try prompts without
+     -> describe -> collect the aligned model, compare -> report
 
-Collecting is fast and reads many problems. The matrix of effects and the texts on the cards are
-slow and use few, so the whole takes under two minutes. Every figure says how many items it rests
-on.
+The order is that of the paper. Collecting is fast and reads many problems. The matrix of effects
+and the texts on the cards are slow and use few, so the whole takes a minute. Every figure says how
+many items it rests on.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from lensneurons.activations.collection import collect
+from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import describe_all
-from lensneurons.corpora.corpus import load_corpus
+from lensneurons.comparison.before_after import Comparison, compare
+from lensneurons.corpora.corpus import ParallelCorpus, load_corpus
 from lensneurons.errors import ControlWarning, EmptySetWarning, LensNeuronsError
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
+from lensneurons.experiments.without import try_without
 from lensneurons.models.loading import load_model
 from lensneurons.neurons.identification import Score, identify
 from lensneurons.neurons.parts import divide_layers
@@ -33,7 +37,9 @@ from lensneurons.views.explorer import explore
 SCORE: Score = "lape"
 TOP_RATE = 0.09
 MATRIX_ITEMS = 10  # each meets one random set of each control
-SETTINGS = ("specific", "related")  # agnostic neurons fire too often for any to match them
+PROMPTED = ("en", "zh", "sw")  # languages of the prompts that are continued with and without
+ALIGNED, TRAINED = "zh-de", ("zh", "de")  # adapter, and the languages that it was trained in
+WRITTEN = 60  # most tokens of a continuation
 CONTEXT_ITEMS = 20
 EXPLORED_ITEMS = 2  # in every language; an item more makes the file 0.4 MB larger
 CARDS = 2  # in each language
@@ -84,11 +90,20 @@ def run_demo(
         with warnings.catch_warnings(record=True) as warned:
             for kind in (ControlWarning, EmptySetWarning):
                 warnings.simplefilter("always", kind)
-            options: Any = {"classes": SETTINGS, "controls": MATRIX_ITEMS, "match": "own"}
-            effects = (ablation_matrix(model, few, neurons, **options),)
+            options: Any = {"controls": MATRIX_ITEMS, "match": "own"}
+            # Agnostic neurons stay: they fire too often for any to match them.
+            sets = {"specific and related": {code: neurons[code] for code in neurons.languages}}
+            effects = (ablation_matrix(model, few, neurons, sets=sets, **options),)
         for one in warned:
             say(f"   note: {one.message}")
-    say("5. looking closer at some of them")
+    say("5. the same prompt with and without them")
+    prompts = {item.language: item.prompt for item in corpus.head(1)}
+    continuations = [
+        try_without(model, prompts[code], neurons[code], max_new_tokens=WRITTEN)
+        for code in PROMPTED
+        if code in prompts and len(neurons[code])
+    ]
+    say("6. looking closer at some of them")
     table = neurons.to_pandas()
     specific = table[table["class"] == "specific"]  # the lowest scores first
     cards = describe_all(
@@ -102,6 +117,8 @@ def run_demo(
         k=2,
         tokens=8,
     )
+    say(f"7. counting again after the alignment of {' and '.join(TRAINED)} to English")
+    comparison = _compare_aligned(corpus, statistics, neurons.tau)
     parameters = sum(weight.numel() for weight in model.original_model.parameters())
     note = NOTE.format(parameters=parameters)
     title = "Language neurons of a small model"
@@ -110,8 +127,9 @@ def run_demo(
         "Mistral-7B of the paper": published_profile("mistral-7b"),
     }
     page = report(
-        out, neurons, parts=parts, cards=cards, effects=effects, beside=real, title=title,
-        notes=[note], explorer=explore(neurons, corpus, model=model, items=EXPLORED_ITEMS),
+        out, neurons, parts=parts, cards=cards, effects=effects, continuations=continuations,
+        comparison=comparison, beside=real, title=title, notes=[note],
+        explorer=explore(neurons, corpus, model=model, items=EXPLORED_ITEMS),
     )  # fmt: skip
     say(f"\n{neurons.description}\n\n{neurons.per_language().to_string()}")
     say("\nneurons by the number of languages they are active in, N = 0, 1, ...:")
@@ -120,3 +138,12 @@ def run_demo(
         say(f"\n{found!r}")
     say(f"\n{note}\n\npage: {page} ({time.perf_counter() - start:.0f} s)")
     return page
+
+
+def _compare_aligned(
+    corpus: ParallelCorpus, before: ActivationStatistics, tau: float
+) -> Comparison:
+    """Compare the model with the one that `ALIGNED` makes of it, on the same texts and bar."""
+    after = collect(load_model("demo", adapter=ALIGNED), corpus)
+    trained = [code for code in TRAINED if code in corpus.languages]
+    return compare(before, after, tau=tau, trained=trained)

@@ -2,7 +2,8 @@
 
 A matrix holds how many neurons it removed in every layer, and their mean activation probability in
 every language. Both follow from the neurons, the classes and the rows, so a matrix of others is
-refused whatever it was called and however it was saved. A new matrix also says in words how its
+refused whatever it was called and however it was saved. Sets of somebody's own are those of some
+neurons if they are what ``neurons[language]`` gives. A new matrix also says in words how its
 neurons were identified (`AblationMatrix.made_from`), for the message:
 
 >>> require_own_effects(neurons, matrix)                                 # doctest: +SKIP
@@ -36,11 +37,9 @@ def require_own_effects(neurons: LanguageNeurons, matrix: AblationMatrix) -> Non
             "neurons"
         )
     if own := [one for one in matrix.classes if one not in LAYER_CLASSES]:
-        raise LensNeuronsError(
-            f"effects are of sets of somebody's own ({', '.join(own)}), not of the classes of these"
-            " neurons: give the matrix of those"
-        )
-    sets = ablation_sets(neurons, matrix.classes, matrix.rows)
+        sets = dict.fromkeys(own, {code: neurons[code] for code in matrix.rows})
+    else:
+        sets = ablation_sets(neurons, matrix.classes, matrix.rows)
     for place, (setting, rows) in enumerate(sets.items()):
         for row, one in enumerate(rows.values()):
             removed = matrix.neurons_by_layer[place, row]
@@ -49,6 +48,11 @@ def require_own_effects(neurons: LanguageNeurons, matrix: AblationMatrix) -> Non
                 matrix.rates[0, place, row], rates, rtol=1e-9, atol=1e-12, equal_nan=True
             ):
                 continue
+            if own:
+                raise LensNeuronsError(
+                    f"effects are of sets of somebody's own ({setting}), not of these neurons: give"
+                    " the matrix of their classes, or of sets such as {'zh': neurons['zh']}"
+                )
             made = matrix.made_from or f"{removed.sum():,} {setting} neurons of {matrix.rows[row]}"
             raise LensNeuronsError(
                 f"effects were measured with {made}, these neurons were identified with "

@@ -291,19 +291,19 @@ def _cell_tables(matrix: AblationMatrix) -> Iterator[Table]:
 
 def _continuation_table(found: Continuations) -> Table:
     """What a prompt is continued with, whole and edited."""
-    names = {"whole": "nothing", "without": found.neurons, "random": f"random, {found.match}"}
+    names = {"whole": "none", "without": found.neurons, "random": f"random, {found.match}"}
     rows = tuple(
         (
             names[row["condition"]],
             "–" if np.isnan(row["strength"]) else f"{row['strength']:g}",
             row["text"] or "(nothing)",
             f"{row['changed']:.0%}",
-            row["nll"],
+            "–" if np.isnan(row["nll"]) else f"{row['nll']:.3f}",
         )
         for row in found.to_pandas().to_dict("records")
     )
-    head = (found.edit, "strength", "text", "words changed", "NLL, nats a token")
-    return Table(head, rows, f"{found.prompt} …")
+    head = ("neurons", "strength", "text", "words changed", "NLL, nats a token")
+    return Table(head, rows, f"{found.prompt.rstrip()} … ({found.edit})")
 
 
 def _steering_table(curve: SteeringCurve) -> Table:

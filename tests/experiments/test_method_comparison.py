@@ -100,6 +100,12 @@ def test_a_matrix_of_own_sets_is_drawn_and_belongs_to_no_classes(compared, neuro
         require_own_effects(neurons, compared.matrix)
 
 
+def test_own_sets_that_are_the_neurons_of_each_language_belong_to_them(llama, neurons):
+    sets = {"all of a language": {code: neurons[code] for code in neurons.languages}}
+    options = {"match": "layer", "controls": 1, "progress": False}
+    require_own_effects(neurons, ablation_matrix(llama, CORPUS, neurons, sets=sets, **options))
+
+
 def test_bad_sets_and_methods_are_refused_before_a_pass(llama, neurons, methods):
     one = NeuronSet(np.arange(3), neurons.n_layers, neurons.d_mlp)
 

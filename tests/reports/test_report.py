@@ -128,11 +128,11 @@ def test_a_prompt_stands_with_what_was_written_without_neurons(
 ) -> None:
     (one,) = [section for section in sections if section.heading.startswith("The same prompt")]
     (table,) = one.open_tables
-    assert table.caption == "3 + 4 & so on …"
+    assert table.caption == "3 + 4 & so on … (scaled, by factor)"
     assert table.rows == (
-        ("nothing", "–", "Answer: 7", "0%", 0.25),
-        ("th: 12 neurons", "0", "Answer: <8>", "50%", 1.5),
-        ("random, as active", "0", "Answer: 7", "0%", 0.5),
+        ("none", "–", "Answer: 7", "0%", "0.250"),
+        ("th: 12 neurons", "0", "Answer: <8>", "50%", "1.500"),
+        ("random, as active", "0", "Answer: 7", "0%", "0.500"),
     )
     assert "Answer: &lt;8&gt;" in source
 

@@ -30,7 +30,7 @@ import torch
 
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import load_corpus
-from lensneurons.demo.run import SCORE, SETTINGS, TOP_RATE
+from lensneurons.demo.run import SCORE, TOP_RATE
 from lensneurons.demo.workshop.choice import is_worked
 from lensneurons.demo.workshop.markdown import markdown_table
 from lensneurons.demo.workshop.recipe import Recipe
@@ -47,6 +47,7 @@ from lensneurons.values.files import load_json, replacing, save_json
 RUNS = Path(__file__).with_name("series.toml")
 MEASURED = "measured.json"
 TABLE = "table.md"
+SETTINGS = ("specific", "related")
 COUNTED = 60  # problems in each language whose activations are counted
 ANSWERED = 10  # that the model answers
 REMOVED = 6  # on which neurons are removed

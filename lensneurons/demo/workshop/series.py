@@ -154,6 +154,14 @@ def write_table(runs: Mapping[str, Recipe], folder: Path) -> None:
         f"{len(found)} of {len(runs)} runs are finished. Validation problems only: {COUNTED} in"
         f" each language are counted, {ANSWERED} answered, and neurons removed on {REMOVED}.",
     ]
+    varied = [
+        key
+        for key in Recipe.__dataclass_fields__
+        if len({repr(getattr(recipe, key)) for recipe in runs.values()}) > 1
+    ]
+    lines += _rows(runs, "What was varied", varied, lambda recipe: [
+        _setting(getattr(recipe, key)) for key in varied
+    ])  # fmt: skip
     lines += _rows(
         found, "The runs", ["parameters", "tokens", "minutes", "tau", "parts found"],
         lambda m: [
@@ -197,6 +205,12 @@ def _rows(
     """Write one Markdown table, with a row for each run."""
     rows = ([name, *cells(measured)] for name, measured in found.items())
     return ["", f"## {title}", "", *markdown_table(["run", *columns], rows)]
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {share:.2g}" for name, share in value.items()) or "none"
+    return str(value)
 
 
 def _numbers(values: Mapping[str, float], names: Iterable[str]) -> list[str]:

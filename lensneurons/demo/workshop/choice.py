@@ -33,7 +33,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -199,7 +199,7 @@ def measure_choice(
             patched[place, row], ablated[place, row] = np.mean(each, axis=0)
     items = tuple(problem.id for problem in problems)
     return ChoiceEffects(
-        neurons.languages, items, tuple(names), *plain, covered, patched, ablated, sizes
+        neurons.languages, items, tuple(names), plain[0], plain[1], covered, patched, ablated, sizes
     )
 
 
@@ -267,14 +267,14 @@ def write_table(table: pd.DataFrame) -> list[str]:
     """Write a table of effects in Markdown, in points of percent."""
     head = ["neurons of", "how many", "patched", "ablated"]
     rows = [
-        [str(name), f"{row['neurons']:.0f}" if row["neurons"] == row["neurons"] else ""]
+        [row["condition"], "" if np.isnan(row["neurons"]) else f"{row['neurons']:.0f}"]
         + [_points(row, column) for column in ("taken_back", "removed")]
-        for name, row in table.iterrows()
+        for row in table.reset_index().to_dict("records")
     ]
     return markdown_table(head, rows)
 
 
-def _points(row: pd.Series, column: str) -> str:
+def _points(row: Mapping[Any, Any], column: str) -> str:
     middle, low, high = (100 * row[f"{column}{end}"] for end in ("", "_low", "_high"))
     return "" if np.isnan(middle) else f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
 

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -101,8 +100,6 @@ def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
     model = load_model(folder, device="cpu")
     corpus = load_corpus("demo", split="test", limit=problems)
     answers = accuracy(model, corpus, max_new_tokens=LONGEST)
-    worked = pd.Series([is_worked(answer.text) for answer in answers])
-    shares = worked.groupby([answer.language for answer in answers]).mean()
     rows = []
     for language, row in answers.per_language().to_dict("index").items():
         told = {
@@ -112,7 +109,8 @@ def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
             for part in ("right_answer", "right_language", "right_language_determined", "both")
         }
         told["undetermined"] = f"{row['undetermined']:.1%}"
-        told["worked"] = f"{shares[language]:.1%}"
+        own = [is_worked(answer.text) for answer in answers if answer.language == language]
+        told["worked"] = f"{sum(own) / len(own):.1%}"
         rows.append({"language": language, "share": recipe.shares[str(language)], **told})
     # Identified on validation problems, removed on test problems.
     statistics = collect(model, load_corpus("demo", split="validation", limit=100))

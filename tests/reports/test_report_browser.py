@@ -147,7 +147,7 @@ def test_tabs_by_mouse_and_by_key(opened: Open) -> None:
     assert page.locator('[role="tabpanel"]:visible').get_attribute("id") == "effects"
     assert page.url.endswith("#effects")
     for key, tab in {
-        "ArrowRight": "change", "End": "about", "ArrowRight ": "findings", "ArrowLeft": "about",
+        "ArrowRight": "neurons", "End": "about", "ArrowRight ": "findings", "ArrowLeft": "about",
         "Home": "findings",
     }.items():  # fmt: skip
         page.keyboard.press(key.strip())

@@ -109,5 +109,6 @@ def test_answers_are_kept_and_the_tables_written(tmp_path, monkeypatch, capsys) 
     monkeypatch.setattr("lensneurons.evaluation.answers.write_responses", write)
     again = answer_all("demo", {"zh-de": "zh-de"}, tmp_path, split="validation", problems=2)
     assert write_tables(again) == text
+    assert {one.decoding.temperature for one in again.values()} == {1.0}  # drawn by default
     assert main(["demo", str(tmp_path), "--run", "x=zh-de"]) == 2
     assert "begin its name" in capsys.readouterr().err

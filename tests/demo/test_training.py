@@ -437,7 +437,7 @@ def test_the_card_tells_both_seeds(tmp_path, monkeypatch) -> None:
     card = write_card(folder, again=[second], **sizes).read_text(encoding="utf-8")
     alone = write_card(second, **sizes).read_text(encoding="utf-8")
     assert "## Again" not in alone
-    accuracy = [row.strip("| ").split(" | ") for row in alone.splitlines() if row.count(" | ") == 7]
+    accuracy = [row.strip("| ").split(" | ") for row in alone.splitlines() if row.count(" | ") == 9]
     assert accuracy[0][3:6:2] == ["right language", "right language where it could be told"]
     assert {row[0] for row in accuracy[1:]} == set(LANGUAGES)
     assert all(row[4] in ("0.0%", "50.0%", "100.0%") for row in accuracy[1:])  # of two problems

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ CHOSEN_ON = 0  # the seed that recipes are chosen on
 # Most tokens of an answer; a worked answer has about 40.
 LONGEST = 100
 SHOWN_LINES = 12
+SHARES = ("right_answer", "right_language", "right_language_determined", "both")
 
 
 def write_card(
@@ -100,17 +101,16 @@ def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
     model = load_model(folder, device="cpu")
     corpus = load_corpus("demo", split="test", limit=problems)
     answers = accuracy(model, corpus, max_new_tokens=LONGEST)
+    drawn = accuracy(model, corpus, max_new_tokens=LONGEST, temperature=1.0)
+    drawn_rows = drawn.per_language().to_dict("index")
     rows = []
     for language, row in answers.per_language().to_dict("index").items():
-        told = {
-            part: f"{row[part]:.1%} ({row[f'{part}_low']:.1%} to {row[f'{part}_high']:.1%})"
-            if row[part] == row[part]
-            else ""  # no text of this language could be told
-            for part in ("right_answer", "right_language", "right_language_determined", "both")
-        }
+        told = {part: _with_ends(row, part) for part in SHARES}
         told["undetermined"] = f"{row['undetermined']:.1%}"
-        own = [is_worked(answer.text) for answer in answers if answer.language == language]
-        told["worked"] = f"{sum(own) / len(own):.1%}"
+        told["drawn"] = _with_ends(drawn_rows[language], "both")
+        for name, given in (("worked", answers), ("drawn_worked", drawn)):
+            own = [is_worked(answer.text) for answer in given if answer.language == language]
+            told[name] = f"{sum(own) / len(own):.1%}"
         rows.append({"language": language, "share": recipe.shares[str(language)], **told})
     # Identified on validation problems, removed on test problems.
     statistics = collect(model, load_corpus("demo", split="validation", limit=100))
@@ -136,6 +136,12 @@ def _measure(folder: Path, problems: int, matrix_items: int) -> dict[str, Any]:
         ],
         "summary": matrix.summary().to_dict("records"),
     }
+
+
+def _with_ends(row: Mapping[Any, Any], share: str) -> str:
+    """A share with its interval; empty where it is of no text."""
+    low, middle, high = (row[f"{share}{end}"] for end in ("_low", "", "_high"))
+    return f"{middle:.1%} ({low:.1%} to {high:.1%})" if middle == middle else ""
 
 
 def training_curve(log: Sequence[dict[str, Any]]) -> go.Figure:

@@ -2,10 +2,14 @@
 
     python -m lensneurons.demo.workshop.outcomes BASE FOLDER --run zh-de=ADAPTER --run ...
 
-Every run answers the same problems as the base, greedily. A run is named by what it is: a name of
+Every run answers the same problems as the base. A run is named by what it is: a name of
 `ALIGNMENTS`, with ``-mlp``, ``-shuffled`` or ``-random`` behind it. Its trained languages follow
 from the name; the untouched ones are the rest without English, into which all are aligned. Answers
 are kept in the folder, one folder a run, so a call that was stopped goes on.
+
+Answers are drawn (temperature 1), all models from the same noise. The ways to answer are a mixture,
+and greedy decoding hides it: a model that works out six answers of ten would work out all of them.
+``--temperature 0`` answers greedily, as published evaluations do.
 
 Two tables come out: right answers in the right language, and worked answers. Each has the base, and
 of each run its change with a 95 % interval over problems, by language and as a mean over the
@@ -52,8 +56,11 @@ def answer_all(
     *,
     split: str = "test",
     problems: int = 500,
+    temperature: float = 1.0,
 ) -> dict[str, Accuracy]:
     """Let the base and every run answer the same problems; return them by name, the base first.
+
+    `temperature` is an argument of `accuracy`.
 
     Raises:
         LensNeuronsError: the name of a run tells no trained languages.
@@ -64,8 +71,8 @@ def answer_all(
     found: dict[str, Accuracy] = {}
     for name, adapter in {"base": None, **adapters}.items():
         model = load_model(base, adapter=adapter, device="cpu")
-        options: Any = {"max_new_tokens": LONGEST, "run_dir": folder / name}
-        found[name] = accuracy(model, corpus, **options)
+        options: Any = {"max_new_tokens": LONGEST, "temperature": temperature}
+        found[name] = accuracy(model, corpus, run_dir=folder / name, **options)
     return found
 
 
@@ -149,14 +156,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", action="append", default=[], metavar="NAME=ADAPTER")
     parser.add_argument("--split", default="test", help="validation to choose, test to report")
     parser.add_argument("--problems", type=int, default=500)
+    parser.add_argument("--temperature", type=float, default=1.0, help="0 for greedy answers")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:
         adapters = dict(run.split("=", 1) for run in options.run)
-        found = answer_all(
-            options.base, adapters, options.folder, split=options.split, problems=options.problems
-        )
+        asked: Any = {key: getattr(options, key) for key in ("split", "problems", "temperature")}
+        found = answer_all(options.base, adapters, options.folder, **asked)
     except LensNeuronsError as error:
         sys.stderr.write(f"{error}\n")
         return 2

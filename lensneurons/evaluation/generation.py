@@ -38,7 +38,7 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.shots import fingerprint_of, prompts_after
 from lensneurons.models.family import context_length, input_device, model_family
-from lensneurons.models.forward import writing_view
+from lensneurons.models.forward import forward_path, writing_view
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
 from lensneurons.options import plain_options
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LONGEST = 512  # new tokens of a text where nobody says how many
+ROUND = 16  # new tokens until texts that have ended leave their batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +315,8 @@ def write_batch(
 
     Writing ends early once every row has an end token or, where a tokenizer is given, a stop
     string. A bridge writes by Hugging Face's `generate`. With hooks on it the modules are its
-    components, so hooks fire; without, they are the plain ones (`writing_view`).
+    components, so hooks fire; without, they are the plain ones (`writing_view`), and rows that have
+    ended leave the batch every `ROUND` tokens: one text that goes on costs no more than itself.
     """
     from transformers import GenerationConfig
 
@@ -327,24 +329,52 @@ def write_batch(
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
     noise = [_Noise(seeds, decoding.temperature)] if decoding.temperature else []
-    processors: list[Any] = [_finite, *noise]
     stopping = [_Stopped(decoding, tokenizer, width)] if decoding.stop and tokenizer else []
-    hugging_face = writing_view(model)
+    hugging_face, device = writing_view(model), input_device(model)
+    tokens, mask = tokens.to(device), mask.to(device)
+    options: dict[str, Any] = {
+        "do_sample": False,
+        "logits_processor": [_finite, *noise],
+        "stopping_criteria": stopping,
+        "eos_token_id": ends or None,
+        "pad_token_id": pad,
+        "return_dict_in_generate": True,
+    }
+    most = decoding.max_new_tokens or LONGEST
+    # Hooks may have a condition for each row, and are promised the prompt, then single tokens.
+    step = ROUND if forward_path(model) == "native" else most
+    written: list[list[int]] = [[] for _ in ids]
+    going, cache = list(range(len(ids))), None
     own, hugging_face.generation_config = hugging_face.generation_config, GenerationConfig()
     try:
-        written = hugging_face.generate(
-            tokens.to(input_device(model)),
-            attention_mask=mask.to(input_device(model)),
-            max_new_tokens=decoding.max_new_tokens,
-            do_sample=False,
-            logits_processor=processors,
-            stopping_criteria=stopping,
-            eos_token_id=ends or None,
-            pad_token_id=pad,
-        )
+        while True:
+            left = most - (tokens.shape[1] - width)
+            options |= {"max_new_tokens": min(step, left), "past_key_values": cache}
+            found = hugging_face.generate(tokens, attention_mask=mask, **options)
+            tokens, cache = found.sequences, found.past_key_values
+            mask = torch.nn.functional.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=1)
+            for row, new in zip(going, tokens[:, width:].tolist(), strict=True):
+                written[row] = new
+            ended = torch.isin(tokens[:, width:], torch.tensor(ends, device=device)).any(1)
+            for one in stopping:
+                ended |= one(tokens, None)
+            if ended.all() or tokens.shape[1] - width == most:
+                break
+            if ended.any() and _has_rows(cache):
+                kept = torch.nonzero(~ended)[:, 0]
+                tokens, mask, going = tokens[kept], mask[kept], [going[k] for k in kept.tolist()]
+                cache.batch_select_indices(kept)
+                for one in noise:
+                    one.keep(kept.tolist())
     finally:
         hugging_face.generation_config = own
-    return written[:, width:].tolist()
+    return written
+
+
+def _has_rows(cache: Any) -> bool:
+    """Whether rows can be taken out of a cache of keys and values."""
+    layers = getattr(cache, "layers", [None])
+    return all(hasattr(layer, "batch_select_indices") for layer in layers)
 
 
 def _finite(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -373,6 +403,10 @@ class _Noise:
     def __init__(self, seeds: Sequence[int], temperature: float) -> None:
         self.temperature = temperature
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave out all other rows."""
+        self.generators = [self.generators[row] for row in rows]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The logits [batch, vocabulary], float32, whose largest is the token drawn."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import pytest
 import tiny
 import torch
 from corpus_data import llama_like
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
 
 from lensneurons.errors import LensNeuronsError, ModelError
+from lensneurons.evaluation import generation
 from lensneurons.evaluation.generation import (
     Decoding,
     encode_prompts,
@@ -161,6 +163,60 @@ def test_a_text_ends_at_its_end_token_or_says_that_it_was_cut(bridge):
 def test_without_a_limit_texts_end_with_the_context(bridge):
     assert fit_context(bridge("Llama"), [50, 180, 3], None) == tiny.POSITIONS - 180
     assert fit_context(bridge("Llama"), [50, 180, 3], 5) == 5
+
+
+# --- texts that have ended leave their batch ---
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Gemma2", "GPT2", "Bloom", "OPT"])
+def test_texts_that_leave_their_batch_change_no_other(
+    bridge, monkeypatch, architecture, temperature
+):
+    """Against one round for all. Whatever a text has second, third or sixth is an end."""
+    model, decoding = bridge(architecture), Decoding(max_new_tokens=NEW, temperature=temperature)
+    ids = encode_prompts(PROMPTS, original_tokenizer(model))
+    left: list[int] = []
+    taking_out = DynamicCache.batch_select_indices
+
+    def take_out(cache, kept):
+        left.append(len(kept))
+        taking_out(cache, kept)
+
+    monkeypatch.setattr(DynamicCache, "batch_select_indices", take_out)
+
+    def texts(size: int, ends: list[int], rows: Sequence[int] = range(len(PROMPTS))):
+        monkeypatch.setattr(generation, "ROUND", size)
+        written = write_batch(model, [ids[row] for row in rows], rows, decoding, ends)
+        return [new[: min(map(new.index, set(ends) & {*new}), default=NEW)] for new in written]
+
+    whole = texts(NEW, [])
+    assert not left
+    ends = sorted({whole[0][1], whole[1][2], whole[2][5]})
+    expected = texts(NEW, ends)
+    assert len({len(text) for text in expected}) > 1
+    assert not left
+    for size in (1, 2, 3):
+        assert texts(size, ends) == expected
+    assert left
+    assert max(left) < len(PROMPTS)
+    assert [text for row in range(len(PROMPTS)) for text in texts(2, ends, [row])] == expected
+    monkeypatch.setattr(generation, "_has_rows", lambda cache: False)
+    left.clear()
+    assert texts(2, ends) == expected
+    assert not left
+
+
+def test_under_hooks_a_batch_stays_whole(bridge, monkeypatch):
+    """A condition for each row needs as many rows in every pass."""
+    model, shapes = bridge("Llama"), []
+    monkeypatch.setattr(generation, "ROUND", 1)
+    ids = encode_prompts(PROMPTS, original_tokenizer(model))
+    whole = write_batch(model, ids, range(len(ids)), Decoding(max_new_tokens=NEW), [])
+    ends = [whole[0][1]]
+    with model.hooks(fwd_hooks=[(SITE, lambda tensor, hook: shapes.append(len(tensor)))]):
+        write_batch(model, ids, range(len(ids)), Decoding(max_new_tokens=NEW), ends)
+    assert set(shapes) == {len(PROMPTS)}
 
 
 # --- sampling ---

@@ -316,7 +316,7 @@ def write_batch(
     Writing ends early once every row has an end token or, where a tokenizer is given, a stop
     string. A bridge writes by Hugging Face's `generate`. With hooks on it the modules are its
     components, so hooks fire; without, they are the plain ones (`writing_view`), and rows that have
-    ended leave the batch every `ROUND` tokens: one text that goes on costs no more than itself.
+    ended leave the batch every `ROUND` tokens, so a long text does not make the others go on.
     """
     from transformers import GenerationConfig
 

@@ -8,7 +8,7 @@ from the name; the untouched ones are the rest without English, into which all a
 are kept in the folder, one folder a run, so a call that was stopped goes on.
 
 Answers are drawn (temperature 1), all models from the same noise. The ways to answer are a mixture,
-and greedy decoding hides it: a model that works out six answers of ten would work out all of them.
+and greedy decoding hides it: where the likelier first token is that of one way, all answers are.
 ``--temperature 0`` answers greedily, as published evaluations do.
 
 Two tables come out: right answers in the right language, and worked answers. Each has the base, and

@@ -40,7 +40,7 @@ not, and then p is too small.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
@@ -129,21 +129,11 @@ class Coupling(Value):
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a class and layer (NA: all): class, layer, estimate, low, high, null, p."""
-        import pandas as pd
-
-        layers = [*range(self.estimate.shape[1] - 1), None]
-        rows = [(name, layer) for name in self.classes for layer in layers]
-        table = pd.DataFrame(rows, columns=["class", "layer"]).astype({"layer": "Int64"})
-        return table.assign(**{name: getattr(self, name).ravel() for name in PARTS})
+        return rows_by_layer(self.classes, {name: getattr(self, name) for name in PARTS})
 
     def pairs(self) -> pd.DataFrame:
         """One row a pair of languages: language, other, estimate, low, high, null, p."""
-        import pandas as pd
-
-        one, two = np.triu_indices(len(self.languages), 1)
-        names = np.array(self.languages, dtype=object)
-        table = pd.DataFrame({"language": names[one], "other": names[two]})
-        return table.assign(**{name: getattr(self, f"pair_{name}")[one, two] for name in PARTS})
+        return rows_by_pair(self.languages, {name: getattr(self, f"pair_{name}") for name in PARTS})
 
     def _brief(self) -> str:
         told = ", ".join(
@@ -162,6 +152,26 @@ class Coupling(Value):
         ]
         title = f"Coupling ({self.measure}) of {' '.join(self.languages)} over {self.n_items} items"
         return Overview(title, ("layer", *self.classes), rows)
+
+
+def rows_by_layer(classes: Sequence[str], values: Mapping[str, ByLayer]) -> pd.DataFrame:
+    """One row a class and layer, NA for all layers together; one column a value."""
+    import pandas as pd
+
+    layers = [*range(next(iter(values.values())).shape[1] - 1), None]
+    rows = [(name, layer) for name in classes for layer in layers]
+    table = pd.DataFrame(rows, columns=["class", "layer"]).astype({"layer": "Int64"})
+    return table.assign(**{name: value.ravel() for name, value in values.items()})
+
+
+def rows_by_pair(languages: Sequence[str], values: Mapping[str, LanguageMatrix]) -> pd.DataFrame:
+    """One row a pair of languages, one column a value of the pair."""
+    import pandas as pd
+
+    one, two = np.triu_indices(len(languages), 1)
+    names = np.array(languages, dtype=object)
+    table = pd.DataFrame({"language": names[one], "other": names[two]})
+    return table.assign(**{name: value[one, two] for name, value in values.items()})
 
 
 @plain_options

@@ -53,6 +53,8 @@ from lensneurons.comparison.coupled_neurons import (
     Measure,
     classes_among,
     mean_of_pairs,
+    rows_by_layer,
+    rows_by_pair,
     standardised,
 )
 from lensneurons.errors import LensNeuronsError, ProvenanceError, choose
@@ -138,24 +140,15 @@ class CouplingChange(Value):
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a class and layer (NA: all): before, after, change, low, high."""
-        import pandas as pd
-
-        layers = [*range(self.change.shape[1] - 1), None]
-        rows = [(name, layer) for name in self.classes for layer in layers]
-        table = pd.DataFrame(rows, columns=["class", "layer"]).astype({"layer": "Int64"})
-        return table.assign(**{name: getattr(self, name).ravel() for name in PARTS})
+        return rows_by_layer(self.classes, {name: getattr(self, name) for name in PARTS})
 
     def pairs(self) -> pd.DataFrame:
         """One row a pair of languages: before, after, change, low, high, how many were trained."""
-        import pandas as pd
-
-        one, two = np.triu_indices(len(self.languages), 1)
-        names = np.array(self.languages, dtype=object)
-        table = pd.DataFrame({"language": names[one], "other": names[two]})
-        for name in ("before", "after", "change", "low", "high"):
-            table[name] = getattr(self, f"pair_{name}")[one, two]
-        return table.assign(trained=[sum(k in self.trained for k in pair) for pair in
-                                     zip(names[one], names[two], strict=True)])  # fmt: skip
+        table = rows_by_pair(
+            self.languages, {name: getattr(self, f"pair_{name}") for name in PARTS}
+        )
+        one, two = (table[name].isin(self.trained).astype(int) for name in ("language", "other"))
+        return table.assign(trained=one + two)
 
     def languages_to_pandas(self) -> pd.DataFrame:
         """One row a language but the pivot, then trained, untouched, contrast: change, ends."""

@@ -46,7 +46,7 @@ from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.demo.run import SCORE, TOP_RATE
 from lensneurons.demo.workshop.align import groups_of
-from lensneurons.demo.workshop.markdown import markdown_table
+from lensneurons.demo.workshop.markdown import markdown_table, points
 from lensneurons.demo.world import generate
 from lensneurons.demo.world.language import find_language
 from lensneurons.demo.world.problems import Problem
@@ -275,8 +275,8 @@ def write_table(table: pd.DataFrame) -> list[str]:
 
 
 def _points(row: Mapping[Any, Any], column: str) -> str:
-    middle, low, high = (100 * row[f"{column}{end}"] for end in ("", "_low", "_high"))
-    return "" if np.isnan(middle) else f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+    middle, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    return "" if np.isnan(middle) else points(middle, low, high)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,3 +8,8 @@ from collections.abc import Iterable, Sequence
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Write a table, a line each of its head and rows."""
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def points(middle: float, low: float, high: float) -> str:
+    """Write a change of a share, and the ends of its interval, in points of percent."""
+    return f"{100 * middle:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"

@@ -33,7 +33,7 @@ import torch
 from lensneurons.corpora.corpus import load_corpus
 from lensneurons.demo.workshop.align import LONGEST, groups_of
 from lensneurons.demo.workshop.choice import is_worked
-from lensneurons.demo.workshop.markdown import markdown_table
+from lensneurons.demo.workshop.markdown import markdown_table, points
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.answers import Accuracy, accuracy
@@ -139,10 +139,7 @@ def _beyond(values: Mapping[str, np.ndarray]) -> list[str]:
 
 def _change(before: np.ndarray, after: np.ndarray, languages: Sequence[str]) -> str:
     """The mean change over languages in points of percent; empty where there are none."""
-    if not languages:
-        return ""
-    middle, low, high = (100 * one for one in compare_means(before, after, languages))
-    return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+    return points(*compare_means(before, after, languages)) if languages else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -107,12 +107,13 @@ def test_patched_and_ablated_shares_equal_plain_hooks(models, neurons, found, co
     place = found.conditions.index(condition)
     assert found.sizes[place].any()
     for row, code in enumerate(neurons.languages):
-        every = np.ones((8, 512), bool)
+        every = np.ones((neurons.n_layers, neurons.d_mlp), bool)
+        layer = np.arange(neurons.n_layers)[:, None]
         mask = {
             ALL: every,
-            "layer 3": every & (np.arange(8) == 3)[:, None],
+            "layer 3": every & (layer == 3),
             "related": neurons.related[code].mask(),
-            "specific of layer 0": neurons.specific[code].mask() & (np.arange(8) == 0)[:, None],
+            "specific of layer 0": neurons.specific[code].mask() & (layer == 0),
         }[condition]
         assert found.sizes[place, row] == mask.sum()
         base, aligned, patched, ablated = by_hugging_face(models, code, mask, mask)
@@ -122,11 +123,11 @@ def test_patched_and_ablated_shares_equal_plain_hooks(models, neurons, found, co
         np.testing.assert_allclose(found.ablated[place, row], ablated, rtol=1e-3)
 
 
-def test_controls_have_as_many_neurons_and_a_table_tells_means(found) -> None:
+def test_controls_have_as_many_neurons_and_a_table_tells_means(neurons, found) -> None:
     sizes = dict(zip(found.conditions, found.sizes, strict=True))
     for name in ("specific", "related"):
         np.testing.assert_array_equal(sizes[name], sizes[f"control of {name}"])
-        layers = [sizes[f"{name} of layer {layer}"] for layer in range(8)]
+        layers = [sizes[f"{name} of layer {layer}"] for layer in range(neurons.n_layers)]
         np.testing.assert_array_equal(sum(layers), sizes[name])
     table = found.table(["zh", "sw"])
     rows = [found.languages.index(code) for code in ("zh", "sw")]
@@ -147,7 +148,7 @@ def test_controls_have_as_many_neurons_and_a_table_tells_means(found) -> None:
 def test_a_class_that_fills_its_layers_has_no_control(neurons, found) -> None:
     dense = replace(neurons, probability=np.full_like(neurons.probability, 0.9), tau=0.5)
     sets = dict(sets_in(dense, "zh", 1, 0))
-    assert [len(one) for one in sets["agnostic"]] == [8 * 512]
+    assert [len(one) for one in sets["agnostic"]] == [neurons.n_layers * neurons.d_mlp]
     assert sets["control of agnostic"] == []
     unknown = found.patched.copy()
     unknown[0] = np.nan

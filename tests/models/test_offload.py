@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import save_model, tiny_corpus
+from tiny import random_model, save_model, tiny_corpus
 
 import lensneurons as ln
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import DEMO_FOLDER
+from lensneurons.values.files import load_json
 
-N_LAYERS = 8
+N_LAYERS: int = load_json(DEMO_FOLDER / "config.json")["num_hidden_layers"]
 
 
-def places(disk: set[str]) -> dict[str, str]:
-    """A place for every module of the demo model: the CPU, or the disk."""
+def places(disk: set[str], n_layers: int = N_LAYERS) -> dict[str, str]:
+    """A place for every module of a Llama, by default of the demo model: the CPU, or the disk."""
     modules = ["model.embed_tokens", "model.rotary_emb", "model.norm", "lm_head"]
-    modules += [f"model.layers.{layer}" for layer in range(N_LAYERS)]
+    modules += [f"model.layers.{layer}" for layer in range(n_layers)]
     return {name: "disk" if name in disk else "cpu" for name in modules}
 
 
@@ -50,7 +51,7 @@ def statistics(whole: Any, texts: Any) -> Any:
 
 def test_half_of_the_layers_lie_on_the_disk(split: Any) -> None:
     away = {name for name, weight in split.original_model.named_parameters() if weight.is_meta}
-    assert len({name.split(".layers.")[1][0] for name in away}) == N_LAYERS // 2
+    assert len({name.split(".layers.")[1].split(".")[0] for name in away}) == N_LAYERS // 2
 
 
 def test_integers_and_hashes_are_those_of_one_device(
@@ -109,9 +110,13 @@ def test_the_last_norm_may_lie_on_the_disk(texts: Any, statistics: Any, tmp_path
 
 
 def test_a_tied_embedding_on_the_disk_is_refused(tmp_path: Path) -> None:
-    lying = places({"model.embed_tokens", "lm_head"})
+    folder, tied = save_model("Llama", tmp_path / "model"), random_model("Llama")
+    tied.config.tie_word_embeddings = True
+    tied.tie_weights()
+    tied.save_pretrained(folder)
+    lying = places({"model.embed_tokens", "lm_head"}, tied.config.num_hidden_layers)
     with pytest.raises(ModelError, match="is also its unembedding.*keep both in memory"):
-        ln.load_model(DEMO_FOLDER, device_map=lying, offload_folder=tmp_path)
+        ln.load_model(folder, device_map=lying, offload_folder=tmp_path / "away")
 
 
 def test_an_embedding_of_its_own_may_lie_on_the_disk(tmp_path: Path) -> None:

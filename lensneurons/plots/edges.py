@@ -48,10 +48,10 @@ def neuron_edges(
     most = float(np.abs(own).max()) or 1.0
     layers = [int(name[1:].split("N")[0]) for name in edges.edges]
     last = int(edges.target[1:].split("N")[0])
-    order = np.lexsort(np.stack([-own, np.array(layers, float)]))
+    order = np.lexsort(np.stack([-own, np.array(layers, float)])).tolist()
     heights = np.linspace(1, -1, len(order)) if len(order) > 1 else np.zeros(1)
     figure = go.Figure()
-    for height, number in zip(heights.tolist(), order.tolist(), strict=True):
+    for height, number in zip(heights.tolist(), order, strict=True):
         name, value = edges.edges[number], float(own[number])
         told = with_ends(
             value, float(edges.low[number, place]), float(edges.high[number, place]), signed
@@ -61,15 +61,19 @@ def neuron_edges(
         lost = "" if np.isnan(cut) else f"<br>lost where it is cut: {signed(cut)}"
         raises = value >= 0
         figure.add_scatter(
-            x=[layers[number], last], y=[height, 0], mode="lines+markers+text",
+            x=[layers[number], last], y=[height, 0], mode="lines+markers",
             line={
                 "color": _RAISES if raises else _LOWERS, "dash": "solid" if raises else "dash",
                 "width": max(0.8, _THICKEST * abs(value) / most),
             },
-            marker={"size": [9, 1]}, text=[f"{name} {signed(value)}", ""],
-            textposition="top center", opacity=0.8, showlegend=False, name=name,
+            marker={"size": [9, 1]}, opacity=0.8, showlegend=False, name=name,
             hovertemplate=f"{name}{sort}<br>{told}{lost}<extra></extra>",
         )  # fmt: skip
+    figure.add_scatter(  # above all lines
+        x=[layers[number] for number in order], y=heights, mode="text",
+        text=[f"{edges.edges[number]} {signed(float(own[number]))}" for number in order],
+        textposition="top center", showlegend=False, hoverinfo="skip",
+    )  # fmt: skip
     figure.add_scatter(
         x=[last], y=[0], mode="markers+text", marker={"size": 16, "color": GREY},
         text=[edges.target], textposition="middle right", showlegend=False, name=edges.target,

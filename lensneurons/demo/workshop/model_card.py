@@ -38,6 +38,10 @@ from lensneurons.values.files import load_json, replacing
 
 CONTROLS = 20
 CHOSEN_ON = 0  # the seed that recipes are chosen on
+TRIED = (
+    "nine short runs and two long trainings of other recipes came before it "
+    "(`lensneurons/demo/workshop/SERIES.md` in the repository)"
+)
 # Most tokens of an answer; a worked answer has about 40.
 LONGEST = 100
 SHOWN_LINES = 12
@@ -78,7 +82,7 @@ def write_card(
     facts = _measure(path, problems, matrix_items)
     facts["languages"] = LANGUAGES
     facts["again"] = [_measure(Path(other), problems, matrix_items) for other in again]
-    facts["chosen_on"] = CHOSEN_ON
+    facts |= {"chosen_on": CHOSEN_ON, "tried": TRIED}
     save_figure(training_curve(facts["log"]), path / "training_curve.svg")
     options: Any = {"undefined": StrictUndefined, "keep_trailing_newline": True}
     environment = Environment(

@@ -35,7 +35,6 @@ there (`Answer.finished`). Numbers are read by the rules of the language that th
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -82,8 +81,7 @@ from lensneurons.models.running import runs_model
 from lensneurons.options import plain_options
 from lensneurons.tokens.prepared import PreparedCorpus, model_provenance, prepare
 from lensneurons.uncertainty.groups import Interval
-from lensneurons.uncertainty.items import item_bootstrap
-from lensneurons.uncertainty.paired import paired_interval, wilson_interval
+from lensneurons.uncertainty.paired import mean_change, paired_interval, wilson_interval
 from lensneurons.values.base import Overview, Value
 from lensneurons.values.provenance import Provenance
 
@@ -520,7 +518,6 @@ def mean_difference(
     languages: Sequence[str] | None = None,
     verdict: str = "both",
     level: float = 0.95,
-    seed: int = 0,
 ) -> Interval:
     """Difference of the share of right answers, averaged over languages.
 
@@ -530,7 +527,6 @@ def mean_difference(
         languages: which to average, such as those nobody trained; None for all.
         verdict: as in `accuracy_difference`.
         level: coverage.
-        seed: of the bootstrap over items.
 
     Returns:
         One number (arrays without dimensions) with its ends, -1 to 1.
@@ -539,19 +535,15 @@ def mean_difference(
         CorpusError: no item was asked in both, or a language is missing.
         LensNeuronsError: an unknown verdict, a level outside (0, 1), or fewer than two items.
     """
+    import pandas as pd
+
     found = _paired(before, after, verdict)
     asked = list(dict.fromkeys(tag for tag, _ in found))
     wanted = asked if languages is None else list(languages)
     if missing := [tag for tag in wanted if tag not in asked]:
         raise CorpusError(f"no item was asked in {missing} before and after")
-    kept = {key: pair for key, pair in found.items() if key[0] in wanted}
-    # Each language weighs the same, however many items it has.
-    sizes = Counter(tag for tag, _ in kept)
-    weight = 1 / np.array([sizes[tag] for tag, _ in kept])
-    change = np.array([float(after) - float(before) for before, after in kept.values()])
-    items, one_row = tuple(item for _, item in kept), np.zeros(len(kept), np.int64)
-    drawn = item_bootstrap(items, one_row, change * weight, weight, level=level, seed=seed)
-    return Interval.of(drawn.estimate[0], drawn.low[0], drawn.high[0], level, drawn.method)
+    change = pd.Series({key: float(two) - float(one) for key, (one, two) in found.items()})
+    return mean_change(change.unstack(0)[wanted].dropna(how="all").to_numpy(), level=level)
 
 
 def _paired(

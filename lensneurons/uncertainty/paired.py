@@ -13,6 +13,12 @@ Two runs over the same items are paired item by item: their difference has Newco
 It is not empty where nobody changed. A bootstrap is: it says ``0 to 0`` there, and where 2 % of
 items change it holds the truth in 65 % of corpora of 50 items instead of 95 %.
 
+A change averaged over languages is no binomial; its items may change together. `mean_change` has
+Student's interval over items with two more of them, one that gains and one that loses in one
+language (`lensneurons.uncertainty.contrasts`). Over 1, 2 and 7 languages, 50 to 500 items and
+changes of 2 to 40 % of them, 95 % intervals hold the truth in 93 % of corpora or more (400 corpora
+a case), those of a bootstrap over items in 69 to 98 %.
+
 >>> paired_interval(np.ones(30, bool), np.ones(30, bool))                # doctest: +SKIP
 (-0.0891..., 0.0891...)
 """
@@ -21,7 +27,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lensneurons.uncertainty.groups import require_level
+from lensneurons.uncertainty.contrasts import student_interval
+from lensneurons.uncertainty.groups import Interval, require_level
 
 
 def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -57,6 +64,28 @@ def paired_interval(
 
     down, up = reach(one - low_one, high_two - two), reach(high_one - one, two - low_two)
     return one - two - down, one - two + up
+
+
+def mean_change(change: np.ndarray, *, level: float = 0.95) -> Interval:
+    """The mean change of shares over languages, with Student's interval over items.
+
+    Args:
+        change: float64 [item, language], -1, 0 or 1; NaN where an item was not asked. Each language
+            weighs the same, however many items it has.
+        level: coverage.
+
+    Returns:
+        One number (arrays without dimensions), -1 to 1.
+
+    Raises:
+        LensNeuronsError: a level outside (0, 1), or fewer than two items.
+    """
+    n_languages = change.shape[1]
+    asked = np.isfinite(change)
+    means = np.nanmean(change, axis=0)
+    residuals = np.where(asked, change - means, 0) / (n_languages * asked.sum(axis=0))
+    added = n_languages**-0.5
+    return student_interval(means.mean(), residuals.sum(axis=1), level=level, added=added)
 
 
 def _correlation(before: np.ndarray, after: np.ndarray) -> float:

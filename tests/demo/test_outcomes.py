@@ -37,7 +37,8 @@ def test_changes_are_paired_means_of_the_languages_of_a_group() -> None:
     estimate, low, high = compare_means(before, after, ["zh", "de"])
     assert estimate == pytest.approx((8 + 4) / 2 / ITEMS)
     assert low < estimate < high
-    assert compare_means(before, after, ["th"]) == (0, 0, 0)
+    still, low, high = compare_means(before, after, ["th"])  # nobody changed, of 40 problems
+    assert low < still == 0 < high
     worked = compare_means(verdicts(base, "worked"), verdicts(run, "worked"), ["zh", "de"])
     assert worked[0] == pytest.approx(-estimate)
 

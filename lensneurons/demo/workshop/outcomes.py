@@ -38,7 +38,7 @@ from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.answers import Accuracy, accuracy
 from lensneurons.models.loading import load_model
-from lensneurons.uncertainty.items import item_bootstrap
+from lensneurons.uncertainty.paired import mean_change
 from lensneurons.values.files import replacing
 
 CONTROLS = ("shuffled", "random")
@@ -94,10 +94,8 @@ def compare_means(
     `before` and `after` are what `verdicts` gives.
     """
     rows = [LANGUAGES.index(code) for code in languages]
-    change = (after[rows].astype(float) - before[rows]).mean(axis=0)
-    n = len(change)
-    found = item_bootstrap([str(k) for k in range(n)], np.zeros(n, int), change, np.ones(n))
-    return float(found.estimate[0]), float(found.low[0]), float(found.high[0])
+    found = mean_change((after[rows].astype(float) - before[rows]).T)
+    return float(found.estimate), float(found.low), float(found.high)
 
 
 def write_tables(found: Mapping[str, Accuracy]) -> str:

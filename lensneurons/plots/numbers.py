@@ -42,6 +42,11 @@ def three_digits(value: float) -> str:
     return signed(value, ",.0f" if size >= 100 else ".3g" if size >= 0.001 or not size else ".4f")
 
 
+def percent_points(value: float) -> str:
+    """Write a change of a share in points of percent: ``"+3.1"`` for 0.031."""
+    return signed(100 * value, ".1f")
+
+
 def share(value: float) -> str:
     """Write a share in two decimals: ``"0.62"``."""
     return f"{value:.2f}"

@@ -28,6 +28,7 @@ from lensneurons.values.provenance import UNKNOWN, Provenance
 
 _MEASURED = (
     "accuracy",
+    "aligned_accuracy",
     "steering",
     "carry_over",
     "lens",
@@ -60,6 +61,11 @@ def require_together(values: ReportValues) -> None:
         _require_same_model(neurons, "methods", values.methods.matrix.provenance)
     for one in values.continuations:
         _require_same_model(neurons, "continuations", one.provenance)
+    if values.aligned_accuracy is not None and values.accuracy is None:
+        raise LensNeuronsError(
+            "aligned_accuracy= has nothing to stand beside: give accuracy=, the answers of the "
+            "model before, too"
+        )
     for name in _MEASURED:
         if (one := getattr(values, name)) is not None:
             _require_same_model(neurons, name, one.provenance)

@@ -66,6 +66,7 @@ class ReportValues:
     layer_coupling: LayerCoupling | None = None
     agreement: MethodAgreement | None = None
     continuations: Sequence[Continuations] = ()
+    aligned_accuracy: Accuracy | None = None
 
 
 @dataclass(frozen=True)

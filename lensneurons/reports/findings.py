@@ -26,6 +26,7 @@ from lensneurons.plots.labels import full_name
 from lensneurons.plots.methods import told_agreement, told_effects
 from lensneurons.plots.numbers import MINUS, counted, listing, span
 from lensneurons.plots.profile import told_parts
+from lensneurons.reports.aligned_answers import told_answers
 from lensneurons.reports.contents import ReportValues, Table
 from lensneurons.values.provenance import UNKNOWN, Provenance
 
@@ -70,6 +71,7 @@ def find_all(values: ReportValues) -> Iterator[str]:
         yield f"{told_coupling(values.coupling)} (mean correlation over items)."
     if values.agreement is not None:
         yield f"{told_agreement(values.agreement)} (Spearman)."
+    yield from told_answers(values)
     if values.comparison is not None:
         yield _of_comparison(values.comparison)
     if values.claims is not None:

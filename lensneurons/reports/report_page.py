@@ -84,6 +84,7 @@ def report(
     claims: Claims | None = None,
     series: ComparisonSeries | None = None,
     accuracy: Accuracy | None = None,
+    aligned_accuracy: Accuracy | None = None,
     steering: SteeringCurve | None = None,
     carry_over: CarryOver | None = None,
     lens: LensCurves | None = None,
@@ -110,6 +111,7 @@ def report(
         claims: verdicts on the paper's claims.
         series: what changed along checkpoints.
         accuracy: right answers of the model.
+        aligned_accuracy: those of the model after a training, to the same problems.
         steering: a steering curve.
         carry_over: what layers carry from one language to another.
         lens: logit-lens curves of the model.
@@ -139,7 +141,7 @@ def report(
     values = ReportValues(
         neurons, parts, cards, effects, comparison, claims, series, accuracy, steering, carry_over,
         lens, beside or {}, explorer or _explorer_of(neurons), methods, coupling, layer_coupling,
-        agreement, continuations,
+        agreement, continuations, aligned_accuracy,
     )  # fmt: skip
     require_together(values)
     unit = neurons.provenance.unit

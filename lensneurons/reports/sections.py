@@ -23,6 +23,7 @@ from lensneurons.plots.ablation import as_active, interval_told, multiplicity
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import MINUS, listing, share, signed, span, with_ends
 from lensneurons.plots.profile import profile_of
+from lensneurons.reports.aligned_answers import answers_before_and_after
 from lensneurons.reports.contents import ReportValues, Section, Tab, Table, table_of
 from lensneurons.reports.method_sections import methods_sections, other_model
 from lensneurons.uncertainty.groups import Interval
@@ -351,6 +352,7 @@ def _claimed(claims: Claims) -> Section:
 
 
 def _changes(values: ReportValues) -> Iterator[Section]:
+    yield from answers_before_and_after(values)
     if values.comparison is not None:
         yield from _compared(values.comparison, values.parts)
     if (series := values.series) is not None:

@@ -58,6 +58,7 @@ def write_results(study: Study, corpus: ParallelCorpus, options: Mapping[str, An
             cards=study.cards,
             effects=tuple(study.effects.values()),
             accuracy=study.accuracy,
+            aligned_accuracy=study.aligned_accuracy,
             lens=study.lens,
             **{name: getattr(study, name) for name in BY_METHODS},
             comparison=study.comparison,

@@ -68,6 +68,13 @@ PAGE_PARTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], dict[str, Any]], str]
         lambda patch: {"accuracy": replace(pages.accuracy(), provenance=elsewhere())},
         "accuracy= was measured on far/model.*: measure it on that model, or leave it out",
     ),
+    "answers of an aligned model of another architecture": (
+        lambda patch: {
+            "accuracy": pages.accuracy(),
+            "aligned_accuracy": replace(pages.accuracy(aligned=True), provenance=elsewhere()),
+        },
+        "aligned_accuracy= was measured on far/model.*: measure it on that model, or leave it out",
+    ),
     "parts of another bar": (
         lambda patch: {"parts": ln.divide_layers(replace(OURS, tau=0.7))},
         r"the parts are of another layer profile \(8 layers with \d+ specific.*divide_layers",

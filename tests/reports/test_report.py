@@ -23,6 +23,7 @@ from plotly.offline import get_plotlyjs
 from lensneurons import plots
 from lensneurons.comparison.before_after import TableName, compare
 from lensneurons.errors import LensNeuronsError
+from lensneurons.evaluation.answers import accuracy_difference, mean_difference
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import write_cell
@@ -110,7 +111,7 @@ def test_the_summary_counts_what_is_there(page: Page) -> None:
 def test_every_section_has_its_words_and_every_figure_its_numbers(
     page: Page, sections: list[Section]
 ) -> None:
-    assert len(sections) == 20
+    assert len(sections) == 21
     for section in sections:
         assert section.heading in page.text
         assert section.text in page.text
@@ -135,6 +136,30 @@ def test_a_prompt_stands_with_what_was_written_without_neurons(
         ("random, as active", "0", "Answer: 7", "0%", "0.500"),
     )
     assert "Answer: &lt;8&gt;" in source
+
+
+def test_answers_stand_before_and_after_with_means_by_kind_of_language(
+    page: Page, sections: list[Section]
+) -> None:
+    (one,) = [section for section in sections if section.heading.startswith("Right answers, bef")]
+    (table,) = one.open_tables
+    assert table.caption == "another and aligned"
+    english, thai, mean = table.rows
+    change = accuracy_difference(pages.accuracy(), pages.accuracy(aligned=True)).loc["th"]
+    told = f"+33.3 ({100 * change['low']:+.1f} to {100 * change['high']:+.1f})".replace("-", "−")
+    assert thai == ("Thai (th)", "untouched", 3, "0.33", "0.67", told, "1")
+    assert english[:2] == ("English (en)", "pivot")
+    found = mean_difference(pages.accuracy(), pages.accuracy(aligned=True), languages=["th"])
+    told = f"+33.3 ({100 * found.low:+.1f} to {100 * found.high:+.1f})".replace("-", "−")
+    assert mean == ("mean, untouched languages", "", None, None, None, told, "")
+    assert f"in the right language changed by {told} points in the untouched lang" in page.text
+
+
+def test_answers_after_without_those_before_are_refused(tmp_path: Path) -> None:
+    after = pages.accuracy(aligned=True)
+    with pytest.raises(LensNeuronsError, match="aligned_accuracy= has nothing to stand beside"):
+        report(tmp_path / "page.html", pages.neurons(), aligned_accuracy=after)
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_models_stand_below_this_one(sections: list[Section]) -> None:

@@ -152,14 +152,18 @@ def matrix(languages: tuple[str, ...] = LANGUAGES, *, items: int = 6) -> Ablatio
     )
 
 
-def accuracy() -> Accuracy:
-    """Three answers a language: one right, one in another language, one wrong."""
+def accuracy(*, aligned: bool = False) -> Accuracy:
+    """Three answers a language: one right, one in another language, one wrong.
+
+    The aligned model is right where the language was another one.
+    """
     answers = []
     for k in ("en", "th"):
         for number, spoken in ((7.0, k), (7.0, "fr"), (8.0, k)):
-            guess = LanguageGuess(spoken, 0.9, "Latn")
+            guess = LanguageGuess(k if aligned else spoken, 0.9, "Latn")
             answers.append(Answer(f"i{len(answers)}", k, "…", 7.0, number, guess, True))
-    return Accuracy(tuple(answers), Decoding(), Provenance(model="another", weights="w2"))
+    model = {"model": "aligned", "weights": "w3"} if aligned else {"model": "another"}
+    return Accuracy(tuple(answers), Decoding(), Provenance(**{"weights": "w2", **model}))
 
 
 def steering() -> SteeringCurve:
@@ -205,6 +209,7 @@ def everything() -> dict[str, Any]:
         "claims": claims(change, parts=before_after.PARTS),
         "series": compare_series(checkpoints, trained=TRAINED, tau=found.tau),
         "accuracy": accuracy(),
+        "aligned_accuracy": accuracy(aligned=True),
         "steering": steering(),
         "carry_over": carried(),
         "lens": lens(),

@@ -36,7 +36,9 @@ from lensneurons.views.explorer import explore
 
 SCORE: Score = "lape"
 TOP_RATE = 0.09
+EFFECTS_IN = ("en", "es", "ru", "zh", "ja", "th", "sw")  # all ten take twice as long
 MATRIX_ITEMS = 10  # each meets one random set of each control
+BATCH_TOKENS = 2048  # of so small a model, what the caches of a processor hold
 PROMPTED = ("en", "zh", "sw")  # languages of the prompts that are continued with and without
 ALIGNED, TRAINED = "zh-de", ("zh", "de")  # adapter, and the languages that it was trained in
 WRITTEN = 60  # most tokens of a continuation
@@ -55,7 +57,7 @@ def run_demo(
     out: str | Path,
     *,
     languages: Sequence[str] | None = None,
-    items: int = 100,
+    items: int = 40,
     say: Callable[[str], None],
 ) -> Path:
     """Run the main job from the model to the report, and return the report's path.
@@ -79,12 +81,13 @@ def run_demo(
     say("1. loading the demo model")
     model = load_model("demo")
     say(f"2. counting activations over {len(corpus)} held-out problems")
-    statistics = collect(model, corpus)
+    statistics = collect(model, corpus, batch_tokens=BATCH_TOKENS)
     say("3. identifying language neurons and looking for the four parts")
     neurons = identify(statistics, score=SCORE, top_rate=TOP_RATE)
     parts = divide_layers(neurons, statistics)
-    say(f"4. removing them, language by language, on {min(items, MATRIX_ITEMS)} problems each")
-    few = corpus.head(MATRIX_ITEMS)
+    shown = [code for code in corpus.languages if languages is not None or code in EFFECTS_IN]
+    few = corpus.select(shown).head(MATRIX_ITEMS)
+    say(f"4. removing those of {len(shown)} languages, on {len(few.ids)} problems in each")
     effects: tuple[AblationMatrix, ...] = ()
     if len(few.ids) >= FEWEST:  # fewer have no interval
         with warnings.catch_warnings(record=True) as warned:
@@ -92,7 +95,7 @@ def run_demo(
                 warnings.simplefilter("always", kind)
             options: Any = {"controls": MATRIX_ITEMS, "match": "own"}
             # Agnostic neurons stay: they fire too often for any to match them.
-            sets = {"specific and related": {code: neurons[code] for code in neurons.languages}}
+            sets = {"specific and related": {code: neurons[code] for code in shown}}
             effects = (ablation_matrix(model, few, neurons, sets=sets, **options),)
         for one in warned:
             say(f"   note: {one.message}")
@@ -144,6 +147,7 @@ def _compare_aligned(
     corpus: ParallelCorpus, before: ActivationStatistics, tau: float
 ) -> Comparison:
     """Compare the model with the one that `ALIGNED` makes of it, on the same texts and bar."""
-    after = collect(load_model("demo", adapter=ALIGNED), corpus)
+    aligned = load_model("demo", adapter=ALIGNED)
+    after = collect(aligned, corpus, batch_tokens=BATCH_TOKENS)
     trained = [code for code in TRAINED if code in corpus.languages]
     return compare(before, after, tau=tau, trained=trained)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lensneurons.activations.collection import collect
 from lensneurons.corpora.corpus import load_corpus
@@ -23,7 +24,7 @@ from lensneurons.demo.workshop.choice import (
 from lensneurons.demo.world import LANGUAGES, generate, render
 from lensneurons.errors import LensNeuronsError
 from lensneurons.models.identity import original_tokenizer
-from lensneurons.models.loading import load_model
+from lensneurons.models.loading import DEMO_FOLDER, load_model
 from lensneurons.neurons.identification import identify
 
 CODES = ["en", "zh", "sw"]
@@ -31,8 +32,23 @@ PROBLEMS = generate("test", 3)
 
 
 @pytest.fixture(scope="module")
-def models() -> tuple[Any, Any]:
-    return load_model("demo", device="cpu"), load_model("demo", adapter="zh-de", device="cpu")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """A random Llama that reads as the demo model does, and the same with other attention."""
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_FOLDER)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=4,
+        num_attention_heads=2, max_position_embeddings=384, hidden_act="relu",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model, loaded = LlamaForCausalLM(config), []
+    for name in ("base", "aligned"):
+        folder = tmp_path_factory.mktemp(name)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        loaded.append(load_model(folder, device="cpu"))
+        for layer in model.model.layers:
+            torch.nn.init.normal_(layer.self_attn.v_proj.weight, std=0.5)
+    return loaded[0], loaded[1]
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +149,9 @@ def test_controls_have_as_many_neurons_and_a_table_tells_means(neurons, found) -
     rows = [found.languages.index(code) for code in ("zh", "sw")]
     change = (found.aligned - found.base)[rows]
     assert table.loc["change", "taken_back"] == pytest.approx(change.mean())
-    place = found.conditions.index("layer 7")
+    place = found.conditions.index("layer 2")
     back = (found.patched[place] - found.aligned)[rows].mean()
-    assert table.loc["layer 7", "taken_back"] == pytest.approx(back)
+    assert table.loc["layer 2", "taken_back"] == pytest.approx(back)
     assert (table["taken_back_low"] <= table["taken_back"]).all()
     [head, _, first, *rest] = write_table(table)
     assert head == "| neurons of | how many | patched | ablated |"

@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import random_model, save_model, tiny_corpus
+from tiny import D_MLP, LAYERS, random_model, save_model, tiny_corpus
 
 import lensneurons as ln
 from lensneurons.errors import LensNeuronsError, ModelError
 from lensneurons.models.identity import hash_weights
-from lensneurons.models.loading import DEMO_FOLDER
-from lensneurons.values.files import load_json
-
-N_LAYERS: int = load_json(DEMO_FOLDER / "config.json")["num_hidden_layers"]
+from lensneurons.neurons.sets import chosen_set
 
 
-def places(disk: set[str], n_layers: int = N_LAYERS) -> dict[str, str]:
-    """A place for every module of a Llama, by default of the demo model: the CPU, or the disk."""
+def places(disk: set[str]) -> dict[str, str]:
+    """A place for every module of the tiny Llama: the CPU, or the disk."""
     modules = ["model.embed_tokens", "model.rotary_emb", "model.norm", "lm_head"]
-    modules += [f"model.layers.{layer}" for layer in range(n_layers)]
+    modules += [f"model.layers.{layer}" for layer in range(LAYERS)]
     return {name: "disk" if name in disk else "cpu" for name in modules}
 
 
 @pytest.fixture(scope="module")
-def whole() -> Any:
-    return ln.load_model("demo")
+def folder(model_folder: Callable[..., Path]) -> Path:
+    return model_folder("Llama")
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def whole(folder: Path) -> Any:
+    return ln.load_model(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def split(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Its odd layers on the disk."""
-    disk = {f"model.layers.{layer}" for layer in range(1, N_LAYERS, 2)}
-    folder = tmp_path_factory.mktemp("offload")
-    return ln.load_model(DEMO_FOLDER, device_map=places(disk), offload_folder=folder)
+    disk = {f"model.layers.{layer}" for layer in range(1, LAYERS, 2)}
+    away = tmp_path_factory.mktemp("offload")
+    return ln.load_model(folder, device_map=places(disk), offload_folder=away)
 
 
 @pytest.fixture(scope="module")
 def texts() -> Any:
-    return ln.load_corpus("demo", split="test", limit=20, languages=["en", "zh", "sw"])
+    return tiny_corpus()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def statistics(whole: Any, texts: Any) -> Any:
 
 def test_half_of_the_layers_lie_on_the_disk(split: Any) -> None:
     away = {name for name, weight in split.original_model.named_parameters() if weight.is_meta}
-    assert len({name.split(".layers.")[1].split(".")[0] for name in away}) == N_LAYERS // 2
+    assert len({name.split(".layers.")[1].split(".")[0] for name in away}) == LAYERS // 2
 
 
 def test_integers_and_hashes_are_those_of_one_device(
@@ -79,12 +82,12 @@ def test_every_verb_gives_the_numbers_of_one_device(
     whole: Any, split: Any, texts: Any, statistics: Any
 ) -> None:
     neurons = ln.identify(statistics, score="lape", top_rate=0.09)
-    few = texts.head(6)
+    few, removed = texts.head(6), chosen_set(["L0N3", "L1N5", "L2N7"], LAYERS, D_MLP)
 
     def numbers(model: Any) -> list[np.ndarray]:
         quiet: Any = {"progress": False}
         found = [ln.nll(model, few, **quiet).to_pandas().select_dtypes("number").to_numpy()]
-        with ln.ablate(model, neurons["zh"]):
+        with ln.ablate(model, removed):
             found.append(ln.nll(model, few, **quiet).to_pandas().select_dtypes("number").to_numpy())
         found.append(ln.logit_lens(model, few, scope="all", **quiet).means)
         name = str(neurons.to_pandas()["name"][0])
@@ -102,8 +105,10 @@ def test_every_verb_gives_the_numbers_of_one_device(
     )
 
 
-def test_the_last_norm_may_lie_on_the_disk(texts: Any, statistics: Any, tmp_path: Path) -> None:
-    model = ln.load_model(DEMO_FOLDER, device_map=places({"model.norm"}), offload_folder=tmp_path)
+def test_the_last_norm_may_lie_on_the_disk(
+    folder: Path, texts: Any, statistics: Any, tmp_path: Path
+) -> None:
+    model = ln.load_model(folder, device_map=places({"model.norm"}), offload_folder=tmp_path)
     found = ln.collect(model, texts, progress=False)
     assert np.array_equal(found.counts, statistics.counts)
     assert found.provenance.weights == statistics.provenance.weights
@@ -114,7 +119,7 @@ def test_a_tied_embedding_on_the_disk_is_refused(tmp_path: Path) -> None:
     tied.config.tie_word_embeddings = True
     tied.tie_weights()
     tied.save_pretrained(folder)
-    lying = places({"model.embed_tokens", "lm_head"}, tied.config.num_hidden_layers)
+    lying = places({"model.embed_tokens", "lm_head"})
     with pytest.raises(ModelError, match="is also its unembedding.*keep both in memory"):
         ln.load_model(folder, device_map=lying, offload_folder=tmp_path / "away")
 
@@ -152,20 +157,22 @@ def test_an_export_of_weights_on_the_disk_is_refused(split: Any, tmp_path: Path)
         ({"device_map": {"": "nowhere"}}, "could not be loaded"),
     ],
 )
-def test_places_that_are_none_are_refused(options: dict[str, Any], told: str) -> None:
+def test_places_that_are_none_are_refused(folder: Path, options: Any, told: str) -> None:
     with pytest.raises((LensNeuronsError, ModelError), match=told):
-        ln.load_model(DEMO_FOLDER, **options)
+        ln.load_model(folder, **options)
 
 
-def test_without_accelerate_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_accelerate_it_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lensneurons.models.offload.find_spec", lambda name: None)
     with pytest.raises(LensNeuronsError, match=r"pip install 'lensneurons\[split\]'"):
-        ln.load_model(DEMO_FOLDER, device_map="auto")
+        ln.load_model(folder, device_map="auto")
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two GPUs: not split over them")
-def test_two_gpus_count_as_one(texts: Any) -> None:
-    split = ln.load_model(DEMO_FOLDER, device_map="balanced")
+def test_two_gpus_count_as_one(folder: Path, texts: Any) -> None:
+    split = ln.load_model(folder, device_map="balanced")
     assert {str(weight.device) for weight in split.parameters()} == {"cuda:0", "cuda:1"}
-    one = ln.collect(ln.load_model(DEMO_FOLDER, device="cuda:0"), texts, progress=False)
+    one = ln.collect(ln.load_model(folder, device="cuda:0"), texts, progress=False)
     assert np.array_equal(ln.collect(split, texts, progress=False).counts, one.counts)

@@ -193,11 +193,11 @@ def _effects(values: ReportValues) -> Iterator[Section]:
     for matrix in values.effects:
         yield Section(
             METRICS[matrix.metric].section,
-            f"The neurons of a row's language are {_REMOVED[matrix.method]}, and every language is "
-            "evaluated. Random neurons stand beside them, matched by how active they are in that "
-            "language: what they do as well comes from activity. Neurons belong to a language if "
-            "removing them harms it more than other languages, and more so than such random "
-            "neurons do." + other_model(matrix.provenance, values.neurons),
+            f"The neurons of a row's language are {_REMOVED[matrix.method]}, and the languages of "
+            "the columns are evaluated. Random neurons stand beside them, matched by how active "
+            "they are in that language: what they do as well comes from activity. Neurons belong "
+            "to a language if removing them harms it more than other languages, and more so than "
+            "such random neurons do." + other_model(matrix.provenance, values.neurons),
             plots.ablation_effects(matrix),
             tuple(_cell_tables(matrix)),
             tuple(_control_tables(matrix)),

@@ -1,7 +1,7 @@
 """`lensneurons demo`: everything, on the model that comes with the package, without a network.
 
 load -> collect on held-out problems -> identify -> four parts -> ablate -> try prompts without
-     -> describe -> collect the aligned model, compare -> report
+     -> describe -> collect and ask the aligned model, compare -> report
 
 The order is that of the paper. Collecting is fast and reads many problems. The matrix of effects
 and the texts on the cards are slow and use few, so the whole takes a minute. Every figure says how
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from lensneurons.activations.collection import collect
-from lensneurons.activations.statistics import ActivationStatistics
 from lensneurons.cards.card import describe_all
-from lensneurons.comparison.before_after import Comparison, compare
+from lensneurons.comparison.before_after import compare
 from lensneurons.corpora.corpus import ParallelCorpus, load_corpus
 from lensneurons.errors import ControlWarning, EmptySetWarning, LensNeuronsError
+from lensneurons.evaluation.answers import Accuracy, accuracy
 from lensneurons.experiments.ablation import ablation_matrix
 from lensneurons.experiments.ablation_effects import FEWEST, AblationMatrix
 from lensneurons.experiments.without import try_without
@@ -41,7 +41,9 @@ MATRIX_ITEMS = 10  # each meets one random set of each control
 BATCH_TOKENS = 2048  # of so small a model, what the caches of a processor hold
 PROMPTED = ("en", "zh", "sw")  # languages of the prompts that are continued with and without
 ALIGNED, TRAINED = "zh-de", ("zh", "de")  # adapter, and the languages that it was trained in
-WRITTEN = 60  # most tokens of a continuation
+ANSWERED = (*TRAINED, "ja", "es")  # languages of the problems answered before and after it
+ANSWER_ITEMS = 10
+WRITTEN = 60  # most tokens of a continuation or an answer
 CONTEXT_ITEMS = 20
 EXPLORED_ITEMS = 2  # in every language; an item more makes the file 0.4 MB larger
 CARDS = 2  # in each language
@@ -120,8 +122,12 @@ def run_demo(
         k=2,
         tokens=8,
     )
-    say(f"7. counting again after the alignment of {' and '.join(TRAINED)} to English")
-    comparison = _compare_aligned(corpus, statistics, neurons.tau)
+    say(f"7. answering and counting again after the alignment of {' and '.join(TRAINED)}")
+    aligned = load_model("demo", adapter=ALIGNED)
+    after = collect(aligned, corpus, batch_tokens=BATCH_TOKENS)
+    trained = [code for code in TRAINED if code in corpus.languages]
+    comparison = compare(statistics, after, tau=neurons.tau, trained=trained)
+    before_and_after = _answer_both(corpus, model, aligned)
     parameters = sum(weight.numel() for weight in model.original_model.parameters())
     note = NOTE.format(parameters=parameters)
     title = "Language neurons of a small model"
@@ -131,7 +137,7 @@ def run_demo(
     }
     page = report(
         out, neurons, parts=parts, cards=cards, effects=effects, continuations=continuations,
-        comparison=comparison, beside=real, title=title, notes=[note],
+        comparison=comparison, **before_and_after, beside=real, title=title, notes=[note],
         explorer=explore(neurons, corpus, model=model, items=EXPLORED_ITEMS),
     )  # fmt: skip
     say(f"\n{neurons.description}\n\n{neurons.per_language().to_string()}")
@@ -143,11 +149,16 @@ def run_demo(
     return page
 
 
-def _compare_aligned(
-    corpus: ParallelCorpus, before: ActivationStatistics, tau: float
-) -> Comparison:
-    """Compare the model with the one that `ALIGNED` makes of it, on the same texts and bar."""
-    aligned = load_model("demo", adapter=ALIGNED)
-    after = collect(aligned, corpus, batch_tokens=BATCH_TOKENS)
-    trained = [code for code in TRAINED if code in corpus.languages]
-    return compare(before, after, tau=tau, trained=trained)
+def _answer_both(corpus: ParallelCorpus, model: Any, aligned: Any) -> dict[str, Accuracy]:
+    """Answers of both models to the same problems, drawn from the same noise, as `report` takes
+    them; nothing where the corpus has none of the languages of `ANSWERED`.
+
+    Greedy answers would hide that the model knows two ways to answer.
+    """
+    asked = [code for code in ANSWERED if code in corpus.languages]
+    if not asked:
+        return {}
+    problems = corpus.select(asked).head(ANSWER_ITEMS)
+    options: Any = {"max_new_tokens": WRITTEN, "temperature": 1.0}
+    both = {"accuracy": model, "aligned_accuracy": aligned}
+    return {name: accuracy(one, problems, **options) for name, one in both.items()}

@@ -28,7 +28,7 @@ def told_answers(values: ReportValues) -> Iterator[str]:
     """The finding, if there are answers of both models."""
     if values.accuracy is not None and values.aligned_accuracy is not None:
         means = _means(values.accuracy, values.aligned_accuracy, values.comparison)
-        if changes := listing(f"by {told} points in the {name}" for name, told in means):
+        if changes := listing(f"by {told} points in {name}" for name, told in means):
             yield (
                 f"The share of right answers in the right language changed {changes} (means over "
                 "languages, 95% intervals over problems)."
@@ -43,9 +43,17 @@ def _table(before: Accuracy, after: Accuracy, comparison: Comparison | None) -> 
         told = (*shares, with_ends(*ends, write=percent_points), p_text(row["p"]))
         rows.append((full_name(str(code)), _role(comparison, str(code)), int(row["items"]), *told))
     means = _means(before, after, comparison)
-    rows += [(f"mean, {name}", "", None, None, None, told, "") for name, told in means]
+    rows += [(f"mean of {name}", "", None, None, None, told, "") for name, told in means]
     head = ("language", "", "problems", "before", "after", "change, points of percent", "p")
-    return Table(head, tuple(rows), f"{before.provenance.model} and {after.provenance.model}")
+    names = [answered_by(one) for one in (before, after)]
+    return Table(head, tuple(rows), f"{names[0]}; after: {names[1]}")
+
+
+def answered_by(accuracy: Accuracy) -> str:
+    """The model that answered, and how if not greedily."""
+    temperature = accuracy.decoding.temperature
+    drawn = f", answers drawn at temperature {temperature:g}" if temperature else ""
+    return f"{accuracy.provenance.model}{drawn}"
 
 
 def _means(
@@ -53,10 +61,10 @@ def _means(
 ) -> Iterator[tuple[str, str]]:
     """Mean changes over the trained and over the untouched languages, or over all, written."""
     asked = [code for code in before.languages if code in after.languages]
-    groups = {"languages": asked}
+    groups = {"all languages": asked}
     if comparison is not None and comparison.trained:
         groups = {
-            f"{role} languages": [code for code in asked if _role(comparison, code) == role]
+            f"the {role} languages": [code for code in asked if _role(comparison, code) == role]
             for role in ("trained", "untouched")
         }
     for name, languages in groups.items():

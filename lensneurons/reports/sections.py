@@ -23,7 +23,7 @@ from lensneurons.plots.ablation import as_active, interval_told, multiplicity
 from lensneurons.plots.labels import full_name
 from lensneurons.plots.numbers import MINUS, listing, share, signed, span, with_ends
 from lensneurons.plots.profile import profile_of
-from lensneurons.reports.aligned_answers import answers_before_and_after
+from lensneurons.reports.aligned_answers import answered_by, answers_before_and_after
 from lensneurons.reports.contents import ReportValues, Section, Tab, Table, table_of
 from lensneurons.reports.method_sections import methods_sections, other_model
 from lensneurons.uncertainty.groups import Interval
@@ -325,7 +325,7 @@ def _accuracy_table(accuracy: Accuracy) -> Table:
         shares = (with_ends(*part, write="{:.0%}".format) for part in ends)
         rows.append((full_name(str(code)), int(row["items"]), *shares))
     head = ("language", "items", *(part.replace("_", " ") for part in VERDICTS))
-    return Table(head, tuple(rows), accuracy.provenance.model)
+    return Table(head, tuple(rows), answered_by(accuracy))
 
 
 # What changed between two models, or along the checkpoints of a training run

@@ -110,12 +110,14 @@ def test_the_card_says_what_is_asked_of_a_card() -> None:
 def test_the_demo_writes_its_page_and_refuses_a_single_language(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(run, "MATRIX_ITEMS", FEWEST)  # ten take as long as all the rest
     monkeypatch.setattr(run, "WRITTEN", 20)
+    monkeypatch.setattr(run, "ANSWER_ITEMS", 3)
     with pytest.raises(LensNeuronsError, match="language"):
         run_demo(tmp_path / "demo.html", languages=["en"], items=3, say=print)
     said: list[str] = []
     page = run_demo(tmp_path / "demo.html", languages=["en", "zh", "sw"], items=6, say=said.append)
     text = page.read_text(encoding="utf-8")
     assert "word problems in ten languages" in text
+    assert "Right answers, before and after" in text
     assert "Gemma 3 270M: 18 layers" in text
     assert "Mistral-7B of the paper: 32 layers" in text
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*https?://", text)

@@ -24,6 +24,7 @@ from lensneurons import plots
 from lensneurons.comparison.before_after import TableName, compare
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.answers import accuracy_difference, mean_difference
+from lensneurons.evaluation.generation import Decoding
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.plots.labels import plain
 from lensneurons.plots.numbers import write_cell
@@ -143,7 +144,7 @@ def test_answers_stand_before_and_after_with_means_by_kind_of_language(
 ) -> None:
     (one,) = [section for section in sections if section.heading.startswith("Right answers, bef")]
     (table,) = one.open_tables
-    assert table.caption == "another and aligned"
+    assert table.caption == "another; after: aligned"
     english, thai, mean = table.rows
     change = accuracy_difference(pages.accuracy(), pages.accuracy(aligned=True)).loc["th"]
     told = f"+33.3 ({100 * change['low']:+.1f} to {100 * change['high']:+.1f})".replace("-", "−")
@@ -151,8 +152,18 @@ def test_answers_stand_before_and_after_with_means_by_kind_of_language(
     assert english[:2] == ("English (en)", "pivot")
     found = mean_difference(pages.accuracy(), pages.accuracy(aligned=True), languages=["th"])
     told = f"+33.3 ({100 * found.low:+.1f} to {100 * found.high:+.1f})".replace("-", "−")
-    assert mean == ("mean, untouched languages", "", None, None, None, told, "")
+    assert mean == ("mean of the untouched languages", "", None, None, None, told, "")
     assert f"in the right language changed by {told} points in the untouched lang" in page.text
+
+
+def test_answers_that_were_drawn_say_so(tmp_path: Path) -> None:
+    before, after = (
+        replace(pages.accuracy(aligned=aligned), decoding=Decoding(temperature=0.7))
+        for aligned in (False, True)
+    )
+    page = written(tmp_path, pages.neurons(), accuracy=before, aligned_accuracy=after)
+    assert page.text.count("another, answers drawn at temperature 0.7") == 2
+    assert re.search(r"changed by \+33\.3 \([^)]*\) points in all languages \(means", page.text)
 
 
 def test_answers_after_without_those_before_are_refused(tmp_path: Path) -> None:

@@ -59,7 +59,12 @@ def answered_by(accuracy: Accuracy) -> str:
 def _means(
     before: Accuracy, after: Accuracy, comparison: Comparison | None
 ) -> Iterator[tuple[str, str]]:
-    """Mean changes over the trained and over the untouched languages, or over all, written."""
+    """Mean changes over the trained and over the untouched languages, or over all, written.
+
+    There is none over a single item, which has no interval.
+    """
+    if len({one.id for one in before} & {one.id for one in after}) < 2:
+        return
     asked = [code for code in before.languages if code in after.languages]
     groups = {"all languages": asked}
     if comparison is not None and comparison.trained:

@@ -166,6 +166,17 @@ def test_answers_that_were_drawn_say_so(tmp_path: Path) -> None:
     assert re.search(r"changed by \+33\.3 \([^)]*\) points in all languages \(means", page.text)
 
 
+def test_a_single_problem_has_answers_and_no_mean(tmp_path: Path) -> None:
+    before, after = (
+        replace(one, answers=one.answers[:1])
+        for one in (pages.accuracy(), pages.accuracy(aligned=True))
+    )
+    page = written(tmp_path, pages.neurons(), accuracy=before, aligned_accuracy=after)
+    assert "Right answers, before and after" in page.text
+    assert "mean of" not in page.text
+    assert "changed by" not in page.text
+
+
 def test_answers_after_without_those_before_are_refused(tmp_path: Path) -> None:
     after = pages.accuracy(aligned=True)
     with pytest.raises(LensNeuronsError, match="aligned_accuracy= has nothing to stand beside"):

@@ -127,7 +127,7 @@ def run_demo(
     after = collect(aligned, corpus, batch_tokens=BATCH_TOKENS)
     trained = [code for code in TRAINED if code in corpus.languages]
     comparison = compare(statistics, after, tau=neurons.tau, trained=trained)
-    before_and_after = _answer_both(corpus, model, aligned)
+    answers = _answer_both(corpus, model, aligned)
     parameters = sum(weight.numel() for weight in model.original_model.parameters())
     note = NOTE.format(parameters=parameters)
     title = "Language neurons of a small model"
@@ -137,7 +137,8 @@ def run_demo(
     }
     page = report(
         out, neurons, parts=parts, cards=cards, effects=effects, continuations=continuations,
-        comparison=comparison, **before_and_after, beside=real, title=title, notes=[note],
+        comparison=comparison, accuracy=answers[0], aligned_accuracy=answers[1],
+        beside=real, title=title, notes=[note],
         explorer=explore(neurons, corpus, model=model, items=EXPLORED_ITEMS),
     )  # fmt: skip
     say(f"\n{neurons.description}\n\n{neurons.per_language().to_string()}")
@@ -149,16 +150,17 @@ def run_demo(
     return page
 
 
-def _answer_both(corpus: ParallelCorpus, model: Any, aligned: Any) -> dict[str, Accuracy]:
-    """Answers of both models to the same problems, drawn from the same noise, as `report` takes
-    them; nothing where the corpus has none of the languages of `ANSWERED`.
+def _answer_both(
+    corpus: ParallelCorpus, model: Any, aligned: Any
+) -> tuple[Accuracy | None, Accuracy | None]:
+    """Answers of both models to the same problems, drawn from the same noise.
 
-    Greedy answers would hide that the model knows two ways to answer.
+    Greedy answers would hide that the model knows two ways to answer. There are none where the
+    corpus has none of the languages of `ANSWERED`.
     """
     asked = [code for code in ANSWERED if code in corpus.languages]
     if not asked:
-        return {}
+        return None, None
     problems = corpus.select(asked).head(ANSWER_ITEMS)
     options: Any = {"max_new_tokens": WRITTEN, "temperature": 1.0}
-    both = {"accuracy": model, "aligned_accuracy": aligned}
-    return {name: accuracy(one, problems, **options) for name, one in both.items()}
+    return accuracy(model, problems, **options), accuracy(aligned, problems, **options)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
 from lensneurons.alignment.training import Alignment, align
-from lensneurons.demo.workshop.align import ALIGNMENTS, SETTINGS, export
+from lensneurons.demo.workshop.align import ALIGNMENTS, export
 from lensneurons.errors import StorageError
 from lensneurons.models.adapters import DEMO_ADAPTERS, demo_adapters, read_mark
 from lensneurons.models.identity import hash_weights
@@ -19,6 +19,11 @@ from lensneurons.models.loading import load_model, read_model
 from lensneurons.values.provenance import Provenance
 
 STEPS = (25, 50, 75)
+# How the adapters of the package were trained; `align.SETTINGS` are those of the next ones.
+SETTINGS = {
+    "steps": 100, "batch": 16, "micro_batch": 16, "learning_rate": 1e-4, "nll_weight": 0.0,
+    "rank": 8, "alpha": 16, "checkpoint_every": 25, "held_out": 0.1,
+}  # fmt: skip
 FOLDERS = [folder for name in ALIGNMENTS for folder in (name, *(f"{name}/{s}" for s in STEPS))]
 
 

@@ -36,7 +36,7 @@ from lensneurons.views.explorer import explore
 
 SCORE: Score = "lape"
 TOP_RATE = 0.09
-EFFECTS_IN = ("en", "es", "ru", "zh", "ja", "th", "sw")  # all ten take twice as long
+EFFECTS_IN = ("en", "es", "ru", "zh", "ja", "th", "sw")  # all ten have twice the cells
 MATRIX_ITEMS = 10  # each meets one random set of each control
 BATCH_TOKENS = 2048  # of so small a model, what the caches of a processor hold
 PROMPTED = ("en", "zh", "sw")  # languages of the prompts that are continued with and without

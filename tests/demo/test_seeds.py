@@ -40,6 +40,15 @@ def test_seeds_stand_beside_each_other_and_beyond_their_controls(folders, capsys
     assert middles(r"zh-de-random less .*") == []
 
 
+def test_a_seed_alone_has_no_interval_over_seeds(folders, capsys) -> None:
+    assert main(folders[:1]) == 0
+    text = capsys.readouterr().out
+    assert "nan" not in text
+    assert re.search(
+        r"^\| zh-de \| trained \| \+10\.0 \([^)]+\) \| \+10\.0 \|$", text, re.MULTILINE
+    )
+
+
 def test_the_mean_over_seeds_has_students_interval() -> None:
     mean, low, high = over_seeds([0.1, 0.15, 0.05])
     half = 4.302653 * 0.05 / 3**0.5  # t of two degrees of freedom

@@ -45,7 +45,7 @@ SETTINGS: DPOOptions = {
     "batch": 16,
     "micro_batch": 4,  # a quarter less time than 16, which is padded more
     "learning_rate": 1e-3,
-    "nll_weight": 5.0,  # without it the better answers lose likelihood too, and all are ruined
+    "nll_weight": 5.0,  # at this rate without it, the better answers lost likelihood too
     "rank": 8,
     "alpha": 16,
     "checkpoint_every": 20,

@@ -11,5 +11,6 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 
 
 def points(middle: float, low: float, high: float) -> str:
-    """Write a change of a share, and the ends of its interval, in points of percent."""
-    return f"{100 * middle:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    """Write a change of a share in points of percent, with its interval if it has one."""
+    ends = f" ({100 * low:+.1f} to {100 * high:+.1f})" if low == low else ""
+    return f"{100 * middle:+.1f}{ends}"

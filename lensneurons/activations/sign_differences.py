@@ -29,9 +29,10 @@ from jaxtyping import Float64, Int64
 
 from lensneurons.activations.reduction import fetch
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.models.forward import has_hooks, to_device, watching
+from lensneurons.models.forward import to_device, watching
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.models.views import has_hooks
 from lensneurons.options import plain_options
 from lensneurons.shapes import Tokens
 from lensneurons.tokens.encoding import Scope

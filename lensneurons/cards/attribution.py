@@ -50,10 +50,11 @@ from lensneurons.cards.agreement import FIRST_ORDER
 from lensneurons.cards.direct import direct_sums
 from lensneurons.errors import CorpusError, LensNeuronsError, choose
 from lensneurons.evaluation.likelihood import fitting
-from lensneurons.models.forward import has_hooks, least_logits, to_device
+from lensneurons.models.forward import least_logits, to_device
 from lensneurons.models.offload import in_memory
 from lensneurons.models.running import require_finite, runs_model
 from lensneurons.models.sites import NeuronSite
+from lensneurons.models.views import has_hooks
 from lensneurons.neurons.sets import NeuronSet, flat_index
 from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, LayerSums, Logits, TokenIds

@@ -38,9 +38,10 @@ from lensneurons.corpora.corpus import ParallelCorpus
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.shots import fingerprint_of, prompts_after
 from lensneurons.models.family import context_length, input_device, model_family
-from lensneurons.models.forward import forward_path, writing_view
+from lensneurons.models.forward import forward_path
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.running import require_finite, runs_model
+from lensneurons.models.views import writing_view
 from lensneurons.options import plain_options
 from lensneurons.tokens.beginnings import doubled, warn_doubled
 from lensneurons.tokens.chat import Template, chat_prompts, refuse_system_alone

@@ -31,7 +31,7 @@ from typing import Any
 
 from lensneurons.errors import LensNeuronsError, shown
 from lensneurons.evaluation.generation import Decoding, Response
-from lensneurons.models.forward import has_hooks
+from lensneurons.models.views import has_hooks
 from lensneurons.values.provenance import Provenance
 
 Writer = Callable[[Sequence[str]], Sequence[str]]

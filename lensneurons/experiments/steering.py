@@ -48,9 +48,9 @@ from lensneurons.evaluation.likelihood import CorpusNLL, nll
 from lensneurons.evaluation.numbers import last_number, same_number, stated_number
 from lensneurons.interventions.editing import SteeringMethod, ablate, single_set, steer
 from lensneurons.languages.detection import detect_language, names_in, require_identifiable
-from lensneurons.models.forward import has_hooks
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import neuron_site
+from lensneurons.models.views import has_hooks
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet, OneSet, chosen_set
 from lensneurons.options import each_number, plain_options

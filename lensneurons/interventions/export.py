@@ -38,12 +38,13 @@ from lensneurons.interventions.edited_sites import EditedSite, edited_site
 from lensneurons.interventions.editing import Neurons, scale, single_set
 from lensneurons.models.expert_neurons import ExpertNeuronSite, expert_modules
 from lensneurons.models.family import model_family, unwrap
-from lensneurons.models.forward import attention_implementation, has_hooks, plain_view
+from lensneurons.models.forward import attention_implementation
 from lensneurons.models.identity import original_tokenizer
 from lensneurons.models.linear_sites import LinearSite, linear_modules
 from lensneurons.models.routers import ExpertSite
 from lensneurons.models.running import runs_model
 from lensneurons.models.sites import probe_tokens
+from lensneurons.models.views import has_hooks, plain_view
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.options import plain_options
 from lensneurons.shapes import FlatNeurons, Logits

@@ -15,7 +15,6 @@ Three ways lead to the same numbers; `forward_path` takes the first that fits:
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -23,7 +22,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from lensneurons.errors import ModelError
 from lensneurons.models.expert_neurons import (
@@ -33,7 +31,6 @@ from lensneurons.models.expert_neurons import (
     expert_modules,
 )
 from lensneurons.models.family import (
-    all_modules,
     context_length,
     input_device,
     model_family,
@@ -44,7 +41,6 @@ from lensneurons.models.linear_sites import LinearSite, linear_modules
 from lensneurons.models.routers import (
     ExpertSite,
     Routed,
-    has_routers,
     hooking_routers,
     routers,
     routing,
@@ -58,6 +54,7 @@ from lensneurons.models.sites import (
     probe_tokens,
     verify_neuron_hooks,
 )
+from lensneurons.models.views import has_hooks, is_plain, plain_modules, plain_view
 from lensneurons.shapes import Activation, AttentionMask, TokenIds
 
 Path = Literal["native", "bridge", "hooked"]
@@ -65,9 +62,6 @@ Watch = Callable[[int, Activation], None]
 WatchBoth = Callable[..., None]  # layer, pre, linear
 ModuleWatch = Callable[[int, nn.Module, Any, Any], None]
 Forward = Callable[[TokenIds, AttentionMask | None], None]
-
-# Whose hooks change nothing (TransformerLens's own interventions live in other modules of it).
-PASSIVE = ("transformer_lens.model_bridge.", "transformers.utils.output_capturing")
 
 
 class _AllSeen(Exception):
@@ -78,7 +72,7 @@ def forward_path(model: Any) -> Path:
     """Say which of the three ways `watching` takes for a model as it is now."""
     if model_family(model) == "hooked":
         return "hooked"
-    return "native" if _is_plain(model) else "bridge"
+    return "native" if is_plain(model) else "bridge"
 
 
 def attention_implementation(model: Any, path: Path | None = None) -> str:
@@ -322,7 +316,7 @@ def output_path(model: Any, site: LinearSite) -> Path:
     """The way on which outputs of linear maps are read: the bridge alone splits fused ones."""
     if forward_path(model) != "native":
         return "bridge"
-    native = {id(module) for module in _plain_modules(model.original_model)}
+    native = {id(module) for module in plain_modules(model.original_model)}
     maps = linear_modules(model, site.name).values()
     return "native" if all(id(one) in native for one in maps) else "bridge"
 
@@ -388,90 +382,6 @@ def _watching_modules(
             stack.enter_context(hooking_routers(found, watch))
         stack.enter_context(hooking_routers(final, seen))
         yield run
-
-
-def writing_view(model: Any) -> Any:
-    """The Hugging Face model that writes a bridge's texts: the one inside, or a plain view of it.
-
-    Where no hooks are on the model, its hook points cost time at every token and do nothing. The
-    view has the bridge's eager attention, so a text does not depend on whether hooks are on it.
-    """
-    if forward_path(model) != "native":
-        return model.original_model
-    return plain_view(model, attention_implementation(model, "bridge"))[0]
-
-
-def plain_view(model: Any, attention: str) -> tuple[Any, dict[int, nn.Module]]:
-    """The view of the native path, and its modules by the id of what each was copied from."""
-    copies: dict[int, nn.Module] = {}
-    configs: dict[int, Any] = {}
-    view = _copy_plain(model.original_model, copies, configs)
-    for config in configs.values():
-        config._attn_implementation = attention
-    return view, copies
-
-
-def _is_plain(model: Any) -> bool:
-    """Whether the native view computes what the bridge would: no hooks, raw weights, one device."""
-    if getattr(model, "compatibility_mode", False) or has_hooks(model):
-        return False
-    for module in all_modules(model):
-        # Accelerate and some adapters of TransformerLens replace `forward` on the instance.
-        if "forward" in vars(module) or getattr(module, "_use_processed_weights", False):
-            return False
-        if is_parametrized(module):  # cannot be copied
-            return False
-    native = {id(module) for module in _plain_modules(model.original_model)}
-    if has_routers(model):
-        return all(id(router) in native for router in routers(model).values())
-    return all(id(unwrap(first_projection(block.mlp))) in native for block in model.blocks)
-
-
-def _plain_modules(module: nn.Module) -> Iterator[nn.Module]:
-    """The modules of a bridged tree as Hugging Face built it, without bridge components."""
-    module = unwrap(module)
-    yield module
-    for child in module._modules.values():
-        if child is not None:
-            yield from _plain_modules(child)
-
-
-def has_hooks(model: Any) -> bool:
-    """Whether the user's hooks are on the model, through TransformerLens or through PyTorch.
-
-    Hooks that change nothing do not count: those of the bridge itself (captures on its layer norms,
-    mirrors on the MLPs of OPT), and the recorders that transformers leaves behind after a cache
-    was asked for.
-    """
-    points = {id(point): point for point in model.hook_dict.values()}
-    attached = [handle.user_hook for point in points.values() for handle in point.fwd_hooks]
-    for module in all_modules(model):
-        if id(module) not in points:
-            attached += [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    return any(not str(hook.__module__).startswith(PASSIVE) for hook in attached)
-
-
-def _copy_plain(
-    module: nn.Module, copies: dict[int, nn.Module], configs: dict[int, Any]
-) -> nn.Module:
-    """A shallow copy of a module tree: own children, hooks and configuration, shared weights."""
-    module = unwrap(module)
-    if id(module) in copies:
-        return copies[id(module)]
-    twin = copies[id(module)] = copy.copy(module)
-    for name, value in vars(module).items():
-        if isinstance(value, OrderedDict) and name.endswith(
-            ("hooks", "_with_kwargs", "always_called")
-        ):
-            twin.__dict__[name] = OrderedDict(value)
-    config = module.__dict__.get("config")
-    if config is not None:
-        twin.__dict__["config"] = configs.setdefault(id(config), copy.deepcopy(config))
-    twin.__dict__["_modules"] = {
-        name: None if child is None else _copy_plain(child, copies, configs)
-        for name, child in module._modules.items()
-    }
-    return twin
 
 
 def _default_attention(hugging_face: Any) -> str:

@@ -29,12 +29,7 @@ import torch
 
 from lensneurons.errors import ModelError
 from lensneurons.models.family import model_family
-from lensneurons.models.forward import (
-    attention_implementation,
-    forward_path,
-    has_hooks,
-    plain_view,
-)
+from lensneurons.models.forward import attention_implementation, forward_path
 from lensneurons.models.identity import (
     copy_tokenizer,
     hash_config,
@@ -47,6 +42,7 @@ from lensneurons.models.identity import (
 from lensneurons.models.loading import bridge_model
 from lensneurons.models.running import require_finite
 from lensneurons.models.sites import probe_tokens
+from lensneurons.models.views import has_hooks, plain_view
 from lensneurons.values.provenance import library_versions
 
 if TYPE_CHECKING:

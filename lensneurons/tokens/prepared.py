@@ -26,7 +26,7 @@ from lensneurons.corpora.items import Item
 from lensneurons.corpora.streams import CorpusStream
 from lensneurons.errors import CorpusError, LensNeuronsError, shown
 from lensneurons.models.family import context_length
-from lensneurons.models.forward import attention_implementation, has_hooks
+from lensneurons.models.forward import attention_implementation
 from lensneurons.models.identity import (
     hash_config,
     hash_weights,
@@ -36,6 +36,7 @@ from lensneurons.models.identity import (
 )
 from lensneurons.models.routers import expert_site, has_routers
 from lensneurons.models.sites import NeuronSite, neuron_site
+from lensneurons.models.views import has_hooks
 from lensneurons.options import plain_options
 from lensneurons.tokens.batches import Batch, make_batch, plan_batches
 from lensneurons.tokens.chat import Template, chat_corpus, refuse_system_alone, template_hash

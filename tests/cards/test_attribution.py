@@ -19,8 +19,8 @@ from lensneurons.corpora.corpus import build_corpus
 from lensneurons.errors import CorpusError, LensNeuronsError
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.interventions.editing import scale
-from lensneurons.models.forward import has_hooks
 from lensneurons.models.loading import load_model
+from lensneurons.models.views import has_hooks
 
 CORPUS = tiny.tiny_corpus().head(5)
 METHODS = ("plnd", "activation_gradient")

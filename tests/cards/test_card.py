@@ -24,8 +24,8 @@ from lensneurons.cards.contexts import Context, top_contexts
 from lensneurons.cards.vocabulary import TokenValue, promoted_tokens
 from lensneurons.errors import LensNeuronsError, ProvenanceError, StorageError
 from lensneurons.evaluation.likelihood import nll
-from lensneurons.models.forward import has_hooks
 from lensneurons.models.identity import original_tokenizer
+from lensneurons.models.views import has_hooks
 from lensneurons.neurons.identification import identify
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.tokens.encoding import encode

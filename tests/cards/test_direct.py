@@ -13,8 +13,8 @@ from oracle import encode_by_hand
 
 from lensneurons.cards.attribution import importance
 from lensneurons.errors import LensNeuronsError, ModelError
-from lensneurons.models.forward import has_hooks
 from lensneurons.models.loading import load_model
+from lensneurons.models.views import has_hooks
 
 CORPUS = tiny.tiny_corpus().head(3)
 # Final norm, norms between MLP and stream, and attention; from Hugging Face's code, not from ours.

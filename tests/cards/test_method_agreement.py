@@ -14,8 +14,8 @@ from lensneurons.cards.method_agreement import MethodAgreement, importance_agree
 from lensneurons.errors import LensNeuronsError
 from lensneurons.evaluation.likelihood import nll
 from lensneurons.interventions.editing import ablate
-from lensneurons.models.forward import has_hooks
 from lensneurons.models.loading import load_model
+from lensneurons.models.views import has_hooks
 from lensneurons.neurons.sets import NeuronSet
 
 ITEMS, LAST, LANGUAGES = 2, writers.LAST, writers.LANGUAGES

@@ -31,10 +31,11 @@ from lensneurons.errors import LensNeuronsError, ModelError  # noqa: E402
 from lensneurons.evaluation.likelihood import nll  # noqa: E402
 from lensneurons.interventions.editing import ablate, scale, steer  # noqa: E402
 from lensneurons.models.family import context_length  # noqa: E402
-from lensneurons.models.forward import forward_path, has_hooks  # noqa: E402
+from lensneurons.models.forward import forward_path  # noqa: E402
 from lensneurons.models.identity import hash_config, hash_weights  # noqa: E402
 from lensneurons.models.loading import model_family  # noqa: E402
 from lensneurons.models.sites import neuron_site, verify_neuron_hooks  # noqa: E402
+from lensneurons.models.views import has_hooks  # noqa: E402
 from lensneurons.tokens.encoding import encode  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(

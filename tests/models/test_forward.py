@@ -15,12 +15,12 @@ from lensneurons.errors import ModelError
 from lensneurons.models.forward import (
     attention_implementation,
     forward_path,
-    has_hooks,
     require_same_neurons,
     watching,
 )
 from lensneurons.models.loading import load_model
 from lensneurons.models.sites import neuron_site
+from lensneurons.models.views import has_hooks
 
 IDS = torch.randint(3, 340, (3, 31), generator=torch.Generator().manual_seed(1))
 LEFT = torch.ones_like(IDS)

@@ -21,7 +21,7 @@ from tiny import D_MLP, LAYERS
 
 import lensneurons as ln
 from lensneurons.errors import LensNeuronsError
-from lensneurons.models.forward import has_hooks
+from lensneurons.models.views import has_hooks
 from lensneurons.neurons.language_neurons import LanguageNeurons
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.views import explorer

@@ -27,7 +27,8 @@ from lensneurons import views
 from lensneurons.demo.world import LANGUAGES
 from lensneurons.errors import CorpusError, LensNeuronsError, ModelError
 from lensneurons.models.attention_patterns import pattern_hooks
-from lensneurons.models.forward import has_hooks, watching
+from lensneurons.models.forward import watching
+from lensneurons.models.views import has_hooks
 from lensneurons.neurons.sets import NeuronSet
 from lensneurons.plots.style import TEMPLATES
 from lensneurons.tokens.characters import group_tokens

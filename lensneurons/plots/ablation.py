@@ -256,13 +256,15 @@ def told_beyond(matrix: AblationMatrix, one: SettingMeans) -> str:
     if np.isnan(selectivity.low) or np.isnan(one.own.estimate):
         return ""
     harm, own = (
-        interval_told(as_change(matrix, found)).replace(" (", ", ").rstrip(")")
-        for found in (effect, selectivity)
+        interval_told(as_change(matrix, found)).replace(" (", ", ").rstrip(")") + doubt
+        for found, doubt in (
+            (effect, _doubt(effect, one.beyond_p[match])),
+            (selectivity, _doubt(selectivity, one.selectivity_p[match])),
+        )
     )
     controls = as_active(matrix, _class_of(matrix, one), match)
     controls = controls.replace("that language", "it")
-    degree = _degree(effect, one.beyond_p[match])
-    selective = _degree(selectivity, one.selectivity_p[match])
+    degree, selective = _degree(effect), _degree(selectivity)
     link = "and" if (degree == "more") == (selective == "more") else "but"
     return (
         f"{capital(one.setting)} neurons matter {degree} to their language than random neurons "
@@ -289,11 +291,17 @@ def multiplicity(matrix: AblationMatrix) -> str:
     )
 
 
-def _degree(found: Interval, p: float) -> str:
-    """Whether a set goes beyond the mean of random sets, by more than one more of them could."""
+def _degree(found: Interval, p: float = 0.0) -> str:
+    """Whether a set goes beyond the mean of random sets; with `p`, beyond one more of them too."""
     if not (found.low > 0 or found.high < 0) or p > 1 - found.level:
         return "not measurably more"
     return "more" if found.low > 0 else "less"
+
+
+def _doubt(found: Interval, p: float) -> str:
+    """What else holds of a set beyond the mean of random sets: one more of them could be as far."""
+    clear = found.low > 0 or found.high < 0
+    return "; another random set could do as much" if clear and p > 1 - found.level else ""
 
 
 def _told_setting(matrix: AblationMatrix, means: SettingMeans, place: int) -> str:

@@ -102,11 +102,18 @@ def _of_parts(parts: LayerParts) -> str:
     if parts.found:
         spans = listing(span(part.first, part.last) for part in parts.parts)
         return f"The layers show the four parts of the paper: {spans}."
-    reasons = (f"{c.claim}: {c.verdict}" for c in parts.failed)
-    return (
-        f"The layers do not show all four parts of the paper: {told_parts(parts)} "
-        f"({'; '.join(reasons)})."
-    )
+    against = [
+        f"it does not hold that {c.claim}"
+        for c in parts.failed
+        if c.part and c.verdict == "does not hold"
+    ]
+    if vague := sum(c.verdict == "undecided" for c in parts.failed):
+        verb = "is" if vague == 1 else "are"
+        against.append(
+            f"{vague} of the {len(parts.criteria)} statements about them {verb} undecided"
+        )
+    reasons = f" ({'; '.join(against)})" if against else ""
+    return f"The layers do not show all four parts of the paper: {told_parts(parts)}{reasons}."
 
 
 def _of_effects(matrix: AblationMatrix) -> str:

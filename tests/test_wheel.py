@@ -47,7 +47,7 @@ def test_the_demo_world_and_model_work_from_the_wheel(wheel: Path, tmp_path: Pat
         f"assert ln.__file__.startswith(r'{tmp_path}'), ln.__file__\n"
         "assert len({render(generate('test', 1)[0], code) for code in LANGUAGES}) == 10\n"
         "assert ln.load_sample('gemma-3-270m').statistics.n_layers == 18\n"
-        "assert ln.load_model('demo', adapter='sw-th/25', device='cpu').cfg.n_layers == 8\n"
+        "assert ln.load_model('demo', adapter='sw-th/20', device='cpu').cfg.n_layers == 12\n"
     )
     run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 

@@ -113,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = command("demo", "run everything on a small model, offline")
     add("--languages", type=_names, help="such as en,zh,sw (default: all ten)")
-    add("--items", type=_positive, default=40, help="problems a language")
+    add("--items", type=_positive, default=30, help="problems a language")
     add("--out", type=Path, default=Path("lensneurons-demo.html"), help="the report")
 
     _declare_study(command("study", "do the whole analysis of a model, in a folder"))

@@ -31,7 +31,7 @@ MARK = "lensneurons.json"
 
 
 def demo_adapters() -> list[str]:
-    """Names of the adapters of the demo model, such as ``"zh-de"`` and ``"zh-de/100"``."""
+    """Names of the adapters of the demo model, such as ``"zh-de"`` and ``"zh-de/40"``."""
     found = (path.parent.relative_to(DEMO_ADAPTERS) for path in DEMO_ADAPTERS.rglob(CONFIG))
     return sorted(map(Path.as_posix, found))
 

@@ -88,7 +88,7 @@ def load_model(
         adapter: a PEFT adapter, added to the weights: a folder (what `align` wrote, or a checkpoint
             in it), a name on the hub, or, for ``"demo"``, one that comes with this package:
             ``"zh-de"``, ``"sw-th"`` or ``"all"``, with a step behind it for a checkpoint
-            (``"zh-de/100"``). Needs the extra ``align``.
+            (``"zh-de/40"``), or the control ``"zh-de-shuffled"``. Needs the extra ``align``.
         adapter_revision: branch, tag or commit of the adapter on the hub.
         device_map: how to spread a model over several devices, in place of `device`: ``"auto"``,
             ``"balanced"``, ``"balanced_low_0"``, ``"sequential"``, or each module's place, such as

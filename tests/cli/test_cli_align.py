@@ -19,7 +19,7 @@ from lensneurons.comparison.before_after import Comparison, compare
 from lensneurons.comparison.paper_claims import Claims, claims
 
 ALIGN = [
-    "align", "demo", "--corpus", "demo", "--split", "train", "--limit", "5", "--languages", "th",
+    "align", "demo", "--corpus", "demo", "--split", "train", "--limit", "5", "--languages", "zh",
     "--samples", "4", "--max-new-tokens", "60", "--steps", "2", "--batch", "4", "--rank", "2",
     "--alpha", "4", "--learning-rate", "1e-4", "--checkpoint-every", "1", "--device", "cpu",
 ]  # fmt: skip
@@ -38,7 +38,7 @@ def test_align_leaves_a_file_for_every_step_and_takes_them_up_again(aligned, cap
     pairs = PreferencePairs.load(aligned / "pairs.jsonl")
     run = Alignment.load(aligned / "adapter")
     assert len(responses) == len(scored) == 20
-    assert responses.languages == pairs.languages == ("th",)
+    assert responses.languages == pairs.languages == ("zh",)
     assert (run.settings.steps, run.settings.rank, list(run.checkpoints)) == (2, 2, [1, 2])
     before = {path: path.stat().st_mtime_ns for path in aligned.rglob("checkpoint-*/*")}
     assert main([*ALIGN, "--out", str(aligned)]) == 0

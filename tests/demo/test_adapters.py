@@ -11,23 +11,19 @@ from safetensors.torch import load_file
 
 from lensneurons.alignment.pairs import PreferencePair, PreferencePairs
 from lensneurons.alignment.training import Alignment, align
-from lensneurons.demo.workshop.align import ALIGNMENTS, export
+from lensneurons.demo.workshop.align import ALIGNMENTS, SETTINGS, export
 from lensneurons.errors import StorageError
 from lensneurons.models.adapters import DEMO_ADAPTERS, demo_adapters, read_mark
 from lensneurons.models.identity import hash_weights
 from lensneurons.models.loading import load_model, read_model
 from lensneurons.values.provenance import Provenance
 
-STEPS = (25, 50, 75)
-# How the adapters of the package were trained; `align.SETTINGS` are those of the next ones.
-SETTINGS = {
-    "steps": 100, "batch": 16, "micro_batch": 16, "learning_rate": 1e-4, "nll_weight": 0.0,
-    "rank": 8, "alpha": 16, "checkpoint_every": 25, "held_out": 0.1,
-}  # fmt: skip
+STEPS = (20, 40)
+CONTROL = "zh-de-shuffled"
 FOLDERS = [folder for name in ALIGNMENTS for folder in (name, *(f"{name}/{s}" for s in STEPS))]
 
 
-@pytest.mark.parametrize("name", ALIGNMENTS)
+@pytest.mark.parametrize("name", [*ALIGNMENTS, CONTROL])
 def test_an_alignment_is_of_this_model_and_this_recipe(name):
     run = Alignment.load(DEMO_ADAPTERS / name)
     model, _, called = read_model("demo")
@@ -38,9 +34,10 @@ def test_an_alignment_is_of_this_model_and_this_recipe(name):
     assert kinds.to_dict() == {"trained": run.settings.steps, "held out": run.settings.steps}
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, CONTROL])
 def test_an_adapter_is_small_and_names_no_folder(folder):
     assert folder in demo_adapters()
+    assert (read_mark(DEMO_ADAPTERS / folder).get("control") is None) == (folder != CONTROL)
     path = DEMO_ADAPTERS / folder
     weights = load_file(path / "adapter_model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.float16}
@@ -48,12 +45,12 @@ def test_an_adapter_is_small_and_names_no_folder(folder):
     config = json.loads((path / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "demo"
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    assert size < 200_000
+    assert size < 230_000
 
 
 def test_a_checkpoint_is_loaded_by_its_step():
     tokens = torch.arange(5, 30)[None]
-    names = (None, "sw-th/25", "sw-th")
+    names = (None, "sw-th/20", "sw-th")
     logits = [load_model("demo", adapter=name, device="cpu")(tokens) for name in names]
     assert not torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[1], logits[2])

@@ -182,4 +182,22 @@ SECONDS = Recipe(
     validate_every=50,
     validation_items=8,
 )
-RECIPES: Mapping[str, Recipe] = {"seconds": SECONDS, "full": Recipe()}
+SHIPPED = Recipe(
+    n_layers=12,
+    d_mlp=384,
+    shares=divide_shares({"bn": 0.07, "th": 0.07, "sw": 0.07}, english=0.24),
+    steps=2000,
+    items=32,
+    micro_tokens=1024,
+    drills_from=400,
+    drill_texts=8,
+    validate_every=50,
+    seed=3,
+    tied=False,
+    firing_target=0.09,
+    long_share=0.15,
+    meetings={"answer": 0.5},
+    worked={**dict.fromkeys(MIDDLE, 0.7), "bn": 0.5, "th": 0.5, "sw": 0.5},
+    word_drills=4,
+)
+RECIPES: Mapping[str, Recipe] = {"seconds": SECONDS, "full": SHIPPED}

@@ -38,8 +38,8 @@ def test_the_readme_is_short_and_its_code_runs(
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(code, {})
     loss = ast.literal_eval(re.sub(r"np\.float64\((.*?)\)", r"\1", capsys.readouterr().out))
-    assert max(loss, key=loss.get) == "zh"
-    assert f"by {loss['zh']}" in code
+    assert max(loss, key=loss.get) == "sw"
+    assert f"by {loss['sw']}" in code
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

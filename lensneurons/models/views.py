@@ -5,7 +5,7 @@ time at every pass, most of all where passes are short, and do nothing where nob
 on them. A view is a shallow copy of the tree of modules in which components are replaced by what
 they wrap. It shares the weights; the model stays as it is.
 
-`plain_view` has no component at all, and `writing_view` has those of linear maps that hooks are on.
+`plain_view` has no component at all; `writing_view` has those of MLPs that hooks are on.
 """
 
 from __future__ import annotations
@@ -31,20 +31,29 @@ MAPS = ("LinearBridge", "Conv1DBridge")
 def writing_view(model: Any) -> Any:
     """The Hugging Face model that writes a bridge's texts: the one inside, or a view of it.
 
-    Hooks on inputs and outputs of linear maps, such as those of `ablate`, `scale` and `steer`, act
-    in a view as well; for any other the bridge's own model writes. A view has the bridge's eager
-    attention, so a text does not depend on whether hooks are on the model.
+    Hooks on inputs and outputs of an MLP's linear maps, such as those of `ablate`, `scale` and
+    `steer`, act in a view as well; for any other the bridge's own model writes. (A bridge may pass
+    by the maps of its attention, and a hook on one that it never calls would act in a view.) A view
+    has the bridge's eager attention, so a text does not depend on whether hooks are on the model.
     """
-    points = {
-        id(point): component
-        for component in _components(model.original_model)
-        if type(component).__name__ in MAPS
-        for point in (component.hook_in, component.hook_out)
-    }
     hooked = [id(one) for one in _hooked(model)]
+    points = _map_points(model) if hooked else {}
     if not _is_raw(model) or not all(one in points for one in hooked):
         return model.original_model
     return plain_view(model, "eager", keeping=[points[one] for one in hooked])[0]
+
+
+def _map_points(model: Any) -> dict[int, nn.Module]:
+    """The components of the linear maps of dense MLPs, by the ids of their hook points."""
+    if has_routers(model):
+        return {}
+    inside = {id(one) for block in model.blocks for one in block.mlp._modules.values()}
+    return {
+        id(point): component
+        for component in _components(model.original_model)
+        if id(component) in inside and type(component).__name__ in MAPS
+        for point in (component.hook_in, component.hook_out)
+    }
 
 
 def plain_view(
@@ -125,11 +134,10 @@ def _copy_plain(
     module: nn.Module, copies: dict[int, nn.Module], configs: dict[int, Any]
 ) -> nn.Module:
     """A shallow copy of a module tree: own children, hooks and configuration, shared weights."""
-    if id(module) in copies:
-        return copies[id(module)]
+    for one in (module, unwrap(module)):  # a component that is kept, or what is copied already
+        if id(one) in copies:
+            return copies[id(one)]
     module = unwrap(module)
-    if id(module) in copies:
-        return copies[id(module)]
     twin = copies[id(module)] = copy.copy(module)
     for name, value in vars(module).items():
         if isinstance(value, OrderedDict) and name.endswith(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import tiny
 import torch
@@ -46,6 +48,38 @@ def test_hooks_on_a_linear_map_act_in_the_view(architecture, bridge):
             kept = {id(one) for one in bridges_in(writing_view(model))}
             assert kept == {id(model.blocks[layer].mlp.out) for layer in (0, -1)}
     assert not bridges_in(writing_view(model))
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_a_hook_on_any_point_sees_and_does_the_same_where_texts_are_written(architecture, bridge):
+    """Also on points that a bridge never calls, such as the fused map of GPT-2's attention."""
+    model, seen = bridge(architecture), []
+
+    def keep(tensor, hook):
+        seen.append(tensor.clone())
+        return tensor * 0.5
+
+    viewed = set()
+    for name in [one for one in model.hook_dict if one.startswith("blocks.1.")]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(model.hooks(fwd_hooks=[(name, keep)]))
+            except ValueError:  # a point that a setting of the bridge switches on
+                continue
+            view = writing_view(model)
+            if view is model.original_model:
+                continue
+            viewed.add(name)
+            ways = []
+            for run in (lambda: model(IDS), lambda view=view: view(IDS).logits):
+                seen.clear()
+                with torch.inference_mode():
+                    ways.append([run(), *seen])
+            assert len(ways[0]) == len(ways[1])
+            for ours, theirs in zip(*ways, strict=True):
+                torch.testing.assert_close(ours, theirs)
+    assert not any(".attn." in name for name in viewed)
+    assert architecture in FUSED or any("mlp" in name for name in viewed)
 
 
 def test_most_architectures_have_a_view_under_hooks(bridge):

@@ -299,7 +299,7 @@ def _degree(found: Interval, p: float = 0.0) -> str:
 
 
 def _doubt(found: Interval, p: float) -> str:
-    """A clause for a set that goes beyond the mean of random sets, but not beyond any of them."""
+    """A clause for a set beyond the mean of random sets that one more of them could equal."""
     clear = found.low > 0 or found.high < 0
     return "; another random set could do as much" if clear and p > 1 - found.level else ""
 

@@ -15,6 +15,7 @@ from lensneurons.corpora.corpus import load_corpus
 from lensneurons.demo.run import SCORE, TOP_RATE
 from lensneurons.demo.workshop.choice import (
     ALL,
+    ATTENTION,
     find_fork,
     is_worked,
     measure_choice,
@@ -137,6 +138,31 @@ def test_patched_and_ablated_shares_equal_plain_hooks(models, neurons, found, co
         np.testing.assert_allclose(found.aligned[row], aligned, rtol=1e-3)
         np.testing.assert_allclose(found.patched[place, row], patched, rtol=1e-3)
         np.testing.assert_allclose(found.ablated[place, row], ablated, rtol=1e-3)
+
+
+def test_attention_that_is_patched_takes_its_change_back(models, found) -> None:
+    """All of it everything, where nothing else changed; one layer as much as plain hooks say."""
+    np.testing.assert_allclose(found.patched[found.conditions.index(ATTENTION)], found.base)
+    place, (base, aligned) = found.conditions.index("attention of layer 2"), models
+    assert np.isnan(found.sizes[place]).all()
+    assert np.isnan(found.ablated[place]).all()
+    for row, code in enumerate(found.languages):
+        for item, problem in enumerate(PROBLEMS):
+            ids, *tokens = find_fork(problem, code, original_tokenizer(base))
+            given: list[Any] = []
+            for model in (base, aligned):
+                last = model.original_model.model.layers[2].self_attn.o_proj
+                last = getattr(last, "original_component", last)
+                handle = last.register_forward_hook(
+                    lambda _, __, out, given=given: given.append(out) or given[0]
+                )
+                with torch.no_grad():
+                    logits = model.original_model(torch.tensor([ids])).logits
+                handle.remove()
+            assert not torch.equal(given[0], given[1])
+            direct, worked = logits[0, -1].double().softmax(-1)[tokens].tolist()
+            expected = direct / (direct + worked)
+            assert found.patched[place, row, item] == pytest.approx(expected, rel=1e-3)
 
 
 def test_controls_have_as_many_neurons_and_a_table_tells_means(neurons, found) -> None:

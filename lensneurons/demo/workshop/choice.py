@@ -14,8 +14,10 @@ the share is about little. Two questions, for all neurons of a layer and for eac
     ablated   the base without these neurons: do they hold its choice?
 
 Neurons that carry the change take it back where they are patched. An adapter of the attention
-reaches the choice without neurons too: "all neurons" says how much goes through neurons at all. The
-controls are random neurons of the same layers, as active in the language of the text.
+reaches the choice without neurons too: "all neurons" says how much goes through neurons at all, and
+the attention of a layer, what it adds to the stream patched in the same way, where the rest is. All
+attention takes everything back, if the adapter is of the attention alone. The controls are random
+neurons of the same layers, as active in the language of the text.
 
     python -m lensneurons.demo.workshop.choice BASE zh-de=ADAPTER
 
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
 
 CLASSES = ("specific", "related", "agnostic")
 ALL = "all neurons"
+ATTENTION = "all attention"
 _EQUATION = re.compile(r"\d+ [-+×÷] \d+ = \d")
 
 
@@ -91,14 +94,15 @@ class ChoiceEffects:
     Attributes:
         languages: those of the texts.
         items: their problems.
-        conditions: names of the sets of neurons.
+        conditions: names of the sets of neurons, then of the attention.
         base: float64 [language, item], the share in the base, 0 to 1.
         aligned: float64 [language, item], in the aligned model.
         covered: float64 [2, language, item], probability of both tokens together in base and
             aligned model.
         patched: float64 [condition, language, item], in the aligned model with the base's neurons.
-        ablated: float64 [condition, language, item], in the base without the neurons.
-        sizes: float64 [condition, language], how many neurons.
+        ablated: float64 [condition, language, item], in the base without the neurons; NaN for
+            attention.
+        sizes: float64 [condition, language], how many neurons; NaN for attention.
     """
 
     languages: tuple[str, ...]
@@ -174,8 +178,12 @@ def measure_choice(
     """
     tokenizer, n = original_tokenizer(base), len(problems)
     names = [name for name, _ in sets_in(neurons, neurons.languages[0], draws, seed)]
+    sites = [f"blocks.{layer}.hook_attn_out" for layer in range(neurons.n_layers)]
+    attention = {ATTENTION: sites}
+    attention |= {f"attention of layer {layer}": [site] for layer, site in enumerate(sites)}
+    names += attention
     shape = len(names), len(neurons.languages), n
-    patched, ablated, sizes = np.empty(shape), np.empty(shape), np.empty(shape[:2])
+    patched, ablated, sizes = np.empty(shape), np.full(shape, np.nan), np.full(shape[:2], np.nan)
     plain, covered = np.empty((2, *shape[1:])), np.empty((2, *shape[1:]))
     post = neuron_site(base).post
     for row, code in enumerate(neurons.languages):
@@ -185,7 +193,7 @@ def measure_choice(
         places = list(range(length))
         for which, model in enumerate((base, aligned)):
             plain[which, row], covered[which, row] = _shares(model, ids, forks)
-        values = read_source(base, ids, post, places)
+        values = read_source(base, ids, [*post, *sites], places)
         for place, (_, sets) in enumerate(sets_in(neurons, code, draws, seed)):
             each: list[Any] = [] if sets else [(np.full(n, np.nan),) * 2]
             sizes[place, row] = np.mean([len(one) for one in sets]) if sets else np.nan
@@ -197,6 +205,10 @@ def measure_choice(
                 with ablate(base, one) if len(one) else nullcontext():
                     each.append((back, _shares(base, ids, forks)[0]))
             patched[place, row], ablated[place, row] = np.mean(each, axis=0)
+        for name, some in attention.items():
+            puts = [(site, Put(values[site], places, length, slice(None))) for site in some]
+            with hooking(aligned, puts):
+                patched[names.index(name), row] = _shares(aligned, ids, forks)[0]
     items = tuple(problem.id for problem in problems)
     return ChoiceEffects(
         neurons.languages, items, tuple(names), plain[0], plain[1], covered, patched, ablated, sizes

@@ -99,7 +99,8 @@ def test_its_neurons_are_needed_by_their_own_language(demo) -> None:
 
 def test_the_card_says_what_is_asked_of_a_card() -> None:
     card = (DEMO_FOLDER / "README.md").read_text(encoding="utf-8")
-    for heading in ("Training", "Accuracy", "What it shows", "Limits"):
+    headings = ("Training", "Accuracy", "What it shows", "Again, with other seeds", "Limits")
+    for heading in headings:
         assert f"## {heading}\n" in card
     assert "training_curve.svg" in card
     assert f"chosen while looking at seed {CHOSEN_ON}: {TRIED}" in card
@@ -116,6 +117,10 @@ def test_the_page_says_of_the_alignment_what_its_card_says() -> None:
     assert len(told) == 2
     for change, low, high in told:
         assert f"+{change} (+{low} to +{high})" in card
+    others = re.search(r"other seeds gained (\S+) and (\S+) points", run.ALIGNED_NOTE)
+    assert others is not None
+    [row] = re.findall(r"^\| right: zh-de \| untouched \|(.*)", card, re.MULTILINE)
+    assert re.findall(r"\+(\S+) \(", row)[1:3] == list(others.groups())
 
 
 def test_the_demo_writes_its_page_and_refuses_a_single_language(tmp_path, monkeypatch) -> None:

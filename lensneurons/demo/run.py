@@ -57,7 +57,7 @@ ALIGNED_NOTE = (
     "points (13.9 to 20.0) in Chinese and German, which were trained, and by 6.5 (5.1 to 7.8) in "
     "the seven untouched languages; after a training on shuffled pairs they did not. Two models "
     "of other seeds gained 8.7 and 5.9 points there. demo/adapters/README.md in the package has "
-    "all runs and controls, and one that did harm."
+    "all runs and controls, also one that does harm."
 )
 
 

@@ -133,6 +133,9 @@ def test_patched_and_ablated_shares_equal_plain_hooks(models, neurons, found, co
             "specific of layer 0": neurons.specific[code].mask() & (layer == 0),
         }[condition]
         assert found.sizes[place, row] == mask.sum()
+        p = neurons.probability[:, :, row][mask]
+        expected = pytest.approx(p.mean()) if len(p) else pytest.approx(np.nan, nan_ok=True)
+        assert found.activity[place, row] == expected
         base, aligned, patched, ablated = by_hugging_face(models, code, mask, mask)
         np.testing.assert_allclose(found.base[row], base, rtol=1e-3)
         np.testing.assert_allclose(found.aligned[row], aligned, rtol=1e-3)
@@ -147,6 +150,7 @@ def test_attention_that_is_patched_takes_its_change_back(models, found) -> None:
     place, (base, aligned) = found.conditions.index("attention of layer 2"), models
     assert np.isnan(found.sizes[place]).all()
     assert np.isnan(found.ablated[place]).all()
+    assert np.isnan(found.activity[place]).all()
     for row, code in enumerate(found.languages):
         for item, problem in enumerate(PROBLEMS):
             ids, *tokens = find_fork(problem, code, original_tokenizer(base))
@@ -181,8 +185,8 @@ def test_controls_have_as_many_neurons_and_a_table_tells_means(neurons, found) -
     assert table.loc["layer 2", "taken_back"] == pytest.approx(back)
     assert (table["taken_back_low"] <= table["taken_back"]).all()
     [head, _, first, *rest] = write_table(table)
-    assert head == "| neurons of | how many | patched | ablated |"
-    assert first.startswith(f"| change |  | {100 * change.mean():+.1f} (")
+    assert head == "| neurons of | how many | p | patched | ablated |"
+    assert first.startswith(f"| change |  |  | {100 * change.mean():+.1f} (")
     assert len(rest) == len(found.conditions)
     with pytest.raises(LensNeuronsError, match="de"):
         found.table(["de"])

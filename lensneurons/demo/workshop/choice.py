@@ -17,7 +17,8 @@ Neurons that carry the change take it back where they are patched. An adapter of
 reaches the choice without neurons too: "all neurons" says how much goes through neurons at all, and
 the attention of a layer, what it adds to the stream patched in the same way, where the rest is. All
 attention takes everything back, if the adapter is of the attention alone. The controls are random
-neurons of the same layers, as active in the language of the text.
+neurons of the same layers, matched by their activity p in the language of the text; p of both
+stands in the table, since few others are as active as agnostic neurons.
 
     python -m lensneurons.demo.workshop.choice BASE zh-de=ADAPTER
 
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 CLASSES = ("specific", "related", "agnostic")
 ALL = "all neurons"
 ATTENTION = "all attention"
+FORMS = {"neurons": ".0f", "p": ".2f"}
 _EQUATION = re.compile(r"\d+ [-+×÷] \d+ = \d")
 
 
@@ -103,6 +105,8 @@ class ChoiceEffects:
         ablated: float64 [condition, language, item], in the base without the neurons; NaN for
             attention.
         sizes: float64 [condition, language], how many neurons; NaN for attention.
+        activity: float64 [condition, language], their mean activation probability in the language,
+            0 to 1; NaN for attention, and without neurons.
     """
 
     languages: tuple[str, ...]
@@ -114,14 +118,15 @@ class ChoiceEffects:
     patched: Float64[np.ndarray, "condition language item"]
     ablated: Float64[np.ndarray, "condition language item"]
     sizes: Float64[np.ndarray, "condition language"]
+    activity: Float64[np.ndarray, "condition language"]
 
     def table(self, languages: Sequence[str]) -> pd.DataFrame:
         """Mean effects over some languages, with 95 % intervals over items.
 
         Returns:
-            One row a condition, after one for the change itself. Columns: neurons (mean number),
-            taken_back (patched less aligned), removed (ablated less base), shares from -1 to 1,
-            and the ends of both.
+            One row a condition, after one for the change itself. Columns: neurons (mean number), p
+            (their mean activation probability), taken_back (patched less aligned), removed (ablated
+            less base), shares from -1 to 1, and the ends of both.
 
         Raises:
             LensNeuronsError: a language that was not measured.
@@ -131,16 +136,16 @@ class ChoiceEffects:
         if missing := set(languages) - set(self.languages):
             raise LensNeuronsError(f"{sorted(missing)} not measured; there are {self.languages}")
         rows = [self.languages.index(code) for code in languages]
-        changes = [("change", np.nan, self.aligned - self.base, np.zeros_like(self.base))]
-        changes += [
-            (name, size[rows].mean(), patched - self.aligned, ablated - self.base)
-            for name, size, patched, ablated in zip(
-                self.conditions, self.sizes, self.patched, self.ablated, strict=True
-            )
-        ]
+        changes = [("change", np.nan, np.nan, self.aligned - self.base, np.zeros_like(self.base))]
+        for place, name in enumerate(self.conditions):
+            both = self.patched[place] - self.aligned, self.ablated[place] - self.base
+            size, activity = self.sizes[place, rows], self.activity[place, rows]
+            there = ~np.isnan(activity)
+            p = activity[there].mean() if there.any() else np.nan
+            changes.append((name, size.mean(), p, *both))
         found = []
-        for name, size, *both in changes:
-            told: dict[str, Any] = {"condition": name, "neurons": size}
+        for name, number, p, *both in changes:
+            told: dict[str, Any] = {"condition": name, "neurons": number, "p": p}
             for column, values in zip(("taken_back", "removed"), both, strict=True):
                 told |= _mean(column, values[rows], self.items)
             found.append(told)
@@ -183,7 +188,8 @@ def measure_choice(
     attention |= {f"attention of layer {layer}": [site] for layer, site in enumerate(sites)}
     names += attention
     shape = len(names), len(neurons.languages), n
-    patched, ablated, sizes = np.empty(shape), np.full(shape, np.nan), np.full(shape[:2], np.nan)
+    patched, ablated = np.full((2, *shape), np.nan)
+    sizes, activity = np.full((2, *shape[:2]), np.nan)
     plain, covered = np.empty((2, *shape[1:])), np.empty((2, *shape[1:]))
     post = neuron_site(base).post
     for row, code in enumerate(neurons.languages):
@@ -197,6 +203,8 @@ def measure_choice(
         for place, (_, sets) in enumerate(sets_in(neurons, code, draws, seed)):
             each: list[Any] = [] if sets else [(np.full(n, np.nan),) * 2]
             sizes[place, row] = np.mean([len(one) for one in sets]) if sets else np.nan
+            if some := [neurons.probability[..., row][one.mask()] for one in sets if len(one)]:
+                activity[place, row] = np.mean([p.mean() for p in some])
             for one in sets:
                 own = one.by_layer().items()
                 puts = [(post[k], Put(values[post[k]], places, length, few)) for k, few in own]
@@ -211,7 +219,16 @@ def measure_choice(
                 patched[names.index(name), row] = _shares(aligned, ids, forks)[0]
     items = tuple(problem.id for problem in problems)
     return ChoiceEffects(
-        neurons.languages, items, tuple(names), plain[0], plain[1], covered, patched, ablated, sizes
+        neurons.languages,
+        items,
+        tuple(names),
+        plain[0],
+        plain[1],
+        covered,
+        patched,
+        ablated,
+        sizes,
+        activity,
     )
 
 
@@ -277,13 +294,17 @@ def _shares(model: Any, ids: torch.Tensor, forks: Sequence[Fork]) -> tuple[np.nd
 
 def write_table(table: pd.DataFrame) -> list[str]:
     """Write a table of effects in Markdown, in points of percent."""
-    head = ["neurons of", "how many", "patched", "ablated"]
+    head = ["neurons of", "how many", "p", "patched", "ablated"]
     rows = [
-        [row["condition"], "" if np.isnan(row["neurons"]) else f"{row['neurons']:.0f}"]
+        [row["condition"], *(_number(row[key], form) for key, form in FORMS.items())]
         + [_points(row, column) for column in ("taken_back", "removed")]
         for row in table.reset_index().to_dict("records")
     ]
     return markdown_table(head, rows)
+
+
+def _number(value: float, form: str) -> str:
+    return "" if np.isnan(value) else format(value, form)
 
 
 def _points(row: Mapping[Any, Any], column: str) -> str:
